@@ -1,0 +1,1 @@
+"""One file, one subcommand: a module here is a command by existing (see albert_cli.main)."""

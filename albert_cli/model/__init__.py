@@ -1,0 +1,1 @@
+"""The PyTorch ALBERT: encoder, heads and loading."""

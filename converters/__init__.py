@@ -1,0 +1,1 @@
+"""What an ALBERT is on disk: read, check, write and convert checkpoints. Knows numpy, never torch."""

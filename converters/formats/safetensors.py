@@ -1,0 +1,260 @@
+"""Hugging Face directory: `config.json`, `model.safetensors` (or shards with an index), `spiece.model`.
+
+Read through the safetensors library's own checks of the header, then tensor by tensor; written tensor by tensor, so
+that no more than one array is in memory (format: README of huggingface/safetensors).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from converters import spec
+from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
+from converters.config import AlbertConfig, dump_json, parse_json
+from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
+from converters.files import need, open_regular, read_optional, read_small, explained
+from converters.names import NameTable, Row, slot_of
+from converters.tokenizer_files import TokenizerFiles
+
+NAME = "safetensors"
+DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.model)"
+
+_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_OPTIMIZER = "optimizer.safetensors"
+_SPIECE, _VOCAB, _WORDPIECE, _TOKENIZER_CONFIG = "spiece.model", "spiece.vocab", "vocab.txt", "tokenizer_config.json"
+OURS = re.compile(
+    r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
+    r"|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
+)
+
+_CODES: Mapping[str, np.dtype[Any]] = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F64": np.dtype(np.float64),
+}
+_CODE_OF = {dtype: code for code, dtype in _CODES.items()}
+DTYPES = tuple(_CODE_OF)
+
+_LAYER = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
+_TIED = {"predictions.decoder.weight": "albert.embeddings.word_embeddings.weight", "predictions.decoder.bias": "predictions.bias"}
+
+
+def names(config: AlbertConfig) -> NameTable:
+    """Canonical names are Hugging Face's, so every row is the identity."""
+    return NameTable(
+        (Row(name, name) for name in spec.spec(config)),
+        drop={r"albert\.embeddings\.position_ids": "position_ids buffer"},
+    )
+
+
+def recognises(path: Path) -> bool:
+    if path.is_dir():
+        return (path / _WEIGHTS).exists() or (path / _INDEX).exists()
+    return path.is_file() and path.suffix == ".safetensors"
+
+
+def fits_target(path: Path) -> bool:
+    return False  # a bare directory is this format's by default: see hub.target_format
+
+
+def read(path: Path) -> Checkpoint:
+    directory = path if path.is_dir() else path.parent
+    if not (directory / _CONFIG).exists():
+        raise CheckpointError(f"{directory}: no {_CONFIG} beside the weights; copy the model's one there")
+    data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
+    config = AlbertConfig.from_json(data, str(directory / _CONFIG), dialect="hf")
+    stored, metadata = _read_sharded(directory) if not path.is_file() else _read_file(path)
+    tensors, dropped = _canonical(stored, config, str(path))
+    optimizer: dict[str, Tensor] = {}
+    if path.is_dir() and (directory / _OPTIMIZER).exists():
+        optimizer, _ = _read_file(directory / _OPTIMIZER)
+        stray = [name for name in optimizer if (slot_of(name) or ("",))[0] not in tensors]
+        if stray:
+            raise SpecError(f"{directory / _OPTIMIZER}: no variable for the slot {spec.listing(stray)}")
+    step = metadata.get("global_step")
+    if step is not None and not re.fullmatch(r"-?\d{1,19}", step):
+        raise CorruptError(f"{path}: global_step in the metadata is {step!r}, not a whole number")
+    return Checkpoint(
+        config=config,
+        tensors=tensors,
+        tokenizer=_read_tokenizer(directory),
+        optimizer=optimizer,
+        global_step=None if step is None else int(step),
+        dropped=dropped,
+        format=NAME,
+        where=str(path),
+    )
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    config = checkpoint.config.to_hf()
+    config.setdefault("architectures", [_architecture(checkpoint)])
+    config["dtype"] = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].dtype.name
+    (path / _CONFIG).write_bytes(dump_json(config))
+    metadata = {"format": "pt"}
+    if checkpoint.global_step is not None:
+        metadata["global_step"] = str(checkpoint.global_step)
+    _write_file(checkpoint.tensors, path / _WEIGHTS, metadata)
+    if checkpoint.optimizer:
+        _write_file(checkpoint.optimizer, path / _OPTIMIZER, {"format": "pt"})
+    _write_tokenizer(checkpoint.tokenizer, path)
+
+
+def _canonical(stored: Mapping[str, Tensor], config: AlbertConfig, where: str) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Rename to canonical, in the order of computation; tied copies are dropped once shown to be copies."""
+    if not any(name.startswith("albert.") for name in stored):
+        stored = {f"albert.{name}": tensor for name, tensor in stored.items()}  # saved by AlbertModel itself
+    table = names(config)
+    known = table.expand(config).by_foreign
+    dropped: dict[str, int] = {}
+    kept: dict[str, Tensor] = {}
+    for name, tensor in stored.items():
+        reason = table.dropped(name)
+        if name in _TIED and _TIED[name] in stored:
+            if not _same(tensor, stored[_TIED[name]]):
+                raise SpecError(f"{where}: {name} differs from {_TIED[name]}, to which an ALBERT ties it")
+            reason = "tied decoder copies"
+        if reason:
+            dropped[reason] = dropped.get(reason, 0) + 1
+        else:
+            kept[name] = tensor
+    ordered = {name: kept.pop(name) for name in known if name in kept}
+    return {**ordered, **kept}, dropped
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.read().tobytes() == b.read().tobytes()
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    present = spec.components(checkpoint.tensors, checkpoint.config)
+    for part, name in (
+        ("classifier", "AlbertForSequenceClassification"),
+        ("qa", "AlbertForQuestionAnswering"),
+        ("sop", "AlbertForPreTraining"),
+        ("mlm", "AlbertForMaskedLM"),
+    ):
+        if part in present:
+            return name
+    return "AlbertModel"
+
+
+def _read_tokenizer(directory: Path) -> TokenizerFiles:
+    settings = read_optional(directory / _TOKENIZER_CONFIG)
+    parsed = parse_json(settings, str(directory / _TOKENIZER_CONFIG)) if settings else {}
+    spiece = read_optional(directory / _SPIECE)
+    wordpiece = read_optional(directory / _WORDPIECE)
+    return TokenizerFiles.of(
+        str(directory),
+        spiece=spiece,
+        vocab=read_optional(directory / _VOCAB),
+        wordpiece=wordpiece,
+        settings=parsed if isinstance(parsed, dict) else {},
+        origin=_SPIECE if spiece else _WORDPIECE if wordpiece else _VOCAB,
+    )
+
+
+def _write_tokenizer(tokenizer: TokenizerFiles, path: Path) -> None:
+    model = tokenizer.model()
+    if model is not None:
+        (path / _SPIECE).write_bytes(model)
+    if tokenizer.vocab is not None and tokenizer.spiece is not None:
+        (path / _VOCAB).write_bytes(tokenizer.vocab)
+    if tokenizer.wordpiece is not None:
+        (path / _WORDPIECE).write_bytes(tokenizer.wordpiece)
+    if tokenizer:
+        settings = {"tokenizer_class": "AlbertTokenizer" if model else "BertTokenizer", "do_lower_case": tokenizer.lowercase}
+        (path / _TOKENIZER_CONFIG).write_bytes(dump_json(settings | tokenizer.settings))
+
+
+def _read_sharded(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    single, index = directory / _WEIGHTS, directory / _INDEX
+    if single.exists() and index.exists():
+        raise FormatError(f"{directory}: holds both {_WEIGHTS} and {_INDEX}; remove the one that is out of date")
+    if single.exists():
+        return _read_file(single)
+    data = parse_json(read_small(index), str(index))
+    weight_map = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise CorruptError(f"{index}: no weight_map from tensor to file")
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for shard in sorted(set(weight_map.values())):
+        if Path(shard).name != shard or shard in ("", ".", ".."):
+            raise CorruptError(f"{index}: names the shard {shard!r}, which is not a plain file name")
+        if not (directory / shard).exists():
+            raise CorruptError(f"{directory}: the shard {shard} that {_INDEX} names is missing")
+        found, extra = _read_file(directory / shard)
+        metadata |= extra
+        listed = {name for name, file in weight_map.items() if file == shard}
+        if missing := sorted(listed - set(found)):
+            raise CorruptError(f"{directory / shard}: lacks {spec.listing(missing)}, which {_INDEX} places there")
+        if stray := sorted(set(found) - listed):
+            raise CorruptError(f"{directory / shard}: holds {spec.listing(stray)}, which {_INDEX} does not place there")
+        tensors |= found
+    return tensors, metadata
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata of one file; the library checks the header, offsets and sizes."""
+    need("safetensors", "reading safetensors")
+    import safetensors
+
+    with explained(path), open_regular(path) as file:
+        prefix = file.read(8)
+    try:
+        with safetensors.safe_open(path, framework="np") as checked:
+            metadata = dict(checked.metadata() or {})
+    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
+        raise CorruptError(f"{path}: not a sound safetensors file ({error})") from None
+    (length,) = struct.unpack("<Q", prefix)
+    with explained(path), open_regular(path) as file:
+        file.seek(8)
+        header = parse_json(file.read(length), str(path))
+    header.pop("__metadata__", None)
+    start = 8 + length
+    tensors = {}
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        if entry["dtype"] not in _CODES:
+            raise CorruptError(f"{path}: tensor {name} is {entry['dtype']}, not one of {', '.join(_CODES)}")
+        dtype, shape = _CODES[entry["dtype"]], tuple(entry["shape"])
+        tensors[name] = Tensor(shape, dtype, functools.partial(_load, path, start + entry["data_offsets"][0], shape, dtype))
+    return tensors, metadata
+
+
+def _load(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    with explained(path), open_regular(path) as file:
+        file.seek(offset)
+        array = np.fromfile(file, dtype, int(np.prod(shape, dtype=np.int64)))
+    if array.size != np.prod(shape, dtype=np.int64):
+        raise CorruptError(f"{path}: became shorter while it was read")
+    return array.reshape(shape)
+
+
+def _write_file(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset = 0
+    for name, tensor in tensors.items():
+        header[name] = {
+            "dtype": _CODE_OF[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
+        offset += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the data starts on a multiple of 8, as the library's own writer has it
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            for block in blocks(tensor.read()):
+                file.write(raw(block))

@@ -1,0 +1,114 @@
+"""NameTable: one table of rows (canonical, foreign, layout) serves reading and writing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from converters.config import AlbertConfig
+
+    Move = Callable[[np.ndarray[Any, Any], AlbertConfig], np.ndarray[Any, Any]]
+
+# Optimizer slots of Google's AdamWeightDecay and LAMB optimizers: `<variable>/adam_m` and so on.
+SLOTS = ("adam_m", "adam_v", "lamb_m", "lamb_v")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies in a file against PyTorch's orientation; both moves give views, never copies."""
+
+    to_canonical: Move
+    to_foreign: Move
+
+    def then(self, outer: Layout) -> Layout:
+        """This layout, and `outer` on top of it in the file."""
+        return Layout(
+            lambda array, config: self.to_canonical(outer.to_canonical(array, config), config),
+            lambda array, config: outer.to_foreign(self.to_foreign(array, config), config),
+        )
+
+
+SAME = Layout(lambda array, config: array, lambda array, config: array)
+T = Layout(lambda array, config: array.T, lambda array, config: array.T)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor: its canonical name, its name in the format, and how it lies there."""
+
+    canonical: str
+    foreign: str
+    layout: Layout = SAME
+
+
+class Names:
+    """A table expanded to the exact names of one config."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.by_canonical = {row.canonical: row for row in rows}
+        self.by_foreign = {row.foreign: row for row in rows}
+
+
+class NameTable:
+    """Two-way rows; `{group}` and `{inner}` stand for every group and inner layer of the config.
+
+    `drop` holds patterns of foreign names that carry no weights and are left out on purpose, each with its reason.
+    Raises ValueError for a table that is not one-to-one.
+    """
+
+    def __init__(self, rows: Iterable[Row], drop: dict[str, str] | None = None) -> None:
+        self.rows = tuple(rows)
+        self._drop = [(re.compile(pattern), reason) for pattern, reason in (drop or {}).items()]
+        for side in ("canonical", "foreign"):
+            seen: set[str] = set()
+            for row in self.rows:
+                name = getattr(row, side)
+                if name in seen:
+                    raise ValueError(f"{side} name {name!r} stands in two rows")
+                seen.add(name)
+        for row in self.rows:
+            if _indices(row.canonical) != _indices(row.foreign):
+                raise ValueError(f"the two names of row {row.canonical!r} have different indices")
+
+    def expand(self, config: AlbertConfig) -> Names:
+        """The exact rows for a config."""
+        rows = []
+        for row in self.rows:
+            indices = _indices(row.canonical)
+            for group in range(config.num_hidden_groups if "group" in indices else 1):
+                for inner in range(config.inner_group_num if "inner" in indices else 1):
+                    at = {"group": group, "inner": inner}
+                    rows.append(
+                        replace(row, canonical=row.canonical.format(**at), foreign=row.foreign.format(**at))
+                    )
+        return Names(rows)
+
+    def dropped(self, foreign: str) -> str | None:
+        """Why a foreign name is left out on purpose, or None."""
+        for pattern, reason in self._drop:
+            if pattern.fullmatch(foreign):
+                return reason
+        return None
+
+    def within(self, layout: Layout, prefix: str = "") -> NameTable:
+        """The same table for a format that stores this one's arrays under `prefix` in a further layout."""
+        table = NameTable(
+            replace(row, foreign=prefix + row.foreign, layout=row.layout.then(layout)) for row in self.rows
+        )
+        table._drop = [(re.compile(re.escape(prefix) + pattern.pattern), reason) for pattern, reason in self._drop]
+        return table
+
+
+def slot_of(name: str, separator: str = "/") -> tuple[str, str] | None:
+    """Split an optimizer slot `variable/adam_m` into variable and slot; None for anything else."""
+    variable, found, slot = name.rpartition(separator)
+    return (variable, slot) if found and slot in SLOTS else None
+
+
+def _indices(name: str) -> set[str]:
+    return set(re.findall(r"\{(\w+)\}", name))

@@ -1,0 +1,127 @@
+"""Which tensors an ALBERT of a given config has: canonical name -> shape. `check` reports every fault in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from converters.config import AlbertConfig
+from converters.errors import SpecError
+
+Shape = tuple[int, ...]
+
+# Components in the order of computation. All but the required ones may be absent, each as a whole.
+REQUIRED = ("embeddings", "projection", "encoder")
+HEADS = {
+    "mlm": "masked-word head (MLM)",
+    "sop": "sentence-order head (SOP)",
+    "classifier": "classification head",
+    "qa": "question-answering head",
+}
+OPTIONAL = ("pooler", *HEADS)
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """`shape` has None where the size is free (labels of a classifier)."""
+
+    shape: tuple[int | None, ...]
+    component: str
+
+
+def spec(config: AlbertConfig) -> dict[str, TensorSpec]:
+    """Every tensor that an ALBERT of this config may have, in the order of computation."""
+    E, H, I = config.embedding_size, config.hidden_size, config.intermediate_size  # noqa: E741
+    tensors: dict[str, TensorSpec] = {}
+
+    def add(component: str, name: str, *shape: int | None) -> None:
+        tensors[name] = TensorSpec(shape, component)
+
+    def linear(component: str, name: str, fan_in: int, fan_out: int | None) -> None:
+        add(component, f"{name}.weight", fan_out, fan_in)
+        add(component, f"{name}.bias", fan_out)
+
+    def norm(component: str, name: str, size: int) -> None:
+        add(component, f"{name}.weight", size)
+        add(component, f"{name}.bias", size)
+
+    add("embeddings", "albert.embeddings.word_embeddings.weight", config.vocab_size, E)
+    add("embeddings", "albert.embeddings.position_embeddings.weight", config.max_position_embeddings, E)
+    add("embeddings", "albert.embeddings.token_type_embeddings.weight", config.type_vocab_size, E)
+    norm("embeddings", "albert.embeddings.LayerNorm", E)
+    linear("projection", "albert.encoder.embedding_hidden_mapping_in", E, H)
+    for group in range(config.num_hidden_groups):
+        for inner in range(config.inner_group_num):
+            layer = f"albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
+            for part in ("query", "key", "value", "dense"):
+                linear("encoder", f"{layer}.attention.{part}", H, H)
+            norm("encoder", f"{layer}.attention.LayerNorm", H)
+            linear("encoder", f"{layer}.ffn", H, I)
+            linear("encoder", f"{layer}.ffn_output", I, H)
+            norm("encoder", f"{layer}.full_layer_layer_norm", H)
+    linear("pooler", "albert.pooler", H, H)
+    linear("mlm", "predictions.dense", H, E)
+    norm("mlm", "predictions.LayerNorm", E)
+    add("mlm", "predictions.bias", config.vocab_size)
+    linear("sop", "sop_classifier.classifier", H, 2)
+    linear("classifier", "classifier", H, None)
+    linear("qa", "qa_outputs", H, 2)
+    return tensors
+
+
+def components(names: Iterable[str], config: AlbertConfig) -> list[str]:
+    """The components that have at least one tensor among `names`, in the order of computation."""
+    wanted = spec(config)
+    present = {wanted[name].component for name in names if name in wanted}
+    return [part for part in (*REQUIRED, *OPTIONAL) if part in present]
+
+
+def check(config: AlbertConfig, shapes: Mapping[str, Shape], where: str) -> None:
+    """Compare tensors with the config; one SpecError tells every fault (missing, unknown, other shape)."""
+    wanted = spec(config)
+    present = set(components(shapes, config)) | set(REQUIRED)
+    missing = [name for name, item in wanted.items() if item.component in present and name not in shapes]
+    unknown = [name for name in shapes if name not in wanted]
+    wrong = [
+        f"{name} is {list(shapes[name])}, the config asks for {_show(item.shape)}"
+        for name, item in wanted.items()
+        if name in shapes and not _fits(shapes[name], item.shape)
+    ]
+    faults = []
+    if missing:
+        faults.append(f"{_count(missing, 'tensor')} missing: {listing(missing)}")
+    if unknown:
+        faults.append(f"{_count(unknown, 'tensor')} unknown: {listing(unknown)}")
+    if wrong:
+        faults.append(f"{_count(wrong, 'tensor')} of another shape: {listing(wrong, '; ')}")
+    if faults:
+        raise SpecError(f"{where} does not match its config: " + "; ".join(faults))
+
+
+def listing(items: Iterable[str], separator: str = ", ") -> str:
+    """The first few items and a count of the rest."""
+    items = list(items)
+    rest = len(items) - _SHOWN
+    return separator.join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def bert_parameters(config: AlbertConfig) -> int:
+    """Parameters of a BERT of the same shape: own weights in every layer, embeddings of the hidden size, pooler, no heads."""
+    H, I = config.hidden_size, config.intermediate_size  # noqa: E741
+    embeddings = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size + 2) * H
+    layer = 4 * (H * H + H) + (H * I + I) + (I * H + H) + 4 * H
+    return embeddings + config.num_hidden_layers * layer + (H * H + H)
+
+
+def _fits(shape: Shape, wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(b is None or a == b for a, b in zip(shape, wanted, strict=True))
+
+
+def _show(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
+
+
+def _count(items: list[str], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

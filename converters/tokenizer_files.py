@@ -1,0 +1,176 @@
+"""The tokenizer's files as they travel with a checkpoint, and the way between a SentencePiece model and its vocabulary.
+
+Google ships `30k-clean.model` and `30k-clean.vocab` (lines `piece<TAB>score`); Julia's files hold the lines only, so
+the model must be rebuilt from them. Chinese models have a WordPiece list (`vocab_chinese.txt`) instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.errors import CorruptError
+from converters.files import need
+
+# Google's training options: README of google-research/albert (spm_train), and the order of the first 13 pieces.
+CONTROL_PIECES = ("<pad>", "[CLS]", "[SEP]", "[MASK]")
+UNKNOWN_PIECE = "<unk>"
+USER_DEFINED_PIECES = ("(", ")", '"', "-", ".", "–", "£", "€")  # noqa: RUF001
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What a checkpoint carries of its tokenizer, byte for byte; every part may be absent.
+
+    `spiece`: a SentencePiece model. `vocab`: `piece<TAB>score` lines, held only where they cannot be derived from
+    `spiece`. `wordpiece`: a BERT vocabulary list. `lowercase` and `keep_accents` say how text is prepared (Google's
+    English models: lower-cased, accents dropped). `origin` tells where the parts came from.
+    """
+
+    spiece: bytes | None = None
+    vocab: bytes | None = None
+    wordpiece: bytes | None = None
+    lowercase: bool = True
+    keep_accents: bool = False
+    origin: str = "none"
+
+    @classmethod
+    def of(
+        cls,
+        where: str,
+        *,
+        spiece: bytes | None = None,
+        vocab: bytes | None = None,
+        wordpiece: bytes | None = None,
+        settings: Mapping[str, Any] | None = None,
+        origin: str,
+    ) -> TokenizerFiles:
+        """Check the parts found at `where` (CorruptError) and keep what is not derivable from another part."""
+        if spiece is not None and vocab == vocab_lines(spiece, where):
+            vocab = None
+        elif spiece is None and vocab is not None:
+            parse_vocab(vocab, where)
+        settings = settings or {}
+        return cls(
+            spiece,
+            vocab,
+            wordpiece,
+            lowercase=bool(settings.get("do_lower_case", True)),
+            keep_accents=bool(settings.get("keep_accents", False)),
+            origin=origin if spiece or vocab or wordpiece else "none",
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.spiece or self.vocab or self.wordpiece)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The preparation flags that differ from Google's English models, under their Hugging Face names."""
+        different = {"do_lower_case": self.lowercase, "keep_accents": self.keep_accents}
+        usual = {"do_lower_case": True, "keep_accents": False}
+        return {key: value for key, value in different.items() if value != usual[key]}
+
+    def model(self) -> bytes | None:
+        """The SentencePiece model, rebuilt from the vocabulary lines where only those are at hand."""
+        if self.spiece is None and self.vocab is not None:
+            return rebuild_model(self.vocab, "the vocabulary")
+        return self.spiece
+
+    def lines(self) -> bytes | None:
+        """The `piece<TAB>score` lines."""
+        if self.vocab is None and self.spiece is not None:
+            return vocab_lines(self.spiece, "the SentencePiece model")
+        return self.vocab
+
+    def digest(self) -> str | None:
+        """SHA-256 of what decides the ids: the model's or WordPiece list's bytes, else those of the lines."""
+        data = self.spiece or self.wordpiece or self.vocab
+        return hashlib.sha256(data).hexdigest() if data else None
+
+    @property
+    def rebuilt(self) -> bool:
+        return self.spiece is None and self.vocab is not None
+
+
+def vocab_lines(model: bytes, where: str) -> bytes:
+    """The `.vocab` file of a SentencePiece model: `piece<TAB>score`, the score as C prints `%g`."""
+    return "".join(f"{piece.piece}\t{piece.score:g}\n" for piece in _parse_model(model, where).pieces).encode()
+
+
+def parse_vocab(vocab: bytes, where: str) -> list[tuple[str, float]]:
+    """Pieces and scores of a `.vocab` file, in id order; CorruptError names the first bad line."""
+    try:
+        text = vocab.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = vocab.count(b"\n", 0, error.start) + 1
+        raise CorruptError(f"{where}: line {line} of the vocabulary is not UTF-8") from None
+    pieces: dict[str, float] = {}
+    # Only \n ends a line: pieces may hold other Unicode line ends.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        piece, tab, score = line.removesuffix("\r").rpartition("\t")
+        try:
+            value = float(score)
+        except ValueError:
+            tab = ""
+        if not tab or not piece:
+            raise CorruptError(f"{where}: line {number} of the vocabulary is {line!r}, not piece<TAB>score")
+        if piece in pieces:
+            raise CorruptError(f"{where}: line {number} of the vocabulary repeats the piece {piece!r}")
+        pieces[piece] = value
+    if UNKNOWN_PIECE not in pieces:
+        raise CorruptError(f"{where}: the vocabulary has no {UNKNOWN_PIECE} piece, so it is not a SentencePiece one")
+    return list(pieces.items())
+
+
+@functools.lru_cache(maxsize=4)
+def rebuild_model(vocab: bytes, where: str) -> bytes:
+    """A SentencePiece model that gives the ids of the vocabulary's own: unigram, nmt_nfkc, Google's special pieces."""
+    need("sentencepiece", "rebuilding a SentencePiece model")
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    pieces = parse_vocab(vocab, where)
+    kinds = proto.ModelProto.SentencePiece
+    model = proto.ModelProto()
+    for piece, score in pieces:
+        kind = kinds.NORMAL
+        if piece == UNKNOWN_PIECE:
+            kind = kinds.UNKNOWN
+        elif piece in CONTROL_PIECES:
+            kind = kinds.CONTROL
+        elif piece in USER_DEFINED_PIECES and score == 0:
+            kind = kinds.USER_DEFINED
+        model.pieces.add(piece=piece, score=score, type=kind)
+    ids = {piece: number for number, (piece, _) in enumerate(pieces)}
+    trainer = model.trainer_spec
+    trainer.model_type = proto.TrainerSpec.UNIGRAM
+    trainer.vocab_size = len(pieces)
+    trainer.character_coverage = 0.99995
+    trainer.hard_vocab_limit = False
+    trainer.control_symbols.extend(piece for piece in CONTROL_PIECES[1:] if piece in ids)
+    trainer.user_defined_symbols.extend(piece for piece in USER_DEFINED_PIECES if piece in ids)
+    trainer.unk_id = ids[UNKNOWN_PIECE]
+    trainer.bos_id = trainer.eos_id = -1
+    trainer.pad_id = ids.get("<pad>", -1)
+    normalizer = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc")
+    model.normalizer_spec.CopyFrom(
+        proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec
+    )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _parse_model(model: bytes, where: str) -> Any:
+    need("sentencepiece", "reading a SentencePiece model")
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    try:
+        parsed = proto.ModelProto.FromString(model)
+    except DecodeError:
+        raise CorruptError(f"{where}: not a SentencePiece model (truncated or another file)") from None
+    if not parsed.pieces:
+        raise CorruptError(f"{where}: a SentencePiece model without pieces")
+    return parsed
