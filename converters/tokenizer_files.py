@@ -97,7 +97,12 @@ class TokenizerFiles:
 
 def vocab_lines(model: bytes, where: str) -> bytes:
     """The `.vocab` file of a SentencePiece model: `piece<TAB>score`, the score as C prints `%g`."""
-    return "".join(f"{piece.piece}\t{piece.score:g}\n" for piece in _parse_model(model, where).pieces).encode()
+    return "".join(f"{piece.piece}\t{piece.score:g}\n" for piece in parse_model(model, where).pieces).encode()
+
+
+def ends_in_digit_comma(piece: str) -> bool:
+    """Whether Google splits the piece again (tokenization.py, encode_pieces): `▁9,` becomes `▁9` and `,`."""
+    return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
 def parse_vocab(vocab: bytes, where: str) -> list[tuple[str, float]]:
@@ -162,7 +167,27 @@ def rebuild_model(vocab: bytes, where: str) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _parse_model(model: bytes, where: str) -> Any:
+def parse_wordpiece(vocab: bytes, where: str) -> list[str]:
+    """The tokens of a WordPiece list in id order, read as Google's `load_vocab` does; CorruptError names the bad line."""
+    try:
+        text = vocab.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = vocab.count(b"\n", 0, error.start) + 1
+        raise CorruptError(f"{where}: line {line} of the WordPiece list is not UTF-8") from None
+    tokens: dict[str, int] = {}
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        token = (line.split() or [" "])[0]
+        if token in tokens:
+            first = tokens[token]
+            raise CorruptError(f"{where}: line {number} of the WordPiece list repeats {token!r} of line {first}")
+        tokens[token] = number
+    if "[UNK]" not in tokens:
+        raise CorruptError(f"{where}: the list has no [UNK] token, so it is not a WordPiece one")
+    return list(tokens)
+
+
+def parse_model(model: bytes, where: str) -> Any:
+    """The model as a `ModelProto`; CorruptError where the bytes are none."""
     need("sentencepiece", "reading a SentencePiece model")
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as proto
