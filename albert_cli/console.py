@@ -22,7 +22,10 @@ def print_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, r
         lines = [headers, *rows] if headers else rows
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
         for line in lines:
-            cells = (cell.rjust(w) if n in right else cell.ljust(w) for n, (cell, w) in enumerate(zip(line, widths)))
+            cells = (
+                cell.rjust(w) if n in right else cell.ljust(w)
+                for n, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
             typer.echo("  ".join(cells).rstrip())
         return
     from rich.console import Console
