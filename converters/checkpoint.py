@@ -91,7 +91,7 @@ def blocks(array: Array) -> Iterator[Array]:
 
 def raw(block: Array) -> memoryview:
     """The bytes of a contiguous array, without a copy, for any dtype."""
-    return memoryview(block.reshape(-1).view(np.uint8))
+    return block.reshape(-1).view(np.uint8).data
 
 
 def digest(array: Array) -> str:

@@ -74,9 +74,8 @@ class AlbertConfig:
                 faults.append(f"{item.name} is {value!r}, not a name")
         if not faults:
             if self.hidden_size % self.num_attention_heads:
-                faults.append(
-                    f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
-                )
+                heads = self.num_attention_heads
+                faults.append(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {heads}")
             if self.num_hidden_groups > self.num_hidden_layers:
                 faults.append(
                     f"num_hidden_groups {self.num_hidden_groups} exceeds num_hidden_layers {self.num_hidden_layers}"
@@ -97,7 +96,7 @@ class AlbertConfig:
     def group_of(self, layer: int) -> int:
         """The group that layer `layer` (from 0) uses, as transformers computes it.
 
-        Google's `int(layer / layers * groups)` agrees but for rounding faults of its own (22 layers in 22 groups: layer 15).
+        Google's `int(layer / layers * groups)` agrees but for rounding faults of its own (layer 15 of 22 in 22 groups).
         """
         return int(layer / (self.num_hidden_layers / self.num_hidden_groups))
 
@@ -154,16 +153,15 @@ class AlbertConfig:
     def notes_for_google(self) -> list[str]:
         """What Google's own code would compute differently from this config, in words."""
         if self.hidden_act in _EXACT_GELUS:
-            return [
+            note = (
                 f"hidden_act {self.hidden_act!r} has no name in Google's code, which computes gelu_new "
                 f"(outputs differ by about 1e-3); kept as {_HF_ACTIVATION_KEY!r} for the way back"
-            ]
+            )
+            return [note]
         return []
 
     def _known(self) -> Json:
-        return {
-            item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "extra"
-        }
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "extra"}
 
 
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(AlbertConfig)}

@@ -69,7 +69,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; pipes and devices are refused before they can block."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CorruptError(f"{path}: a pipe or device, not a regular file")
-    return open(path, "rb")  # noqa: SIM115
+    return open(path, "rb")
 
 
 def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re.Pattern[str] | None) -> None:

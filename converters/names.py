@@ -83,9 +83,7 @@ class NameTable:
             for group in range(config.num_hidden_groups if "group" in indices else 1):
                 for inner in range(config.inner_group_num if "inner" in indices else 1):
                     at = {"group": group, "inner": inner}
-                    rows.append(
-                        replace(row, canonical=row.canonical.format(**at), foreign=row.foreign.format(**at))
-                    )
+                    rows.append(replace(row, canonical=row.canonical.format(**at), foreign=row.foreign.format(**at)))
         return Names(rows)
 
     def dropped(self, foreign: str) -> str | None:
@@ -95,10 +93,10 @@ class NameTable:
                 return reason
         return None
 
-    def within(self, layout: Layout, prefix: str = "") -> NameTable:
-        """The same table for a format that stores this one's arrays under `prefix` in a further layout."""
+    def within(self, layout_of: Callable[[Row], Layout], prefix: str = "") -> NameTable:
+        """The same table for a format that stores this one's arrays under `prefix`, each in a further layout."""
         table = NameTable(
-            replace(row, foreign=prefix + row.foreign, layout=row.layout.then(layout)) for row in self.rows
+            replace(row, foreign=prefix + row.foreign, layout=row.layout.then(layout_of(row))) for row in self.rows
         )
         table._drop = [(re.compile(re.escape(prefix) + pattern.pattern), reason) for pattern, reason in self._drop]
         return table

@@ -1,7 +1,9 @@
-"""Which tensors an ALBERT of a given config has: canonical name -> shape. `check` reports every fault in one message."""
+"""Which tensors an ALBERT of a given config has: canonical name -> shape; `check` reports every fault at once."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -78,6 +80,24 @@ def components(names: Iterable[str], config: AlbertConfig) -> list[str]:
     return [part for part in (*REQUIRED, *OPTIONAL) if part in present]
 
 
+def owner(name: str, config: AlbertConfig) -> str:
+    """The tensor whose values `name` must have: in a sharing variant, what all layers share is group 0's."""
+    part = {"attention": ".attention.", "ffn": ".ffn"}.get(config.share)
+    shared = part is not None and (part in name or (config.share == "ffn" and ".full_layer_layer_norm." in name))
+    return re.sub(r"albert_layer_groups\.\d+", "albert_layer_groups.0", name) if shared else name
+
+
+def parameters(shapes: Mapping[str, Shape], config: AlbertConfig) -> dict[str, int]:
+    """Parameters by component, each shared tensor counted once."""
+    wanted = spec(config)
+    counts: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if owner(name, config) == name:
+            part = wanted[name].component
+            counts[part] = counts.get(part, 0) + math.prod(shape)
+    return counts
+
+
 def check(config: AlbertConfig, shapes: Mapping[str, Shape], where: str) -> None:
     """Compare tensors with the config; one SpecError tells every fault (missing, unknown, other shape)."""
     wanted = spec(config)
@@ -107,12 +127,12 @@ def listing(items: Iterable[str], separator: str = ", ") -> str:
     return separator.join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def bert_parameters(config: AlbertConfig) -> int:
-    """Parameters of a BERT of the same shape: own weights in every layer, embeddings of the hidden size, pooler, no heads."""
+def bert_parameters(config: AlbertConfig, *, pooler: bool = True) -> int:
+    """Parameters of a BERT of the same shape, without heads: unshared layers, embeddings of the hidden size."""
     H, I = config.hidden_size, config.intermediate_size  # noqa: E741
     embeddings = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size + 2) * H
     layer = 4 * (H * H + H) + (H * I + I) + (I * H + H) + 4 * H
-    return embeddings + config.num_hidden_layers * layer + (H * H + H)
+    return embeddings + config.num_hidden_layers * layer + (H * H + H if pooler else 0)
 
 
 def _fits(shape: Shape, wanted: tuple[int | None, ...]) -> bool:

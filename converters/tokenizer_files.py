@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -108,22 +109,19 @@ def ends_in_digit_comma(piece: str) -> bool:
 def parse_vocab(vocab: bytes, where: str) -> list[tuple[str, float]]:
     """Pieces and scores of a `.vocab` file, in id order; CorruptError names the first bad line."""
     try:
-        text = vocab.decode("utf-8")
+        text = vocab.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = vocab.count(b"\n", 0, error.start) + 1
-        raise CorruptError(f"{where}: line {line} of the vocabulary is not UTF-8") from None
+        bad = vocab.count(b"\n", 0, error.start) + 1
+        raise CorruptError(f"{where}: line {bad} of the vocabulary is not UTF-8") from None
     pieces: dict[str, float] = {}
     # Only \n ends a line: pieces may hold other Unicode line ends.
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        piece, tab, score = line.removesuffix("\r").rpartition("\t")
-        try:
-            value = float(score)
-        except ValueError:
-            tab = ""
-        if not tab or not piece:
-            raise CorruptError(f"{where}: line {number} of the vocabulary is {line!r}, not piece<TAB>score")
+    for line_number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        piece, _, score = line.removesuffix("\r").rpartition("\t")
+        value = _score(score)
+        if not piece or value is None:
+            raise CorruptError(f"{where}: line {line_number} of the vocabulary is {line!r}, not piece<TAB>score")
         if piece in pieces:
-            raise CorruptError(f"{where}: line {number} of the vocabulary repeats the piece {piece!r}")
+            raise CorruptError(f"{where}: line {line_number} of the vocabulary repeats the piece {piece!r}")
         pieces[piece] = value
     if UNKNOWN_PIECE not in pieces:
         raise CorruptError(f"{where}: the vocabulary has no {UNKNOWN_PIECE} piece, so it is not a SentencePiece one")
@@ -161,9 +159,7 @@ def rebuild_model(vocab: bytes, where: str) -> bytes:
     trainer.bos_id = trainer.eos_id = -1
     trainer.pad_id = ids.get("<pad>", -1)
     normalizer = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc")
-    model.normalizer_spec.CopyFrom(
-        proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec
-    )
+    model.normalizer_spec.CopyFrom(proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -184,6 +180,14 @@ def parse_wordpiece(vocab: bytes, where: str) -> list[str]:
     if "[UNK]" not in tokens:
         raise CorruptError(f"{where}: the list has no [UNK] token, so it is not a WordPiece one")
     return list(tokens)
+
+
+def _score(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def parse_model(model: bytes, where: str) -> Any:

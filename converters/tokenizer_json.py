@@ -33,19 +33,22 @@ _MASK = "[MASK]"
 _MODEL_MAX_LENGTH = 512
 
 
-def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> bytes:
-    """The bytes of `tokenizer.json`, the same for the same files.
+def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> bytes | None:
+    """The bytes of `tokenizer.json`, the same for the same files; None for a SentencePiece model that is not unigram.
 
     Without `special_tokens` the pipeline knows none: every text is plain, and nothing is put around it.
-    Raises CorruptError where the files are damaged, ValueError where there are none.
+    Raises CorruptError where the files are damaged.
     """
     model = files.model()
     if model is not None:
-        data = _unigram(parse_model(model, files.origin), files)
+        parsed = parse_model(model, files.origin)
+        if parsed.trainer_spec.model_type != type(parsed.trainer_spec).UNIGRAM:
+            return None
+        data = _unigram(parsed, files)
     elif files.wordpiece is not None:
         data = _wordpiece(parse_wordpiece(files.wordpiece, files.origin), files)
     else:
-        raise ValueError("no tokenizer to describe")
+        return None
     if not special_tokens:
         data |= {"added_tokens": [], "post_processor": None}
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()

@@ -6,11 +6,12 @@ that no more than one array is in memory (format: README of huggingface/safetens
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
-from converters.files import need, open_regular, read_optional, read_small, explained
+from converters.files import explained, need, open_regular, read_optional, read_small
 from converters.names import NameTable, Row, slot_of
 from converters.tokenizer_files import TokenizerFiles
 from converters.tokenizer_json import tokenizer_config, tokenizer_json
@@ -48,7 +49,10 @@ _CODE_OF = {dtype: code for code, dtype in _CODES.items()}
 DTYPES = tuple(_CODE_OF)
 
 _LAYER = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
-_TIED = {"predictions.decoder.weight": "albert.embeddings.word_embeddings.weight", "predictions.decoder.bias": "predictions.bias"}
+_TIED = {
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+}
 
 
 def names(config: AlbertConfig) -> NameTable:
@@ -83,6 +87,9 @@ def read(path: Path) -> Checkpoint:
         stray = [name for name in optimizer if (slot_of(name) or ("",))[0] not in tensors]
         if stray:
             raise SpecError(f"{directory / _OPTIMIZER}: no variable for the slot {spec.listing(stray)}")
+    if config.extra.get("architectures") == [_architecture(tensors, config)]:
+        # Follows from the heads, so it is no setting to carry over.
+        config = dataclasses.replace(config, extra={k: v for k, v in config.extra.items() if k != "architectures"})
     step = metadata.get("global_step")
     if step is not None and not re.fullmatch(r"-?\d{1,19}", step):
         raise CorruptError(f"{path}: global_step in the metadata is {step!r}, not a whole number")
@@ -100,7 +107,7 @@ def read(path: Path) -> Checkpoint:
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     config = checkpoint.config.to_hf()
-    config.setdefault("architectures", [_architecture(checkpoint)])
+    config.setdefault("architectures", [_architecture(checkpoint.tensors, checkpoint.config)])
     config["dtype"] = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
     metadata = {"format": "pt"}
@@ -112,7 +119,9 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     _write_tokenizer(checkpoint.tokenizer, path)
 
 
-def _canonical(stored: Mapping[str, Tensor], config: AlbertConfig, where: str) -> tuple[dict[str, Tensor], dict[str, int]]:
+def _canonical(
+    stored: Mapping[str, Tensor], config: AlbertConfig, where: str
+) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Rename to canonical, in the order of computation; tied copies are dropped once shown to be copies."""
     if not any(name.startswith("albert.") for name in stored):
         stored = {f"albert.{name}": tensor for name, tensor in stored.items()}  # saved by AlbertModel itself
@@ -138,8 +147,8 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.read().tobytes() == b.read().tobytes()
 
 
-def _architecture(checkpoint: Checkpoint) -> str:
-    present = spec.components(checkpoint.tensors, checkpoint.config)
+def _architecture(names: Iterable[str], config: AlbertConfig) -> str:
+    present = spec.components(names, config)
     for part, name in (
         ("classifier", "AlbertForSequenceClassification"),
         ("qa", "AlbertForQuestionAnswering"),
@@ -175,8 +184,13 @@ def _write_tokenizer(tokenizer: TokenizerFiles, path: Path) -> None:
     if tokenizer.wordpiece is not None:
         (path / _WORDPIECE).write_bytes(tokenizer.wordpiece)
     if tokenizer:
-        (path / _TOKENIZER).write_bytes(tokenizer_json(tokenizer))
-        (path / _TOKENIZER_CONFIG).write_bytes(dump_json(tokenizer_config(tokenizer)))
+        settings = tokenizer_config(tokenizer)
+        pipeline = tokenizer_json(tokenizer)
+        if pipeline is not None:
+            (path / _TOKENIZER).write_bytes(pipeline)
+        else:
+            settings["tokenizer_class"] = "AlbertTokenizer"
+        (path / _TOKENIZER_CONFIG).write_bytes(dump_json(settings))
 
 
 def _read_sharded(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -230,7 +244,9 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if entry["dtype"] not in _CODES:
             raise CorruptError(f"{path}: tensor {name} is {entry['dtype']}, not one of {', '.join(_CODES)}")
         dtype, shape = _CODES[entry["dtype"]], tuple(entry["shape"])
-        tensors[name] = Tensor(shape, dtype, functools.partial(_load, path, start + entry["data_offsets"][0], shape, dtype))
+        tensors[name] = Tensor(
+            shape, dtype, functools.partial(_load, path, start + entry["data_offsets"][0], shape, dtype)
+        )
     return tensors, metadata
 
 

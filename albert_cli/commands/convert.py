@@ -1,0 +1,92 @@
+"""albert convert: a model from any format to any other, read back and proved equal."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from albert_cli import console, options
+
+if TYPE_CHECKING:
+    from converters.hub import Report
+
+app = typer.Typer()
+
+
+class Dtype(str, Enum):
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+@app.command()
+def convert(
+    source: options.Model,
+    target: options.Target,
+    source_as: options.From = None,
+    target_as: options.To = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Cast the weights; the largest error is reported.")] = None,
+    force: options.Force = False,
+    keep_optimizer: Annotated[
+        bool, typer.Option("--keep-optimizer", help="Carry the optimizer's slots (adam_m, adam_v, lamb_m, lamb_v).")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Convert a model between formats, losslessly, and prove it.
+
+    Everything written is read back and compared with the source, tensor by tensor (SHA-256), before it takes its place.
+    The format of SOURCE is found from its contents; a bare directory as TARGET becomes a Hugging Face directory.
+
+    Examples:
+
+        albert convert albert_base_v2/ hf/                   # Google's checkpoint to Hugging Face
+
+        albert convert hf/ albert.npz                        # for Julia
+
+        albert convert albert.npz tf/ --to tf                # and back to TensorFlow
+
+        albert convert hf/ half/ --to safetensors --dtype float16
+    """
+    from converters import hub
+
+    with console.progress_bytes() as progress:
+        report = hub.convert(
+            source,
+            target,
+            source_as=source_as,
+            target_as=target_as,
+            dtype=dtype.value if dtype else None,
+            force=force,
+            keep_optimizer=keep_optimizer,
+            progress=progress,
+        )
+    if json:
+        console.print_json(dataclasses.asdict(report))
+    else:
+        console.print_table(_summary(report))
+
+
+def _summary(report: Report) -> list[tuple[str, str]]:
+    kept = len(report.digests)
+    rows = [
+        ("converted", f"{report.source} ({report.source_format}) -> {report.target} ({report.target_format})"),
+        (
+            "proved",
+            f"{kept} tensors, {report.parameters:,} parameters, {report.bytes:,} bytes: read back, SHA-256 equal",
+        ),
+        ("tokenizer", report.tokenizer),
+    ]
+    if report.cast:
+        error = f", largest error {report.cast.max_abs_error:.3g} in {report.cast.worst}" if report.cast.worst else ""
+        rows.append(("cast", f"{report.cast.tensors} tensors to {report.cast.dtype}{error or ', no value changed'}"))
+    if report.global_step is not None:
+        rows.append(("step", f"global_step {report.global_step} kept"))
+    for reason, count in report.dropped.items():
+        hint = " (--keep-optimizer carries them)" if reason == "optimizer slots" else ""
+        rows.append(("dropped", f"{count} {reason}{hint}"))
+    rows += [("absent", what) for what in report.absent]
+    rows += [("note", note) for note in report.notes]
+    return rows

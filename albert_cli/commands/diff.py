@@ -1,0 +1,48 @@
+"""albert diff: are two models equal, and where not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import typer
+
+from albert_cli import console, options
+
+app = typer.Typer()
+
+
+@app.command()
+def diff(a: options.Model, b: options.Model, json: options.Json = False) -> None:
+    """Compare two models of any formats, tensor by tensor, bit for bit.
+
+    Exit code 0 when weights, config and tokenizer are equal, 1 when anything differs.
+
+    Examples:
+
+        albert diff albert_base_v2/ hf/
+
+        albert diff before.npz after.npz --json
+    """
+    from converters import hub, proof
+
+    one, two = hub.load(a), hub.load(b)
+    with console.progress_bytes() as progress:
+        differences = proof.diff(one, two, progress)
+    total = len({**one.everything(), **two.everything()})
+    unequal = {item.name for item in differences} & {*one.everything(), *two.everything()}
+    if json:
+        console.print_json(
+            {
+                "equal": not differences,
+                "tensors": total,
+                "equal_tensors": total - len(unequal),
+                "differences": [dataclasses.asdict(item) for item in differences],
+            }
+        )
+    elif differences:
+        console.print_table([(item.kind, item.name, item.detail) for item in differences], ("", "name", "detail"))
+        typer.echo(f"{total - len(unequal)} of {total} tensors are equal")
+    else:
+        typer.echo(f"equal: {total} tensors bit for bit, config and tokenizer")
+    if differences:
+        raise typer.Exit(1)

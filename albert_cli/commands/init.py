@@ -1,0 +1,95 @@
+"""albert init: a fresh, randomly initialised model."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from albert_cli import console, options
+from converters.config import PRESETS, AlbertConfig, parse_json
+from converters.errors import ConfigError
+from converters.files import read_small
+
+if TYPE_CHECKING:
+    from converters.tokenizer_files import TokenizerFiles
+
+app = typer.Typer()
+
+Preset = Enum("Preset", {name: name for name in PRESETS}, type=str)  # type: ignore[misc]
+
+
+@app.command()
+def init(
+    target: options.Target,
+    preset: Annotated[Preset | None, typer.Option(help="A published shape, or a tiny one to try things out.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An albert_config.json or config.json of your own.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt to go with it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 42,
+    target_as: options.To = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Make a model with random weights, in any format.
+
+    Weights as Google initialises them: truncated normal, zero biases, unit LayerNorm; masked-word and sentence-order
+    heads included. With --tokenizer the vocabulary size of a preset follows the tokenizer's.
+
+    Examples:
+
+        albert init tiny/ --preset tiny
+
+        albert init tf/ --preset base --tokenizer spiece.model --to tf
+
+        albert init mine.npz --config albert_config.json --seed 1
+    """
+    from converters import hub
+    from converters.initialize import initialize
+
+    if (preset is None) == (config is None):
+        raise typer.BadParameter("give either --preset or --config")
+    files, pieces = _tokenizer(tokenizer)
+    settings = _read_config(config) if config else PRESETS[preset.value]  # type: ignore[union-attr]
+    if preset and pieces:
+        settings = dataclasses.replace(settings, vocab_size=pieces)
+    elif pieces and pieces != settings.vocab_size:
+        raise ConfigError(f"{config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
+    checkpoint = initialize(settings, files, seed=seed)
+    writer = hub.target_format(target, target_as)
+    with console.progress_bytes() as progress:
+        digests = hub.write_proved(checkpoint, target, writer, force=force, progress=progress)
+    parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
+    if json:
+        data = {"target": str(target), "format": writer.NAME, "parameters": parameters, "seed": seed}
+        console.print_json(data | {"digests": digests})
+    else:
+        typer.echo(f"{target} ({writer.NAME}): {parameters:,} parameters, random, seed {seed}")
+
+
+def _read_config(path: Path) -> AlbertConfig:
+    """A config in either dialect, told apart by Hugging Face's model_type."""
+    data = parse_json(read_small(path), str(path))
+    dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
+    return AlbertConfig.from_json(data, str(path), dialect=dialect)
+
+
+def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:
+    """The tokenizer's files and its number of pieces; none and 0 without a path."""
+    from converters.tokenizer_files import TokenizerFiles, parse_vocab
+
+    if path is None:
+        return TokenizerFiles(), 0
+    data = read_small(path)
+    if path.suffix == ".model":
+        files = TokenizerFiles.of(str(path), spiece=data, origin=path.name)
+        return files, (files.lines() or b"").count(b"\n")
+    if path.suffix == ".txt":
+        return TokenizerFiles.of(str(path), wordpiece=data, origin=path.name), len(data.splitlines())
+    return TokenizerFiles.of(str(path), vocab=data, origin=path.name), len(parse_vocab(data, str(path)))

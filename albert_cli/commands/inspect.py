@@ -1,0 +1,113 @@
+"""albert inspect: what a model is, without loading it into memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from albert_cli import console, options
+
+if TYPE_CHECKING:
+    from converters.checkpoint import Checkpoint
+
+app = typer.Typer()
+
+
+@app.command()
+def inspect(
+    model: options.Model,
+    source_as: options.From = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and SHA-256.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Show what a model is: format, config, parameters, heads, tokenizer, SHA-256.
+
+    The SHA-256 of the weights is the same in every format, so two models can be compared at a glance.
+
+    Examples:
+
+        albert inspect albert_base_v2/
+
+        albert inspect hf/ --tensors --json
+    """
+    from converters import hub, proof
+
+    checkpoint = hub.load(model, format=source_as)
+    with console.progress_bytes() as progress:
+        digests = proof.tensor_digests(checkpoint, progress)
+    facts = _facts(checkpoint) | {"weights_sha256": proof.weights_digest(checkpoint, digests)}
+    listed: list[dict[str, Any]] = [
+        {"name": name, "shape": list(tensor.shape), "dtype": tensor.dtype.name, "sha256": digests[name]}
+        for name, tensor in checkpoint.tensors.items()
+    ]
+    if json:
+        console.print_json(facts | ({"tensors": listed} if tensors else {}))
+        return
+    _print(facts)
+    if tensors:
+        typer.echo()
+        rows = [(item["name"], str(item["shape"]), item["dtype"], item["sha256"][:16]) for item in listed]
+        console.print_table(rows, ("tensor", "shape", "dtype", "SHA-256"))
+
+
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    from converters import hub, spec
+
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    parameters = spec.parameters(shapes, checkpoint.config)
+    present = spec.components(checkpoint.tensors, checkpoint.config)
+    model = sum(count for part, count in parameters.items() if part not in spec.HEADS)
+    bert = spec.bert_parameters(checkpoint.config, pooler="pooler" in present)
+    return {
+        "path": checkpoint.where,
+        "format": checkpoint.format,
+        "config": checkpoint.config.to_hf(),
+        "dtypes": sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()}),
+        "parameters": parameters,
+        "parameters_total": sum(parameters.values()),
+        "parameters_without_heads": model,
+        "bert_of_same_shape": bert,
+        "times_fewer": round(bert / model, 1),
+        "heads": {part: part in present for part in spec.HEADS},
+        "optimizer_slots": len(checkpoint.optimizer),
+        "global_step": checkpoint.global_step,
+        "dropped": dict(checkpoint.dropped),
+        "tokenizer": hub.describe_tokenizer(checkpoint),
+        "tokenizer_sha256": checkpoint.tokenizer.digest(),
+    }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from converters import spec
+
+    config = facts["config"]
+    shape = (
+        f"{config['num_hidden_layers']} layers in {config['num_hidden_groups']} group"
+        f"{'s' if config['num_hidden_groups'] > 1 else ''} of {config['inner_group_num']}, "
+        f"E={config['embedding_size']} H={config['hidden_size']} A={config['num_attention_heads']} "
+        f"I={config['intermediate_size']} V={config['vocab_size']}, {config['hidden_act']}"
+    )
+    heads = [f"{what}: {'yes' if facts['heads'][part] else 'no'}" for part, what in spec.HEADS.items()]
+    against = (
+        f"{facts['parameters_without_heads']:,} without heads; a BERT of this shape has "
+        f"{facts['bert_of_same_shape']:,}: {int(facts['times_fewer'])}x fewer"
+    )
+    rows = [
+        ("model", facts["path"]),
+        ("format", f"{facts['format']}, {' and '.join(facts['dtypes'])}"),
+        ("shape", shape),
+        *((f"  {part}", f"{count:,}") for part, count in facts["parameters"].items()),
+        ("parameters", f"{facts['parameters_total']:,}"),
+        ("against BERT", against),
+        ("heads", ", ".join(heads)),
+        ("tokenizer", facts["tokenizer"]),
+        ("", f"SHA-256 {facts['tokenizer_sha256']}" if facts["tokenizer_sha256"] else ""),
+        ("weights", f"SHA-256 {facts['weights_sha256']}"),
+    ]
+    if facts["global_step"] is not None:
+        rows.append(("step", f"global_step {facts['global_step']}"))
+    if facts["optimizer_slots"]:
+        rows.append(("optimizer", f"{facts['optimizer_slots']} slots"))
+    rows += [("left out", f"{count} {reason}") for reason, count in facts["dropped"].items()]
+    console.print_table([row for row in rows if row[1]])

@@ -1,0 +1,80 @@
+"""What people see: tables and progress. Plain when piped; progress on stderr and only where someone looks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import typer
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()) -> None:
+    """Rows in columns; `right` names the columns of figures. Piped, it is plain text, never cut to a width."""
+    if not sys.stdout.isatty():
+        lines = [headers, *rows] if headers else rows
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
+        for line in lines:
+            cells = (
+                cell.rjust(w) if n in right else cell.ljust(w)
+                for n, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
+            typer.echo("  ".join(cells).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=bool(headers), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in range(len(headers or rows[0])):
+        header = headers[column] if headers else ""
+        table.add_column(header, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+@contextlib.contextmanager
+def progress_bytes() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with rate and ETA on stderr; yields a function of (stage, bytes done, bytes of the stage).
+
+    Silent when stderr is not a terminal.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description:>7}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], advance=done)
+
+        yield advance

@@ -1,0 +1,76 @@
+"""The `albert` command: finds the subcommands, and turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 a fault of the data or the request (or models that differ), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from albert_cli import __version__, commands
+from converters.errors import CheckpointError
+
+app = typer.Typer(
+    name="albert",
+    help="Convert, inspect and use ALBERT language models, whatever their format.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+
+for _module in pkgutil.iter_modules(commands.__path__):
+    app.add_typer(importlib.import_module(f"{commands.__name__}.{_module.name}").app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"albert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: the entry point of the `albert` script."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except CheckpointError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:
+        # The reader of a pipe (head, say) left: nothing more to say, and no second error when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except MemoryError:
+        _fail("out of memory; close other programs or use a machine with more of it", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was left half-written", 130)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"albert: {' '.join(message.split())}", err=True)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""From a checkpoint of any format to a PyTorch model, and back."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import nn
+
+from albert_cli.model.heads import AlbertPreTraining
+from converters import spec
+from converters.checkpoint import Array, Checkpoint, Tensor
+from converters.config import AlbertConfig
+from converters.errors import SpecError
+from converters.tokenizer_files import TokenizerFiles
+
+# numpy has no bfloat16 of its own, so its two bytes cross as int16.
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_NUMPY_DTYPES = {
+    torch.float64: np.dtype(np.float64),
+    torch.float32: np.dtype(np.float32),
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: _BFLOAT16,
+}
+
+
+def load_model(
+    path_or_checkpoint: str | Path | Checkpoint,
+    *,
+    format: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> AlbertPreTraining:
+    """The encoder with the pooler and pre-training heads that the checkpoint holds, in eval mode on the CPU.
+
+    The weights are cast to `dtype`. Heads of fine-tuned models (classification, question answering) are no part of
+    this model and stay in the checkpoint. Raises CheckpointError and its children (SpecError: tensors that do not
+    fit the config, or differ where `config.share` ties them).
+    """
+    if isinstance(path_or_checkpoint, Checkpoint):
+        checkpoint = path_or_checkpoint
+    else:
+        from converters import hub
+
+        checkpoint = hub.load(path_or_checkpoint, format=format)
+    spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
+    parts = spec.components(checkpoint.tensors, checkpoint.config)
+    if "sop" in parts and "pooler" not in parts:
+        raise SpecError(
+            f"{checkpoint.where}: holds the {spec.HEADS['sop']} but not the pooler whose output it reads "
+            "(albert.pooler.weight, albert.pooler.bias)"
+        )
+    with torch.device("meta"):
+        model = AlbertPreTraining(checkpoint.config, pooler="pooler" in parts, mlm="mlm" in parts, sop="sop" in parts)
+    assign(model, checkpoint, dtype=dtype)
+    return model.eval()
+
+
+def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> None:
+    """Replace the parameters of `model`, whose names are canonical ones, by the checkpoint's, one array at a time.
+
+    Tensors that the model does not name are left alone. Parameters on the meta device become real ones on the CPU.
+    Raises SpecError, and changes nothing, where the checkpoint lacks a tensor or holds different values under the
+    names of one shared parameter.
+    """
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    missing = [name for group in names.values() for name in group if name not in checkpoint.tensors]
+    if missing:
+        raise SpecError(f"{checkpoint.where}: has no {spec.listing(missing)}, which the model needs")
+    state: dict[str, torch.Tensor] = {}
+    differing = []
+    for first, *copies in names.values():
+        array = checkpoint.tensors[first].read()
+        differing += [
+            f"{name} differs from {first}" for name in copies if not _same(array, checkpoint.tensors[name].read())
+        ]
+        state |= dict.fromkeys([first, *copies], _to_torch(array).to(dtype))
+    if differing:
+        raise SpecError(
+            f"{checkpoint.where}: share is {checkpoint.config.share!r}, yet {spec.listing(differing, '; ')}; "
+            "set share to 'none' in its config if every layer has weights of its own"
+        )
+    model.load_state_dict(state, assign=True)
+
+
+def to_checkpoint(
+    model: nn.Module, config: AlbertConfig, tokenizer: TokenizerFiles, global_step: int | None = None
+) -> Checkpoint:
+    """The model's weights under their canonical names, in the order of computation; names outside the spec: SpecError.
+
+    On the CPU the arrays are the weights themselves, read when asked for: save before training on.
+    """
+    state = model.state_dict()
+    spec.check(config, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the model")
+    tensors = {
+        name: Tensor(tuple(state[name].shape), _NUMPY_DTYPES[state[name].dtype], partial(_to_numpy, state[name]))
+        for name in spec.spec(config)
+        if name in state
+    }
+    return Checkpoint(config, tensors, tokenizer, global_step=global_step, where="the model")
+
+
+def _to_torch(array: Array) -> torch.Tensor:
+    bfloat16 = array.dtype == _BFLOAT16
+    if bfloat16:
+        array = array.view(np.int16)
+    # torch may write to its weights, so an array that must not be written to is copied.
+    tensor = torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+    return (tensor.view(torch.bfloat16) if bfloat16 else tensor).contiguous()
+
+
+def _to_numpy(tensor: torch.Tensor) -> Array:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(_BFLOAT16)
+    array: Array = tensor.numpy()
+    return array
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Bit for bit, so that NaNs equal themselves and -0 is not 0."""
+    bits = f"u{a.itemsize}"
+    return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a.view(bits), b.view(bits))

@@ -1,0 +1,60 @@
+"""Changing the dtype of weights, with the largest error told; never silent about a value that does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from converters.checkpoint import Array, Checkpoint, Tensor
+from converters.errors import CheckpointError
+
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+_LARGEST = {"float32": 3.4028235e38, "float16": 65504.0, "bfloat16": 3.3895314e38}
+_ROWS_BYTES = 16 * 2**20
+
+
+@dataclass
+class Cast:
+    """A change of dtype and what it cost; the figures grow as tensors are read."""
+
+    dtype: str
+    tensors: int = 0
+    max_abs_error: float = 0.0
+    worst: str = ""
+
+    def apply(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint with its weights in the new dtype; optimizer slots keep theirs."""
+        tensors = {name: self._tensor(name, tensor) for name, tensor in checkpoint.tensors.items()}
+        return dataclasses.replace(checkpoint, tensors=tensors)
+
+    def _tensor(self, name: str, tensor: Tensor) -> Tensor:
+        dtype = DTYPES[self.dtype]
+        if tensor.dtype == dtype:
+            return tensor
+        self.tensors += 1
+        return Tensor(tensor.shape, dtype, lambda: self._cast(name, tensor.read(), dtype))
+
+    def _cast(self, name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
+        with np.errstate(over="ignore"):
+            cast = array.astype(dtype)
+        rows = max(1, _ROWS_BYTES // max(1, array.nbytes // max(1, len(array))))
+        for start in range(0, len(array), rows):
+            before = array[start : start + rows].astype(np.float64)
+            gap = np.abs(cast[start : start + rows].astype(np.float64) - before)
+            if np.any(np.isinf(gap)):
+                raise CheckpointError(
+                    f"{name} holds {float(np.abs(before[np.isinf(gap)]).max()):.6g}, beyond the largest {self.dtype} "
+                    f"({_LARGEST[self.dtype]:.6g}); --dtype bfloat16 has the range of float32"
+                )
+            error = float(np.nanmax(gap, initial=0.0))
+            if not math.isnan(error) and error > self.max_abs_error:
+                self.max_abs_error, self.worst = error, name
+        return cast

@@ -1,0 +1,202 @@
+"""The BSON-compatible npz: what Julia's `npzread` reads as `BSON.load` would a `.tfbson`.
+
+Members: `config` and `vocab` (UTF-8 bytes as uint8), `spiece` (the SentencePiece model's bytes), `weights/<variable>`
+in Julia's orientation (TensorFlow's, transposed; a vector of n is 1 x n) and column-major, so that the raw bytes are
+TensorFlow's own. Read with numpy, without pickle; written member by member.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from converters import spec, variables
+from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
+from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
+from converters.errors import CorruptError
+from converters.files import SMALL_FILE_BYTES, explained, open_regular
+from converters.formats import tf
+from converters.names import Layout, Row, T
+from converters.tokenizer_files import TokenizerFiles
+
+NAME = "npz"
+DESCRIPTION = "Julia-readable .npz with the members of a BSON file (config, weights, vocab)"
+OURS = None
+# NPZ.jl knows no bfloat16.
+DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
+
+_WEIGHTS = "weights/"
+_TEXTS = ("config", "vocab", "spiece", "wordpiece")
+_OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
+_READ_BYTES = 1 << 24
+_ZIP64_FROM = 1 << 31
+_MOST_EXPANSION = 200
+# Fixed, so that the same model gives the same bytes.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+# Julia's orientation of TensorFlow's arrays: a matrix is transposed, a vector of n becomes 1 x n (and n is read too).
+_MATRIX = T
+_VECTOR = Layout(lambda array, config: array.reshape(-1), lambda array, config: array.reshape(1, -1))
+_RANKS = {name: len(item.shape) for name, item in spec.spec(PRESETS["tiny"]).items()}
+
+
+def julia(row: Row) -> Layout:
+    """How Julia's files hold a row's TensorFlow variable."""
+    return _VECTOR if _RANKS[row.canonical.format(group=0, inner=0)] == 1 else _MATRIX
+
+
+NAMES = tf.NAMES.within(julia, _WEIGHTS)
+
+
+def recognises(path: Path) -> bool:
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with _archive(path) as archive:
+        return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in archive.namelist())
+
+
+def fits_target(path: Path) -> bool:
+    return path.suffix == ".npz"
+
+
+def read(path: Path) -> Checkpoint:
+    members = _members(path)
+    if "config" not in members:
+        raise CorruptError(f"{path}: no member 'config'; this is another kind of .npz")
+    where = f"{path} member config"
+    data, settings = variables.split_settings(parse_json(_text(members, "config", path), where))
+    config = AlbertConfig.from_json(data, where, dialect="google")
+    spiece, vocab, wordpiece = (
+        _text(members, name, path) if name in members else None for name in ("spiece", "vocab", "wordpiece")
+    )
+    step = members.pop(_WEIGHTS + tf.STEP, None)
+    weights = {name: tensor for name, tensor in members.items() if name not in _TEXTS}
+    canonical = variables.to_canonical(weights, NAMES, config, str(path))
+    return Checkpoint(
+        config=config,
+        tensors=canonical.tensors,
+        tokenizer=TokenizerFiles.of(
+            str(path),
+            spiece=spiece,
+            vocab=None if vocab is None else vocab + b"\n",  # lines are joined by \n, files end with one
+            wordpiece=wordpiece,
+            settings=settings,
+            origin=f"member {'spiece' if spiece else 'vocab' if vocab else 'wordpiece'}",
+        ),
+        optimizer=canonical.optimizer,
+        global_step=None if step is None else tf.scalar(step, tf.STEP, str(path)),
+        dropped=canonical.dropped,
+        format=NAME,
+        where=str(path),
+    )
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    tokenizer = checkpoint.tokenizer
+    texts = {
+        "config": dump_json(checkpoint.config.to_google() | tokenizer.settings),
+        "vocab": (tokenizer.lines() or b"").removesuffix(b"\n") or None,
+        "spiece": tokenizer.spiece,
+        "wordpiece": tokenizer.wordpiece,
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, text in texts.items():
+            if text is not None:
+                _write_member(archive, name, np.frombuffer(text, np.uint8))
+        for name, tensor in variables.to_foreign(checkpoint, NAMES).items():
+            _write_member(archive, name, tensor.read())
+        if checkpoint.global_step is not None:
+            _write_member(archive, _WEIGHTS + tf.STEP, np.asarray(checkpoint.global_step, np.int64))
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    """One .npy member, column-major when it has rows and columns; streamed in blocks."""
+    info = zipfile.ZipInfo(name + ".npy", _DATE)
+    info.create_system = 3
+    header = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": array.ndim > 1, "shape": array.shape}
+    with archive.open(info, "w", force_zip64=array.nbytes > _ZIP64_FROM) as member:
+        npy.write_array_header_1_0(member, header)
+        for block in blocks(array.T):
+            member.write(raw(block))
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with explained(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CorruptError(f"{path}: not a sound .npz ({error})") from None
+
+
+def _members(path: Path) -> dict[str, Tensor]:
+    """The arrays of an archive by member name, none of them read; every oddity of the archive is refused here."""
+    tensors: dict[str, Tensor] = {}
+    with _archive(path) as archive:
+        total = sum(info.file_size for info in archive.infolist())
+        if total > _MOST_EXPANSION * path.stat().st_size + SMALL_FILE_BYTES:
+            raise CorruptError(f"{path}: unpacks to {total} bytes from {path.stat().st_size}, which no weights do")
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename or ".." in name.split("/") or name.startswith("/") or "\\" in name:
+                raise CorruptError(f"{path}: member {info.filename!r} is not a plain .npy name")
+            if name in tensors:
+                raise CorruptError(f"{path}: member {info.filename!r} occurs twice")
+            tensors[name] = _member(path, archive, info)
+    return tensors
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
+    where = f"{path} member {info.filename}"
+    with archive.open(info) as member:
+        try:
+            version = npy.read_magic(member)
+            read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+            shape, fortran, dtype = read_header(member)
+        except (ValueError, KeyError) as error:
+            raise CorruptError(f"{where}: not a sound .npy array ({error})") from None
+        start = member.tell()
+    if dtype.hasobject:
+        raise CorruptError(f"{where}: holds pickled objects, which are never read")
+    if dtype.newbyteorder("=") not in (*DTYPES, *_OTHER_DTYPES):
+        raise CorruptError(f"{where}: holds {dtype}, not float32, float16, int64 or bytes")
+    if any(size < 0 for size in shape) or start + math.prod(shape) * dtype.itemsize != info.file_size:
+        raise CorruptError(f"{where}: shape {list(shape)} does not match its {info.file_size - start} bytes")
+    return Tensor(shape, dtype.newbyteorder("="), functools.partial(_load, path, info, start, shape, fortran, dtype))
+
+
+def _load(
+    path: Path, info: zipfile.ZipInfo, start: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
+) -> Array:
+    """The array of one member; the archive's CRC-32 is checked on the way."""
+    array = np.empty(shape[::-1] if fortran else shape, dtype)
+    target = raw(array)
+    with _archive(path) as archive, archive.open(info) as member:
+        member.read(start)
+        for begin in range(0, len(target), _READ_BYTES):
+            piece = target[begin : begin + _READ_BYTES]
+            data = member.read(len(piece))
+            if len(data) != len(piece):
+                raise CorruptError(f"{path}: truncated inside member {info.filename}")
+            piece[:] = data
+        if member.read(1):
+            raise CorruptError(f"{path}: member {info.filename} is longer than its array")
+    array = array.astype(dtype.newbyteorder("="), copy=False)
+    return array.T if fortran else array
+
+
+def _text(members: dict[str, Tensor], name: str, path: Path) -> bytes:
+    tensor = members[name]
+    if tensor.dtype != np.uint8 or len(tensor.shape) != 1 or tensor.nbytes > SMALL_FILE_BYTES:
+        raise CorruptError(f"{path} member {name}: {tensor.dtype.name}{list(tensor.shape)}, not a row of bytes")
+    return tensor.read().tobytes()

@@ -1,0 +1,211 @@
+"""Google's TF1 checkpoint: `albert_config.json`, `model.ckpt-best.{index,data-…}`, `30k-clean.{model,vocab}`.
+
+Read without TensorFlow (converters.tensorbundle); written by TensorFlow's own saver, so that its readers restore it.
+Variable names: google-research/albert modeling.py, read off the index of a published checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from converters import variables
+from converters.checkpoint import Checkpoint, Tensor
+from converters.config import AlbertConfig, dump_json, parse_json
+from converters.errors import CheckpointError, FormatError, SpecError, TargetError
+from converters.files import need, read_optional, read_small
+from converters.names import NameTable, Row, T
+from converters.tensorbundle import is_index, read_bundle
+from converters.tokenizer_files import TokenizerFiles
+
+NAME = "tf"
+DESCRIPTION = "Google's TF1 checkpoint (albert_config.json, model.ckpt-best.*, 30k-clean.*)"
+DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16, np.float64))
+
+CONFIG = "albert_config.json"
+_PREFIX = "model.ckpt-best"
+_SPIECE, _VOCAB, _WORDPIECE = "30k-clean.model", "30k-clean.vocab", "vocab_chinese.txt"
+STEP = "global_step"
+OURS = re.compile(
+    r"albert_config\.json|checkpoint|model\.ckpt[-\w]*\.(index|meta|data-\d{5}-of-\d{5})"
+    r"|30k-clean\.(model|vocab)|vocab_chinese\.txt"
+)
+
+_IN = "bert/encoder/transformer/group_{group}/inner_group_{inner}/"
+_OUT = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
+
+
+def _linear(canonical: str, foreign: str) -> list[Row]:
+    return [Row(f"{canonical}.weight", f"{foreign}/kernel", T), Row(f"{canonical}.bias", f"{foreign}/bias")]
+
+
+def _norm(canonical: str, foreign: str) -> list[Row]:
+    return [Row(f"{canonical}.weight", f"{foreign}/gamma"), Row(f"{canonical}.bias", f"{foreign}/beta")]
+
+
+NAMES = NameTable(
+    [
+        Row("albert.embeddings.word_embeddings.weight", "bert/embeddings/word_embeddings"),
+        Row("albert.embeddings.position_embeddings.weight", "bert/embeddings/position_embeddings"),
+        Row("albert.embeddings.token_type_embeddings.weight", "bert/embeddings/token_type_embeddings"),
+        *_norm("albert.embeddings.LayerNorm", "bert/embeddings/LayerNorm"),
+        *_linear("albert.encoder.embedding_hidden_mapping_in", "bert/encoder/embedding_hidden_mapping_in"),
+        *_linear(_OUT + "attention.query", _IN + "attention_1/self/query"),
+        *_linear(_OUT + "attention.key", _IN + "attention_1/self/key"),
+        *_linear(_OUT + "attention.value", _IN + "attention_1/self/value"),
+        *_linear(_OUT + "attention.dense", _IN + "attention_1/output/dense"),
+        *_norm(_OUT + "attention.LayerNorm", _IN + "LayerNorm"),
+        *_linear(_OUT + "ffn", _IN + "ffn_1/intermediate/dense"),
+        *_linear(_OUT + "ffn_output", _IN + "ffn_1/intermediate/output/dense"),
+        *_norm(_OUT + "full_layer_layer_norm", _IN + "LayerNorm_1"),
+        *_linear("albert.pooler", "bert/pooler/dense"),
+        *_linear("predictions.dense", "cls/predictions/transform/dense"),
+        *_norm("predictions.LayerNorm", "cls/predictions/transform/LayerNorm"),
+        Row("predictions.bias", "cls/predictions/output_bias"),
+        Row("sop_classifier.classifier.weight", "cls/seq_relationship/output_weights"),
+        Row("sop_classifier.classifier.bias", "cls/seq_relationship/output_bias"),
+        Row("classifier.weight", "output_weights"),
+        Row("classifier.bias", "output_bias"),
+    ]
+)
+
+# Checkpoints that call themselves ALBERT and are not, by a name that gives them away.
+_STRANGERS = {
+    r"bert/encoder/layer_shared/.*|bert/embeddings/word_embeddings_2": (
+        "an early community albert_zh checkpoint (layer_shared, embeddings added after the projection), "
+        "which is another architecture than Google's ALBERT"
+    ),
+    r".*/layer_normalization(_\d+)?/.*|.*/group_\d+_\d+/layer_\d+/.*": (
+        "written by TF2-migrated training code whose layers no longer share their weights "
+        "(layer_normalization_N), so not an ALBERT"
+    ),
+}
+
+
+def recognises(path: Path) -> bool:
+    if path.is_dir():
+        return any(is_index(index) for index in path.glob("*.index"))
+    return any(is_index(index) for index in (path, path.with_name(path.name + ".index")))
+
+
+def fits_target(path: Path) -> bool:
+    return path.name.startswith("model.ckpt") or path.suffix in (".ckpt", ".index")
+
+
+def place(path: Path) -> Path:
+    """The directory to write for a target that may also name the checkpoint in it."""
+    if path.is_dir() or not fits_target(path):
+        return path
+    if path.name.removesuffix(".index") != _PREFIX:
+        raise TargetError(f"{path}: the checkpoint in a directory is always written as {_PREFIX}; name the directory")
+    return path.parent
+
+
+def read(path: Path) -> Checkpoint:
+    prefix = _prefix(path)
+    directory = prefix.parent
+    found = read_bundle(prefix)
+    _refuse_strangers(found, str(prefix))
+    if not (directory / CONFIG).exists():
+        raise CheckpointError(f"{directory}: no {CONFIG} beside {prefix.name}; copy the model's one there")
+    data, settings = variables.split_settings(parse_json(read_small(directory / CONFIG), str(directory / CONFIG)))
+    config = AlbertConfig.from_json(data, str(directory / CONFIG), dialect="google")
+    step = found.pop(STEP, None)
+    canonical = variables.to_canonical(found, NAMES, config, str(prefix))
+    spiece, vocab, wordpiece = (read_optional(directory / name) for name in (_SPIECE, _VOCAB, _WORDPIECE))
+    return Checkpoint(
+        config=config,
+        tensors=canonical.tensors,
+        tokenizer=TokenizerFiles.of(
+            str(directory),
+            spiece=spiece,
+            vocab=vocab,
+            wordpiece=wordpiece,
+            settings=settings,
+            origin=_SPIECE if spiece else _VOCAB if vocab else _WORDPIECE,
+        ),
+        optimizer=canonical.optimizer,
+        global_step=None if step is None else scalar(step, STEP, str(prefix)),
+        dropped=canonical.dropped,
+        format=NAME,
+        where=str(prefix),
+    )
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    need("tensorflow", "writing a TensorFlow checkpoint", package="tensorflow-cpu")
+    _save(variables.to_foreign(checkpoint, NAMES), checkpoint.global_step, path / _PREFIX)
+    (path / CONFIG).write_bytes(dump_json(checkpoint.config.to_google() | checkpoint.tokenizer.settings))
+    (path / "checkpoint").write_text(
+        f'model_checkpoint_path: "{_PREFIX}"\nall_model_checkpoint_paths: "{_PREFIX}"\n', encoding="utf-8"
+    )
+    for name, part in (
+        (_SPIECE, checkpoint.tokenizer.model()),
+        (_VOCAB, checkpoint.tokenizer.lines()),
+        (_WORDPIECE, checkpoint.tokenizer.wordpiece),
+    ):
+        if part is not None:
+            (path / name).write_bytes(part)
+
+
+def notes(checkpoint: Checkpoint) -> list[str]:
+    """What a reader of the written checkpoint should know."""
+    return checkpoint.config.notes_for_google()
+
+
+def scalar(tensor: Tensor, name: str, where: str) -> int:
+    """The whole number in a 0-d variable."""
+    if tensor.shape not in ((), (1,)) or tensor.dtype.kind != "i":
+        raise SpecError(f"{where}: {name} is {tensor.dtype.name}{list(tensor.shape)}, not one whole number")
+    return int(tensor.read().reshape(()))
+
+
+def _prefix(path: Path) -> Path:
+    """The checkpoint's prefix: named, or the only one in a directory (several: the `checkpoint` file may choose)."""
+    if not path.is_dir():
+        return path.with_suffix("") if path.suffix == ".index" and is_index(path) else path
+    found = sorted(index.stem for index in path.glob("*.index") if is_index(index))
+    if len(found) > 1:
+        named = re.search(r'^model_checkpoint_path: "(?:.*/)?([^"/]+)"', _state(path), re.MULTILINE)
+        if not named or named[1] not in found:
+            raise FormatError(f"{path}: holds several checkpoints ({', '.join(found)}); name one, as {path / found[0]}")
+        found = [named[1]]
+    return path / found[0]
+
+
+def _state(directory: Path) -> str:
+    """The `checkpoint` file, of which only base names are believed: it often holds paths of another machine."""
+    return (read_optional(directory / "checkpoint") or b"").decode("utf-8", "replace")
+
+
+def _refuse_strangers(names: Iterable[str], where: str) -> None:
+    for name in names:
+        for pattern, what in _STRANGERS.items():
+            if re.fullmatch(pattern, name):
+                raise SpecError(f"{where}: {what}; seen in variable {name}")
+
+
+def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None:
+    """Write a version-2 checkpoint with TensorFlow; it holds the whole model once."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # saving needs none of it, and it announces itself on stderr
+    import tensorflow as tf
+
+    arrays = {name: tensor.read() for name, tensor in tensors.items()}
+    if step is not None:
+        arrays[STEP] = np.asarray(step, np.int64)
+    try:
+        with tf.device("CPU"):
+            tf.raw_ops.SaveV2(
+                prefix=str(prefix),
+                tensor_names=list(arrays),
+                shape_and_slices=[""] * len(arrays),
+                tensors=[np.ascontiguousarray(array) for array in arrays.values()],
+            )
+    except tf.errors.OpError as error:
+        raise CheckpointError(f"{prefix}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error

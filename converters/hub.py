@@ -1,0 +1,218 @@
+"""load, save, convert: the flow from any format to any other, in reading order."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from converters import formats as formats_package
+from converters import proof, spec
+from converters.cast import Cast
+from converters.checkpoint import Checkpoint
+from converters.errors import CheckpointError, FormatError, SpecError
+from converters.files import check_target, staged
+from converters.proof import Progress
+
+DEFAULT_DIRECTORY_FORMAT = "safetensors"
+# A target so named is meant to be a file of some format, not a new directory.
+_MODEL_SUFFIXES = (
+    ".bin",
+    ".bson",
+    ".gz",
+    ".h5",
+    ".json",
+    ".onnx",
+    ".pb",
+    ".pt",
+    ".pth",
+    ".safetensors",
+    ".tfbson",
+    ".zip",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a conversion did, and its proof: `digests` are the SHA-256 of each tensor, the same in source and target."""
+
+    source: str
+    target: str
+    source_format: str
+    target_format: str
+    digests: Mapping[str, str]
+    parameters: int
+    bytes: int
+    dropped: Mapping[str, int]
+    absent: list[str]
+    tokenizer: str
+    global_step: int | None
+    cast: Cast | None
+    notes: list[str]
+
+
+def formats() -> dict[str, ModuleType]:
+    """Every format by name; a module in `converters/formats` is one by existing."""
+    names = sorted(module.name for module in pkgutil.iter_modules(formats_package.__path__))
+    modules = [importlib.import_module(f"{formats_package.__name__}.{name}") for name in names]
+    return {module.NAME: module for module in modules}
+
+
+def load(path: Path | str, *, format: str | None = None) -> Checkpoint:
+    """Open a model of any format; arrays stay on disk until read.
+
+    Raises FormatError (what it is cannot be told), CorruptError, ConfigError, or SpecError (every missing, unknown or
+    misshapen tensor in one message).
+    """
+    path = Path(path)
+    checkpoint: Checkpoint = source_format(path, format).read(path)
+    spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
+    for name, slot in checkpoint.optimizer.items():
+        if slot.shape != checkpoint.tensors[name.rpartition("/")[0]].shape:
+            raise SpecError(
+                f"{checkpoint.where}: optimizer slot {name} is {list(slot.shape)}, not shaped as its weights"
+            )
+    return checkpoint
+
+
+def save(checkpoint: Checkpoint, target: Path | str, *, format: str | None = None, force: bool = False) -> None:
+    """Write a checkpoint in any format and prove what was written by reading it back (see `write_proved`)."""
+    target = Path(target)
+    write_proved(checkpoint, target, target_format(target, format), force=force)
+
+
+def convert(
+    source: Path | str,
+    target: Path | str,
+    *,
+    source_as: str | None = None,
+    target_as: str | None = None,
+    dtype: str | None = None,
+    force: bool = False,
+    keep_optimizer: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source."""
+    source, target = Path(source), Path(target)
+    checkpoint = load(source, format=source_as)
+    writer = target_format(target, target_as, source_format=checkpoint.format, recast=dtype is not None)
+    dropped = dict(checkpoint.dropped)
+    if checkpoint.optimizer and not keep_optimizer:
+        dropped["optimizer slots"] = len(checkpoint.optimizer)
+        checkpoint = dataclasses.replace(checkpoint, optimizer={})
+    cast = Cast(dtype) if dtype else None
+    wanted = cast.apply(checkpoint) if cast else checkpoint
+    digests = write_proved(wanted, target, writer, force=force, source=source, progress=progress)
+    present = spec.components(checkpoint.tensors, checkpoint.config)
+    absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
+    return Report(
+        source=checkpoint.where,
+        target=str(target),
+        source_format=checkpoint.format,
+        target_format=writer.NAME,
+        digests=digests,
+        parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
+        bytes=sum(tensor.nbytes for tensor in wanted.everything().values()),
+        dropped=dropped,
+        absent=absent,
+        tokenizer=describe_tokenizer(checkpoint),
+        global_step=checkpoint.global_step,
+        cast=cast,
+        notes=list(getattr(writer, "notes", lambda _: [])(checkpoint)),
+    )
+
+
+def write_proved(
+    checkpoint: Checkpoint,
+    target: Path,
+    writer: ModuleType,
+    *,
+    force: bool = False,
+    source: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Write beside the target, read that back, compare every tensor, config and tokenizer, then rename into place.
+
+    Returns the SHA-256 of every tensor. Nothing of the target changes unless all of it is proved equal.
+    """
+    if hasattr(writer, "place"):
+        target = writer.place(target)
+    _check_dtypes(checkpoint, writer)
+    check_target(target, force=force, sources=[source] if source else [], ours=writer.OURS)
+    with staged(target, force=force, ours=writer.OURS) as beside:
+        try:
+            with proof.Hashing("write", progress) as hashing:
+                writer.write(hashing.watch(checkpoint), beside)
+            proof.check_written(checkpoint, hashing.digests, writer.read(beside), str(target), progress)
+        except CheckpointError as error:
+            raise type(error)(str(error).replace(str(beside), str(target))) from error.__cause__
+    return hashing.digests
+
+
+def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:
+    held = ", ".join(dtype.name for dtype in writer.DTYPES)
+    misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
+    if misfits:
+        kind = checkpoint.everything()[misfits[0]].dtype.name
+        raise CheckpointError(
+            f"{writer.NAME} holds {held}, not {kind} ({spec.listing(misfits[:1])} and {len(misfits) - 1} more); "
+            f"add --dtype {writer.DTYPES[0].name}"
+        )
+
+
+def describe_tokenizer(checkpoint: Checkpoint) -> str:
+    """Where the tokenizer came from, in words."""
+    tokenizer = checkpoint.tokenizer
+    if not tokenizer:
+        return "none"
+    return f"{tokenizer.origin}, model rebuilt from its lines" if tokenizer.rebuilt else f"{tokenizer.origin}, copied"
+
+
+def source_format(path: Path, name: str | None = None) -> ModuleType:
+    """The format of what is at `path`, by its contents."""
+    known = formats()
+    if name is not None:
+        return _named(name, known)
+    found = [module for module in known.values() if hasattr(module, "read") and module.recognises(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = " or ".join(f"--from {module.NAME}" for module in found)
+        raise FormatError(f"{path}: holds models of several formats; say {choices}, or name the file")
+    if not path.exists():
+        raise FormatError(f"{path}: no such file, directory or checkpoint")
+    what = "directory" if path.is_dir() else "file"
+    raise FormatError(f"{path}: a {what} that holds no model of a known format ({', '.join(known)})")
+
+
+def target_format(
+    path: Path, name: str | None = None, *, source_format: str | None = None, recast: bool = False
+) -> ModuleType:
+    """The format to write at `path`: by name, suffix, what is there already, else a Hugging Face directory."""
+    known = {key: module for key, module in formats().items() if hasattr(module, "write")}
+    if name is not None:
+        return _named(name, known)
+    fitting = [module for module in known.values() if module.fits_target(path)]
+    if not fitting and path.is_dir():
+        fitting = [module for module in known.values() if hasattr(module, "recognises") and module.recognises(path)]
+    directories = [module for module in known.values() if module.OURS is not None]
+    if not fitting and path.suffix in _MODEL_SUFFIXES and not path.is_dir():
+        raise FormatError(f"{path}: no format writes a {path.suffix} file; say --to {' or --to '.join(known)}")
+    if not fitting and (source_format != DEFAULT_DIRECTORY_FORMAT or recast):
+        return known[DEFAULT_DIRECTORY_FORMAT]
+    if len(fitting) == 1:
+        return fitting[0]
+    choices = fitting or directories
+    raise FormatError(
+        f"{path}: could become several formats; say --to {' or --to '.join(module.NAME for module in choices)}"
+    )
+
+
+def _named(name: str, known: dict[str, ModuleType]) -> ModuleType:
+    if name not in known:
+        raise FormatError(f"{name!r} is no format here; the formats are {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,53 @@
+"""A freshly initialised ALBERT, as Google's code makes one: truncated normal weights, zero biases, unit LayerNorm."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+
+import numpy as np
+
+from converters import spec
+from converters.checkpoint import Array, Checkpoint, Tensor
+from converters.config import AlbertConfig
+from converters.tokenizer_files import TokenizerFiles
+
+_BLOCK = 1 << 22
+
+
+def initialize(config: AlbertConfig, tokenizer: TokenizerFiles, *, seed: int) -> Checkpoint:
+    """A model with MLM and SOP heads. Each tensor's values follow from the seed and its name, and come when read.
+
+    Weights are normal with stddev `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
+    """
+    shapes = {
+        name: tuple(size for size in item.shape if size is not None)
+        for name, item in spec.spec(config).items()
+        if item.component not in ("classifier", "qa")
+    }
+    return Checkpoint(
+        config=config,
+        tensors={
+            name: Tensor(shape, np.dtype(np.float32), functools.partial(_values, name, shape, config, seed))
+            for name, shape in shapes.items()
+        },
+        tokenizer=tokenizer,
+        global_step=0,
+    )
+
+
+def _values(name: str, shape: tuple[int, ...], config: AlbertConfig, seed: int) -> Array:
+    if "LayerNorm" in name or "layer_norm" in name:
+        return np.full(shape, float(name.endswith(".weight")), np.float32)
+    if name.endswith(".bias"):
+        return np.zeros(shape, np.float32)
+    random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(spec.owner(name, config).encode())]))
+    values = np.empty(shape, np.float32)
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        random.standard_normal(out=block, dtype=np.float32)
+        while len(far := np.flatnonzero(np.abs(block) > 2)):
+            block[far] = random.standard_normal(len(far), dtype=np.float32)
+    values *= np.float32(config.initializer_range)
+    return values

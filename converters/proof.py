@@ -1,0 +1,187 @@
+"""Proof: SHA-256 of every tensor while it is written and again when read back; and the comparison of two models."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from converters import spec
+from converters.checkpoint import Array, Checkpoint, Tensor, blocks, digest, raw
+from converters.errors import CheckpointError
+
+# Called once for every tensor read, with the stage, its bytes, and the bytes of the whole stage.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which two models differ; `kind` is differs, dtype, shape, missing (in the second) or extra."""
+
+    name: str
+    kind: str
+    detail: str
+    max_abs: float | None = None
+
+
+class Hashing:
+    """Digests of tensors, computed beside the work that reads them; `with` waits for the last one."""
+
+    def __init__(self, stage: str, progress: Progress | None = None) -> None:
+        self.digests: dict[str, str] = {}
+        self._stage, self._progress = stage, progress
+        self._total = 0
+        self._pool = ThreadPoolExecutor(2)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Hashing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None and self._pending:
+            self._pending.result()
+
+    def watch(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The same checkpoint, whose tensors are hashed in the background when a writer reads them."""
+        self._total = sum(tensor.nbytes for tensor in checkpoint.everything().values())
+        return dataclasses.replace(
+            checkpoint,
+            tensors={name: self._watched(name, tensor) for name, tensor in checkpoint.tensors.items()},
+            optimizer={name: self._watched(name, tensor) for name, tensor in checkpoint.optimizer.items()},
+        )
+
+    def read_all(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+        """Read and hash every tensor, two at a time."""
+        self._total = sum(tensor.nbytes for tensor in tensors.values())
+        list(self._pool.map(lambda item: self._hash(item[0], item[1].read()), tensors.items()))
+        return self.digests
+
+    def _watched(self, name: str, tensor: Tensor) -> Tensor:
+        def read() -> Array:
+            array = tensor.read()
+            if self._pending:
+                self._pending.result()  # at most one array waits for its hash
+            self._pending = self._pool.submit(self._hash, name, array)
+            return array
+
+        return Tensor(tensor.shape, tensor.dtype, read)
+
+    def _hash(self, name: str, array: Array) -> None:
+        self.digests[name] = digest(array)
+        if self._progress:
+            self._progress(self._stage, array.nbytes, self._total)
+
+
+def tensor_digests(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str, str]:
+    """SHA-256 of every weight tensor's bytes (PyTorch orientation, C order)."""
+    with Hashing("hash", progress) as hashing:
+        return hashing.read_all(checkpoint.tensors)
+
+
+def weights_digest(checkpoint: Checkpoint, digests: Mapping[str, str]) -> str:
+    """One SHA-256 for all weights, the same in every format: over each tensor's name, dtype, shape and digest."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        sha.update(f"{name} {tensor.dtype.name} {list(tensor.shape)} {digests[name]}\n".encode())
+    return sha.hexdigest()
+
+
+def check_written(
+    wanted: Checkpoint, digests: Mapping[str, str], written: Checkpoint, target: str, progress: Progress | None = None
+) -> None:
+    """Compare what was read back from a target with what was to be written; CheckpointError names every fault."""
+    left, right = wanted.everything(), written.everything()
+    faults = [f"{name} is missing" for name in left if name not in right]
+    faults += [f"{name} is not in the source" for name in right if name not in left]
+    faults += [
+        f"{name} became {right[name].dtype.name}{list(right[name].shape)}"
+        for name, tensor in left.items()
+        if name in right and (tensor.shape, tensor.dtype) != (right[name].shape, right[name].dtype)
+    ]
+    with Hashing("verify", progress) as hashing:
+        found = hashing.read_all(right)
+    faults += [f"{name} differs" for name in left if name in found and found[name] != digests[name]]
+    faults += [f"{item.name} differs ({item.detail})" for item in _rest(wanted, written)]
+    if faults:
+        raise CheckpointError(
+            f"{target}: what was written does not read back equal, so nothing was kept: {spec.listing(faults)}"
+        )
+
+
+def diff(a: Checkpoint, b: Checkpoint, progress: Progress | None = None) -> list[Difference]:
+    """Everything in which two models differ, tensor by tensor; empty when they are equal bit for bit."""
+    differences = []
+    left, right = a.everything(), b.everything()
+    total = sum(tensor.nbytes for tensor in left.values())
+    for name in dict.fromkeys([*left, *right]):
+        if name not in right:
+            differences.append(Difference(name, "missing", f"not in {b.where}"))
+        elif name not in left:
+            differences.append(Difference(name, "extra", f"not in {a.where}"))
+        elif left[name].shape != right[name].shape:
+            shapes = f"{list(left[name].shape)} against {list(right[name].shape)}"
+            differences.append(Difference(name, "shape", shapes))
+        else:
+            if progress:
+                progress("compare", left[name].nbytes, total)
+            found = _compare(name, left[name].read(), right[name].read())
+            if found:
+                differences.append(found)
+    return differences + _rest(a, b)
+
+
+def _compare(name: str, x: Array, y: Array) -> Difference | None:
+    """Bit for bit first; where that fails, the largest gap and its place, in blocks of rows."""
+    if x.dtype == y.dtype and all(bytes(raw(p)) == bytes(raw(q)) for p, q in zip(blocks(x), blocks(y), strict=True)):
+        return None
+    largest, where, start = 0.0, 0, 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for p, q in zip(blocks(x), blocks(y), strict=False) if x.dtype == y.dtype else [(x.reshape(-1), y.reshape(-1))]:
+            gap = np.abs(p.astype(np.float64) - q.astype(np.float64))
+            # Equal infinities and a NaN on both sides are no gap; one side only is an infinite one.
+            both = (p == q) | (np.isnan(p) & np.isnan(q))
+            gap = np.where(both, 0.0, np.where(np.isnan(gap), np.inf, gap))
+            at = int(gap.argmax())
+            if gap[at] > largest:
+                largest, where = float(gap[at]), start + at
+            start += p.size
+    place = ", ".join(str(int(index)) for index in np.unravel_index(where, x.shape))
+    at_place = f"max abs {largest:.3g} at [{place}]" if largest else "same values, other bits (zeros' signs or NaNs)"
+    if x.dtype != y.dtype:
+        at_place = f"{x.dtype.name} against {y.dtype.name}, " + (at_place if largest else "same values")
+    return Difference(name, "differs" if x.dtype == y.dtype else "dtype", at_place, largest)
+
+
+def _rest(a: Checkpoint, b: Checkpoint) -> list[Difference]:
+    """Differences outside the tensors: config, tokenizer, training step."""
+    one, two = a.config.to_hf(), b.config.to_hf()
+    differences = [
+        Difference(f"config {key}", "differs", f"{one.get(key, 'absent')!r} against {two.get(key, 'absent')!r}")
+        for key in dict.fromkeys([*one, *two])
+        if key not in one or key not in two or one[key] != two[key]
+    ]
+    s, t = a.tokenizer, b.tokenizer
+    for what, x, y in (
+        ("tokenizer model", s.model(), t.model()),
+        ("tokenizer vocabulary", s.lines(), t.lines()),
+        ("tokenizer WordPiece list", s.wordpiece, t.wordpiece),
+    ):
+        if x != y:
+            differences.append(Difference(what, "differs", f"{_brief(x)} against {_brief(y)}"))
+    if s.settings != t.settings:
+        differences.append(Difference("tokenizer settings", "differs", f"{s.settings} against {t.settings}"))
+    if a.global_step != b.global_step:
+        differences.append(Difference("global_step", "differs", f"{a.global_step} against {b.global_step}"))
+    return differences
+
+
+def _brief(data: bytes | None) -> str:
+    return "absent" if data is None else f"SHA-256 {hashlib.sha256(data).hexdigest()[:12]}…"

@@ -1,0 +1,78 @@
+"""Between a file's own variables and canonical tensors, by one NameTable; shared by every format with foreign names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters import spec
+from converters.checkpoint import Checkpoint, Tensor
+from converters.config import AlbertConfig
+from converters.errors import SpecError
+from converters.names import NameTable, slot_of
+
+# Preparation flags have no place in Google's files but the config, which keeps keys it does not know.
+_TOKENIZER_SETTINGS = ("do_lower_case", "keep_accents")
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A file's variables under canonical names, in the order of computation."""
+
+    tensors: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    dropped: dict[str, int]
+
+
+def to_canonical(variables: Mapping[str, Tensor], table: NameTable, config: AlbertConfig, where: str) -> Canonical:
+    """Rename and re-orient a file's variables; SpecError lists all names that the table does not know."""
+    known = table.expand(config).by_foreign
+    weights: dict[str, Tensor] = {}
+    slots: dict[str, Tensor] = {}
+    dropped: dict[str, int] = {}
+    unknown = []
+    for name, tensor in variables.items():
+        variable, slot = slot_of(name) or (name, "")
+        row = known.get(variable)
+        if row is not None:
+            into, canonical = (slots, f"{row.canonical}/{slot}") if slot else (weights, row.canonical)
+            into[canonical] = tensor.to_canonical(row.layout, config)
+        elif (reason := table.dropped(name)) is not None:
+            dropped[reason] = dropped.get(reason, 0) + 1
+        else:
+            unknown.append(name)
+    if unknown:
+        raise SpecError(
+            f"{where} holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
+            f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: {spec.listing(unknown)}"
+        )
+    order = {row.canonical: number for number, row in enumerate(known.values())}
+    return Canonical(
+        dict(sorted(weights.items(), key=lambda item: order[item[0]])),
+        dict(sorted(slots.items(), key=lambda item: (order[item[0].rpartition("/")[0]], item[0]))),
+        dropped,
+    )
+
+
+def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
+    """The checkpoint's tensors and optimizer slots under the file's names and in its orientation."""
+    known = table.expand(checkpoint.config).by_canonical
+    without = [name for name in checkpoint.tensors if name not in known]
+    if without:
+        raise SpecError(f"{checkpoint.where}: the target format has no name for {spec.listing(without)}")
+    variables = {}
+    for name, tensor in checkpoint.everything().items():
+        variable, slot = slot_of(name) or (name, "")
+        row = known[variable]
+        foreign = f"{row.foreign}/{slot}" if slot else row.foreign
+        variables[foreign] = tensor.to_foreign(row.layout, checkpoint.config)
+    return variables
+
+
+def split_settings(data: Any) -> tuple[Any, dict[str, Any]]:
+    """Take the tokenizer's preparation flags out of Google's config, where this toolkit keeps them."""
+    if not isinstance(data, dict):
+        return data, {}
+    settings = {key: data[key] for key in _TOKENIZER_SETTINGS if key in data}
+    return {key: value for key, value in data.items() if key not in settings}, settings
