@@ -164,12 +164,12 @@ def rebuild_model(vocab: bytes, where: str) -> bytes:
 
 
 def parse_wordpiece(vocab: bytes, where: str) -> list[str]:
-    """The tokens of a WordPiece list in id order, read as Google's `load_vocab` does; CorruptError names the bad line."""
+    """The tokens of a WordPiece list in id order, as Google's `load_vocab` reads it; CorruptError names a bad line."""
     try:
         text = vocab.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = vocab.count(b"\n", 0, error.start) + 1
-        raise CorruptError(f"{where}: line {line} of the WordPiece list is not UTF-8") from None
+        bad = vocab.count(b"\n", 0, error.start) + 1
+        raise CorruptError(f"{where}: line {bad} of the WordPiece list is not UTF-8") from None
     tokens: dict[str, int] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         token = (line.split() or [" "])[0]

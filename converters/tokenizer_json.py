@@ -24,9 +24,7 @@ Json = dict[str, Any]
 # Far more than any path around the piece costs.
 _DIGIT_COMMA_PENALTY = 100.0
 # What Python's str.split() takes for white space, in the syntax of the library's regular expressions.
-_WHITE_SPACE = (
-    r"[\t-\r\x{1c}-\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+"
-)
+_WHITE_SPACE = r"[\t-\r\x{1c}-\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+"
 # Stands for [MASK] while the text is lower-cased; a private-use character that texts do not hold.
 _MASK_STAND_IN, _REPLACEMENT = "\U0010fffd", "\ufffd"
 _MASK = "[MASK]"
