@@ -70,6 +70,8 @@ class AlbertConfig:
                 faults.append(f"{item.name} is {value!r}, not a positive whole number")
             elif item.type == "float" and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0):
                 faults.append(f"{item.name} is {value!r}, not a number from 0 up")
+            elif item.name.endswith("_prob") and value > 1:
+                faults.append(f"{item.name} is {value!r}, not a probability")
             elif item.type == "str" and not isinstance(value, str):
                 faults.append(f"{item.name} is {value!r}, not a name")
         if not faults:
