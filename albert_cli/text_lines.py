@@ -39,7 +39,7 @@ def read_lines(
             except UnicodeDecodeError as error:
                 place = offset + start + error.start
                 raise TextError(
-                    f"{path}: line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place} of the file; "
+                    f"{path}: line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place}; "
                     "convert it to UTF-8, or pass --errors replace"
                 ) from None
             offset += len(line)

@@ -32,7 +32,7 @@ class Comparison:
         """Both sides aligned by their pieces, in the order of HEADERS; the middle column marks what differs."""
         left, right = _cells(self.first, index_base), _cells(self.second, index_base)
         matcher = difflib.SequenceMatcher(None, self.first.pieces, self.second.pieces, autojunk=False)
-        table = []
+        table: list[tuple[str, ...]] = []
         for kind, a, b, c, d in matcher.get_opcodes():
             for n in range(max(b - a, d - c)):
                 one = left[a + n] if a + n < b else ("", "")

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of tokenized texts: coloured pieces, details under the pointer; no script, no network."""
+"""One self-contained HTML page of tokenized texts: coloured pieces, details under the pointer; no script."""
 
 from __future__ import annotations
 
@@ -36,15 +36,18 @@ section { border-top: 1px solid var(--line); padding: 1rem 0 1.5rem }
 .h3 { background: #c6ecec } .h4 { background: #d2dcff } .h5 { background: #ecd2f5 }
 .unknown { border: 2px solid #c4001d; background: #ffe3e6 } .control { background: #d5d5dd; font-weight: 600 }
 .user-defined { border: 1px dashed #555 } .digit-comma { border: 2px dotted #0b57d0 } .padding { opacity: .45 }
-.t dl { display: none; position: absolute; z-index: 1; left: 0; top: 105%; margin: 0; padding: .5rem .7rem; width: max-content;
-  max-width: 22rem; grid-template-columns: auto 1fr; gap: .05rem .8rem; text-align: left; font-size: .8rem;
+.t dl { display: none; position: absolute; z-index: 1; left: 0; top: 105%; margin: 0; padding: .5rem .7rem;
+  width: max-content; max-width: 22rem; grid-template-columns: auto 1fr; gap: .05rem .8rem;
+  text-align: left; font-size: .8rem;
   background: var(--paper); color: var(--ink); border: 1px solid var(--line); border-radius: .4rem;
   box-shadow: 0 4px 14px #0004 }
 .t:hover dl, .t:focus dl { display: grid } dt { color: var(--faint) } dd { margin: 0; overflow-wrap: anywhere }
 """
 
 
-def page(tokenizer: AlbertTokenizer, records: Iterable[Record], *, title: str, index_base: int = 0) -> Iterator[str]:
+def page(
+    tokenizer: AlbertTokenizer, records: Iterable[Record], *, title: str = "ALBERT tokens", index_base: int = 0
+) -> Iterator[str]:
     """The page, in parts as the records come."""
     yield (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -52,7 +55,9 @@ def page(tokenizer: AlbertTokenizer, records: Iterable[Record], *, title: str, i
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
         "<p>Point at a piece for its details. Ids stand below the pieces.</p>\n"
         '<div class="pieces note">'
-        + "".join(f'<span class="t h{n} {name}">{name}<small>{text}</small></span>' for n, (name, text) in enumerate(_LEGEND))
+        + "".join(
+            f'<span class="t h{n} {name}">{name}<small>{text}</small></span>' for n, (name, text) in enumerate(_LEGEND)
+        )
         + "</div>\n"
     )
     for record in records:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from albert_cli.console import Table
 from albert_cli.errors import TextError
 from albert_cli.inspection.records import visible
 from albert_cli.tokenizer import AlbertTokenizer
@@ -17,9 +18,12 @@ LIMITS = (128, 256, 512)
 _CLASSES = (8, 16, 32, 64, 128, 256, 512, 1024)
 _TEXTS_AT_ONCE = 4096
 _MOST_FREQUENT = 20
+_BAR = 40
 
 
-def corpus_statistics(tokenizer: AlbertTokenizer, texts: Iterable[str], *, special_tokens: bool = True) -> dict[str, Any]:
+def corpus_statistics(
+    tokenizer: AlbertTokenizer, texts: Iterable[str], *, special_tokens: bool = True
+) -> dict[str, Any]:
     """The figures that `albert tokenize --stats` shows, ready for JSON. Lengths count the special tokens if wanted.
 
     Raises TextError where there are no texts.
@@ -71,34 +75,49 @@ def corpus_statistics(tokenizer: AlbertTokenizer, texts: Iterable[str], *, speci
     }
 
 
-def tables(figures: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """The figures as tables of (headers, rows); all but the first column are numbers."""
-    texts = figures["texts"]
-    ratio = figures["tokens_per_character"]
-    summary = [
-        ("texts", f"{texts:,}"),
-        ("characters", f"{figures['characters']:,}"),
-        ("tokens", f"{figures['tokens']:,}"),
-        ("tokens per character", "-" if ratio is None else f"{ratio:.4f}"),
-        ("unknown tokens", f"{figures['unknown_tokens']:,}"),
-        ("unknown rate", f"{figures['unknown_rate']:.4%}"),
-        (f"length (with {figures['special_tokens_per_text']} special tokens): mean", f"{figures['length']['mean']:.1f}"),
-        *((name, f"{figures['length'][name]:,}") for name in ("median", "p95", "p99", "max")),
-    ]
-    yield ("corpus", "value"), summary
-    over = [(f"over {limit}", f"{n:,}", f"{n / texts:.2%}") for limit, n in figures["longer_than"].items()]
-    yield ("length", "texts", "share"), over
+def tables(figures: dict[str, Any]) -> Iterator[Table]:
+    """The figures for people."""
+    texts, ratio = figures["texts"], figures["tokens_per_character"]
+    length = f"length with {figures['special_tokens_per_text']} special tokens"
+    yield Table(
+        [
+            ("texts", f"{texts:,}"),
+            ("characters", f"{figures['characters']:,}"),
+            ("tokens", f"{figures['tokens']:,}"),
+            ("tokens per character", "-" if ratio is None else f"{ratio:.4f}"),
+            ("unknown tokens", f"{figures['unknown_tokens']:,}"),
+            ("unknown rate", f"{figures['unknown_rate']:.4%}"),
+            (f"{length}: mean", f"{figures['length']['mean']:.1f}"),
+            *((f"{length}: {name}", f"{figures['length'][name]:,}") for name in ("median", "p95", "p99", "max")),
+        ],
+        right=(1,),
+    )
+    yield Table(
+        [(f"over {limit}", f"{n:,}", f"{n / texts:.2%}") for limit, n in figures["longer_than"].items()],
+        ("length", "texts", "share"),
+        right=(1, 2),
+    )
     widest = max(figures["histogram"].values())
-    bars = [
-        (name, f"{n:,}", f"{n / texts:.1%}", "█" * -(-40 * n // widest)) for name, n in figures["histogram"].items()
-    ]
-    yield ("length", "texts", "share", ""), bars
+    yield Table(
+        [
+            (name, f"{n:,}", f"{n / texts:.1%}", "█" * -(-_BAR * n // widest))
+            for name, n in figures["histogram"].items()
+        ],
+        ("length", "texts", "share", ""),
+        right=(0, 1, 2),
+    )
     if figures["unknown_characters"]:
-        worst = list(figures["unknown_characters"].items())[:_MOST_FREQUENT]
-        rows = [(visible(c), f"U+{ord(c):04X}", unicodedata.name(c, "-"), f"{n:,}") for c, n in worst]
-        yield ("unknown", "code", "name", "times"), rows
-    rows = [(visible(item["piece"]), str(item["id"]), f"{item['count']:,}") for item in figures["most_frequent"]]
-    yield ("piece", "id", "times"), rows
+        worst = itertools.islice(figures["unknown_characters"].items(), _MOST_FREQUENT)
+        yield Table(
+            [(visible(c), f"U+{ord(c):04X}", unicodedata.name(c, "-"), f"{n:,}") for c, n in worst],
+            ("unknown", "code", "name", "times"),
+            right=(3,),
+        )
+    yield Table(
+        [(visible(item["piece"]), str(item["id"]), f"{item['count']:,}") for item in figures["most_frequent"]],
+        ("piece", "id", "times"),
+        right=(1, 2),
+    )
 
 
 def _quantile(lengths: Counter[int], share: float) -> int:
