@@ -13,14 +13,14 @@ from typing import Any, get_args, get_type_hints
 
 import typer
 
+from albert_cli import commands as package
+from converters import hub
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
 
 
 def commands() -> str:
     """Every command's docstring and options, as plain Markdown."""
-    from albert_cli import commands as package
-
     parts = ["# Commands\n\nWritten from the code by `make docs`.\n"]
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
         module = importlib.import_module(f"{package.__name__}.{found.name}")
@@ -59,8 +59,6 @@ def _value(kind: Any, metavar: str | None) -> str:
 
 def formats() -> str:
     """Every format, and the names of one layer's tensors in it."""
-    from converters import hub
-
     parts = [_FORMATS_HEAD]
     for name, module in hub.formats().items():
         dtypes = ", ".join(dtype.name for dtype in module.DTYPES)
