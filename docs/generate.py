@@ -34,7 +34,10 @@ def _command(name: str, callback: Callable[..., None]) -> Iterator[str]:
     arguments, rows = [], []
     hints = get_type_hints(callback, include_extras=True)
     for parameter in inspect.signature(callback).parameters.values():
-        kind, info = get_args(hints[parameter.name])[:2]
+        hint = hints[parameter.name]
+        if not hasattr(hint, "__metadata__"):  # Python 3.10 wraps the hint of a parameter that defaults to None
+            hint = next(item for item in get_args(hint) if hasattr(item, "__metadata__"))
+        kind, info = get_args(hint)[:2]
         if isinstance(info, typer.models.ArgumentInfo):
             arguments.append(info.metavar or parameter.name.upper())
         else:
