@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from albert_cli.embedding.settings import Device, Precision, Settings
 from albert_cli.errors import EmbeddingError
 from albert_cli.models import Model, resolve
 from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+
+if TYPE_CHECKING:
+    from converters.checkpoint import Checkpoint
 
 # Tokens computed at once, padding included: more than these gain nothing, and cost memory.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
@@ -44,45 +48,107 @@ class Tokens:
         return np.diff(self.windows.starts[self.firsts])
 
 
-class Embedder:
-    """A model, its tokenizer and settings.
+@dataclass(frozen=True)
+class Plan:
+    """Which model, and how it is to compute: what an Embedder is made of, here or on another machine."""
 
-    `vectors` of a text depend neither on its neighbours nor on the order, beyond rounding (1e-5 in fp32).
+    model: Model
+    settings: Settings
+    device: str
+    precision: Precision
+    batch_tokens: int
+    threads: int | None
+    checkpoint: Checkpoint
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        settings: Settings | None = None,
+        *,
+        device: str,
+        precision: Precision = "auto",
+        batch_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> Plan:
+        """The plan with everything put in that is left open; `device` is one that there is where it is carried out."""
+        from converters import spec
+
+        checkpoint = model.load()
+        has_pooler = "pooler" in spec.components(checkpoint.tensors, checkpoint.config)
+        return cls(
+            model,
+            (settings or Settings()).resolved(checkpoint.config, has_pooler=has_pooler),
+            device,
+            find_precision(precision, device),
+            batch_tokens or BATCH_TOKENS[device],
+            threads,
+            checkpoint,
+        )
+
+    @functools.cached_property
+    def weights_sha256(self) -> str:
+        """One digest of all weights, the same in every format."""
+        from converters import proof
+
+        return proof.weights_digest(self.checkpoint, proof.tensor_digests(self.checkpoint))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens the model anew."""
+        again = functools.partial(
+            Plan.of,
+            device=self.device,
+            precision=self.precision,
+            batch_tokens=self.batch_tokens,
+            threads=self.threads,
+        )
+        return again, (self.model, self.settings)
+
+
+class Embedder:
+    """A model at work.
+
+    The vector of a text depends neither on its neighbours nor on the order, but for rounding (1e-5 in fp32).
     """
 
-    def __init__(
-        self,
-        model: Model,
+    def __init__(self, plan: Plan) -> None:
+        from albert_cli.model.loading import load_model
+
+        if plan.threads:
+            torch.set_num_threads(plan.threads)
+        self.plan, self.settings, self.config = plan, plan.settings, plan.checkpoint.config
+        self.tokenizer = AlbertTokenizer.from_files(plan.checkpoint.tokenizer)
+        pretrained = load_model(plan.checkpoint)
+        where = torch.device(plan.device)
+        self._pooler = copy.deepcopy(pretrained.albert.pooler)  # stays in fp32 whatever the encoder computes in
+        if self._pooler is not None:
+            self._pooler.to(where)
+        self.encoder: Encoder = make_encoder(pretrained, device=where, precision=plan.precision)
+        # Beside a GPU the processor has nothing else to do.
+        self._tokenizer_threads = None if plan.device != "cpu" else 1
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | None,
         settings: Settings | None = None,
         *,
         device: Device = "auto",
         precision: Precision = "auto",
         batch_tokens: int | None = None,
         threads: int | None = None,
-    ) -> None:
-        from albert_cli.model.loading import load_model
-
-        if threads:
-            torch.set_num_threads(threads)
-        self.model, self.checkpoint = model, model.load()
-        self.config = self.checkpoint.config
-        self.tokenizer = AlbertTokenizer.from_files(self.checkpoint.tokenizer)
-        pretrained = load_model(self.checkpoint)
-        self.settings = (settings or Settings()).resolved(self.config, has_pooler=pretrained.albert.pooler is not None)
-        where = find_device(device)
-        self.device, self.precision = where.type, find_precision(precision, where)
-        self._pooler = copy.deepcopy(pretrained.albert.pooler)  # stays in fp32 whatever the encoder computes in
-        if self._pooler is not None:
-            self._pooler.to(where)
-        self.encoder: Encoder = make_encoder(pretrained, device=where, precision=self.precision)
-        self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device]
-        # Beside a GPU the processor has nothing else to do.
-        self._tokenizer_threads = None if self.device != "cpu" else 1
-
-    @classmethod
-    def from_pretrained(cls, name: str, settings: Settings | None = None, **options: Any) -> Embedder:
+    ) -> Embedder:
         """The embedder of a model by path, name or Hub repository (see `albert_cli.models.resolve`)."""
-        return cls(resolve(name), settings, **options)
+        return cls(
+            Plan.of(
+                resolve(name),
+                settings,
+                device=find_device(device),
+                precision=precision,
+                batch_tokens=batch_tokens,
+                threads=threads,
+            )
+        )
 
     def embed(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The vectors of texts or pairs, (texts, dims), or (layers, texts, dims) for several layers."""
@@ -116,7 +182,7 @@ class Embedder:
         rows = len(windows.ids) if by_token else len(windows)
         layers = settings.layers or ()
         made = [np.empty((rows, self.config.hidden_size), np.float32) for _ in layers]
-        for batch in _batches(windows.lengths, self.batch_tokens):
+        for batch in _batches(windows.lengths, self.plan.batch_tokens):
             ids = [windows[row] for row in batch]
             kinds = [windows.token_type_ids[windows.starts[row] : windows.starts[row + 1]] for row in batch]
             packed = self.encoder.encode(ids, kinds, layers=layers)
@@ -149,7 +215,7 @@ class Embedder:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise EmbeddingError(
-                f"{self.model.name}: {int((~finite).sum())} of {len(vectors)} vectors are not finite (NaN or "
+                f"{self.plan.model.name}: {int((~finite).sum())} of {len(vectors)} vectors are not finite (NaN or "
                 "infinite); the weights are damaged, or --precision fp32 is needed"
             )
         if settings.normalize:

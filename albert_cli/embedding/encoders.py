@@ -79,20 +79,20 @@ class PlainEncoder:
         return torch.from_numpy(filled).to(self.device)
 
 
-def find_device(wanted: Device = "auto") -> torch.device:
-    """The device to compute on; EmbeddingError where the one that was named is not there."""
+def find_device(wanted: Device = "auto") -> str:
+    """The type of the device to compute on; EmbeddingError where the one that was named is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return torch.device(next(name for name, present in there.items() if present))
+        return next(name for name, present in there.items() if present)
     if not there[wanted]:
         raise EmbeddingError(f"--device {wanted}: PyTorch {torch.__version__} finds no such device; choose cpu or auto")
-    return torch.device(wanted)
+    return wanted
 
 
-def find_precision(wanted: Precision, device: torch.device) -> Precision:
+def find_precision(wanted: Precision, device: str) -> Precision:
     """bf16 on a CUDA GPU, fp32 elsewhere, unless another one is wanted."""
     if wanted == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
+        return "bf16" if device == "cuda" else "fp32"
     return wanted
 
 

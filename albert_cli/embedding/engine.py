@@ -19,16 +19,15 @@ import pyarrow as pa
 
 from albert_cli import __version__
 from albert_cli.embedding import output, parts
-from albert_cli.embedding.embedder import Embedder, Tokens
+from albert_cli.embedding.embedder import Embedder, Plan, Tokens
 from albert_cli.embedding.output import Layout
 from albert_cli.embedding.parts import Parts, Summary, facts_of
-from albert_cli.embedding.settings import Settings
 from albert_cli.embedding.sources import Source, place
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError, TextError
 from converters.errors import TargetError
 
-# A block is what a killed run can lose, and the window in which texts are sorted by length.
+# On a GPU a thousand rows are a matter of milliseconds.
 _BLOCK_ROWS = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 _BLOCK_CHARACTERS = 2**20
 _BLOCK_BYTES = 128 * 2**20
@@ -56,22 +55,27 @@ class Report:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a run needs to know; `shard` (i, n) takes every n-th row from the i-th on."""
+    """Everything a run needs to know.
+
+    `shard` (i, n) takes every n-th row from the i-th on. A block of at most `block_rows` is what a killed run can
+    lose, and the window in which texts are sorted by length.
+    """
 
     source: Source
     target: Path
-    embedder: Embedder
+    plan: Plan
     layout: Layout
     shard: tuple[int, int] = (0, 1)
     resume: bool = False
     force: bool = False
+    block_rows: int | None = None
 
     def block_size(self) -> tuple[int, int]:
         """Rows and characters of a block, so that its vectors stay within _BLOCK_BYTES."""
-        settings = self.embedder.settings
-        per_vector = len(settings.layers or ()) * self.embedder.config.hidden_size * 4
+        settings = self.plan.settings
+        per_vector = len(settings.layers or ()) * self.plan.checkpoint.config.hidden_size * 4
         room = _BLOCK_BYTES // per_vector
-        rows = max(16, min(_BLOCK_ROWS[self.embedder.device], room))
+        rows = max(1, min(self.block_rows or _BLOCK_ROWS[self.plan.device], room))
         # English has about four characters to a token, never fewer than one.
         return rows, min(_BLOCK_CHARACTERS, room) if settings.pooling == "tokens" else _BLOCK_CHARACTERS
 
@@ -89,28 +93,30 @@ class Job:
             "block_rows": rows,
             "block_characters": characters,
         }
-        return facts_of({**model_facts(self.embedder), **self.layout.facts(), **inputs})
+        return facts_of({**_plan_facts(self.plan), **self.layout.facts(), **inputs})
 
     def notes(self) -> dict[str, str]:
-        model = self.embedder.model
-        return facts_of({"model": model.name, "revision": model.revision or ""})
+        return facts_of({"model": self.plan.model.name, "revision": self.plan.model.revision or ""})
 
 
 class Block(NamedTuple):
-    """Rows that are embedded and committed together; `digest` is the SHA-256 of all they hold."""
+    """Rows that are embedded and committed together; `digest` is the SHA-256 of all they hold, `begin` and `end` their
+    place in the bytes of the input, roughly."""
 
     number: int
     rows: pa.RecordBatch
     digest: str
-    position: int
+    begin: int = 0
+    end: int = 0
 
 
 def run(job: Job, progress: Progress | None = None) -> Report:
     """Embed the source into the target. Raises CheckpointError and its children; what was done stays for --resume."""
-    started, embedder = time.monotonic(), job.embedder
+    started = time.monotonic()
     with begun(job) as work:
         if work.complete:
-            return finished(job, None, started, work)
+            return finished(job, work, started)
+        embedder = Embedder(job.plan)
 
         def ready() -> Iterator[tuple[Block, Tokens]]:
             for block in blocks(job, work, progress):
@@ -119,33 +125,31 @@ def run(job: Job, progress: Progress | None = None) -> Report:
         with background(ready()) as tokenized, ThreadPoolExecutor(1) as writer:
             written: Future[None] | None = None
             for block, tokens in tokenized:
-                rows = embed(embedder, job.layout, block.rows, tokens, progress)
+                rows = embed(embedder, job.layout, block, tokens, progress)
                 if written:
                     written.result()
                 written = writer.submit(parts.commit, work.directory, block.number, rows, block.digest)
-                if progress:
-                    progress(0, block.position)
             if written:
                 written.result()
-        return finished(job, work.total, started, work)
+        return finished(job, work, started)
 
 
 @contextlib.contextmanager
-def begun(job: Job) -> Iterator[_Work]:
+def begun(job: Job) -> Iterator[Work]:
     """The checks before any work is done, and the place of the parts."""
     for file in job.source.files:
         if job.target.exists() and file.exists() and job.target.samefile(file):
             raise TargetError(f"{job.target}: the target is the input itself; name another --out")
-    if job.source.columns.pair and job.embedder.settings.on_truncate == "window":
+    if job.source.columns.pair and job.plan.settings.on_truncate == "window":
         raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with --pair-column")
     _check_names(job)
     with Parts.open(job.target, job.facts(), job.notes(), resume=job.resume, force=job.force) as opened:
         if not opened.complete and job.source.columns.id:
             check_unique(job.source)
-        yield _Work(opened)
+        yield Work(opened)
 
 
-class _Work:
+class Work:
     """The parts of a run, and how many blocks and rows it turned out to have."""
 
     def __init__(self, opened: Parts) -> None:
@@ -153,13 +157,13 @@ class _Work:
         self.total = self.resumed = 0
 
 
-def blocks(job: Job, work: _Work, progress: Progress | None = None) -> Iterator[Block]:
+def blocks(job: Job, work: Work, progress: Progress | None = None) -> Iterator[Block]:
     """The blocks that are still to be embedded; those committed already are compared with the input."""
-    position = 0
+    begin = end = 0
 
-    def read(done: int) -> None:
-        nonlocal position
-        position = done
+    def read(position: int) -> None:
+        nonlocal end
+        end = position
 
     rows, characters = job.block_size()
     for number, batch in enumerate(job.source.blocks(rows, characters, shard=job.shard, progress=read)):
@@ -169,18 +173,18 @@ def blocks(job: Job, work: _Work, progress: Progress | None = None) -> Iterator[
             work.parts.check(number, digest, f"{place(batch, 0)} and the {batch.num_rows - 1} rows after it")
             work.resumed += batch.num_rows
             if progress:
-                progress(batch.num_rows, position)
+                progress(batch.num_rows, end)
         else:
-            yield Block(number, batch, digest, position)
+            yield Block(number, batch, digest, begin, end)
+        begin = end
     if not work.total:
-        if job.shard[1] == 1:
-            raise TextError(f"{job.source.path}: there is no text to read")
-        # A shard can be without rows, and its file says so.
-        schema = next(iter(job.source.blocks(rows, characters)), None)
-        if schema is None:
+        # A shard can be without rows, and its file says so; no rows at all are a mistake.
+        whole = next(job.source.blocks(rows, characters), None)
+        if whole is None:
             raise TextError(f"{job.source.path}: there is no text to read")
         work.total = 1
-        yield Block(0, schema.slice(0, 0), hashlib.sha256().hexdigest(), position)
+        if not work.parts.committed:
+            yield Block(0, whole.slice(0, 0), hashlib.sha256().hexdigest())
 
 
 def tokenize(embedder: Embedder, block: pa.RecordBatch) -> Tokens:
@@ -197,7 +201,7 @@ def tokenize(embedder: Embedder, block: pa.RecordBatch) -> Tokens:
 
 
 def embed(
-    embedder: Embedder, layout: Layout, block: pa.RecordBatch, tokens: Tokens, progress: Progress | None = None
+    embedder: Embedder, layout: Layout, block: Block, tokens: Tokens, progress: Progress | None = None
 ) -> pa.RecordBatch:
     """The output rows of a block."""
     windows, done = len(tokens.windows), 0
@@ -205,53 +209,50 @@ def embed(
     def advance(count: int) -> None:
         # Rows are told in proportion to the windows, of which a row may have several.
         nonlocal done
-        before, done = done, done + count
+        before, done = block.rows.num_rows * done // windows, done + count
         if progress:
-            progress(block.num_rows * done // windows - block.num_rows * before // windows, 0)
+            position = block.begin + (block.end - block.begin) * done // windows
+            progress(block.rows.num_rows * done // windows - before, position)
 
     vectors = embedder.vectors(tokens, advance)
-    return output.rows_of(block, tokens, vectors, embedder.settings, layout)
+    return output.rows_of(block.rows, tokens, vectors, embedder.settings, layout)
 
 
-def finished(job: Job, count: int | None, started: float, work: _Work) -> Report:
-    """Write the target of `count` parts, and report; None: it is there already."""
-    if count is None:
+def finished(job: Job, work: Work, started: float) -> Report:
+    """Write the target, unless it is there already, and report."""
+    if work.complete:
         found = output.read_metadata(job.target)
         summary = Summary(**{key: int(found[key]) for key in Summary.__dataclass_fields__})
-        resumed = summary.rows
     else:
         work.parts.refresh()
-        summary, resumed = work.parts.finish(count), work.resumed
+        summary = work.parts.finish(work.total)
     return Report(
         target=str(job.target),
         rows=summary.rows,
-        rows_resumed=resumed,
+        rows_resumed=summary.rows if work.complete else work.resumed,
         rows_truncated=summary.rows_truncated,
         tokens_truncated=summary.tokens_truncated,
         rows_empty=summary.rows_empty,
         tokens=summary.tokens,
-        dims=job.embedder.settings.dims or 0,
-        columns=job.layout.columns(job.embedder.settings),
+        dims=job.plan.settings.dims or 0,
+        columns=job.layout.columns(job.plan.settings),
         seconds=round(time.monotonic() - started, 3),
     )
 
 
-def model_facts(embedder: Embedder) -> dict[str, Any]:
+def _plan_facts(plan: Plan) -> dict[str, Any]:
     """What identifies the model, the program and the way of computing."""
-    from converters import proof
-
-    checkpoint = embedder.checkpoint
+    checkpoint = plan.checkpoint
     config = json.dumps(checkpoint.config.to_hf(), sort_keys=True)
-    settings: Settings = embedder.settings
     return {
         "version": __version__,
-        "weights_sha256": proof.weights_digest(checkpoint, proof.tensor_digests(checkpoint)),
+        "weights_sha256": plan.weights_sha256,
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "tokenizer_sha256": checkpoint.tokenizer.digest() or "",
         "tokenizer_settings": checkpoint.tokenizer.settings,
-        **settings.facts(),
-        "precision": embedder.precision,
-        "device": embedder.device,
+        **plan.settings.facts(),
+        "precision": plan.precision,
+        "device": plan.device,
     }
 
 
@@ -295,7 +296,7 @@ def background(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
 
 def _check_names(job: Job) -> None:
     """EmbeddingError where two columns of the output would have one name, before any work is done."""
-    columns, layout, settings = job.source.columns, job.layout, job.embedder.settings
+    columns, layout, settings = job.source.columns, job.layout, job.plan.settings
     names = ["id", *columns.keep, *(["text"] if layout.keep_text else []), "n_tokens", "truncated", "empty"]
     if layout.keep_text and columns.pair:
         names.append("pair")

@@ -125,9 +125,9 @@ class Source:
                     batch = self._batch(str(file), row, lines, columns, schema)
                     schema = schema or batch.schema
                     row += batch.num_rows
-                    yield batch
                     if progress:
                         progress(before + stream.position())
+                    yield batch
             before += file.stat().st_size if file.is_file() else 0
 
     def blocks(
@@ -253,6 +253,14 @@ def _find(path: str) -> tuple[list[Path], list[Path]]:
             raise TextError(f"{path}: no file matches the pattern")
         return matches, []
     return [given], []
+
+
+def plain_name(file: Path) -> str:
+    """The file's name without the endings of compression and kind: `texts` of `texts.csv.gz`."""
+    name = file.name
+    for ending in _COMPRESSED_SUFFIXES:
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return Path(name).stem if Path(name).suffix.lower() in KINDS else name
 
 
 def _suffix(file: Path) -> str:
