@@ -1,0 +1,1 @@
+"""Texts to vectors: the fast encoder and what feeds it."""
