@@ -2,7 +2,7 @@
 
 sources.py     files, globs, standard input -> record batches of rows
 unique_ids.py  refuses an id that comes twice
-encoders.py    token ids -> hidden states, packed without padding
+encoders.py    the encoder for a device: fast.py (with kernels.py) on the CPU, the plain model on a GPU
 pooling.py     hidden states -> one vector per text
 embedder.py    Embedder: texts -> vectors; the worker of every engine
 output.py      the Parquet file: schema, metadata, quantisation

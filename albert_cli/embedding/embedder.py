@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
 
 # Tokens computed at once, padding included: more than these gain nothing, and cost memory.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65536, "mps": 16384}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,9 @@ class Embedder:
         self._pooler = copy.deepcopy(pretrained.albert.pooler)  # stays in fp32 whatever the encoder computes in
         if self._pooler is not None:
             self._pooler.to(where)
-        self.encoder: Encoder = make_encoder(pretrained, device=where, precision=plan.precision)
+        self.encoder: Encoder = make_encoder(
+            pretrained, device=plan.device, precision=plan.precision, batch_tokens=plan.batch_tokens
+        )
         # Beside a GPU the processor has nothing else to do.
         self._tokenizer_threads = None if plan.device != "cpu" else 1
 
@@ -186,7 +188,7 @@ class Embedder:
             ids = [windows[row] for row in batch]
             kinds = [windows.token_type_ids[windows.starts[row] : windows.starts[row + 1]] for row in batch]
             packed = self.encoder.encode(ids, kinds, layers=layers)
-            for layer, states in zip(made, packed.states, strict=True):
+            for layer, states in zip(made, packed.hidden_states, strict=True):
                 if by_token:
                     flat, end = states.float().cpu().numpy(), 0
                     for row in batch:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from albert_cli.embedding.fast import FastEncoder, PackedHiddenStates
 from albert_cli.embedding.settings import Device, Precision
 from albert_cli.errors import EmbeddingError
 
@@ -20,31 +21,21 @@ if TYPE_CHECKING:
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Packed(NamedTuple):
-    """`states`: per layer asked for (tokens, H). `offsets` int64 (rows + 1): row i has the tokens from `offsets[i]` to
-    `offsets[i + 1]`."""
-
-    states: list[Tensor]
-    offsets: Tensor
-
-
 class Encoder(Protocol):
     """What the engine needs of an encoder."""
 
-    device: torch.device
-
     def encode(
         self,
-        ids: Sequence[NDArray[np.int32]],
-        token_type_ids: Sequence[NDArray[np.uint8]] | None = None,
+        input_ids: Sequence[Any],
+        token_type_ids: Sequence[Any] | None = None,
         *,
-        layers: Sequence[int],
-    ) -> Packed:
-        """The hidden states of one batch; layer 0 is the projected embeddings, the last one the encoder's output."""
+        layers: Sequence[int] = (-1,),
+    ) -> PackedHiddenStates:
+        """The hidden states of sequences of ids, as `FastEncoder.encode` gives them."""
 
 
 class PlainEncoder:
-    """The PyTorch model itself: texts are padded to the longest of the batch, masked, and packed afterwards."""
+    """The PyTorch model itself, for GPUs: padded to the longest of the batch, masked, and packed afterwards."""
 
     def __init__(self, model: Albert, *, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.device = device
@@ -54,22 +45,22 @@ class PlainEncoder:
     @torch.inference_mode()
     def encode(
         self,
-        ids: Sequence[NDArray[np.int32]],
+        input_ids: Sequence[NDArray[np.int32]],
         token_type_ids: Sequence[NDArray[np.uint8]] | None = None,
         *,
-        layers: Sequence[int],
-    ) -> Packed:
-        lengths = np.array([len(row) for row in ids])
+        layers: Sequence[int] = (-1,),
+    ) -> PackedHiddenStates:
+        """One batch; the hidden states stay on the device, in the dtype they are computed in."""
+        lengths = np.array([len(row) for row in input_ids])
         mask = np.arange(lengths.max()) < lengths[:, None]  # (rows, width)
-        input_ids = self._padded(ids, mask)
+        ids = self._padded(input_ids, mask)
         kinds = None if token_type_ids is None else self._padded(token_type_ids, mask)
         padded = None if mask.all() else torch.from_numpy(mask).to(self.device)
-        only_last = all(layer == self._last for layer in layers)
-        output = self._model(input_ids, padded, kinds, output_hidden_states=not only_last)
+        only_last = all(layer in (-1, self._last) for layer in layers)
+        output = self._model(ids, padded, kinds, output_hidden_states=not only_last)
         states = [output.sequence_output if only_last else output.hidden_states[layer] for layer in layers]
         packed = [state.flatten(0, 1) if padded is None else state[padded] for state in states]
-        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])).to(self.device)
-        return Packed(packed, offsets)
+        return PackedHiddenStates(tuple(packed), np.concatenate([[0], np.cumsum(lengths)]))
 
     def _padded(
         self, rows: Sequence[NDArray[np.int32]] | Sequence[NDArray[np.uint8]], mask: NDArray[np.bool_]
@@ -96,13 +87,13 @@ def find_precision(wanted: Precision, device: str) -> Precision:
     return wanted
 
 
-def make_encoder(model: AlbertPreTraining, *, device: torch.device, precision: Precision) -> Encoder:
-    """The fastest encoder for this device and precision; the model is moved to them.
+def make_encoder(model: AlbertPreTraining, *, device: str, precision: Precision, batch_tokens: int) -> Encoder:
+    """The fastest encoder for this device and precision. The model may be moved to them, and is not to be used after.
 
     Raises EmbeddingError for a precision that the device has no encoder for.
     """
+    if device == "cpu":
+        return FastEncoder(model, precision, batch_tokens=batch_tokens)
     if precision not in _DTYPES:
-        raise EmbeddingError(
-            f"--precision {precision}: no encoder computes so on {device.type}; choose {' or '.join(_DTYPES)}"
-        )
-    return PlainEncoder(model.albert, device=device, dtype=_DTYPES[precision])
+        raise EmbeddingError(f"--precision {precision} is for the CPU; on {device} choose {' or '.join(_DTYPES)}")
+    return PlainEncoder(model.albert, device=torch.device(device), dtype=_DTYPES[precision])

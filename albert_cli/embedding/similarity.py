@@ -134,7 +134,8 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float3
     """The cosine of every row of `a` with every row of `b`, (rows of a, rows of b); 0 where a vector is 0."""
     if a.shape[1] != b.shape[1]:
         raise EmbeddingError(f"vectors of {a.shape[1]} numbers cannot be compared with vectors of {b.shape[1]}")
-    return np.clip(_unit(a) @ _unit(b).T, -1, 1)
+    product: NDArray[np.float32] = _unit(a) @ _unit(b).T
+    return product.clip(-1, 1)
 
 
 def nearest(queries: Vectors, among: Vectors | VectorFile, top: int, *, same: bool = False) -> list[list[Neighbour]]:
@@ -167,4 +168,6 @@ def _is_vector(field: pa.Field) -> bool:
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, np.where(length > 0, length, 1), dtype=np.float32)
+    length[length == 0] = 1
+    scaled: NDArray[np.float32] = vectors / length
+    return scaled
