@@ -137,6 +137,7 @@ def embed(
         return
     part = _shard(shard)
     target = _target(source, out, part)
+    layers, tokens = _layers(layer), _batch_tokens(batch_tokens)
     if engine == "local" and (address or num_actors or gpus_per_actor):
         raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
     from albert_cli.embedding.embedder import Plan
@@ -156,10 +157,10 @@ def embed(
     there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
     plan = Plan.of(
         resolve(model),
-        Settings(pooling, _layers(layer), normalize, dims, max_length, on_truncate),
+        Settings(pooling, layers, normalize, dims, max_length, on_truncate),
         device=there or (device if engine == "ray" else find_device(device)),
         precision=precision,
-        batch_tokens=_batch_tokens(batch_tokens),
+        batch_tokens=tokens,
         threads=threads,
     )
     layout = Layout(embedding_column, out_dtype, vector_type, keep_text)

@@ -128,11 +128,11 @@ def write_parquet(
 ) -> None:
     """Write the batches, in row groups of ROW_GROUP_ROWS or ROW_GROUP_BYTES; the same input gives the same bytes."""
     named = schema.with_metadata({METADATA_PREFIX + key: value for key, value in metadata.items()})
-    vectors, others = _leaves(named)
+    dictionary, split = _encodings(named)
     options = {
         "compression": "zstd",
-        "use_dictionary": others,
-        "use_byte_stream_split": vectors,
+        "use_dictionary": dictionary,
+        "use_byte_stream_split": split,
         "write_page_index": True,
     }
     with open(target, "wb") as file, pq.ParquetWriter(file, named, **options) as writer:
@@ -190,17 +190,21 @@ def _explained(tokens: Tokens) -> dict[str, pa.Array]:
     }
 
 
-def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
-    """Parquet's paths of the columns: those of lists of floats or int8, which are the vectors, and the others."""
-    vectors: list[str] = []
-    others: list[str] = []
+def _encodings(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """Parquet's paths of the columns with a dictionary, and of those split by byte; vectors have no dictionary.
+
+    Vectors are the lists of floats or int8. DuckDB (2.0) cannot read float16 that is split by byte.
+    """
+    dictionary, split = [], []
     for field in schema:
         path, kind = field.name, field.type
         while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
             path, kind = f"{path}.list.element", kind.value_type
-        number = pa.types.is_floating(kind) or pa.types.is_int8(kind)
-        (vectors if number and path != field.name else others).append(path)
-    return vectors, others
+        if path == field.name or not (pa.types.is_floating(kind) or pa.types.is_int8(kind)):
+            dictionary.append(path)
+        elif not pa.types.is_float16(kind):
+            split.append(path)
+    return dictionary, split
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:

@@ -433,11 +433,18 @@ def _array(cells: Sequence[Any], kind: pa.DataType | None, where: str, lines: Se
         array = _try_array(cells, kind)
     if array is not None:
         return array
+    kind = kind or _try_type(cells)
     for line, cell in zip(lines, cells, strict=True):
         if _try_array([cell], kind) is None:
-            wanted = _spoken(str(kind)) if kind else "a value that a column can hold"
-            raise TextError(f"{where}: line {line}: {column!r} is {cell!r:.60}, not {wanted}")
+            wanted = f"not {_spoken(str(kind))}" if kind else "which no column can hold"
+            raise TextError(f"{where}: line {line}: {column!r} is {cell!r:.60}, {wanted}")
     raise TextError(f"{where}: lines {lines[0]} to {lines[-1]}: {column!r} holds values of several types")
+
+
+def _try_type(cells: Sequence[Any]) -> pa.DataType | None:
+    """The type of the first value that is there."""
+    array = _try_array([next((cell for cell in cells if cell is not None), None)], None)
+    return None if array is None else array.type
 
 
 def _try_array(cells: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:
