@@ -36,30 +36,38 @@ class Cluster:
 
 
 class Worker:
-    """An actor: it loads the model once, then embeds one block at a time and commits it."""
+    """An actor: it loads the model once, then embeds one block at a time and commits it.
+
+    Faults of the model or the texts travel as text, for Ray does not carry exceptions whole.
+    """
 
     def __init__(self, plan: Plan, layout: Layout, directory: Path, weights_sha256: str) -> None:
-        if plan.weights_sha256 != weights_sha256:
-            raise EmbeddingError(
+        self._layout, self._directory, self._fault = layout, directory, ""
+        if plan.weights_sha256 == weights_sha256:
+            self._embedder = Embedder(plan)
+        else:
+            self._fault = (
                 f"{plan.model.path} on {os.uname().nodename}: not the model that the run was begun with (weights "
                 f"SHA-256 {plan.weights_sha256[:12]}…, wanted {weights_sha256[:12]}…)"
             )
-        self._embedder, self._layout, self._directory = Embedder(plan), layout, directory
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (item,) = batch.to_pylist()
-        if item["block"] is None:
-            return batch.drop_columns("block")
-        with pa.ipc.open_stream(item["block"]) as reader:
+        if item["block"] is None or self._fault:
+            return _message(**item | {"block": None, "fault": item["fault"] or self._fault})
+        with pa.ipc.open_stream(item.pop("block")) as reader:
             block = Block(item["number"], reader.read_next_batch(), item["digest"])
-        tokens = engine.tokenize(self._embedder, block.rows)
-        made = engine.embed(self._embedder, self._layout, block, tokens)
-        parts.commit(self._directory, block.number, made, block.digest)
-        return batch.drop_columns("block")
+        try:
+            tokens = engine.tokenize(self._embedder, block.rows)
+            made = engine.embed(self._embedder, self._layout, block, tokens)
+            parts.commit(self._directory, block.number, made, block.digest)
+        except CheckpointError as error:
+            item["fault"] = str(error)
+        return _message(**item)
 
 
 def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = None) -> Report:
-    """As `engine.run`, on a cluster. Raises CheckpointError and its children, also what a worker raised."""
+    """As `engine.run`, on a cluster. What goes wrong on it is raised here as EmbeddingError."""
     need("ray", "--engine ray", package="albert-cli[ray]")
     if STANDARD_INPUT in job.source.files:
         raise EmbeddingError("--engine ray reads the input on the cluster; name a file instead of standard input")
@@ -83,15 +91,19 @@ def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | N
 
     def read(_: pa.Table) -> Iterator[pa.Table]:
         """The blocks that are to be done, and at the end a row that tells how many there are in all."""
-        for block in engine.blocks(job, work):
-            yield _message(
-                number=block.number,
-                digest=block.digest,
-                rows=block.rows.num_rows,
-                end=block.end,
-                block=output.serialized(block.rows),
-            )
-        yield _message(number=work.total, rows=work.resumed)
+        try:
+            for block in engine.blocks(job, work):
+                yield _message(
+                    number=block.number,
+                    digest=block.digest,
+                    rows=block.rows.num_rows,
+                    end=block.end,
+                    block=output.serialized(block.rows),
+                )
+        except CheckpointError as error:
+            yield _message(fault=str(error))
+        else:
+            yield _message(number=work.total, rows=work.resumed)
 
     # The reading task takes no processor of its own, so that actors may take all there are.
     blocks = ray.data.from_items([{"input": job.source.path}], override_num_blocks=1).map_batches(
@@ -110,19 +122,29 @@ def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | N
     try:
         for batch in done.iter_batches(batch_size=1, batch_format="pyarrow"):
             (item,) = batch.to_pylist()
+            if item["fault"]:
+                raise EmbeddingError(item["fault"])
             if item["digest"] is None:
                 work.total, work.resumed = item["number"], item["rows"]
             position = max(position, item["end"])  # blocks are done in any order
             if progress:
                 progress(item["rows"], position)
     except ray.exceptions.RayError as error:
-        raise _plain(error) from error
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise EmbeddingError(f"the Ray cluster failed: {lines[-1] if lines else type(error).__name__}") from error
 
 
 def _message(
-    *, number: int, rows: int, digest: str | None = None, end: int = 0, block: bytes | None = None
+    *,
+    number: int = 0,
+    rows: int = 0,
+    digest: str | None = None,
+    end: int = 0,
+    block: bytes | None = None,
+    fault: str = "",
 ) -> pa.Table:
-    """What the reading task sends: a block or, without one, the number of all blocks and of the rows done before."""
+    """What travels: a block; or that it is done; or what is wrong; or, without a digest, how many blocks there are in
+    all and how many rows were done before."""
     return pa.table(
         {
             "number": pa.array([number], pa.int64()),
@@ -130,6 +152,7 @@ def _message(
             "digest": pa.array([digest], pa.string()),
             "end": pa.array([end], pa.int64()),
             "block": pa.array([block], pa.large_binary()),
+            "fault": pa.array([fault], pa.string()),
         }
     )
 
@@ -151,17 +174,6 @@ def _pool(cluster: Cluster, plan: Plan) -> tuple[int, int]:
             f"{there.get('GPU', 0):g} GPUs; change --num-actors, --threads or --gpus-per-actor"
         )
     return wanted, cpus
-
-
-def _plain(error: BaseException) -> CheckpointError:
-    """What went wrong in a worker, as it would have been told here."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, CheckpointError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return EmbeddingError(f"a Ray worker failed: {lines[-1] if lines else type(error).__name__}")
 
 
 @contextlib.contextmanager
