@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ _EXACT_GELUS = ("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python")
 
 # Written anew with every Hugging Face directory, so never carried over.
 _HF_REWRITTEN = ("model_type", "dtype", "torch_dtype")
+
+# Far above any model; a wrong config must not make the lists of names endless.
+_MOST_LAYERS = 4096
 
 _REQUIRED = (
     "vocab_size",
@@ -68,7 +72,9 @@ class AlbertConfig:
             value = getattr(self, item.name)
             if item.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31):
                 faults.append(f"{item.name} is {value!r}, not a positive whole number")
-            elif item.type == "float" and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0):
+            elif item.type == "float" and not (
+                isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+            ):
                 faults.append(f"{item.name} is {value!r}, not a number from 0 up")
             elif item.type == "str" and not isinstance(value, str):
                 faults.append(f"{item.name} is {value!r}, not a name")
@@ -80,6 +86,9 @@ class AlbertConfig:
                 faults.append(
                     f"num_hidden_groups {self.num_hidden_groups} exceeds num_hidden_layers {self.num_hidden_layers}"
                 )
+            stored = self.num_hidden_groups * self.inner_group_num
+            if stored > _MOST_LAYERS:
+                faults.append(f"num_hidden_groups x inner_group_num is {stored}, more than {_MOST_LAYERS} layers")
             if self.share not in SHARE_CHOICES:
                 faults.append(f"share is {self.share!r}, not one of {', '.join(SHARE_CHOICES)}")
             elif self.share != "all" and (self.num_hidden_groups, self.inner_group_num) != (self.num_hidden_layers, 1):
@@ -113,7 +122,8 @@ class AlbertConfig:
         data = dict(data)
         if dialect == "google":
             act = data.get("hidden_act", "gelu")
-            data["hidden_act"] = data.pop(_HF_ACTIVATION_KEY, None) or _ACTIVATION_FROM_GOOGLE.get(act, act)
+            act = _ACTIVATION_FROM_GOOGLE.get(act, act) if isinstance(act, str) else act
+            data["hidden_act"] = data.pop(_HF_ACTIVATION_KEY, None) or act
         else:
             model_type = data.get("model_type", "albert")
             if model_type != "albert":
@@ -170,7 +180,7 @@ _DEFAULTS = {item.name: item.default for item in dataclasses.fields(AlbertConfig
 def parse_json(text: bytes, where: str) -> Any:
     """Decode JSON bytes; a ConfigError names the file, line and column."""
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where} is not UTF-8 text (byte {error.start}): not a JSON config") from None
     except json.JSONDecodeError as error:
@@ -181,7 +191,11 @@ def parse_json(text: bytes, where: str) -> Any:
 
 def dump_json(data: Json) -> bytes:
     """JSON bytes, the same for the same data."""
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(data, indent=2) + "\n").encode()
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Json:

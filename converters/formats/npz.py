@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ _OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
 _READ_BYTES = 1 << 24
 _ZIP64_FROM = 1 << 31
 _MOST_EXPANSION = 200
+# What zipfile raises for a damaged, encrypted or hostile archive.
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, RuntimeError, ValueError)
 # Fixed, so that the same model gives the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -60,7 +63,7 @@ NAMES = tf.NAMES.within(julia, _WEIGHTS)
 
 def recognises(path: Path) -> bool:
     if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
+        return path.is_file() and path.suffix == ".npz"  # damaged
     with _archive(path) as archive:
         return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in archive.namelist())
 
@@ -135,7 +138,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with explained(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_FAULTS as error:
         raise CorruptError(f"{path}: not a sound .npz ({error})") from None
 
 
@@ -150,6 +153,8 @@ def _members(path: Path) -> dict[str, Tensor]:
             name = info.filename.removesuffix(".npy")
             if name == info.filename or ".." in name.split("/") or name.startswith("/") or "\\" in name:
                 raise CorruptError(f"{path}: member {info.filename!r} is not a plain .npy name")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise CorruptError(f"{path}: member {info.filename!r} is not compressed as numpy does; save it anew")
             if name in tensors:
                 raise CorruptError(f"{path}: member {info.filename!r} occurs twice")
             tensors[name] = _member(path, archive, info)
