@@ -76,7 +76,8 @@ def read_bundle(prefix: Path) -> dict[str, Tensor]:
             raise _Bad("big-endian data")
         if not 0 < shards <= len(items) + 1:
             raise _Bad(f"{shards} data files")
-        entries = {key.decode("utf-8"): value for key, value in items[1:]}
+        # The slices of a partitioned variable have binary keys; the entry under its name tells of them.
+        entries = {key.decode("utf-8"): value for key, value in items[1:] if not key.startswith(b"\0")}
         parsed = {name: _entry(name, value, index) for name, value in entries.items()}
     except (_Bad, IndexError, struct.error, UnicodeDecodeError) as error:
         raise CorruptError(f"{index}: not a sound TensorFlow checkpoint index ({error})") from None
@@ -158,8 +159,10 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise _Bad("the magic number at its end is missing: truncated, or another kind of file")
     footer = data[-_FOOTER_BYTES:]
     position = 0
-    _, position = _varint(footer, position)  # the metaindex block, which TensorFlow leaves empty
-    _, position = _varint(footer, position)
+    offset, position = _varint(footer, position)
+    size, position = _varint(footer, position)
+    if any(_block(data, offset, size)):
+        raise _Bad("a metaindex block, which TensorFlow leaves empty")
     offset, position = _varint(footer, position)
     size, position = _varint(footer, position)
     last: bytes | None = None

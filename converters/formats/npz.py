@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,8 @@ def _members(path: Path) -> dict[str, Tensor]:
             name = info.filename.removesuffix(".npy")
             if name == info.filename or ".." in name.split("/") or name.startswith("/") or "\\" in name:
                 raise CorruptError(f"{path}: member {info.filename!r} is not a plain .npy name")
+            if info.flag_bits & 1:
+                raise CorruptError(f"{path}: member {info.filename!r} is encrypted; save it without a password")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise CorruptError(f"{path}: member {info.filename!r} is not compressed as numpy does; save it anew")
             if name in tensors:
@@ -168,7 +171,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tens
             version = npy.read_magic(member)
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, fortran, dtype = read_header(member)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, SyntaxError, TokenError, RecursionError) as error:
             raise CorruptError(f"{where}: not a sound .npy array ({error})") from None
         start = member.tell()
     if dtype.hasobject:
