@@ -25,7 +25,8 @@ _EXACT_GELUS = ("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python")
 # Written anew with every Hugging Face directory, so never carried over.
 _HF_REWRITTEN = ("model_type", "dtype", "torch_dtype")
 
-# Far above any model; a wrong config must not make the lists of names endless.
+# Far above any model: no tensor's bytes exceed 64 bits, and no wrong config makes the lists of names endless.
+_MOST_SIZE = 2**30
 _MOST_LAYERS = 4096
 
 _REQUIRED = (
@@ -70,8 +71,10 @@ class AlbertConfig:
         faults = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            if item.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31):
-                faults.append(f"{item.name} is {value!r}, not a positive whole number")
+            if item.type == "int" and (
+                not isinstance(value, int) or isinstance(value, bool) or not 0 < value < _MOST_SIZE
+            ):
+                faults.append(f"{item.name} is {value!r}, not a whole number from 1 to {_MOST_SIZE - 1}")
             elif item.type == "float" and not (
                 isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
             ):
@@ -119,17 +122,14 @@ class AlbertConfig:
         """Read a config in the `google` or `hf` dialect; `where` names its file in errors (ConfigError)."""
         if not isinstance(data, dict):
             raise ConfigError(f"{where} holds a JSON {type(data).__name__}, not an object of settings")
-        data = dict(data)
+        model_type = data.get("model_type", "albert")
+        if model_type != "albert":
+            raise ConfigError(f"{where} has model_type {model_type!r}: not an ALBERT")
+        data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
         if dialect == "google":
             act = data.get("hidden_act", "gelu")
             act = _ACTIVATION_FROM_GOOGLE.get(act, act) if isinstance(act, str) else act
             data["hidden_act"] = data.pop(_HF_ACTIVATION_KEY, None) or act
-        else:
-            model_type = data.get("model_type", "albert")
-            if model_type != "albert":
-                raise ConfigError(f"{where} has model_type {model_type!r}: not an ALBERT")
-            for key in _HF_REWRITTEN:
-                data.pop(key, None)
         absent = [key for key in _REQUIRED if key not in data]
         if absent:
             raise ConfigError(f"{where} lacks {', '.join(absent)}")

@@ -70,7 +70,7 @@ def load(path: Path | str, *, format: str | None = None) -> Checkpoint:
     """
     path = Path(path)
     with explained(path):
-        checkpoint: Checkpoint = source_format(path, format).read(path)
+        checkpoint = _read(source_format(path, format), path)
     weights = checkpoint.tensors
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in weights.items()}, checkpoint.where)
     faults = []
@@ -85,6 +85,16 @@ def load(path: Path | str, *, format: str | None = None) -> Checkpoint:
             faults.append(f"optimizer slot {name} is {list(slot.shape)}, its variable {list(owner.shape)}")
     if faults:
         raise SpecError(f"{checkpoint.where}: {spec.listing(faults, '; ')}")
+    return checkpoint
+
+
+def _read(reader: ModuleType, path: Path) -> Checkpoint:
+    checkpoint: Checkpoint = reader.read(path)
+    config = checkpoint.config
+    if config.extra.get("architectures") == [spec.architecture(checkpoint.tensors, config)]:
+        # Follows from the heads, so it is no setting to carry over.
+        extra = {key: value for key, value in config.extra.items() if key != "architectures"}
+        checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(config, extra=extra))
     return checkpoint
 
 
@@ -157,7 +167,7 @@ def write_proved(
     with staged(target, force=force, ours=writer.OURS) as beside:
         with proof.Hashing("write", progress) as hashing:
             writer.write(hashing.watch(checkpoint), beside)
-        proof.check_written(checkpoint, hashing.digests, writer.read(beside), str(target), progress)
+        proof.check_written(checkpoint, hashing.digests, _read(writer, beside), str(target), progress)
     return hashing.digests
 
 

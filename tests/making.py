@@ -119,7 +119,7 @@ def same(a, b):
 
 def google_variables(config, seed=0, heads=("mlm", "sop")):
     """Names and shapes as Google's modeling.py and run_pretraining.py create them, written out here independently."""
-    E, H, I = config.embedding_size, config.hidden_size, config.intermediate_size
+    E, H, I = config.embedding_size, config.hidden_size, config.intermediate_size  # noqa: E741
     shapes = {
         "bert/embeddings/word_embeddings": (config.vocab_size, E),
         "bert/embeddings/token_type_embeddings": (config.type_vocab_size, E),

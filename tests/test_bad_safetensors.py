@@ -51,9 +51,7 @@ def rewrite(path, change):
 
 
 def unsound(message, path):
-    assert message.startswith(f"{path}: not a sound safetensors file (") or message.startswith(f"{path} is not"), (
-        message
-    )
+    assert message.startswith((f"{path}: not a sound safetensors file (", f"{path} is not")), message
     return True
 
 
@@ -226,8 +224,7 @@ def test_shrunk_after_it_was_opened(weights, source):
     checkpoint = hub.load(source)
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="became shorter while it was read"):
-        for tensor in checkpoint.tensors.values():
-            tensor.read()
+        [tensor.read() for tensor in checkpoint.tensors.values()]
 
 
 @given(st.data())

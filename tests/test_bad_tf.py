@@ -281,8 +281,7 @@ def test_data_that_shrinks_after_the_index_was_read(source, data):
     checkpoint = hub.load(source)
     data.write_bytes(data.read_bytes()[:-10])
     with pytest.raises(CorruptError, match=r"truncated inside tensor \S+$"):
-        for tensor in checkpoint.tensors.values():
-            tensor.read()
+        [tensor.read() for tensor in checkpoint.tensors.values()]
 
 
 def test_empty_data(source, data, refused):

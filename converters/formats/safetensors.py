@@ -6,12 +6,11 @@ that no more than one array is in memory (format: README of huggingface/safetens
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +84,6 @@ def read(path: Path) -> Checkpoint:
         optimizer, _ = _read_file(directory / _OPTIMIZER)
         if stray := [name for name in optimizer if slot_of(name) is None]:
             raise SpecError(f"{directory / _OPTIMIZER}: {spec.listing(stray)} is no optimizer slot (variable/adam_m)")
-    if config.extra.get("architectures") == [_architecture(tensors, config)]:
-        # Follows from the heads, so it is no setting to carry over.
-        config = dataclasses.replace(config, extra={k: v for k, v in config.extra.items() if k != "architectures"})
     step = metadata.get("global_step")
     if step is not None and not (re.fullmatch(r"-?\d{1,19}", step) and -(2**63) <= int(step) < 2**63):
         raise CorruptError(f"{path}: global_step in the metadata is {step!r}, not a whole number")
@@ -105,7 +101,7 @@ def read(path: Path) -> Checkpoint:
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     config = checkpoint.config.to_hf()
-    config.setdefault("architectures", [_architecture(checkpoint.tensors, checkpoint.config)])
+    config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
     config["dtype"] = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
     metadata = {"format": "pt"}
@@ -144,19 +140,6 @@ def _canonical(
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.read().tobytes() == b.read().tobytes()
-
-
-def _architecture(names: Iterable[str], config: AlbertConfig) -> str:
-    present = spec.components(names, config)
-    for part, name in (
-        ("classifier", "AlbertForSequenceClassification"),
-        ("qa", "AlbertForQuestionAnswering"),
-        ("sop", "AlbertForPreTraining"),
-        ("mlm", "AlbertForMaskedLM"),
-    ):
-        if part in present:
-            return name
-    return "AlbertModel"
 
 
 def _read_tokenizer(directory: Path) -> TokenizerFiles:
