@@ -79,6 +79,8 @@ class AlbertConfig:
                 isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
             ):
                 faults.append(f"{item.name} is {value!r}, not a number from 0 up")
+            elif item.name.endswith("_prob") and value > 1:
+                faults.append(f"{item.name} is {value!r}, not a probability")
             elif item.type == "str" and not isinstance(value, str):
                 faults.append(f"{item.name} is {value!r}, not a name")
         if not faults:

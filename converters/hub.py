@@ -184,7 +184,8 @@ def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:
     if misfits:
         kind = checkpoint.everything()[misfits[0]].dtype.name
         raise CheckpointError(
-            f"{writer.NAME} holds {held}, not {kind} ({spec.listing(misfits)}); add --dtype {writer.DTYPES[0].name}"
+            f"{writer.NAME} holds {held}; {len(misfits)} tensors are {kind}, as {misfits[0]}: "
+            f"add --dtype {writer.DTYPES[0].name}"
         )
 
 

@@ -123,7 +123,11 @@ def check(config: AlbertConfig, shapes: Mapping[str, Shape], where: str) -> None
         for name, item in wanted.items()
         if name in shapes and not _fits(shapes[name], item.shape)
     ]
-    faults = []
+    faults = [
+        f"the {HEADS[part]} reads the pooler, which is missing"
+        for part in ("sop", "classifier")
+        if part in present and "pooler" not in present
+    ]
     if missing:
         faults.append(f"{_count(missing, 'tensor')} missing: {listing(missing)}")
     if unknown:

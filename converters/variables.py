@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
 from converters.config import AlbertConfig
 from converters.errors import CorruptError, SpecError
-from converters.names import NameTable, slot_of
+from converters.names import SLOTS, NameTable, slot_of
 
+_PROJECTION = (
+    "albert.encoder.embedding_hidden_mapping_in.weight",
+    "albert.encoder.embedding_hidden_mapping_in.bias",
+)
 # Preparation flags have no place in Google's files but the config, which keeps keys it does not know.
 _TOKENIZER_SETTINGS = ("do_lower_case", "keep_accents")
 
@@ -50,6 +56,8 @@ def to_canonical(variables: Mapping[str, Tensor], table: NameTable, config: Albe
             f"{where} holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
             f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: {spec.listing(unknown)}"
         )
+    if config.embedding_size == config.hidden_size and not weights.keys() & set(_PROJECTION):
+        weights |= _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
     order = {row.canonical: number for number, row in enumerate(known.values())}
     return Canonical(
         dict(sorted(weights.items(), key=lambda item: order[item[0]])),
@@ -65,12 +73,35 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     if without:
         raise SpecError(f"{checkpoint.where}: the target format has no name for {spec.listing(without)}")
     variables = {}
+    left_out = _PROJECTION if _projects_nothing(checkpoint) else ()
     for name, tensor in checkpoint.everything().items():
+        if name in left_out:
+            continue
         variable, slot = slot_of(name) or (name, "")
         row = known[variable]
         foreign = f"{row.foreign}/{slot}" if slot else row.foreign
         variables[foreign] = tensor.to_foreign(row.layout, checkpoint.config)
     return variables
+
+
+def _identity(config: AlbertConfig, dtype: np.dtype[Any]) -> dict[str, Tensor]:
+    """The projection that does nothing, which Google's code leaves out where E = H and Hugging Face's does not."""
+    size = config.hidden_size
+    weight, bias = _PROJECTION
+    return {
+        weight: Tensor((size, size), dtype, lambda: np.eye(size, dtype=dtype)),
+        bias: Tensor((size,), dtype, lambda: np.zeros(size, dtype)),
+    }
+
+
+def _projects_nothing(checkpoint: Checkpoint) -> bool:
+    if checkpoint.config.embedding_size != checkpoint.config.hidden_size or any(
+        f"{name}/{slot}" in checkpoint.optimizer for name in _PROJECTION for slot in SLOTS
+    ):
+        return False
+    stored = [checkpoint.tensors[name] for name in _PROJECTION]
+    wanted = _identity(checkpoint.config, stored[0].dtype).values()
+    return all(a.read().tobytes() == b.read().tobytes() for a, b in zip(stored, wanted, strict=True))
 
 
 def split_settings(data: Any) -> tuple[Any, dict[str, Any]]:

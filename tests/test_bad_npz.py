@@ -362,8 +362,8 @@ def test_every_shape_fault_at_once(path, members, refused):
 def test_bfloat16_has_no_place(tmp_path, refused):
     hub.save(making.model(dtype=making.BFLOAT16), tmp_path / "hf")
     message = refused("convert", tmp_path / "hf", tmp_path / "x.npz")
-    assert message.startswith("npz holds float32, float16, not bfloat16 (albert.embeddings.word_embeddings.weight, ")
-    assert message.endswith("; add --dtype float32")
+    assert message.startswith("npz holds float32, float16; ")
+    assert message.endswith("are bfloat16, as albert.embeddings.word_embeddings.weight: add --dtype float32")
 
 
 def test_slots_of_an_absent_variable(path, members, refused):

@@ -1,0 +1,256 @@
+"""The commands as a user meets them: output, exit codes, JSON, pipes and start-up time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from albert_cli.main import app
+from converters import hub
+from converters.config import PRESETS
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "vocab_size": 40,
+    "embedding_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+def run(*arguments):
+    """Run the command line in this process; errors that main() would put into one line are raised."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def albert(*arguments, **options):
+    """Run the real program."""
+    command = [sys.executable, "-m", "albert_cli.main", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+
+
+@pytest.fixture
+def model(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    assert run("init", tmp_path / "hf", "--config", tmp_path / "config.json").exit_code == 0
+    return tmp_path / "hf"
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['albert', '--help']\n"
+        "import atexit; from albert_cli.main import main\n"
+        "heavy = 'numpy torch tensorflow transformers ml_dtypes sentencepiece safetensors pyarrow matplotlib'.split()\n"
+        "atexit.register(lambda: print('HEAVY', [name for name in heavy if name in sys.modules]))\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.endswith("HEAVY []\n")
+    for command in ("convert", "diff", "init", "inspect"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["convert", "diff", "init", "inspect"])
+def test_every_command_has_help_with_examples(command):
+    text = run(command, "--help").stdout
+    assert f"albert {command}" in text
+    assert "Examples:" in text
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert run("--version").stdout == f"albert {version('albert-cli')}\n"
+
+
+def test_convert_says_what_it_did(model, tmp_path):
+    done = run("convert", model, tmp_path / "m.npz")
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"converted  {model} (safetensors) -> {tmp_path / 'm.npz'} (npz)"
+    assert lines[1].startswith("proved     32 tensors, ")
+    assert lines[1].endswith("bytes: read back, SHA-256 equal")
+    assert lines[2:] == ["tokenizer  none", "step       global_step 0 kept"]
+
+
+def test_convert_json_is_one_document_with_the_digest_of_every_tensor(model, tmp_path):
+    data = json.loads(run("convert", model, tmp_path / "m.npz", "--json").stdout)
+    assert data["target_format"] == "npz"
+    assert data["absent"] == []
+    assert data["dropped"] == {}
+    inspected = json.loads(run("inspect", tmp_path / "m.npz", "--tensors", "--json").stdout)
+    assert {item["name"]: item["sha256"] for item in inspected["tensors"]} == data["digests"]
+
+
+def test_cast_reports_its_largest_error(model, tmp_path):
+    done = run("convert", model, tmp_path / "half", "--dtype", "float16")
+    assert "tensors to float16, largest error " in done.stdout
+    data = json.loads(run("convert", model, tmp_path / "bf16", "--dtype", "bfloat16", "--json").stdout)
+    import ml_dtypes
+    from safetensors.numpy import load_file
+
+    before = load_file(model / "model.safetensors")
+    errors = {
+        name: float(np.abs(a.astype(ml_dtypes.bfloat16).astype(np.float64) - a.astype(np.float64)).max())
+        for name, a in before.items()
+    }
+    assert data["cast"]["max_abs_error"] == max(errors.values())
+    assert errors[data["cast"]["worst"]] == max(errors.values())
+
+
+def test_cast_that_changes_nothing_says_so(model, tmp_path):
+    done = run("convert", model, tmp_path / "same", "--dtype", "float32")
+    assert "cast       0 tensors to float32, no value changed" in done.stdout
+
+
+def test_cast_refuses_a_value_that_does_not_fit(model, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(model / "model.safetensors")
+    arrays["albert.pooler.bias"][3] = 1e6
+    save_file(arrays, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Exception, match=r"albert\.pooler\.bias holds 1e\+06, beyond the largest float16 \(65504\)"):
+        hub.convert(model, tmp_path / "half", dtype="float16")
+    assert not (tmp_path / "half").exists()
+
+
+def test_diff_of_equal_models_exits_0_and_of_others_1(model, tmp_path):
+    run("convert", model, tmp_path / "m.npz")
+    same = run("diff", model, tmp_path / "m.npz")
+    assert (same.exit_code, same.stdout) == (0, "equal: 32 tensors bit for bit, config and tokenizer\n")
+    run("convert", model, tmp_path / "half", "--dtype", "float16")
+    other = run("diff", model, tmp_path / "half")
+    assert other.exit_code == 1
+    assert "float32 against float16, max abs " in other.stdout
+    assert other.stdout.endswith("0 of 32 tensors are equal\n")
+
+
+def test_diff_names_the_place_of_the_largest_gap(model, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    run("convert", model, tmp_path / "other", "--to", "safetensors")
+    arrays = load_file(tmp_path / "other/model.safetensors")
+    arrays["albert.pooler.weight"][5, 7] += 0.5
+    del arrays["sop_classifier.classifier.bias"], arrays["sop_classifier.classifier.weight"]
+    save_file(arrays, tmp_path / "other/model.safetensors", {"format": "pt"})
+    config = json.loads((tmp_path / "other/config.json").read_text())
+    (tmp_path / "other/config.json").write_text(json.dumps(config | {"initializer_range": 0.5}))
+    done = run("diff", model, tmp_path / "other", "--json")
+    data = json.loads(done.stdout)
+    assert done.exit_code == 1
+    found = {item["name"]: (item["kind"], item["detail"]) for item in data["differences"]}
+    assert found["albert.pooler.weight"] == ("differs", "max abs 0.5 at [5, 7]")
+    assert found["sop_classifier.classifier.bias"] == ("missing", f"not in {tmp_path / 'other'}")
+    assert found["config initializer_range"] == ("differs", "0.02 against 0.5")
+    assert found["global_step"] == ("differs", "0 against None")
+    assert data["equal_tensors"] == data["tensors"] - 3
+
+
+def test_diff_tells_signs_of_zero_and_nan_bits(model, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    run("convert", model, tmp_path / "other", "--to", "safetensors")
+    arrays = load_file(tmp_path / "other/model.safetensors")
+    arrays["albert.pooler.bias"][2] = -0.0
+    save_file(arrays, tmp_path / "other/model.safetensors", {"format": "pt", "global_step": "0"})
+    done = run("diff", model, tmp_path / "other")
+    assert done.exit_code == 1
+    assert "same values, other bits" in done.stdout
+
+
+def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
+    config = PRESETS["large"].to_google() | {"vocab_size": 30000}
+    (tmp_path / "albert_config.json").write_text(json.dumps(config))
+    run("init", tmp_path / "large.npz", "--config", tmp_path / "albert_config.json")
+    data = json.loads(run("inspect", tmp_path / "large.npz", "--json").stdout)
+    # The paper's table 1 rounds these to 18M and 334M.
+    assert data["parameters_without_heads"] == 17_683_968
+    assert data["bert_of_same_shape"] == 334_607_360
+    assert "18x fewer" in run("inspect", tmp_path / "large.npz").stdout
+    assert data["heads"] == {"mlm": True, "sop": True, "classifier": False, "qa": False}
+
+
+def test_inspect_gives_the_same_weights_digest_in_every_format(model, tmp_path):
+    run("convert", model, tmp_path / "m.npz")
+    digests = {
+        json.loads(run("inspect", path, "--json").stdout)["weights_sha256"] for path in (model, tmp_path / "m.npz")
+    }
+    assert len(digests) == 1
+
+
+def test_init_is_reproducible_and_seeds_differ(model, tmp_path):
+    for name, seed in (("a", 42), ("b", 42), ("c", 43)):
+        run("init", tmp_path / f"{name}.npz", "--config", tmp_path / "config.json", "--seed", seed)
+    a, b, c = ((tmp_path / f"{name}.npz").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+    assert run("diff", model, tmp_path / "a.npz").exit_code == 0
+
+
+def test_init_draws_as_google_does(tmp_path):
+    run("init", tmp_path / "t.npz", "--preset", "tiny")
+    with np.load(tmp_path / "t.npz") as file:
+        weights = file["weights/bert/embeddings/word_embeddings"]
+        assert abs(weights).max() <= 0.02 * 2
+        assert abs(weights.std() / 0.02 - 0.8796) < 0.01  # of a normal cut at two deviations
+        assert not file["weights/bert/pooler/dense/bias"].any()
+        assert (file["weights/bert/embeddings/LayerNorm/gamma"] == 1).all()
+
+
+def test_init_with_a_tokenizer_takes_its_size(tmp_path):
+    lines = ["<pad>\t0", "<unk>\t0", "[CLS]\t0", "[SEP]\t0", "[MASK]\t0", "▁a\t-1.5", "b\t-2.25"]
+    (tmp_path / "own.vocab").write_text("\n".join(lines) + "\n")
+    run("init", tmp_path / "m", "--preset", "tiny", "--tokenizer", tmp_path / "own.vocab")
+    data = json.loads(run("inspect", tmp_path / "m", "--json").stdout)
+    assert data["config"]["vocab_size"] == 7
+    assert (tmp_path / "m/spiece.model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("convert nowhere out", "nowhere: no such file, directory or checkpoint"),
+        ("convert hf out --from bson5", "'bson5' is no format here; the formats are {formats}"),
+        ("convert hf out", "out: could become several formats; say --to safetensors or --to tf"),
+        ("convert hf out.pt", "out.pt: no format writes a .pt file; say --to {choices}"),
+        ("inspect empty", "empty: a directory that holds no model of a known format ({formats})"),
+        (
+            "convert bf16 out.npz",
+            (
+                "npz holds float32, float16; 32 tensors are bfloat16, as albert.embeddings.word_embeddings.weight: "
+                "add --dtype float32"
+            ),
+        ),
+    ],
+)
+def test_a_mistake_gives_one_line_and_exit_code_1(model, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    run("convert", model, tmp_path / "bf16", "--dtype", "bfloat16")
+    known = list(hub.formats())
+    done = albert(*arguments.split(), cwd=tmp_path)
+    expected = message.format(formats=", ".join(known), choices=" or --to ".join(known))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"albert: {expected}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_usage_exits_2():
+    assert albert("convert").returncode == 2
+    done = albert("init", "out")
+    assert done.returncode == 2
+    assert "give either --preset or --config" in done.stderr
+
+
+def test_a_closed_pipe_is_no_traceback(model):
+    command = f"{sys.executable} -m albert_cli.main inspect {model} --tensors --json | head -n 1"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")
