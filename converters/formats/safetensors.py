@@ -116,7 +116,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 def _canonical(
     stored: Mapping[str, Tensor], config: AlbertConfig, where: str
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Rename to canonical, in the order of computation; tied copies are dropped once shown to be copies."""
+    """Rename to canonical; tied copies are dropped once shown to be copies."""
     table = names(config)
     known = table.expand(config).by_foreign
     if not any(name.startswith("albert.") for name in stored):  # saved by AlbertModel itself
@@ -134,8 +134,7 @@ def _canonical(
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             kept[name] = tensor
-    ordered = {name: kept.pop(name) for name in known if name in kept}
-    return {**ordered, **kept}, dropped
+    return kept, dropped
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -210,7 +210,7 @@ def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None
                 prefix=str(prefix),
                 tensor_names=list(arrays),
                 shape_and_slices=[""] * len(arrays),
-                tensors=[np.ascontiguousarray(array) for array in arrays.values()],
+                tensors=[np.asarray(array, order="C") for array in arrays.values()],
             )
     except tf.errors.OpError as error:
         raise CheckpointError(f"{prefix}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
