@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from converters.errors import CheckpointError, CorruptError, MissingLibraryError, TargetError
@@ -125,6 +126,15 @@ def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterat
             with contextlib.suppress(OSError):
                 directory.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def syncing(path: Path) -> Iterator[None]:
+    """Bring what was written to the disk while the work goes on."""
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(_sync, path)
+        yield
+        synced.result()
 
 
 def _place_file(built: Path, target: Path, *, force: bool) -> None:

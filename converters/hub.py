@@ -15,7 +15,7 @@ from converters import proof, spec
 from converters.cast import Cast
 from converters.checkpoint import Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
-from converters.files import check_target, staged
+from converters.files import check_target, staged, syncing
 from converters.proof import Progress
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
@@ -147,7 +147,8 @@ def write_proved(
         try:
             with proof.Hashing("write", progress) as hashing:
                 writer.write(hashing.watch(checkpoint), beside)
-            proof.check_written(checkpoint, hashing.digests, writer.read(beside), str(target), progress)
+            with syncing(beside):
+                proof.check_written(checkpoint, hashing.digests, writer.read(beside), str(target), progress)
         except CheckpointError as error:
             raise type(error)(str(error).replace(str(beside), str(target))) from error.__cause__
     return hashing.digests
