@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from converters.config import AlbertConfig
@@ -17,6 +18,9 @@ from converters.names import Layout
 from converters.tokenizer_files import TokenizerFiles
 
 Array = np.ndarray[Any, Any]
+
+# What weights may be.
+FLOATS = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16, np.float64))
 
 # A block is still in the cache when its user gets it. A tile goes through a small buffer whose lines are a little
 # longer, for rows a power of two apart fall on the same few lines of the cache (measured: 4 GB/s against 1.5 straight
@@ -127,7 +131,7 @@ def fill(
         for start in range(0, len(target), _PIECE_BYTES):
             piece = target[start : start + _PIECE_BYTES]
             if file.readinto(piece.data) != len(piece):
-                raise CorruptError(f"{path}: truncated inside {what}")
+                raise CorruptError(f"{path}: became shorter while it was read, inside {what}")
             state = checksum(piece, state)
     return state
 
