@@ -15,7 +15,7 @@ from converters import proof, spec
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
-from converters.files import check_target, explained, staged
+from converters.files import check_target, explained, staged, syncing
 from converters.names import slot_of
 from converters.proof import Progress
 
@@ -184,7 +184,8 @@ def write_proved(
     with staged(target, force=force, ours=writer.OURS) as beside:
         with proof.Hashing("write", progress) as hashing:
             writer.write(hashing.watch(checkpoint), beside)
-        proof.check_written(checkpoint, hashing.digests, _read(writer, beside), str(target), progress)
+        with syncing(beside):
+            proof.check_written(checkpoint, hashing.digests, _read(writer, beside), str(target), progress)
     return hashing.digests
 
 

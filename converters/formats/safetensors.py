@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, raw
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.files import explained, need, open_regular, read_optional, read_small
@@ -224,18 +224,15 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise CorruptError(f"{path}: tensor {name} is {entry['dtype']}, not one of {', '.join(_CODES)}")
         dtype, shape = _CODES[entry["dtype"]], tuple(entry["shape"])
         tensors[name] = Tensor(
-            shape, dtype, functools.partial(_load, path, start + entry["data_offsets"][0], shape, dtype)
+            shape, dtype, functools.partial(_load, path, name, start + entry["data_offsets"][0], shape, dtype)
         )
     return tensors, metadata
 
 
-def _load(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    with explained(path), open_regular(path) as file:
-        file.seek(offset)
-        array = np.fromfile(file, dtype, int(np.prod(shape, dtype=np.int64)))
-    if array.size != np.prod(shape, dtype=np.int64):
-        raise CorruptError(f"{path}: became shorter while it was read")
-    return array.reshape(shape)
+def _load(path: Path, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    array = np.empty(shape, dtype)
+    fill(array, path, offset, f"tensor {name}")
+    return array
 
 
 def _write_file(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
