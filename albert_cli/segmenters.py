@@ -85,12 +85,18 @@ class SentencePieceSegmenter:
         return prepare(text, lowercase=self.lowercase, keep_accents=self.keep_accents)
 
     def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        prepared = [self._prepare_fast(text) for text in texts]
+        # Printable ASCII has no accents, and SentencePiece collapses its spaces by itself.
+        lower = self.lowercase and not self.raw
+        prepared = [
+            (text.lower() if lower else text) if text.isascii() and text.isprintable() else self.prepare(text)
+            for text in texts
+        ]
         rows: list[list[int]] = self._processor.encode(prepared, out_type=int, num_threads=threads)
         if self._split:
+            untouched, split = self._split_ids.isdisjoint, self._split_to_ids
             for number, row in enumerate(rows):
-                if not self._split_ids.isdisjoint(row):
-                    rows[number] = [new for old in row for new in self._after_split(old)]
+                if not untouched(row):
+                    rows[number] = [new for old in row for new in split.get(old, (old,))]
         return rows
 
     def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
@@ -133,12 +139,6 @@ class SentencePieceSegmenter:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._processor.decode(list(ids)))
 
-    def _prepare_fast(self, text: str) -> str:
-        # SentencePiece collapses plain spaces by itself; printable ASCII has no other white space and no accents.
-        if text.isascii() and text.isprintable():
-            return text.lower() if self.lowercase and not self.raw else text
-        return self.prepare(text)
-
     def _prepare_with_sources(self, text: str) -> tuple[str, Sequence[int]]:
         if self.raw:
             return encodable(text), range(len(text))
@@ -152,11 +152,9 @@ class SentencePieceSegmenter:
         return [*again, ","]
 
     @functools.cached_property
-    def _split_to_ids(self) -> dict[int, list[int]]:
-        return {number: [self._processor.piece_to_id(p) for p in again] for number, again in self._split.items()}
-
-    def _after_split(self, number: int) -> Sequence[int]:
-        return self._split_to_ids.get(number) or (number,)
+    def _split_to_ids(self) -> dict[int, tuple[int, ...]]:
+        to_id = self._processor.piece_to_id
+        return {number: tuple(map(to_id, again)) for number, again in self._split.items()}
 
     def _locate(self, text: str, surfaces: list[str], processor: Any) -> list[Piece]:
         """The pieces with ids, kinds and spans; `surfaces` are SentencePiece's own, before the digit-comma rule."""

@@ -6,6 +6,7 @@ two, as Hugging Face's option of that name does.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 
@@ -19,7 +20,7 @@ def prepare(text: str, *, lowercase: bool, keep_accents: bool) -> str:
     """The text as Google hands it to SentencePiece."""
     text = " ".join(encodable(text).split())
     if not keep_accents and not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        text = "".join(itertools.filterfalse(unicodedata.combining, unicodedata.normalize("NFKD", text)))
     return text.lower() if lowercase else text
 
 
