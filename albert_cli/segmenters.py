@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from albert_cli.text_preparation import encodable, prepare, prepare_with_sources
+from albert_cli.text_preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from converters.errors import CorruptError
 from converters.files import need
 from converters.tokenizer_files import ends_in_digit_comma, parse_model
@@ -85,17 +85,15 @@ class SentencePieceSegmenter:
         return prepare(text, lowercase=self.lowercase, keep_accents=self.keep_accents)
 
     def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        # Printable ASCII has no accents, and SentencePiece collapses its spaces by itself.
-        lower = self.lowercase and not self.raw
-        prepared = [
-            (text.lower() if lower else text) if text.isascii() and text.isprintable() else self.prepare(text)
-            for text in texts
-        ]
+        if self.raw:
+            prepared = [encodable(text) for text in texts]
+        else:
+            prepared = prepare_for_sentencepiece(texts, lowercase=self.lowercase, keep_accents=self.keep_accents)
         rows: list[list[int]] = self._processor.encode(prepared, out_type=int, num_threads=threads)
         if self._split:
             untouched, split = self._split_ids.isdisjoint, self._split_to_ids
-            for number, row in enumerate(rows):
-                if not untouched(row):
+            for number, (text, row) in enumerate(zip(prepared, rows, strict=True)):
+                if ("," in text or not text.isascii()) and not untouched(row):
                     rows[number] = [new for old in row for new in split.get(old, (old,))]
         return rows
 
