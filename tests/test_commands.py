@@ -224,8 +224,10 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
         ("inspect empty", "empty: a directory that holds no model of a known format ({formats})"),
         (
             "convert bf16 out.npz",
-            "npz holds float32, float16, not bfloat16 (albert.embeddings.word_embeddings.weight and 31 more); "
-            "add --dtype float32",
+            (
+                "npz holds float32, float16, not bfloat16 (albert.embeddings.word_embeddings.weight and 31 more); "
+                "add --dtype float32"
+            ),
         ),
     ],
 )

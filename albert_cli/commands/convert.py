@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +25,10 @@ class Dtype(str, Enum):
 
 @app.command()
 def convert(
-    source: options.Model,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A model of any format: directory, file or checkpoint prefix."),
+    ],
     target: options.Target,
     source_as: options.From = None,
     target_as: options.To = None,

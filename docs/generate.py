@@ -1,0 +1,101 @@
+"""Write docs/commands.md and docs/formats.md from the code; `--check` fails when they are out of date."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import typer
+
+from albert_cli import commands as package
+from converters import hub
+
+HERE = Path(__file__).parent
+
+
+def commands() -> str:
+    """Every command's docstring and options, as plain Markdown."""
+    parts = ["# Commands\n\nWritten from the code by `make docs`.\n"]
+    for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
+        module = importlib.import_module(f"{package.__name__}.{found.name}")
+        for command in module.app.registered_commands:
+            parts += _command(command.name or command.callback.__name__, command.callback)
+    return "\n".join(parts)
+
+
+def _command(name: str, callback: Callable[..., None]) -> Iterator[str]:
+    body, _, examples = (inspect.getdoc(callback) or "").partition("Examples:")
+    arguments, rows = [], []
+    hints = get_type_hints(callback, include_extras=True)
+    for parameter in inspect.signature(callback).parameters.values():
+        hint = hints[parameter.name]
+        if not hasattr(hint, "__metadata__"):  # Python 3.10 wraps the hint of a parameter that defaults to None
+            hint = next(item for item in get_args(hint) if hasattr(item, "__metadata__"))
+        kind, info = get_args(hint)[:2]
+        if isinstance(info, typer.models.ArgumentInfo):
+            arguments.append(info.metavar or parameter.name.upper())
+        else:
+            # Typer takes the first name of an annotated option for its default.
+            flags = [text for text in (info.default, *(info.param_decls or ())) if str(text).startswith("-")]
+            flag = ", ".join(flags) or "--" + parameter.name.replace("_", "-")
+            rows.append(f"| `{' '.join([flag, _value(kind, info.metavar)]).strip()}` | {info.help or ''} |")
+    yield f"## albert {' '.join([name, *arguments])}\n\n{body.strip()}\n"
+    yield "| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n"
+    yield "```\n" + "\n".join(line.strip() for line in examples.splitlines() if line.strip()) + "\n```\n"
+
+
+def _value(kind: Any, metavar: str | None) -> str:
+    """What follows an option: nothing for a flag, the choices of an enumeration, else a word for the type."""
+    kinds = [item for item in get_args(kind) or (kind,) if item is not type(None)]
+    if kinds == [bool]:
+        return ""
+    if isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
+        return "\\|".join(choice.value for choice in kinds[0])
+    return metavar or {int: "N", float: "X", Path: "PATH"}.get(kinds[0], "TEXT")
+
+
+def formats() -> str:
+    """Every format, and the names of one layer's tensors in it."""
+    parts = [_FORMATS_HEAD]
+    for name, module in hub.formats().items():
+        dtypes = ", ".join(dtype.name for dtype in module.DTYPES)
+        read, write = ("yes" if hasattr(module, part) else "no" for part in ("read", "write"))
+        parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | {read} | {write} |")
+    for name, module in hub.formats().items():
+        if hasattr(module, "NAMES"):
+            table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in module.NAMES.rows)
+            parts.append(f"\n## Names in `{name}`\n\n| canonical (Hugging Face) | `{name}` |\n|---|---|\n{table}")
+    return "\n".join(parts) + "\n"
+
+
+_FORMATS_HEAD = """# Formats
+
+Written from the code by `make docs`. `{group}` and `{inner}` count the groups and the layers in each.
+
+| format | what it is | dtypes | read | written |
+|---|---|---|---|---|"""
+PAGES = {"commands.md": commands, "formats.md": formats}
+
+
+def main() -> None:
+    stale = []
+    for name, make in PAGES.items():
+        page, text = HERE / name, make()
+        if "--check" in sys.argv:
+            if not page.exists() or page.read_text(encoding="utf-8") != text:
+                stale.append(name)
+        else:
+            page.write_text(text, encoding="utf-8")
+            print(f"docs/{name}")
+    if stale:
+        sys.exit(f"out of date: {', '.join(stale)}; run make docs")
+
+
+if __name__ == "__main__":
+    main()
