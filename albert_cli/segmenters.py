@@ -116,7 +116,7 @@ class SentencePieceSegmenter:
     def sample(self, text: str, *, alpha: float, nbest: int = -1) -> tuple[float, list[Piece]]:
         """One way to cut the text, drawn with probability ~ exp(alpha · score) from the `nbest` best (-1: from all).
 
-        Subword regularisation (Kudo 2018, arXiv 1804.10959); Google's pre-training used alpha 0.1 and 64.
+        Subword regularisation (Kudo 2018, arXiv 1804.10959); Google's code draws with alpha 0.1 from 64.
         """
         prepared, _ = self._prepare_with_sources(text)
         surfaces = self._processor.encode(
