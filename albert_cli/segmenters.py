@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Protocol
 
+from albert_cli.errors import TokenizerError
 from albert_cli.text_preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from converters.errors import CorruptError
 from converters.files import need
@@ -18,6 +21,7 @@ from converters.tokenizer_files import ends_in_digit_comma, parse_model
 
 SPACE = "▁"
 DIGIT_COMMA = "digit-comma split"
+NBEST_LIMIT = 512
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,9 @@ class SentencePieceSegmenter:
         return self._locate(text, processor.encode(prepared, out_type=str), processor)
 
     def nbest(self, text: str, count: int) -> list[tuple[float, list[Piece]]]:
-        """The `count` likeliest ways to cut the text, best first, each with its log-probability."""
+        """The `count` (1 to NBEST_LIMIT) likeliest ways to cut the text, best first, each with its log-probability."""
+        if not 1 <= count <= NBEST_LIMIT:
+            raise TokenizerError(f"SentencePiece gives 1 to {NBEST_LIMIT} alternatives, not {count}")
         from sentencepiece import sentencepiece_pb2
 
         prepared, _ = self._prepare_with_sources(text)
@@ -113,16 +119,15 @@ class SentencePieceSegmenter:
             for way in sentencepiece_pb2.NBestSentencePieceText.FromString(answer).nbests
         ]
 
-    def sample(self, text: str, *, alpha: float, nbest: int = -1) -> tuple[float, list[Piece]]:
-        """One way to cut the text, drawn with probability ~ exp(alpha · score) from the `nbest` best (-1: from all).
+    def sample(self, text: str, random: Random, *, alpha: float, nbest: int) -> tuple[float, list[Piece]]:
+        """One of the `nbest` likeliest ways, drawn with probability ~ exp(alpha · score).
 
-        Subword regularisation (Kudo 2018, arXiv 1804.10959); Google's code draws with alpha 0.1 from 64.
+        Subword regularisation (Kudo 2018, arXiv 1804.10959). SentencePiece's own draws cannot be repeated: its seed is
+        mixed with what differs from run to run.
         """
-        prepared, _ = self._prepare_with_sources(text)
-        surfaces = self._processor.encode(
-            prepared, out_type=str, enable_sampling=True, nbest_size=nbest, alpha=alpha, num_threads=1
-        )
-        return self._path_score(surfaces), self._locate(text, surfaces, self._processor)
+        ways = self.nbest(text, nbest)
+        best = ways[0][0]
+        return random.choices(ways, [math.exp(alpha * (score - best)) for score, _ in ways])[0]
 
     def piece(self, number: int) -> str:
         return str(self._processor.id_to_piece(number))
@@ -181,15 +186,6 @@ class SentencePieceSegmenter:
         model = parse_model(self._model, self._where)
         model.normalizer_spec.add_dummy_prefix = False
         return _processor(model.SerializeToString(), self._where)
-
-    def _path_score(self, surfaces: list[str]) -> float:
-        """The score of a path as SentencePiece's lattice has it: an unknown character costs 10 more than any piece."""
-        unknown = min(self.score(n) for n, kind in enumerate(self._kinds) if kind == "normal") - 10.0
-        numbers = [self._processor.piece_to_id(surface) for surface in surfaces]
-        return sum(
-            len(surface) * unknown if self._kinds[number] == "unknown" else self.score(number)
-            for surface, number in zip(surfaces, numbers, strict=True)
-        )
 
 
 class TokenizersSegmenter:

@@ -282,6 +282,7 @@ def test_other_faults(model, tmp_path):
     assert fault("--decode", "99999", "--model", model) == (
         "id 99999 at position 0 is not in the vocabulary (0 to 29999)"
     )
+    assert fault("x", "--nbest", 513, "--model", model) == "SentencePiece gives 1 to 512 alternatives, not 513"
     (tmp_path / "vocab.txt").write_text("[UNK]\na\n")
     assert fault("x", "--nbest", 2, "--model", tmp_path / "vocab.txt").startswith(
         "alternatives need a SentencePiece model"

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import sys
 import unicodedata
+from random import Random
 
 import numpy as np
 import pytest
@@ -379,15 +380,16 @@ def test_alternatives_begin_with_the_best_and_have_its_score(shared_data, tokeni
         assert scores == sorted(scores, reverse=True)
 
 
-def test_sampling_draws_ways_with_their_scores(tokenizer):
+def test_sampling_draws_by_likelihood(tokenizer):
     segmenter = tokenizer.segmenter
     text = "tokenization of (zq) 各"
-    scores = {tuple(piece.id for piece in pieces): score for score, pieces in segmenter.nbest(text, 64)}
-    drawn = [segmenter.sample(text, alpha=0.3, nbest=64) for _ in range(40)]
-    assert len({tuple(piece.id for piece in pieces) for _, pieces in drawn}) > 3
-    for score, pieces in drawn:
-        assert score == pytest.approx(scores[tuple(piece.id for piece in pieces)], abs=1e-3)
-        check_spans(text, dataclasses.replace(tokenizer.encode(text), **as_lists(pieces)))
+    ways = segmenter.nbest(text, 16)
+    weights = np.exp([0.5 * score for score, _ in ways])
+    random = Random(1)
+    drawn = [segmenter.sample(text, random, alpha=0.5, nbest=16) for _ in range(1000)]
+    for weight, way in zip(weights / weights.sum(), ways, strict=True):
+        assert drawn.count(way) / 1000 == pytest.approx(weight, abs=0.06)
+        check_spans(text, dataclasses.replace(tokenizer.encode(text), **as_lists(way[1])))
 
 
 def as_lists(pieces):
