@@ -79,6 +79,9 @@ def progress_bytes() -> Iterator[Callable[[str, int, int], None]]:
 
     Silent when stderr is not a terminal.
     """
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -18,7 +18,7 @@ DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 _LARGEST = {"float32": 3.4028235e38, "float16": 65504.0, "bfloat16": 3.3895314e38}
-_ROWS_BYTES = 16 * 2**20
+_ROWS_BYTES = 2**20  # small, for the gaps take several arrays of float64
 
 
 @dataclass

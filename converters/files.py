@@ -140,6 +140,15 @@ def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterat
                     path.rmdir()
 
 
+@contextlib.contextmanager
+def syncing(path: Path) -> Iterator[None]:
+    """Bring what was written to the disk while the work goes on."""
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(_sync, path)
+        yield
+        synced.result()
+
+
 def _place_file(built: Path, target: Path, *, force: bool) -> None:
     if force:
         os.replace(built, target)

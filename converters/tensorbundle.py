@@ -18,13 +18,12 @@ import google_crc32c
 import ml_dtypes
 import numpy as np
 
-from converters.checkpoint import Array, Tensor, raw
+from converters.checkpoint import Array, Tensor, fill
 from converters.errors import CorruptError, SpecError
 from converters.files import explained, open_regular, read_small
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER_BYTES = 48
-_READ_BYTES = 16 * 2**20
 # A thousand variables take 100 kB. Shared prefixes and Snappy may unpack to this many times their size, no more.
 _MOST_INDEX_BYTES = 16 * 2**20
 _MOST_EXPANSION = 64
@@ -111,16 +110,7 @@ def _shard(prefix: Path, number: int, count: int) -> Path:
 
 def _load(path: Path, name: str, entry: _Entry) -> Array:
     array = np.empty(entry.shape, entry.dtype)
-    target = raw(array)
-    crc = 0
-    with explained(path), open_regular(path) as file:
-        file.seek(entry.offset)
-        for start in range(0, entry.size, _READ_BYTES):
-            piece = target[start : start + _READ_BYTES]
-            if file.readinto(piece) != len(piece):
-                raise CorruptError(f"{path}: truncated inside tensor {name}")
-            # Checked while the bytes are in the cache; the library wants read-only bytes.
-            crc = google_crc32c.extend(crc, bytes(piece))
+    crc = fill(array, path, entry.offset, f"tensor {name}", lambda piece, crc: int(google_crc32c.extend(crc, piece)))
     if _mask(crc) != entry.crc:
         raise CorruptError(f"{path}: tensor {name} is damaged (its CRC-32C does not match the index)")
     return array

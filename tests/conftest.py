@@ -71,3 +71,17 @@ def refused(albert, tmp_path):
         return err.removeprefix("albert: ").strip()
 
     return run
+
+
+@pytest.fixture
+def in_time():
+    """Fail, not hang, where something waits for input that never comes."""
+
+    def expired(number, frame):
+        raise TimeoutError("still waiting after 60 s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

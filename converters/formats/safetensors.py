@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, raw
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.files import explained, need, open_regular, read_optional, read_small
@@ -118,7 +118,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 def _canonical(
     stored: Mapping[str, Tensor], config: AlbertConfig, where: str
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Rename to canonical, in the order of computation; tied copies are dropped once shown to be copies."""
+    """Rename to canonical; tied copies are dropped once shown to be copies."""
     table = names(config)
     known = table.expand(config).by_foreign
     if not any(name.startswith("albert.") for name in stored):  # saved by AlbertModel itself
@@ -136,8 +136,7 @@ def _canonical(
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             kept[name] = tensor
-    ordered = {name: kept.pop(name) for name in known if name in kept}
-    return {**ordered, **kept}, dropped
+    return kept, dropped
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -229,18 +228,15 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise CorruptError(f"{path}: tensor {name} is {entry['dtype']}, not one of {', '.join(_CODES)}")
         dtype, shape = _CODES[entry["dtype"]], tuple(entry["shape"])
         tensors[name] = Tensor(
-            shape, dtype, functools.partial(_load, path, start + entry["data_offsets"][0], shape, dtype)
+            shape, dtype, functools.partial(_load, path, name, start + entry["data_offsets"][0], shape, dtype)
         )
     return tensors, metadata
 
 
-def _load(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    with explained(path), open_regular(path) as file:
-        file.seek(offset)
-        array = np.fromfile(file, dtype, int(np.prod(shape, dtype=np.int64)))
-    if array.size != np.prod(shape, dtype=np.int64):
-        raise CorruptError(f"{path}: became shorter while it was read")
-    return array.reshape(shape)
+def _load(path: Path, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    array = np.empty(shape, dtype)
+    fill(array, path, offset, f"tensor {name}")
+    return array
 
 
 def _write_file(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -10,11 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from converters import variables
-from converters.checkpoint import FLOATS, Checkpoint, Tensor
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
 from converters.files import need, read_optional, read_small
@@ -23,6 +25,7 @@ from converters.tensorbundle import is_index, read_bundle
 from converters.tokenizer_files import TokenizerFiles
 
 NAME = "tf"
+_ALIGNMENT = 64
 DESCRIPTION = "Google's TF1 checkpoint (albert_config.json, model.ckpt-best.*, 30k-clean.*)"
 DTYPES = FLOATS
 
@@ -201,16 +204,32 @@ def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # saving needs none of it, and it announces itself on stderr
     import tensorflow as tf
 
-    arrays = {name: tensor.read() for name, tensor in tensors.items()}
-    if step is not None:
-        arrays[STEP] = np.asarray(step, np.int64)
+    names = list(tensors)
     try:
         with tf.device("CPU"):
-            tf.raw_ops.SaveV2(
-                prefix=str(prefix),
-                tensor_names=list(arrays),
-                shape_and_slices=[""] * len(arrays),
-                tensors=[np.ascontiguousarray(array) for array in arrays.values()],
-            )
+            held = [_tensor(tensor.read()) for tensor in tensors.values()]
+            if step is not None:
+                names.append(STEP)
+                held.append(tf.constant(step, tf.int64))
+            tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=held)
     except tf.errors.OpError as error:
         raise CheckpointError(f"{prefix}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
+
+
+def _tensor(array: Array) -> Any:
+    """TensorFlow's tensor of an array, copied once: into memory that it takes over as it is.
+
+    `tf.constant` takes three times the memory on the way. TensorFlow asks for multiples of 64 bytes (EIGEN_MAX_ALIGN).
+    """
+    import tensorflow as tf
+
+    memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    brief = array.dtype == ml_dtypes.bfloat16  # which numpy cannot hand over under its name
+    flat = memory[start : start + array.nbytes].view(np.uint16 if brief else array.dtype)
+    place = 0
+    for block in blocks(array):
+        flat[place : place + block.size] = block.view(flat.dtype)
+        place += block.size
+    tensor = tf.experimental.dlpack.from_dlpack(flat.reshape(array.shape).__dlpack__())
+    return tf.bitcast(tensor, tf.bfloat16) if brief else tensor
