@@ -153,7 +153,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=15)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not options.file and not SHARED.is_dir():
+        parser.error(f"the sample data is not at {SHARED}; name a MODEL and a FILE with a text per line")
+    return options
 
 
 if __name__ == "__main__":
