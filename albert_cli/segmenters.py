@@ -279,8 +279,11 @@ def _spans(
         if not length and spans:
             spans.append(spans[-1])
         elif taken and ends[taken[-1]] > starts[taken[0]]:
-            start = sources[starts[taken[0]]]
-            spans.append(_trimmed(text, start, max(start, sources[ends[taken[-1]] - 1]) + 1))
+            start, last = sources[starts[taken[0]]], sources[starts[taken[-1]]]
+            end = max(last, sources[ends[taken[-1]] - 1]) + 1
+            while end > last + 1 and _is_space(text[end - 1]):
+                end -= 1
+            spans.append((start, end))
         else:
             spans.append(None)
     return _without_gaps(text, spans)
@@ -310,7 +313,8 @@ def _without_gaps(text: str, spans: Sequence[tuple[int, int] | None]) -> list[tu
             upcoming = real[left][0]
             placed.append((real[left][0], real[left][1]))
         else:
-            placed.append((upcoming, upcoming))
+            # One character may stand for several words: then a `▁` between them shares its span.
+            placed.append((upcoming, max(upcoming, real[left - 1][1] if left else 0)))
     return placed[::-1]
 
 

@@ -15,7 +15,7 @@ from converters.tokenizer_json import tokenizer_json
 
 # transformers' users write [MASK] to have a word filled in; to Google it is plain text.
 GOLDEN_EXCEPTIONS = ["[MASK] in the text"]
-# Two ways to cut these have the same score in SentencePiece's 32-bit sums: "66,6" or "6,66", "▁aaa" or "▁ aaa".
+# Two ways to cut these have the same score, and ties are broken by rounding: "66 6" or "6 66", "ee e" or "e ee".
 GLUE_TIES = ["a greater metropolitan area of 2.666 million", "the aaa of action , xxx is a blast of adrenalin"]
 
 
