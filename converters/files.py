@@ -143,6 +143,8 @@ def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterat
 @contextlib.contextmanager
 def syncing(path: Path) -> Iterator[None]:
     """Bring what was written to the disk while the work goes on."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(_sync, path)
         yield
