@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Protocol
 
-from albert_cli.text_preparation import encodable, prepare, prepare_with_sources
+from albert_cli.errors import TokenizerError
+from albert_cli.text_preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from converters.errors import CorruptError
 from converters.files import need
 from converters.tokenizer_files import ends_in_digit_comma, parse_model
 
 SPACE = "▁"
 DIGIT_COMMA = "digit-comma split"
+NBEST_LIMIT = 512
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,16 @@ class SentencePieceSegmenter:
         return prepare(text, lowercase=self.lowercase, keep_accents=self.keep_accents)
 
     def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        prepared = [self._prepare_fast(text) for text in texts]
+        if self.raw:
+            prepared = [encodable(text) for text in texts]
+        else:
+            prepared = prepare_for_sentencepiece(texts, lowercase=self.lowercase, keep_accents=self.keep_accents)
         rows: list[list[int]] = self._processor.encode(prepared, out_type=int, num_threads=threads)
         if self._split:
-            for number, row in enumerate(rows):
-                if not self._split_ids.isdisjoint(row):
-                    rows[number] = [new for old in row for new in self._after_split(old)]
+            untouched, split = self._split_ids.isdisjoint, self._split_to_ids
+            for number, (text, row) in enumerate(zip(prepared, rows, strict=True)):
+                if ("," in text or not text.isascii()) and not untouched(row):
+                    rows[number] = [new for old in row for new in split.get(old, (old,))]
         return rows
 
     def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
@@ -99,7 +107,9 @@ class SentencePieceSegmenter:
         return self._locate(text, processor.encode(prepared, out_type=str), processor)
 
     def nbest(self, text: str, count: int) -> list[tuple[float, list[Piece]]]:
-        """The `count` likeliest ways to cut the text, best first, each with its log-probability."""
+        """The `count` (1 to NBEST_LIMIT) likeliest ways to cut the text, best first, each with its log-probability."""
+        if not 1 <= count <= NBEST_LIMIT:
+            raise TokenizerError(f"SentencePiece gives 1 to {NBEST_LIMIT} alternatives, not {count}")
         from sentencepiece import sentencepiece_pb2
 
         prepared, _ = self._prepare_with_sources(text)
@@ -109,16 +119,15 @@ class SentencePieceSegmenter:
             for way in sentencepiece_pb2.NBestSentencePieceText.FromString(answer).nbests
         ]
 
-    def sample(self, text: str, *, alpha: float, nbest: int = -1) -> tuple[float, list[Piece]]:
-        """One way to cut the text, drawn with probability ~ exp(alpha · score) from the `nbest` best (-1: from all).
+    def sample(self, text: str, random: Random, *, alpha: float, nbest: int) -> tuple[float, list[Piece]]:
+        """One of the `nbest` likeliest ways, drawn with probability ~ exp(alpha · score).
 
-        Subword regularisation (Kudo 2018, arXiv 1804.10959); Google's pre-training used alpha 0.1 and 64.
+        Subword regularisation (Kudo 2018, arXiv 1804.10959). SentencePiece's own draws cannot be repeated: its seed is
+        mixed with what differs from run to run.
         """
-        prepared, _ = self._prepare_with_sources(text)
-        surfaces = self._processor.encode(
-            prepared, out_type=str, enable_sampling=True, nbest_size=nbest, alpha=alpha, num_threads=1
-        )
-        return self._path_score(surfaces), self._locate(text, surfaces, self._processor)
+        ways = self.nbest(text, nbest)
+        best = ways[0][0]
+        return random.choices(ways, [math.exp(alpha * (score - best)) for score, _ in ways])[0]
 
     def piece(self, number: int) -> str:
         return str(self._processor.id_to_piece(number))
@@ -133,12 +142,6 @@ class SentencePieceSegmenter:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._processor.decode(list(ids)))
 
-    def _prepare_fast(self, text: str) -> str:
-        # SentencePiece collapses plain spaces by itself; printable ASCII has no other white space and no accents.
-        if text.isascii() and text.isprintable():
-            return text.lower() if self.lowercase and not self.raw else text
-        return self.prepare(text)
-
     def _prepare_with_sources(self, text: str) -> tuple[str, Sequence[int]]:
         if self.raw:
             return encodable(text), range(len(text))
@@ -152,11 +155,9 @@ class SentencePieceSegmenter:
         return [*again, ","]
 
     @functools.cached_property
-    def _split_to_ids(self) -> dict[int, list[int]]:
-        return {number: [self._processor.piece_to_id(p) for p in again] for number, again in self._split.items()}
-
-    def _after_split(self, number: int) -> Sequence[int]:
-        return self._split_to_ids.get(number) or (number,)
+    def _split_to_ids(self) -> dict[int, tuple[int, ...]]:
+        to_id = self._processor.piece_to_id
+        return {number: tuple(map(to_id, again)) for number, again in self._split.items()}
 
     def _locate(self, text: str, surfaces: list[str], processor: Any) -> list[Piece]:
         """The pieces with ids, kinds and spans; `surfaces` are SentencePiece's own, before the digit-comma rule."""
@@ -185,15 +186,6 @@ class SentencePieceSegmenter:
         model = parse_model(self._model, self._where)
         model.normalizer_spec.add_dummy_prefix = False
         return _processor(model.SerializeToString(), self._where)
-
-    def _path_score(self, surfaces: list[str]) -> float:
-        """The score of a path as SentencePiece's lattice has it: an unknown character costs 10 more than any piece."""
-        unknown = min(self.score(n) for n, kind in enumerate(self._kinds) if kind == "normal") - 10.0
-        numbers = [self._processor.piece_to_id(surface) for surface in surfaces]
-        return sum(
-            len(surface) * unknown if self._kinds[number] == "unknown" else self.score(number)
-            for surface, number in zip(surfaces, numbers, strict=True)
-        )
 
 
 class TokenizersSegmenter:
@@ -287,8 +279,11 @@ def _spans(
         if not length and spans:
             spans.append(spans[-1])
         elif taken and ends[taken[-1]] > starts[taken[0]]:
-            start = sources[starts[taken[0]]]
-            spans.append(_trimmed(text, start, max(start, sources[ends[taken[-1]] - 1]) + 1))
+            start, last = sources[starts[taken[0]]], sources[starts[taken[-1]]]
+            end = max(last, sources[ends[taken[-1]] - 1]) + 1
+            while end > last + 1 and _is_space(text[end - 1]):
+                end -= 1
+            spans.append((start, end))
         else:
             spans.append(None)
     return _without_gaps(text, spans)
@@ -318,7 +313,8 @@ def _without_gaps(text: str, spans: Sequence[tuple[int, int] | None]) -> list[tu
             upcoming = real[left][0]
             placed.append((real[left][0], real[left][1]))
         else:
-            placed.append((upcoming, upcoming))
+            # One character may stand for several words: then a `▁` between them shares its span.
+            placed.append((upcoming, max(upcoming, real[left - 1][1] if left else 0)))
     return placed[::-1]
 
 

@@ -8,18 +8,37 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Half of a UTF-16 pair is no character and has no UTF-8 form.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 _WORD = re.compile(r"\S+")
+# SentencePiece takes TAB, LF, CR and the space for blanks, and drops these, which also part words to Google.
+_UNKNOWN_BLANKS = "\x0b\x0c\x1c\x1d\x1e\x1f"
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
+class _WithoutAccents(dict[int, str]):
+    """NFKD without combining characters, by code point, as str.translate wants it; filled as characters come.
+
+    A table by character is exact: NFKD decomposes each by itself, and what it reorders are combining characters.
+    """
+
+    def __missing__(self, code: int) -> str:
+        decomposed = unicodedata.normalize("NFKD", chr(code))
+        self[code] = "".join(c for c in decomposed if not unicodedata.combining(c))
+        return self[code]
+
+
+_without_accents = _WithoutAccents()
 
 
 def prepare(text: str, *, lowercase: bool, keep_accents: bool) -> str:
     """The text as Google hands it to SentencePiece."""
     text = " ".join(encodable(text).split())
     if not keep_accents and not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        text = _NOT_ASCII.sub(lambda run: run[0].translate(_without_accents), text)
     return text.lower() if lowercase else text
 
 
@@ -32,9 +51,7 @@ def prepare_with_sources(text: str, *, lowercase: bool, keep_accents: bool) -> t
             characters.append(" ")
             sources.append(word.start() - 1)
         for source, character in enumerate(word[0], word.start()):
-            # NFKD takes each character by itself; what it reorders are combining characters, which are dropped.
-            expanded = character if keep_accents else unicodedata.normalize("NFKD", character)
-            kept = [c for c in expanded if keep_accents or not unicodedata.combining(c)]
+            kept = character if keep_accents or character.isascii() else _without_accents[ord(character)]
             characters += kept
             sources += [source] * len(kept)
     prepared = "".join(characters)
@@ -42,8 +59,21 @@ def prepare_with_sources(text: str, *, lowercase: bool, keep_accents: bool) -> t
         return prepared, sources
     lowered = prepared.lower()  # as a whole: a final sigma depends on its neighbours
     if len(lowered) != len(prepared):
-        sources = [source for c, source in zip(characters, sources, strict=True) for _ in c.lower()]
+        sources = [source for c, source in zip(prepared, sources, strict=True) for _ in c.lower()]
     return lowered, sources
+
+
+def prepare_for_sentencepiece(texts: Sequence[str], *, lowercase: bool, keep_accents: bool) -> list[str]:
+    """Each text prepared, but for blanks that SentencePiece collapses by itself: most ASCII needs lower-casing only."""
+    together = "".join(texts)
+    if any(blank in together for blank in _UNKNOWN_BLANKS):
+        return [prepare(text, lowercase=lowercase, keep_accents=keep_accents) for text in texts]
+    if lowercase:
+        return [
+            text.lower() if text.isascii() else prepare(text, lowercase=True, keep_accents=keep_accents)
+            for text in texts
+        ]
+    return [text if text.isascii() else prepare(text, lowercase=False, keep_accents=keep_accents) for text in texts]
 
 
 def encodable(text: str) -> str:

@@ -45,10 +45,10 @@ def main() -> None:
     rates: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.rounds):
-            for actors in rates:
+            for actors, found in rates.items():
                 target = Path(folder) / f"{number}-{actors}.parquet"
                 job = Job(Source(arguments.source), target, plan, Layout(), block_rows=arguments.block_rows)
-                rates[actors].append(rate(job, actors))
+                found.append(rate(job, actors))
     one = statistics.median(rates[1])
     print("actors  rows/s (median)  each round              times one actor")
     for actors, found in rates.items():

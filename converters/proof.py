@@ -12,8 +12,10 @@ from types import TracebackType
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import Array, Checkpoint, Tensor, blocks, digest, raw
+from converters.checkpoint import Array, Checkpoint, Tensor, blocks, digest
 from converters.errors import CheckpointError
+
+_COMPARED = 2**19  # elements at a time, for their gaps take several arrays of float64
 
 # Called once for every tensor read, with the stage, its bytes, and the bytes of the whole stage.
 Progress = Callable[[str, int, int], None]
@@ -61,7 +63,8 @@ class Hashing:
     def read_all(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
         """Read and hash every tensor, two at a time."""
         self._total = sum(tensor.nbytes for tensor in tensors.values())
-        list(self._pool.map(lambda item: self._hash(item[0], item[1].read()), tensors.items()))
+        largest_first = sorted(tensors.items(), key=lambda item: -item[1].nbytes)  # so that both end together
+        list(self._pool.map(lambda item: self._hash(item[0], item[1].read()), largest_first))
         return self.digests
 
     def _watched(self, name: str, tensor: Tensor) -> Tensor:
@@ -140,11 +143,12 @@ def diff(a: Checkpoint, b: Checkpoint, progress: Progress | None = None) -> list
 
 def _compare(name: str, x: Array, y: Array) -> Difference | None:
     """Bit for bit first; where that fails, the largest gap and its place, in blocks of rows."""
-    if x.dtype == y.dtype and all(bytes(raw(p)) == bytes(raw(q)) for p, q in zip(blocks(x), blocks(y), strict=True)):
+    pairs = zip(blocks(x), blocks(y), strict=True)
+    if x.dtype == y.dtype and all(np.array_equal(p.view(np.uint8), q.view(np.uint8)) for p, q in pairs):
         return None
     largest, where, start = 0.0, 0, 0
     with np.errstate(invalid="ignore", over="ignore"):
-        for p, q in zip(blocks(x), blocks(y), strict=False) if x.dtype == y.dtype else [(x.reshape(-1), y.reshape(-1))]:
+        for p, q in zip(blocks(x, _COMPARED), blocks(y, _COMPARED), strict=True):
             gap = np.abs(p.astype(np.float64) - q.astype(np.float64))
             # Equal infinities and a NaN on both sides are no gap; one side only is an infinite one.
             both = (p == q) | (np.isnan(p) & np.isnan(q))

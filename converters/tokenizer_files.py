@@ -158,8 +158,11 @@ def rebuild_model(vocab: bytes, where: str) -> bytes:
     trainer.unk_id = ids[UNKNOWN_PIECE]
     trainer.bos_id = trainer.eos_id = -1
     trainer.pad_id = ids.get("<pad>", -1)
+    # Only the table: the library's 0.2.2 switches off the treatment of white space in a normalizer by itself.
     normalizer = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc")
-    model.normalizer_spec.CopyFrom(proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec)
+    made = proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec
+    model.normalizer_spec.name = made.name
+    model.normalizer_spec.precompiled_charsmap = made.precompiled_charsmap
     return bytes(model.SerializeToString(deterministic=True))
 
 

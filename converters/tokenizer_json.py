@@ -25,8 +25,8 @@ Json = dict[str, Any]
 _DIGIT_COMMA_PENALTY = 100.0
 # What Python's str.split() takes for white space, in the syntax of the library's regular expressions.
 _WHITE_SPACE = r"[\t-\r\x{1c}-\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+"
-# Stands for [MASK] while the text is lower-cased; a private-use character that texts do not hold.
-_MASK_STAND_IN, _REPLACEMENT = "\U0010fffd", "\ufffd"
+# Stands for [MASK] while the text is lower-cased: a private-use character; in a text, its neighbour takes its place.
+_MASK_STAND_IN, _NEIGHBOUR = "\U0010fffd", "\U0010fffc"
 _MASK = "[MASK]"
 _MODEL_MAX_LENGTH = 512
 
@@ -86,7 +86,7 @@ def _unigram(model: Any, files: TokenizerFiles) -> Json:
     ]
     charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
     normalizers = [
-        _replace(_MASK_STAND_IN, _REPLACEMENT),
+        _replace(_MASK_STAND_IN, _NEIGHBOUR),
         _replace(_MASK, _MASK_STAND_IN),
         _replace_pattern(_WHITE_SPACE, " "),
         *([] if files.keep_accents else [{"type": "NFKD"}, {"type": "StripAccents"}]),

@@ -73,7 +73,7 @@ def tokenize(
         int | None, typer.Option("--nbest", min=1, metavar="K", help="The K likeliest ways to cut each text.")
     ] = None,
     sample: Annotated[
-        bool, typer.Option("--sample", help="Draw a way to cut each text; with --nbest, from the K likeliest.")
+        bool, typer.Option("--sample", help="Draw a way to cut each text from the K likeliest (64).")
     ] = False,
     alpha: Annotated[float, typer.Option("--alpha", min=0.0, help="Sampling: 0 draws evenly, 1 by likelihood.")] = 0.1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Sampling: the same seed gives the same draws.")] = 0,

@@ -27,7 +27,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.3rem; margin: 0 0 .25rem } p { margin: .25rem 0 1rem; color: var(--faint) }
 section { border-top: 1px solid var(--line); padding: 1rem 0 1.5rem }
 .source { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 .75rem; color: var(--ink) }
-.note { font-size: .85rem }
+.note { font-size: .85rem } div.note { margin-bottom: 1.25rem }
 .pieces { display: flex; flex-wrap: wrap; gap: .35rem }
 .t { position: relative; padding: .1rem .4rem; border-radius: .35rem; border: 1px solid transparent; text-align: center;
   color: #16161a; font-family: ui-monospace, monospace; overflow-wrap: anywhere; cursor: default }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from albert_cli.console import Table
@@ -18,6 +19,7 @@ Output = Iterator[str | Table]
 Inputs = Iterable[tuple[str, str | None]]
 
 _ROWS_AT_ONCE = 4096
+_SAMPLED_FROM = 64  # as in Google's tokenization.py, encode_pieces
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,14 @@ class View:
             raise TokenizerError(
                 "alternatives need a SentencePiece model; WordPiece and tokenizer.json know one way only"
             )
-        if alpha is not None:
-            import sentencepiece
-
-            sentencepiece.set_random_generator_seed(seed)
+        random = Random(seed)
 
         def found() -> Iterator[dict[str, Any]]:
             for text in (text for pair in inputs for text in pair if text is not None):
                 if alpha is None:
                     ways = segmenter.nbest(text, nbest or 1)
                 else:
-                    ways = [segmenter.sample(text, alpha=alpha, nbest=nbest or -1)]
+                    ways = [segmenter.sample(text, random, alpha=alpha, nbest=nbest or _SAMPLED_FROM)]
                 yield {
                     "text": text,
                     "alternatives": [

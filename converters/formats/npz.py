@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from converters import spec, variables
-from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
+from converters.checkpoint import Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
 from converters.errors import CorruptError
 from converters.files import SMALL_FILE_BYTES, explained, open_regular
@@ -38,8 +40,12 @@ _WEIGHTS = "weights/"
 _TEXTS = ("config", "vocab", "spiece", "wordpiece")
 _OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
 _READ_BYTES = 1 << 24
+# The lengths of the name and of the extra field end the header before a member's bytes.
+_LOCAL_HEADER = struct.Struct("<26xHH")
 _ZIP64_FROM = 1 << 31
 _MOST_EXPANSION = 200
+# What zipfile raises for a damaged, encrypted or hostile archive.
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, RuntimeError, ValueError)
 # Fixed, so that the same model gives the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -60,7 +66,7 @@ NAMES = tf.NAMES.within(julia, _WEIGHTS)
 
 def recognises(path: Path) -> bool:
     if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
+        return path.is_file() and path.suffix == ".npz"  # damaged
     with _archive(path) as archive:
         return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in archive.namelist())
 
@@ -135,7 +141,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with explained(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_FAULTS as error:
         raise CorruptError(f"{path}: not a sound .npz ({error})") from None
 
 
@@ -150,6 +156,10 @@ def _members(path: Path) -> dict[str, Tensor]:
             name = info.filename.removesuffix(".npy")
             if name == info.filename or ".." in name.split("/") or name.startswith("/") or "\\" in name:
                 raise CorruptError(f"{path}: member {info.filename!r} is not a plain .npy name")
+            if info.flag_bits & 1:
+                raise CorruptError(f"{path}: member {info.filename!r} is encrypted; save it without a password")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise CorruptError(f"{path}: member {info.filename!r} is not compressed as numpy does; save it anew")
             if name in tensors:
                 raise CorruptError(f"{path}: member {info.filename!r} occurs twice")
             tensors[name] = _member(path, archive, info)
@@ -163,7 +173,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tens
             version = npy.read_magic(member)
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, fortran, dtype = read_header(member)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, SyntaxError, TokenError, RecursionError) as error:
             raise CorruptError(f"{where}: not a sound .npy array ({error})") from None
         start = member.tell()
     if dtype.hasobject:
@@ -180,19 +190,36 @@ def _load(
 ) -> Array:
     """The array of one member; the archive's CRC-32 is checked on the way."""
     array = np.empty(shape[::-1] if fortran else shape, dtype)
-    target = raw(array)
-    with _archive(path) as archive, archive.open(info) as member:
-        member.read(start)
-        for begin in range(0, len(target), _READ_BYTES):
-            piece = target[begin : begin + _READ_BYTES]
-            data = member.read(len(piece))
-            if len(data) != len(piece):
-                raise CorruptError(f"{path}: truncated inside member {info.filename}")
-            piece[:] = data
-        if member.read(1):
-            raise CorruptError(f"{path}: member {info.filename} is longer than its array")
+    if info.compress_type == zipfile.ZIP_STORED:
+        _fill_stored(array, path, info, start)
+    else:
+        target = raw(array)
+        with _archive(path) as archive, archive.open(info) as member:
+            member.read(start)
+            for begin in range(0, len(target), _READ_BYTES):
+                piece = target[begin : begin + _READ_BYTES]
+                data = member.read(len(piece))
+                if len(data) != len(piece):
+                    raise CorruptError(f"{path}: truncated inside member {info.filename}")
+                piece[:] = data
+            if member.read(1):
+                raise CorruptError(f"{path}: member {info.filename} is longer than its array")
     array = array.astype(dtype.newbyteorder("="), copy=False)
     return array.T if fortran else array
+
+
+def _fill_stored(array: Array, path: Path, info: zipfile.ZipInfo, start: int) -> None:
+    """Read an uncompressed member straight from the file, several times as fast as through zipfile (APPNOTE 4.3.7)."""
+    with explained(path), open_regular(path) as file:
+        file.seek(info.header_offset)
+        local = file.read(_LOCAL_HEADER.size)
+        name_length, extra_length = _LOCAL_HEADER.unpack(local) if len(local) == _LOCAL_HEADER.size else (0, 0)
+        offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        file.seek(offset)
+        crc = zlib.crc32(file.read(start))
+    member = f"member {info.filename}"
+    if fill(array, path, offset + start, member, lambda piece, crc: zlib.crc32(piece.data, crc), crc) != info.CRC:
+        raise CorruptError(f"{path}: {member} is damaged (its CRC-32 does not match)")
 
 
 def _text(members: dict[str, Tensor], name: str, path: Path) -> bytes:

@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from converters import variables
-from converters.checkpoint import Checkpoint, Tensor
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
 from converters.files import need, read_optional, read_small
@@ -24,8 +25,9 @@ from converters.tensorbundle import is_index, read_bundle
 from converters.tokenizer_files import TokenizerFiles
 
 NAME = "tf"
+_ALIGNMENT = 64
 DESCRIPTION = "Google's TF1 checkpoint (albert_config.json, model.ckpt-best.*, 30k-clean.*)"
-DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16, np.float64))
+DTYPES = FLOATS
 
 CONFIG = "albert_config.json"
 _PREFIX = "model.ckpt-best"
@@ -88,9 +90,7 @@ _STRANGERS = {
 
 
 def recognises(path: Path) -> bool:
-    if path.is_dir():
-        return any(is_index(index) for index in path.glob("*.index"))
-    return any(is_index(index) for index in (path, path.with_name(path.name + ".index")))
+    return bool(_checkpoints(path)) if path.is_dir() else _prefix(path).name in _checkpoints(path.parent)
 
 
 def fits_target(path: Path) -> bool:
@@ -168,14 +168,22 @@ def scalar(tensor: Tensor, name: str, where: str) -> int:
 def _prefix(path: Path) -> Path:
     """The checkpoint's prefix: named, or the only one in a directory (several: the `checkpoint` file may choose)."""
     if not path.is_dir():
-        return path.with_suffix("") if path.suffix == ".index" and is_index(path) else path
-    found = sorted(index.stem for index in path.glob("*.index") if is_index(index))
+        return path.with_suffix("") if path.suffix == ".index" else path
+    found = _checkpoints(path)
+    if not found:
+        raise FormatError(f"{path}: holds no TensorFlow checkpoint (no .index file)")
     if len(found) > 1:
         named = re.search(r'^model_checkpoint_path: "(?:.*/)?([^"/]+)"', _state(path), re.MULTILINE)
         if not named or named[1] not in found:
             raise FormatError(f"{path}: holds several checkpoints ({', '.join(found)}); name one, as {path / found[0]}")
         found = [named[1]]
     return path / found[0]
+
+
+def _checkpoints(directory: Path) -> list[str]:
+    """The checkpoints of a directory by name, damaged or incomplete ones too."""
+    indices = {path.name.removesuffix(".index") for path in directory.glob("*.index") if is_index(path)}
+    return sorted(indices | {path.name.rpartition(".data-")[0] for path in directory.glob("*.data-?????-of-?????")})
 
 
 def _state(directory: Path) -> str:
@@ -196,16 +204,29 @@ def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # saving needs none of it, and it announces itself on stderr
     import tensorflow as tf
 
-    arrays = {name: tensor.read() for name, tensor in tensors.items()}
-    if step is not None:
-        arrays[STEP] = np.asarray(step, np.int64)
+    names = list(tensors)
     try:
         with tf.device("CPU"):
-            tf.raw_ops.SaveV2(
-                prefix=str(prefix),
-                tensor_names=list(arrays),
-                shape_and_slices=[""] * len(arrays),
-                tensors=[np.ascontiguousarray(array) for array in arrays.values()],
-            )
+            held = [_tensor(tensor.read()) for tensor in tensors.values()]
+            if step is not None:
+                names.append(STEP)
+                held.append(tf.constant(step, tf.int64))
+            tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=held)
     except tf.errors.OpError as error:
         raise CheckpointError(f"{prefix}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
+
+
+def _tensor(array: Array) -> Any:
+    """TensorFlow's tensor of an array, copied once: into memory that it takes over as it is.
+
+    `tf.constant` takes three times the memory on the way. TensorFlow asks for multiples of 64 bytes (EIGEN_MAX_ALIGN).
+    """
+    import tensorflow as tf
+
+    memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    brief = array.dtype == ml_dtypes.bfloat16  # which numpy cannot hand over under its name
+    held = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy_into(held, array)
+    tensor = tf.experimental.dlpack.from_dlpack((held.view(np.uint16) if brief else held).__dlpack__())
+    return tf.bitcast(tensor, tf.bfloat16) if brief else tensor

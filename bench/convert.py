@@ -1,0 +1,170 @@
+"""Time and memory of the commands on big models, each in a process of its own, against `cp` of the same bytes.
+
+    python bench/convert.py [--shapes xlarge,xxlarge] [--rounds 3] [--quick] [--only TEXT]
+    python bench/convert.py --measure convert SOURCE TARGET …      one `albert` command, as JSON
+
+Every conversion is timed with its proof (all of the target read back and compared), and without the imports, which have
+a column of their own. It ends on the disk (fsync), where `cp` leaves its bytes in the page cache, so there are two
+yardsticks: `cp`, and `cp` followed by `sync FILE`. Copy and conversion alternate; figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# In place of this folder, whose tokenize.py would hide the standard library's.
+sys.path[0] = str(ROOT)
+
+PATHS = {"tf": "tf", "safetensors": "hf", "npz": "model.npz"}
+CONVERSIONS = [(source, target) for source in PATHS for target in PATHS if source != target]
+OTHERS = [
+    "init out/hf --preset {} --to safetensors",
+    "init out/tf --preset {} --to tf",
+    "inspect tf",
+    "inspect model.npz",
+    "diff tf hf",
+    "diff tf model.npz",
+]
+SLACK = 200 * 10**6
+
+Figures = dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="xlarge,xxlarge", help="presets, separated by commas (xlarge,xxlarge)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each conversion is run (3)")
+    parser.add_argument("--quick", action="store_true", help="the base shape, once")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the rows that hold this text")
+    parser.add_argument("--measure", nargs=argparse.REMAINDER, metavar="ARGUMENT", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure)))
+        return
+    shapes, rounds = (["base"], 1) if options.quick else (options.shapes.split(","), options.rounds)
+    for shape in shapes:
+        with tempfile.TemporaryDirectory(prefix="albert-bench-") as work:
+            bench(shape, rounds, options.only, Path(work))
+
+
+def measure(arguments: list[str]) -> Figures:
+    """Run one `albert` command in this process: seconds, CPU seconds, and bytes resident before it and at its peak."""
+    start = time.perf_counter()
+    from albert_cli.main import app
+    from converters import hub
+
+    hub.formats()
+    if writes_tf(arguments):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+        import tensorflow as tf  # noqa: F401
+    imported, cpu = time.perf_counter(), time.process_time()
+    before = resident("VmRSS")
+    with contextlib.redirect_stdout(io.StringIO()):
+        app(arguments, standalone_mode=False)
+    return {
+        "seconds": time.perf_counter() - imported,
+        "cpu": time.process_time() - cpu,
+        "import": imported - start,
+        "before": before,
+        "peak": resident("VmHWM"),
+    }
+
+
+def writes_tf(arguments: list[str]) -> bool:
+    return arguments[-2:] == ["--to", "tf"]
+
+
+def allowed(before: float, largest: int, model: int, *, tf: bool) -> float:
+    """The most bytes a command may have resident: TensorFlow's saver may hold the model once."""
+    return before + 2 * largest + SLACK + (model if tf else 0)
+
+
+def resident(key: str) -> int:
+    """VmRSS (now) or VmHWM (at the most) of this process, in bytes (proc(5))."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition(f"{key}:")[2].split()[0]) * 1024
+
+
+def bench(shape: str, rounds: int, only: str, work: Path) -> None:
+    """Make a model of this shape in every format; run every row and its copy in turns; print one table."""
+    from albert_cli.console import print_table
+    from converters import hub
+
+    for name, path in PATHS.items():
+        in_fresh_process(["init", path, "--preset", shape, "--to", name], work)
+    sizes = [tensor.nbytes for tensor in hub.load(work / PATHS["safetensors"]).tensors.values()]
+    plans = [f"convert {PATHS[source]} out/{PATHS[target]} --to {target}" for source, target in CONVERSIONS]
+    plans += [plan.format(shape) for plan in OTHERS]
+    results: dict[str, list[Figures]] = {plan: [] for plan in plans if only in plan}
+    for done in range(rounds):
+        for plan, figures in results.items():
+            if done == 0 or plan.startswith("convert"):  # the others are here for their memory
+                figures.append(run(plan.split(), work))
+    rows = [row(plan, figures, sum(sizes), max(sizes)) for plan, figures in results.items()]
+    print(
+        f"\n{shape}: {len(sizes)} tensors of {sum(sizes) / 1e6:.0f} MB, the largest {max(sizes) / 1e6:.0f} MB; "
+        f"{rounds} round{'s' if rounds > 1 else ''}\n"
+    )
+    headers = ("albert", "import s", "s", "CPU s", "cp s", "x cp", "+sync s", "x cp+sync", "MB", "allowed", "verdict")
+    print_table(rows, headers, right=range(1, 10))
+
+
+def run(arguments: list[str], work: Path) -> Figures:
+    """One command in a fresh process; before a conversion its source is copied with `cp`."""
+    out = work / "out"
+    out.mkdir()
+    copy = copied(work / arguments[1], out / "copy") if arguments[0] == "convert" else {}
+    figures = in_fresh_process(arguments, work)
+    shutil.rmtree(out)
+    return figures | copy
+
+
+def copied(model: Path, copy: Path) -> Figures:
+    """Seconds of `cp` of a model's weights, alone and with `sync`."""
+    files = [file for file in model.iterdir() if file.is_file()] if model.is_dir() else [model]
+    times = [time.perf_counter()]
+    for command in ("cp", str(max(files, key=lambda file: file.stat().st_size)), str(copy)), ("sync", str(copy)):
+        subprocess.run(command, check=True)
+        times.append(time.perf_counter())
+    copy.unlink()
+    return {"cp": times[1] - times[0], "sync": times[2] - times[0]}
+
+
+def in_fresh_process(arguments: list[str], work: Path) -> Figures:
+    command = [sys.executable, os.path.abspath(__file__), "--measure", *arguments]
+    figures: Figures = json.loads(subprocess.run(command, cwd=work, check=True, stdout=subprocess.PIPE).stdout)
+    return figures
+
+
+def row(plan: str, results: list[Figures], model: int, largest: int) -> tuple[str, ...]:
+    """One line of the table: medians, the highest peak, and whether time and memory keep to their limits."""
+    mid = {key: statistics.median(figures[key] for figures in results) for key in results[0]}
+    peak = max(figures["peak"] for figures in results)
+    most = allowed(mid["before"], largest, model, tf=writes_tf(plan.split()))
+    verdicts = ["ok" if peak <= most else "too much memory"]
+    copies = [""] * 4
+    if "cp" in mid:
+        limit = 4 if "tf" in plan else 3
+        ratios = [statistics.median(figures["seconds"] / figures[key] for figures in results) for key in ("cp", "sync")]
+        copies = [f"{mid['cp']:.2f}", f"{ratios[0]:.1f}", f"{mid['sync']:.2f}", f"{ratios[1]:.1f}"]
+        kept = [f"{limit} x {name}" for name, ratio in zip(("cp", "cp+sync"), ratios, strict=True) if ratio <= limit]
+        verdicts.append(f"within {kept[0]}" if kept else f"over {limit} x cp+sync")
+    times = [f"{mid['import']:.1f}", f"{mid['seconds']:.2f}", f"{mid['cpu']:.2f}", *copies]
+    return (plan.replace("out/", ""), *times, f"{peak / 1e6:.0f}", f"{most / 1e6:.0f}", ", ".join(verdicts))
+
+
+if __name__ == "__main__":
+    main()

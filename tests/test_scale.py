@@ -1,0 +1,60 @@
+"""The memory that a command takes: what its tensors in flight need, not what the model does."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from converters import hub
+from converters.config import PRESETS, dump_json
+from converters.initialize import initialize
+from converters.tokenizer_files import TokenizerFiles
+
+BENCH = Path(__file__).parents[1] / "bench" / "convert.py"
+# Six matrices of 33.6 MB, so that a second copy of the model, or even the model once, is far above the limit.
+CONFIG = dataclasses.replace(
+    PRESETS["tiny"], hidden_size=256, intermediate_size=32768, num_hidden_layers=3, num_hidden_groups=3
+)
+LARGEST = 256 * 32768 * 4
+MODEL = 6 * LARGEST
+SLACK = 48 * 10**6
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("scale")
+    (work / "config.json").write_bytes(dump_json(CONFIG.to_google()))
+    hub.save(initialize(CONFIG, TokenizerFiles(), seed=1), work / "hf", format="safetensors")
+    hub.convert(work / "hf", work / "model.npz")
+    return work
+
+
+def grown(work: Path, *arguments: str) -> int:
+    """Bytes by which a command's memory grew beyond its imports, in a process of its own."""
+    command = [sys.executable, str(BENCH), "--measure", *arguments]
+    done = subprocess.run(command, cwd=work, check=True, stdout=subprocess.PIPE)
+    figures = json.loads(done.stdout)
+    return int(figures["peak"] - figures["before"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "convert hf a.npz --to npz",
+        "convert model.npz a --to safetensors",
+        "convert hf b --to safetensors --dtype bfloat16",
+        "inspect model.npz",
+        "diff hf model.npz",
+        "init c --config config.json --to safetensors",
+    ],
+)
+def test_memory_follows_the_largest_tensor(models: Path, command: str) -> None:
+    assert grown(models, *command.split()) <= 2 * LARGEST + SLACK < MODEL
+
+
+def test_tensorflow_holds_the_model_once(models: Path) -> None:
+    assert grown(models, "convert", "hf", "d", "--to", "tf") <= MODEL + 2 * LARGEST + SLACK
+    assert grown(models, "convert", "d", "e", "--to", "npz") <= 2 * LARGEST + SLACK
