@@ -1,6 +1,6 @@
 """Rows per second of `albert embed --engine ray` on this machine, with one actor and with two, one thread each.
 
-    python bench/ray_actors.py --model MODEL --in texts.txt
+    python -m bench.ray_actors --model MODEL --in texts.txt
 
 The sides take turns; the time runs from the first block that is committed to the last, so that the start of the
 cluster and the loading of the model, which a long run does not notice, are left out.
