@@ -48,6 +48,11 @@ def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, 
     return "".join(text)
 
 
+def warn(message: str) -> None:
+    """One line on stderr about something that is done, but that the reader should know."""
+    typer.echo(f"albert: {' '.join(message.split())}", err=True)
+
+
 class Table(NamedTuple):
     """A table still to be laid out for a terminal, a pipe or a file."""
 
@@ -111,5 +116,46 @@ def progress_bytes() -> Iterator[Callable[[str, int, int], None]]:
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total)
             bar.update(tasks[stage], advance=done)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar over the bytes of the input, with rows and their rate; yields a function of (rows done now, bytes so far).
+
+    On stderr, silent when stderr is not a terminal.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("embedding"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("embedding", total=total_bytes or None, rows=0, rate=0.0)
+
+        def advance(rows: int, position: int) -> None:
+            current = bar.tasks[0]
+            done = current.fields["rows"] + rows
+            bar.update(task, rows=done, rate=done / max(current.elapsed or 0, 1e-3))
+            if position:
+                bar.update(task, completed=position)
 
         yield advance

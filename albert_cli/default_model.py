@@ -11,6 +11,7 @@ def named_or_default(model: Path | None) -> Path:
     """The model that was named; CheckpointError where none was."""
     if model is None:
         raise CheckpointError(
-            "no model is named and none is built in; pass --model with a model of any format, a .model or a .vocab"
+            "no model is named and none is built in; pass --model with a path or a name such as albert-base-v2, or "
+            "make a model with `albert init`"
         )
     return model

@@ -9,3 +9,11 @@ class TokenizerError(CheckpointError):
 
 class TextError(CheckpointError):
     """A text file cannot be read as text."""
+
+
+class EmbeddingError(CheckpointError):
+    """Vectors cannot be made, stored or compared as asked."""
+
+
+class ModelError(CheckpointError):
+    """A model that was named cannot be found or fetched."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,3 +23,14 @@ Model = Annotated[
     ),
 ]
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Directory or file to write.", show_default=False)]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id.",
+        show_default=False,
+    ),
+]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]

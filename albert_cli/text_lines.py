@@ -24,29 +24,42 @@ def read_lines(
 ) -> Iterator[str]:
     """The lines of a UTF-8 file without their ends (LF or CRLF) and without a byte-order mark; `-` is standard input.
 
-    `progress` is told the bytes of each line. Raises TextError for an empty file, a line that is not UTF-8 (unless
-    `errors` is "replace") and one over LINE_BYTES; CheckpointError where the file cannot be opened.
+    `progress` is told the bytes of each line. Raises TextError as `lines_of` does, and for an empty file;
+    CheckpointError where the file cannot be opened.
+    """
+    empty = True
+    with explained(path), _opened(path) as file:
+        for line in lines_of(file, str(path), errors=errors, progress=progress):
+            empty = False
+            yield line
+    if empty:
+        raise TextError(f"{path}: the file is empty; there is no text to read")
+
+
+def lines_of(
+    file: BinaryIO, where: str, *, errors: Errors = "strict", progress: Callable[[int], None] | None = None
+) -> Iterator[str]:
+    """The lines of an open file; `where` is what messages call it.
+
+    Raises TextError for a line that is not UTF-8 (unless `errors` is "replace") and one over LINE_BYTES.
     """
     offset = 0
-    with explained(path), _opened(path) as file:
-        for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES + 1), b""), 1):
-            if len(line) > LINE_BYTES:
-                raise TextError(f"{path}: line {number} is longer than {LINE_BYTES // 2**20} MiB; is this a text file?")
-            start = len(_BYTE_ORDER_MARK) if number == 1 and line.startswith(_BYTE_ORDER_MARK) else 0
-            body = line[start:].removesuffix(b"\n").removesuffix(b"\r")
-            try:
-                yield body.decode("utf-8", errors)
-            except UnicodeDecodeError as error:
-                place = offset + start + error.start
-                raise TextError(
-                    f"{path}: line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place}; "
-                    "convert it to UTF-8, or pass --errors replace"
-                ) from None
-            offset += len(line)
-            if progress:
-                progress(len(line))
-    if not offset:
-        raise TextError(f"{path}: the file is empty; there is no text to read")
+    for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES + 1), b""), 1):
+        if len(line) > LINE_BYTES:
+            raise TextError(f"{where}: line {number} is longer than {LINE_BYTES // 2**20} MiB; is this a text file?")
+        start = len(_BYTE_ORDER_MARK) if number == 1 and line.startswith(_BYTE_ORDER_MARK) else 0
+        body = line[start:].removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            yield body.decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            place = offset + start + error.start
+            raise TextError(
+                f"{where}: line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place}; "
+                "convert it to UTF-8, or pass --errors replace"
+            ) from None
+        offset += len(line)
+        if progress:
+            progress(len(line))
 
 
 def _opened(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -57,6 +57,9 @@ def _value(kind: Any, metavar: str | None) -> str:
         return ""
     if isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
         return "\\|".join(choice.value for choice in kinds[0])
+    choices = get_args(kind) if get_origin(kind) is Literal else get_args(kinds[0])
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "\\|".join(choices)
     return metavar or {int: "N", float: "X", Path: "PATH"}.get(kinds[0], "TEXT")
 
 

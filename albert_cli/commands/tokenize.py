@@ -19,9 +19,12 @@ app = typer.Typer()
 def tokenize(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--model", metavar="MODEL", help="A model of any format, or a .model, .vocab, vocab.txt or tokenizer.json."
+            "--model",
+            metavar="MODEL",
+            help="A model of any format, a .model, .vocab, vocab.txt or tokenizer.json, a published name "
+            "(albert-base-v2) or a Hugging Face Hub repository id.",
         ),
     ] = None,
     source: Annotated[
@@ -98,8 +101,8 @@ def tokenize(
 
         albert tokenize --decode "2 28823 25 136 3" --model spiece.model
     """
-    from albert_cli.default_model import named_or_default
     from albert_cli.inspection import reports
+    from albert_cli.models import resolve
     from albert_cli.tokenizer import AlbertTokenizer
 
     modes = {
@@ -118,7 +121,7 @@ def tokenize(
         raise typer.BadParameter(f"--format {format} does not go with {given[0]}; choose table, json or jsonl")
 
     flags: dict[str, Any] = {"lowercase": not cased and None, "keep_accents": keep_accents or None, "raw": raw}
-    tokenizer = AlbertTokenizer.from_pretrained(named_or_default(model), **flags)
+    tokenizer = AlbertTokenizer.from_pretrained(resolve(model, tokenizer_only=True).path, **flags)
     view = reports.View(
         tokenizer,
         index_base=index_base,

@@ -1,0 +1,254 @@
+"""albert embed: texts to vectors in a Parquet file; resumable, in shards, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from albert_cli import console, options
+
+if TYPE_CHECKING:
+    from albert_cli.embedding.engine import Report
+
+app = typer.Typer()
+
+
+@app.command()
+def embed(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--in",
+            metavar="PATH",
+            help="A .txt, CSV, TSV, JSONL or Parquet file (gzip or zstd too), a directory or glob of them, - for "
+            "standard input.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The Parquet file; by default beside the input.")
+    ] = None,
+    model: options.ModelName = None,
+    pooling: Annotated[
+        Literal["mean", "cls", "pooler", "max", "weighted", "tokens"],
+        typer.Option("--pooling", help="How the vectors of tokens become that of a text; tokens keeps each."),
+    ] = "mean",
+    layer: Annotated[
+        str, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last; several as 1,2, or all.")
+    ] = "-1",
+    normalize: Annotated[bool, typer.Option("--normalize", help="Scale each vector to length 1.")] = False,
+    dims: Annotated[int | None, typer.Option("--dims", min=1, metavar="N", help="Keep the first N numbers.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts; text by default.")
+    ] = None,
+    pair_column: Annotated[
+        str | None, typer.Option("--pair-column", metavar="NAME", help="The column of second texts: embed pairs.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id-column", metavar="NAME", help="The column of unique ids; else rows from 0.")
+    ] = None,
+    keep_columns: Annotated[
+        str | None, typer.Option("--keep-columns", metavar="A,B", help="Columns to copy into the output.")
+    ] = None,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Copy the texts into the output.")] = False,
+    input_format: Annotated[
+        Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,
+        typer.Option("--input-format", help="What the input is, where its name does not tell."),
+    ] = None,
+    errors: Annotated[
+        Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")
+    ] = "strict",
+    embedding_column: Annotated[
+        str, typer.Option("--embedding-column", metavar="NAME", help="What the column of vectors is called.")
+    ] = "embedding",
+    vector_type: Annotated[
+        Literal["fixed", "list"], typer.Option("--vector-type", help="Lists of fixed or of any length (ClickHouse).")
+    ] = "fixed",
+    out_dtype: Annotated[
+        Literal["float32", "float16", "int8", "binary"], typer.Option("--out-dtype", help="How numbers are stored.")
+    ] = "float32",
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            "--max-length", min=3, metavar="N", help="Tokens of a text at most; 512, or what the model takes."
+        ),
+    ] = None,
+    on_truncate: Annotated[
+        Literal["warn", "error", "window"],
+        typer.Option("--on-truncate", help="A longer text: cut it, refuse it, or embed it in windows."),
+    ] = "warn",
+    batch_tokens: Annotated[
+        str, typer.Option("--batch-tokens", metavar="N", help="Tokens computed at once, or auto.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "int8"],
+        typer.Option("--precision", help="What to compute in; auto: bf16 on a CUDA GPU, else fp32."),
+    ] = "auto",
+    device: options.Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, metavar="N", help="Processor threads; all cores by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output, forget an unfinished run.")] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th row, from row I (0 to N-1) on.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put the shards that --in names together into --out.")] = False,
+    engine: Annotated[Literal["local", "ray"], typer.Option("--engine", help="Here, or on a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="ADDRESS", help="The Ray cluster; else one on this machine.")
+    ] = None,
+    num_actors: Annotated[
+        int | None, typer.Option("--num-actors", min=1, metavar="N", help="Ray workers; as many as fit by default.")
+    ] = None,
+    gpus_per_actor: Annotated[
+        float, typer.Option("--gpus-per-actor", min=0, metavar="G", help="GPUs of each Ray worker; parts are allowed.")
+    ] = 0,
+    json: options.Json = False,
+) -> None:
+    """Embed texts: a vector for each, in a Parquet file that pyarrow, pandas, Polars and DuckDB open.
+
+    The order of the input is kept, no row is lost: an empty text has the vector of the empty sequence and `empty` is
+    true; of a text that is too long, `truncated` says how many tokens were left out. A run that is interrupted, even
+    by kill -9, goes on with --resume to the very same file.
+
+    Examples:
+
+        albert embed --in texts.txt --model albert-base-v2
+
+        albert embed --in pages.jsonl.gz --text-column body --id-column url --normalize --out pages.parquet
+
+        albert embed --in long.txt --on-truncate window --pooling mean
+
+        zcat corpus.gz | albert embed --in - --out corpus.parquet --resume
+
+        albert embed --in corpus/ --out corpus.parquet --shard 0/4     # on four machines, 0/4 to 3/4; then
+
+        albert embed --merge --in 'corpus-*-of-00004.parquet' --out corpus.parquet
+
+        albert embed --in corpus/ --out corpus.parquet --engine ray --address auto --gpus-per-actor 1
+    """
+    if merge:
+        _merge(source, out, force=force, json=json)
+        return
+    part = _shard(shard)
+    target = _target(source, out, part)
+    layers, tokens = _layers(layer), _batch_tokens(batch_tokens)
+    if engine == "local" and (address or num_actors or gpus_per_actor):
+        raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
+    from albert_cli.embedding.embedder import Plan
+    from albert_cli.embedding.encoders import find_device
+    from albert_cli.embedding.engine import Job, run
+    from albert_cli.embedding.output import Layout
+    from albert_cli.embedding.settings import Settings
+    from albert_cli.embedding.sources import Columns, Source
+    from albert_cli.models import resolve
+
+    columns = Columns(text_column, pair_column, id_column, tuple(keep_columns.split(",")) if keep_columns else ())
+    texts = Source(source, columns, kind=input_format, errors=errors)
+    if texts.skipped:
+        names = ", ".join(file.name for file in texts.skipped[:5]) + (", …" if len(texts.skipped) > 5 else "")
+        console.warn(f"{source}: {len(texts.skipped)} files of other kinds are left out: {names}")
+    # The workers of a cluster need not have what this machine has.
+    there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
+    plan = Plan.of(
+        resolve(model),
+        Settings(pooling, layers, normalize, dims, max_length, on_truncate),
+        device=there or (device if engine == "ray" else find_device(device)),
+        precision=precision,
+        batch_tokens=tokens,
+        threads=threads,
+    )
+    layout = Layout(embedding_column, out_dtype, vector_type, keep_text)
+    job = Job(texts, target, plan, layout, part, resume, force)
+    with console.progress_rows(texts.size) as progress:
+        if engine == "ray":
+            from albert_cli.embedding import ray_engine
+
+            report = ray_engine.run(job, ray_engine.Cluster(address, num_actors, gpus_per_actor), progress)
+        else:
+            report = run(job, progress)
+    _tell(report, on_truncate, json=json)
+
+
+def _tell(report: Report, on_truncate: str, *, json: bool) -> None:
+    if report.rows_truncated and on_truncate != "window":
+        console.warn(
+            f"{report.rows_truncated:,} of {report.rows:,} texts were longer than --max-length: "
+            f"{report.tokens_truncated:,} tokens were left out (column truncated); --on-truncate window embeds them"
+        )
+    if report.rows_empty:
+        console.warn(f"{report.rows_empty:,} of {report.rows:,} texts are empty (column empty)")
+    if json:
+        console.print_json(dataclasses.asdict(report))
+        return
+    done = report.rows - report.rows_resumed
+    vectors = f"{', '.join(report.columns)} of {report.dims} numbers"
+    speed = f" in {report.seconds:.1f} s, {done / report.seconds:,.1f} rows/s" if done and report.seconds else ""
+    rows = [
+        ("embedded", f"{report.rows:,} rows, {report.tokens:,} tokens -> {report.target}"),
+        ("vectors", vectors),
+        ("now", f"{done:,} rows{speed}"),
+    ]
+    if report.rows_resumed:
+        rows.append(("before", f"{report.rows_resumed:,} rows were done already"))
+    console.print_table(rows)
+
+
+def _merge(source: str, out: Path | None, *, force: bool, json: bool) -> None:
+    from albert_cli.embedding.merge import merge
+    from albert_cli.embedding.sources import Source
+
+    if out is None:
+        raise typer.BadParameter("--merge needs --out: the file to write")
+    summary = merge(Source(source).files, out, force=force)
+    if json:
+        console.print_json({"target": str(out)} | dataclasses.asdict(summary))
+    else:
+        typer.echo(f"{out}: {summary.rows:,} rows, {summary.tokens:,} tokens")
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not int(match[1]) < int(match[2]):
+        raise typer.BadParameter(f"--shard {text}: give I/N with I from 0 to N-1, such as 0/4")
+    return int(match[1]), int(match[2])
+
+
+def _target(source: str, out: Path | None, shard: tuple[int, int]) -> Path:
+    """The output's path; every shard has a name of its own, so that one command line serves all."""
+    from albert_cli.embedding.sources import plain_name
+
+    if out is None:
+        given = Path(source)
+        if not given.is_file():
+            raise typer.BadParameter("--out is needed, as --in is not one file")
+        name = plain_name(given)
+        out = given.with_name(f"{name}.embeddings.parquet" if given.suffix == ".parquet" else f"{name}.parquet")
+    index, count = shard
+    if count > 1:
+        return out.with_name(f"{out.stem}-{index:05d}-of-{count:05d}{out.suffix or '.parquet'}")
+    return out
+
+
+def _layers(text: str) -> tuple[int, ...] | None:
+    if text == "all":
+        return None
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--layer {text}: give a number, several with commas, or all") from None
+
+
+def _batch_tokens(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"--batch-tokens {text}: give a number of tokens, or auto")
+    return int(text)

@@ -1,0 +1,151 @@
+"""albert similarity: cosines of texts or of embedding files, nearest neighbours, a heat map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from albert_cli import console, options
+
+if TYPE_CHECKING:
+    from albert_cli.embedding.similarity import Neighbour, VectorFile, Vectors
+
+app = typer.Typer()
+
+# A larger table is no use to a reader.
+_LARGEST_TABLE = 100
+
+
+@app.command()
+def similarity(
+    items: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT|FILE]...", help="Texts, or one or two .parquet files of albert embed."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, metavar="K", help="The K nearest of each instead of the table.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw a heat map: .png, .svg, .pdf.")
+    ] = None,
+    json: options.Json = False,
+    model: options.ModelName = None,
+    pooling: Annotated[
+        Literal["mean", "cls", "pooler", "max", "weighted"],
+        typer.Option("--pooling", help="How the vectors of tokens become that of a text."),
+    ] = "mean",
+    layer: Annotated[int, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.")] = -1,
+    text_column: Annotated[
+        str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts of --in.")
+    ] = None,
+    embedding_column: Annotated[
+        str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
+    ] = None,
+    device: options.Device = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace the picture that is there already.")] = False,
+) -> None:
+    """Compare texts or embedding files by the cosine of their vectors.
+
+    Texts are compared with one another, or, given --in or a file of vectors, with those. A text that is compared with
+    a file is embedded as the file was. An ALBERT that was not fine-tuned for it is a weak judge of meaning: all its
+    cosines lie close together.
+
+    Examples:
+
+        albert similarity "How old are you?" "what is your age?" --model albert-base-v2
+
+        albert similarity --in sentences.txt --model albert-base-v2 --plot heat.png
+
+        albert similarity "Who wrote it?" answers.parquet --top 5
+
+        albert similarity questions.parquet answers.parquet --top 3 --json
+    """
+    from albert_cli.embedding import similarity as engine
+    from albert_cli.embedding.settings import Settings
+
+    files = [Path(item) for item in items or [] if item.endswith(".parquet") and Path(item).is_file()]
+    texts = [item for item in items or [] if Path(item) not in files]
+    if len(files) > 2 or (len(files) == 2 and texts) or (files and source):
+        raise typer.BadParameter("give texts, or texts and one file of vectors, or two files")
+    stored = [engine.VectorFile(path, embedding_column) for path in files]
+    settings = Settings(pooling=pooling, layers=(layer,))
+    lines = _lines(source, text_column) if source else []
+    a: Vectors | VectorFile
+    b: Vectors | VectorFile
+    if stored and texts:
+        a, b = engine.embedded_like(stored[0], texts, model, device=device), stored[0]
+    elif stored:
+        a, b = stored[0].all(), stored[-1]
+    elif texts and lines:
+        both = engine.embedded([*texts, *lines], model, settings, device=device)
+        a = engine.Vectors(texts, both.values[: len(texts)])
+        b = engine.Vectors(lines, both.values[len(texts) :])
+    elif texts or lines:
+        a = b = engine.embedded(texts or lines, model, settings, device=device)
+    else:
+        raise typer.BadParameter("nothing to compare; give texts, --in FILE, or .parquet files of albert embed")
+    same = a is b or (len(stored) == 1 and not texts)
+
+    if top is not None:
+        found = engine.nearest(a, b, top, same=same)
+        _tell_nearest(a, found, json=json)
+        if plot is None:
+            return
+    for side in (a, b):
+        if len(side) > _LARGEST_TABLE:
+            raise typer.BadParameter(
+                f"{len(side):,} rows are too many for a table of at most {_LARGEST_TABLE}; --top K lists the nearest"
+            )
+    other = b if isinstance(b, engine.Vectors) else b.all()
+    table = engine.cosines(a.values, other.values)
+    if top is None:
+        _tell_table(a, other, table, json=json)
+    if plot is not None:
+        from albert_cli.embedding.heat_map import draw
+
+        draw(table, a.labels, other.labels, plot, force=force)
+        if not json:
+            typer.echo(f"{plot}: {len(a)} x {len(other)} cosines")
+
+
+def _tell_table(a: Vectors, b: Vectors, table: Any, *, json: bool) -> None:
+    if json:
+        console.print_json(
+            {"rows": a.labels, "columns": b.labels, "cosines": [[float(x) for x in row] for row in table]}
+        )
+        return
+    headers = ["", *(str(number) for number in range(1, len(b) + 1)), ""]
+    square = a.labels == b.labels
+    rows = [
+        [str(number), *(f"{cosine:.3f}" for cosine in row), label]
+        for number, (label, row) in enumerate(zip(a.labels, table, strict=True), 1)
+    ]
+    console.print_table(rows, headers, right=range(len(b) + 1))
+    if not square:
+        typer.echo()
+        console.print_table([[str(number), label] for number, label in enumerate(b.labels, 1)], right=[0])
+
+
+def _tell_nearest(a: Vectors, found: list[list[Neighbour]], *, json: bool) -> None:
+    if json:
+        pairs = zip(a.labels, found, strict=True)
+        console.print_json([{"query": label, "nearest": [one._asdict() for one in row]} for label, row in pairs])
+        return
+    rows = [
+        [label if rank == 0 else "", f"{one.cosine:.3f}", str(one.row), one.label]
+        for label, row in zip(a.labels, found, strict=True)
+        for rank, one in enumerate(row)
+    ]
+    console.print_table(rows, ["text", "cosine", "row", "nearest"], right=[1, 2])
+
+
+def _lines(source: str, text_column: str | None) -> list[str]:
+    from albert_cli.embedding.sources import Columns, Source
+
+    batches = Source(source, Columns(text_column)).batches()
+    return [text or "" for batch in batches for text in batch["text"].to_pylist()]

@@ -1,0 +1,293 @@
+"""Embedder: texts -> vectors. The local engine, each actor of a Ray cluster and Python programs use this one class."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from albert_cli.embedding.encoders import Encoder, find_device, find_precision, make_encoder
+from albert_cli.embedding.pooling import pool
+from albert_cli.embedding.settings import Device, Precision, Settings
+from albert_cli.errors import EmbeddingError
+from albert_cli.models import Model, resolve
+from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+
+if TYPE_CHECKING:
+    from converters.checkpoint import Checkpoint
+
+# Tokens computed at once, padding included: more than these gain nothing, and cost memory.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65536, "mps": 16384}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts made ready for the encoder. A text has one window, or several with `on_truncate="window"`.
+
+    `windows`: the token ids of each. `firsts` int64 (texts + 1): text i has the windows `firsts[i]` to `firsts[i + 1]`.
+    `truncated` int32 (texts): tokens left out. `empty` bool (texts): there is no token but special ones. `encodings`
+    are there for pooling "tokens" only.
+    """
+
+    windows: TokenBatch
+    firsts: NDArray[np.int64]
+    truncated: NDArray[np.int32]
+    empty: NDArray[np.bool_]
+    encodings: list[Encoding] | None = None
+
+    @property
+    def n_tokens(self) -> NDArray[np.int64]:
+        """Tokens of each text that are embedded, special ones and those of all windows counted."""
+        return np.diff(self.windows.starts[self.firsts])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which model, and how it is to compute: what an Embedder is made of, here or on another machine."""
+
+    model: Model
+    settings: Settings
+    device: str
+    precision: Precision
+    batch_tokens: int
+    threads: int | None
+    checkpoint: Checkpoint
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        settings: Settings | None = None,
+        *,
+        device: str,
+        precision: Precision = "auto",
+        batch_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> Plan:
+        """The plan with everything put in that is left open; `device` is one that there is where it is carried out."""
+        from converters import spec
+
+        checkpoint = model.load()
+        has_pooler = "pooler" in spec.components(checkpoint.tensors, checkpoint.config)
+        return cls(
+            model,
+            (settings or Settings()).resolved(checkpoint.config, has_pooler=has_pooler),
+            device,
+            find_precision(precision, device),
+            batch_tokens or BATCH_TOKENS[device],
+            threads,
+            checkpoint,
+        )
+
+    @functools.cached_property
+    def weights_sha256(self) -> str:
+        """One digest of all weights, the same in every format."""
+        from converters import proof
+
+        return proof.weights_digest(self.checkpoint, proof.tensor_digests(self.checkpoint))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens the model anew."""
+        again = functools.partial(
+            Plan.of,
+            device=self.device,
+            precision=self.precision,
+            batch_tokens=self.batch_tokens,
+            threads=self.threads,
+        )
+        return again, (self.model, self.settings)
+
+
+class Embedder:
+    """A model at work.
+
+    The vector of a text depends neither on its neighbours nor on the order, but for rounding (1e-5 in fp32).
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        from albert_cli.model.loading import load_model
+
+        if plan.threads:
+            torch.set_num_threads(plan.threads)
+        self.plan, self.settings, self.config = plan, plan.settings, plan.checkpoint.config
+        self.tokenizer = AlbertTokenizer.from_files(plan.checkpoint.tokenizer)
+        pretrained = load_model(plan.checkpoint)
+        where = torch.device(plan.device)
+        self._pooler = copy.deepcopy(pretrained.albert.pooler)  # stays in fp32 whatever the encoder computes in
+        if self._pooler is not None:
+            self._pooler.to(where)
+        self.encoder: Encoder = make_encoder(
+            pretrained, device=plan.device, precision=plan.precision, batch_tokens=plan.batch_tokens
+        )
+        # Beside a GPU the processor has nothing else to do.
+        self._tokenizer_threads = None if plan.device != "cpu" else 1
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | None,
+        settings: Settings | None = None,
+        *,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        batch_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> Embedder:
+        """The embedder of a model by path, name or Hub repository (see `albert_cli.models.resolve`)."""
+        return cls(
+            Plan.of(
+                resolve(name),
+                settings,
+                device=find_device(device),
+                precision=precision,
+                batch_tokens=batch_tokens,
+                threads=threads,
+            )
+        )
+
+    def embed(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """The vectors of texts or pairs, (texts, dims), or (layers, texts, dims) for several layers."""
+        if self.settings.pooling == "tokens":
+            raise EmbeddingError("pooling tokens gives no vector per text; use tokenize and vectors")
+        layers = self.vectors(self.tokenize(texts, pairs))
+        return layers[0] if len(layers) == 1 else np.stack(layers)
+
+    def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokens:
+        """Texts or pairs as the encoder takes them."""
+        settings, length = self.settings, self.settings.max_length
+        windowed = settings.on_truncate == "window"
+        if windowed and pairs is not None:
+            raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with pairs")
+        if settings.pooling == "tokens":
+            return self._explained(texts, pairs, windowed)
+        if windowed:
+            return self._windows(texts)
+        batch = self.tokenizer.encode_batch(texts, pairs, max_length=length, threads=self._tokenizer_threads)
+        special = 2 if pairs is None else 3
+        return Tokens(batch, np.arange(len(texts) + 1), batch.truncated, batch.lengths == special)
+
+    def vectors(self, tokens: Tokens, progress: Callable[[int], None] | None = None) -> list[NDArray[np.float32]]:
+        """Per layer the vectors (texts, dims); of pooling "tokens" those of all tokens, (tokens, dims).
+
+        `progress` is told the number of windows of each batch that is done. Raises EmbeddingError where a number is
+        not finite.
+        """
+        settings, windows = self.settings, tokens.windows
+        by_token = settings.pooling == "tokens"
+        rows = len(windows.ids) if by_token else len(windows)
+        layers = settings.layers or ()
+        made = [np.empty((rows, self.config.hidden_size), np.float32) for _ in layers]
+        for batch in _batches(windows.lengths, self.plan.batch_tokens):
+            ids = [windows[row] for row in batch]
+            kinds = [windows.token_type_ids[windows.starts[row] : windows.starts[row + 1]] for row in batch]
+            packed = self.encoder.encode(ids, kinds, layers=layers)
+            for layer, states in zip(made, packed.hidden_states, strict=True):
+                if by_token:
+                    flat, end = states.float().cpu().numpy(), 0
+                    for row in batch:
+                        low, high = windows.starts[row], windows.starts[row + 1]
+                        start, end = end, end + (high - low)
+                        layer[low:high] = flat[start:end]
+                else:
+                    how: Any = settings.pooling
+                    layer[batch] = pool(states, packed.offsets, how, self._pooler).cpu().numpy()
+            if progress:
+                progress(len(batch))
+        return [self._finished(layer, tokens, by_token) for layer in made]
+
+    def _finished(self, vectors: NDArray[Any], tokens: Tokens, by_token: bool) -> NDArray[np.float32]:
+        settings = self.settings
+        if not by_token and len(vectors) > len(tokens.firsts) - 1:
+            starts = tokens.firsts[:-1]
+            if settings.pooling == "max":
+                vectors = np.maximum.reduceat(vectors, starts)
+            else:
+                # Each window counts by its tokens: for "mean" that is the mean over all of them.
+                lengths = tokens.windows.lengths.astype(np.float32)
+                total = np.add.reduceat(vectors * lengths[:, None], starts)
+                vectors = total / np.add.reduceat(lengths, starts)[:, None]
+        vectors = vectors[:, : settings.dims]
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            raise EmbeddingError(
+                f"{self.plan.model.name}: {int((~finite).sum())} of {len(vectors)} vectors are not finite (NaN or "
+                "infinite); the weights are damaged, or --precision fp32 is needed"
+            )
+        if settings.normalize:
+            length = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = vectors / np.where(length > 0, length, np.float32(1))
+        return np.ascontiguousarray(vectors, np.float32)
+
+    def _windows(self, texts: Sequence[str]) -> Tokens:
+        """Consecutive windows of each text, as long as fits; the same as `encode(..., stride=0)`."""
+        before, after = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
+        width = (self.settings.max_length or 0) - 2
+        if width < 1:
+            raise EmbeddingError(f"--max-length {width + 2} leaves no room for text beside 2 special tokens")
+        rows = self.tokenizer.ids(texts, threads=self._tokenizer_threads)
+        cut = [[row[low : low + width] for low in range(0, len(row), width)] or [[]] for row in rows]
+        ids = [np.array([*before, *window, *after], np.int32) for row in cut for window in row]
+        return self._of_windows(
+            ids,
+            None,
+            [len(row) for row in cut],
+            np.zeros(len(texts), np.int32),
+            np.array([not row for row in rows], bool),
+        )
+
+    def _explained(self, texts: Sequence[str], pairs: Sequence[str] | None, windowed: bool) -> Tokens:
+        """With pieces and spans, which cost more to find."""
+        encodings = [
+            self.tokenizer.encode(text, pair, max_length=self.settings.max_length, stride=0 if windowed else None)
+            for text, pair in zip(texts, pairs or repeat(None, len(texts)), strict=True)
+        ]
+        windows = [list(encoding.windows()) for encoding in encodings]
+        every = list(chain.from_iterable(windows))
+        return self._of_windows(
+            [np.array(window.ids, np.int32) for window in every],
+            [np.array(window.token_type_ids, np.uint8) for window in every],
+            [len(row) for row in windows],
+            np.array([encoding.truncated for encoding in encodings], np.int32),
+            np.array([all(encoding.special_tokens_mask) for encoding in encodings], bool),
+            every,
+        )
+
+    def _of_windows(
+        self,
+        ids: list[NDArray[np.int32]],
+        kinds: list[NDArray[np.uint8]] | None,
+        counts: list[int],
+        truncated: NDArray[np.int32],
+        empty: NDArray[np.bool_],
+        encodings: list[Encoding] | None = None,
+    ) -> Tokens:
+        flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+        windows = TokenBatch(
+            ids=flat,
+            token_type_ids=np.concatenate(kinds) if kinds else np.zeros(len(flat), np.uint8),
+            starts=_starts([len(window) for window in ids]),
+            truncated=np.zeros(len(ids), np.int32),
+            pad_id=self.tokenizer.pad_id,
+        )
+        return Tokens(windows, _starts(counts), truncated, empty, encodings)
+
+
+def _starts(lengths: Sequence[int]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def _batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Rows grouped by length, the longest first, so that `rows * longest <= budget` unless a row is longer itself."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, budget // int(lengths[order[start]]))
+        yield order[start : start + size]
+        start += size

@@ -1,0 +1,55 @@
+"""The picture of a table of cosines, as in TensorFlow Hub's article on sentence similarity."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from albert_cli.errors import EmbeddingError
+from converters.files import check_target, staged
+
+# More cells than these have no room for a number each.
+_NUMBERED = 16
+_LABEL = 28
+
+
+def draw(
+    table: NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], target: Path, *, force: bool = False
+) -> None:
+    """Draw the cosines with a label for each row and column; the ending of `target` says PNG, SVG or PDF."""
+    kind = target.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise EmbeddingError(f"{target}: a picture is a .png, .svg or .pdf file")
+    check_target(target, force=force, sources=(), ours=None)
+    height, width = table.shape
+    side = 0.75 if max(table.shape) <= _NUMBERED else 0.3
+    figure = Figure(figsize=(max(4.0, side * width + 3.2), max(3.2, side * height + 2.4)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    # From the lowest cosine on: those of an untuned model lie close together.
+    low = min(0.0, float(table.min())) if float(table.min()) < 0.5 else float(np.floor(table.min() * 20) / 20)
+    image = axes.imshow(table, cmap="YlOrRd", vmin=low, vmax=1.0)
+    axes.set_xticks(range(width), [_label(text) for text in columns], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(height), [_label(text) for text in rows])
+    axes.set_title("Cosine similarity")
+    if max(table.shape) <= _NUMBERED:
+        middle = (low + 1) / 2
+        for (row, column), value in np.ndenumerate(table):
+            colour = "white" if value > middle + (1 - low) / 6 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    with staged(target, force=force, ours=None) as built:
+        # Without its date, so that the same table gives the same bytes.
+        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+        figure.savefig(built, format=kind, dpi=150, metadata=metadata)
+
+
+def _label(text: str) -> str:
+    # A dollar sign would begin a formula.
+    return "\n".join(textwrap.wrap(text, _LABEL, max_lines=3, placeholder=" …")).replace("$", r"\$")

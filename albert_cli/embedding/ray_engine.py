@@ -1,0 +1,202 @@
+"""The same run on a Ray cluster: one task reads, actors embed and commit the parts, this process writes the file.
+
+Blocks of rows are those of a local run, so either engine can go on with what the other began. Model, input and target
+must be on storage that every node reaches by the same path. Only the public interface of Ray Data is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from albert_cli.embedding import engine, output, parts
+from albert_cli.embedding.embedder import Embedder, Plan
+from albert_cli.embedding.engine import Block, Job, Progress, Report
+from albert_cli.embedding.output import Layout
+from albert_cli.errors import EmbeddingError
+from albert_cli.text_lines import STANDARD_INPUT
+from converters.errors import CheckpointError
+from converters.files import need
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`address` of a running cluster, None for one on this machine; `actors`: as many as fit by default."""
+
+    address: str | None = None
+    actors: int | None = None
+    gpus_per_actor: float = 0
+
+
+class Worker:
+    """An actor: it loads the model once, then embeds one block at a time and commits it.
+
+    Faults of the model or the texts travel as text, for Ray does not carry exceptions whole.
+    """
+
+    def __init__(self, plan: Plan, layout: Layout, directory: Path, weights_sha256: str) -> None:
+        self._layout, self._directory, self._fault = layout, directory, ""
+        if plan.weights_sha256 == weights_sha256:
+            self._embedder = Embedder(plan)
+        else:
+            self._fault = (
+                f"{plan.model.path} on {os.uname().nodename}: not the model that the run was begun with (weights "
+                f"SHA-256 {plan.weights_sha256[:12]}…, wanted {weights_sha256[:12]}…)"
+            )
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        (item,) = batch.to_pylist()
+        if item["block"] is None or self._fault:
+            return _message(**item | {"block": None, "fault": item["fault"] or self._fault})
+        with pa.ipc.open_stream(item.pop("block")) as reader:
+            block = Block(item["number"], reader.read_next_batch(), item["digest"])
+        try:
+            tokens = engine.tokenize(self._embedder, block.rows)
+            made = engine.embed(self._embedder, self._layout, block, tokens)
+            parts.commit(self._directory, block.number, made, block.digest)
+        except CheckpointError as error:
+            item["fault"] = str(error)
+        return _message(**item)
+
+
+def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = None) -> Report:
+    """As `engine.run`, on a cluster. What goes wrong on it is raised here as EmbeddingError."""
+    need("ray", "--engine ray", package="albert-cli[ray]")
+    if STANDARD_INPUT in job.source.files:
+        raise EmbeddingError("--engine ray reads the input on the cluster; name a file instead of standard input")
+    started, cluster = time.monotonic(), cluster or Cluster()
+    with engine.begun(job) as work:
+        if not work.complete:
+            with _connected(cluster):
+                _embed(job, work, cluster, progress)
+        return engine.finished(job, work, started)
+
+
+def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | None) -> None:
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    context = DataContext.get_current()
+    # A row is a block of texts, and must not wait for others: each becomes a task of its own.
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    actors, cpus = _pool(cluster, job.plan)
+
+    def read(_: pa.Table) -> Iterator[pa.Table]:
+        """The blocks that are to be done, and at the end a row that tells how many there are in all."""
+        try:
+            for block in engine.blocks(job, work):
+                yield _message(
+                    number=block.number,
+                    digest=block.digest,
+                    rows=block.rows.num_rows,
+                    end=block.end,
+                    block=output.serialized(block.rows),
+                )
+        except CheckpointError as error:
+            yield _message(fault=str(error))
+        else:
+            yield _message(number=work.total, rows=work.resumed)
+
+    # The reading task takes no processor of its own, so that actors may take all there are.
+    blocks = ray.data.from_items([{"input": job.source.path}], override_num_blocks=1).map_batches(
+        read, batch_size=1, batch_format="pyarrow", num_cpus=0
+    )
+    done = blocks.map_batches(
+        Worker,
+        fn_constructor_args=(job.plan, job.layout, work.directory, job.plan.weights_sha256),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=actors),
+        num_cpus=cpus,
+        num_gpus=cluster.gpus_per_actor or None,
+    )
+    position = 0
+    try:
+        for batch in done.iter_batches(batch_size=1, batch_format="pyarrow"):
+            (item,) = batch.to_pylist()
+            if item["fault"]:
+                raise EmbeddingError(item["fault"])
+            if item["digest"] is None:
+                work.total, work.resumed = item["number"], item["rows"]
+            position = max(position, item["end"])  # blocks are done in any order
+            if progress:
+                progress(item["rows"], position)
+    except ray.exceptions.RayError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise EmbeddingError(f"the Ray cluster failed: {lines[-1] if lines else type(error).__name__}") from error
+
+
+def _message(
+    *,
+    number: int = 0,
+    rows: int = 0,
+    digest: str | None = None,
+    end: int = 0,
+    block: bytes | None = None,
+    fault: str = "",
+) -> pa.Table:
+    """What travels: a block; or that it is done; or what is wrong; or, without a digest, how many blocks there are in
+    all and how many rows were done before."""
+    return pa.table(
+        {
+            "number": pa.array([number], pa.int64()),
+            "rows": pa.array([rows], pa.int64()),
+            "digest": pa.array([digest], pa.string()),
+            "end": pa.array([end], pa.int64()),
+            "block": pa.array([block], pa.large_binary()),
+            "fault": pa.array([fault], pa.string()),
+        }
+    )
+
+
+def _pool(cluster: Cluster, plan: Plan) -> tuple[int, int]:
+    """How many actors, and the processors of each."""
+    import ray
+
+    there = ray.cluster_resources()
+    cpus = plan.threads or 1
+    fitting = int(there.get("CPU", 0)) // cpus
+    if cluster.gpus_per_actor:
+        fitting = min(fitting, int(there.get("GPU", 0) / cluster.gpus_per_actor))
+    wanted = cluster.actors or fitting
+    if not fitting or wanted > fitting:
+        gpus = f" and {cluster.gpus_per_actor:g} GPUs" if cluster.gpus_per_actor else ""
+        raise EmbeddingError(
+            f"{wanted or 1} actors of {cpus} CPUs{gpus} do not fit a cluster of {there.get('CPU', 0):g} CPUs and "
+            f"{there.get('GPU', 0):g} GPUs; change --num-actors, --threads or --gpus-per-actor"
+        )
+    return wanted, cpus
+
+
+@contextlib.contextmanager
+def _connected(cluster: Cluster) -> Iterator[None]:
+    """A connection to the cluster, one that is there already or one for this run."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=cluster.address or "local",
+            include_dashboard=None if cluster.address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise EmbeddingError(f"--address {cluster.address}: no Ray cluster answers there ({error})") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,83 @@
+"""Settings: what decides a vector, beside the model and the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from albert_cli.errors import EmbeddingError
+from converters.config import AlbertConfig
+
+Pooling = Literal["mean", "cls", "pooler", "max", "weighted", "tokens"]
+OutDtype = Literal["float32", "float16", "int8", "binary"]
+VectorType = Literal["fixed", "list"]
+OnTruncate = Literal["warn", "error", "window"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+DEFAULT_MAX_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How texts become vectors.
+
+    `layers`: numbers of hidden states, 0 for the projected embeddings, 1 for the first layer's output, negative ones
+    from the end, None for all. `dims`: keep the first so many numbers of each vector. `max_length` counts special
+    tokens; by default 512 or what the model can take, if less. `on_truncate`: what happens to a longer text: "warn"
+    and "error" leave the rest out (the latter refuses the file), "window" embeds it in consecutive windows and joins
+    their vectors.
+    """
+
+    pooling: Pooling = "mean"
+    layers: tuple[int, ...] | None = (-1,)
+    normalize: bool = False
+    dims: int | None = None
+    max_length: int | None = None
+    on_truncate: OnTruncate = "warn"
+
+    def resolved(self, config: AlbertConfig, *, has_pooler: bool) -> Settings:
+        """The settings with the model's own numbers put in; EmbeddingError where they do not fit it."""
+        if self.pooling not in get_args(Pooling):
+            raise EmbeddingError(f"pooling is {self.pooling!r}, not one of {', '.join(get_args(Pooling))}")
+        states = config.num_hidden_layers * config.inner_group_num + 1
+        wanted = range(states) if self.layers is None else self.layers
+        beyond = [number for number in wanted if not -states <= number < states]
+        if beyond or not wanted:
+            seen = ", ".join(map(str, beyond)) or "none"
+            raise EmbeddingError(f"layer {seen} was asked for; this model has 0 to {states - 1}, or -1 to {-states}")
+        layers = tuple(number % states for number in wanted)
+        if len(set(layers)) < len(layers):
+            raise EmbeddingError(f"layers {', '.join(map(str, wanted))} name the same layer twice")
+        if self.pooling == "pooler" and not has_pooler:
+            raise EmbeddingError("--pooling pooler: the model has no pooler; choose mean, cls, max or weighted")
+        if self.pooling == "pooler" and layers != (states - 1,):
+            raise EmbeddingError("--pooling pooler is made of the last layer; leave out --layer, or choose cls")
+        if self.dims is not None and not 1 <= self.dims <= config.hidden_size:
+            raise EmbeddingError(f"--dims {self.dims}: the model's vectors have 1 to {config.hidden_size} numbers")
+        limit = config.max_position_embeddings
+        if self.max_length is not None and self.max_length > limit:
+            raise EmbeddingError(
+                f"--max-length {self.max_length}: the model has positions for {limit} tokens; "
+                "--on-truncate window takes longer texts"
+            )
+        return Settings(
+            pooling=self.pooling,
+            layers=layers,
+            normalize=self.normalize,
+            dims=self.dims or config.hidden_size,
+            max_length=self.max_length or min(DEFAULT_MAX_LENGTH, limit),
+            on_truncate=self.on_truncate,
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a result depends on: leaving the rest out gives the same vectors with a warning or without."""
+        return {
+            "pooling": self.pooling,
+            "layers": list(self.layers or ()),
+            "normalize": self.normalize,
+            "dims": self.dims,
+            "max_length": self.max_length,
+            "on_truncate": "window" if self.on_truncate == "window" else "cut",
+        }

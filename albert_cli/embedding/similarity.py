@@ -1,0 +1,173 @@
+"""Cosines between vectors, and the nearest of them; vectors come from texts or from files of `albert embed`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from albert_cli.embedding import output
+from albert_cli.embedding.embedder import Embedder
+from albert_cli.embedding.settings import Device, Settings
+from albert_cli.errors import EmbeddingError
+from converters.files import explained
+
+# Vectors of a file that are compared at once.
+_CHUNK = 8192
+
+
+class Neighbour(NamedTuple):
+    """One of the nearest: its row and label, and the cosine."""
+
+    row: int
+    label: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Labelled vectors, (rows, dims) float32, in memory."""
+
+    labels: list[str]
+    values: NDArray[np.float32]
+
+    def chunks(self) -> Iterator[Vectors]:
+        yield self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class VectorFile:
+    """The vectors of a Parquet file, read in chunks: `column`, or the only column of vectors there is.
+
+    The labels are the texts where the file has them, else the ids. Raises EmbeddingError for a file without vectors.
+    """
+
+    def __init__(self, path: Path, column: str | None = None) -> None:
+        self.path = path
+        with explained(path):
+            try:
+                self._file = pq.ParquetFile(path)
+            except pa.ArrowInvalid as error:
+                raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
+        schema = self._file.schema_arrow
+        self.facts = output.read_metadata(path)
+        found = [field.name for field in schema if _is_vector(field)]
+        if column is None and len(found) > 1:
+            raise EmbeddingError(f"{path}: has vectors in {', '.join(found)}; --embedding-column names one")
+        if not found or (column and column not in found):
+            wanted = f"no column of vectors {column!r}" if column else "no column of vectors"
+            raise EmbeddingError(f"{path}: has {wanted}; its columns are {', '.join(schema.names)}")
+        self.column = column or found[0]
+        self._label = next((name for name in ("text", "id") if name in schema.names), None)
+        self._dtype: Any = self.facts.get("dtype", "float32")
+        self.dims = int(self.facts.get("dims", 0)) or getattr(schema.field(self.column).type, "list_size", 0)
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def settings(self) -> Settings:
+        """How the vectors were made; EmbeddingError where the file does not say."""
+        facts = self.facts
+        if "weights_sha256" not in facts:
+            raise EmbeddingError(f"{self.path}: does not say how its vectors were made; compare it with another file")
+        layers = json.loads(facts["layers"])
+        pooling: Any = facts["pooling"]
+        return Settings(
+            pooling=pooling,
+            layers=(layers[0] if len(layers) == 1 else int(self.column.rpartition("_")[2]),),
+            normalize=facts["normalize"] == "true",
+            dims=int(facts["dims"]),
+            max_length=int(facts["max_length"]),
+            on_truncate="window" if facts["on_truncate"] == "window" else "warn",
+        )
+
+    def chunks(self) -> Iterator[Vectors]:
+        """The rows, some thousands at a time."""
+        columns = [self.column, self._label] if self._label else [self.column]
+        start = 0
+        for batch in self._file.iter_batches(batch_size=_CHUNK, columns=columns):
+            values = output.restored(batch[self.column], self._dtype, self.dims)
+            names = batch[self._label].to_pylist() if self._label else range(start, start + len(values))
+            start += len(values)
+            yield Vectors(["" if name is None else str(name) for name in names], values)
+
+    def all(self) -> Vectors:
+        """All rows at once."""
+        chunks = list(self.chunks())
+        if not chunks:
+            raise EmbeddingError(f"{self.path}: has no rows")
+        return Vectors(
+            [label for chunk in chunks for label in chunk.labels], np.concatenate([c.values for c in chunks])
+        )
+
+
+def embedded(texts: list[str], model: str | None, settings: Settings, *, device: Device = "auto") -> Vectors:
+    """The vectors of texts."""
+    return Vectors(texts, Embedder.from_pretrained(model, settings, device=device).embed(texts))
+
+
+def embedded_like(file: VectorFile, texts: list[str], model: str | None = None, *, device: Device = "auto") -> Vectors:
+    """The vectors of texts by the model and settings that a file's metadata name.
+
+    `model` is where that model is now, if it moved. Raises EmbeddingError where it is another one.
+    """
+    embedder = Embedder.from_pretrained(model or file.facts.get("model"), file.settings(), device=device)
+    found, wanted = embedder.plan.weights_sha256, file.facts["weights_sha256"]
+    if found != wanted:
+        raise EmbeddingError(
+            f"{file.path}: its vectors are not of this model (weights SHA-256 {wanted[:12]}…, here {found[:12]}…); "
+            "pass --model with the one it was made with"
+        )
+    return Vectors(texts, embedder.embed(texts))
+
+
+def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cosine of every row of `a` with every row of `b`, (rows of a, rows of b); 0 where a vector is 0."""
+    if a.shape[1] != b.shape[1]:
+        raise EmbeddingError(f"vectors of {a.shape[1]} numbers cannot be compared with vectors of {b.shape[1]}")
+    product: NDArray[np.float32] = _unit(a) @ _unit(b).T
+    return product.clip(-1, 1)
+
+
+def nearest(queries: Vectors, among: Vectors | VectorFile, top: int, *, same: bool = False) -> list[list[Neighbour]]:
+    """For each query the `top` rows with the largest cosine, the largest first; of equals the earlier row.
+
+    `same`: both are the same rows, and none is its own neighbour. Memory does not grow with `among`.
+    """
+    best: list[list[Neighbour]] = [[] for _ in queries.labels]
+    start = 0
+    for chunk in among.chunks():
+        table = cosines(queries.values, chunk.values)
+        for number, row in enumerate(table):
+            if same and start <= number < start + len(row):
+                row[number - start] = -np.inf
+            count = min(top, len(row))
+            candidates = np.argsort(-row, kind="stable")[:count]
+            found = [Neighbour(start + int(at), chunk.labels[at], float(row[at])) for at in candidates]
+            kept = [one for one in best[number] + found if one.cosine >= -1]
+            best[number] = sorted(kept, key=lambda one: (-one.cosine, one.row))[:top]
+        start += len(chunk)
+    return best
+
+
+def _is_vector(field: pa.Field) -> bool:
+    kind = field.type
+    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_int8(kind.value_type))
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    length[length == 0] = 1
+    scaled: NDArray[np.float32] = vectors / length
+    return scaled

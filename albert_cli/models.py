@@ -1,0 +1,85 @@
+"""The model that a command names: a path, a published name, a repository of the Hugging Face Hub, or none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from albert_cli.default_model import named_or_default
+from albert_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from converters.checkpoint import Checkpoint
+
+PUBLISHED = tuple(f"albert-{size}-v{version}" for version in (1, 2) for size in ("base", "large", "xlarge", "xxlarge"))
+
+# owner/name, and a revision where it matters which one: owner/name@revision
+_REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+_TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab")
+_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is on this disk. `name` is how it was asked for; `revision` the Hub's commit, if from there."""
+
+    path: Path
+    name: str
+    revision: str | None = None
+
+    def load(self) -> Checkpoint:
+        """The checkpoint; its arrays stay on disk until read."""
+        from converters import hub
+
+        return hub.load(self.path)
+
+
+def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
+    """The model of that name.
+
+    A path that exists, in any format the converters read; a published name (`albert-base-v2`); else a repository id of
+    the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only config, safetensors weights
+    and tokenizer, or the tokenizer alone. None is the built-in model. Raises ModelError with one line.
+    """
+    path = named_or_default(None if name is None else Path(name))
+    text = str(name) if name is not None else str(path)
+    if path.exists():
+        return Model(path, text)
+    wanted, _, revision = text.partition("@")
+    if wanted in PUBLISHED:
+        text = f"albert/{wanted}" + (f"@{revision}" if revision else "")
+    match = _REPOSITORY.fullmatch(text)
+    if not match or text.startswith((".", "/", "~")) or path.suffix in (".npz", ".safetensors", ".model", ".vocab"):
+        # A checkpoint's prefix (model.ckpt-best) is no file itself; the formats know it, or say what is wrong.
+        return Model(path, text)
+    if path.parent.is_dir() and any(path.parent.glob(f"{path.name}*")):
+        return Model(path, text)
+    return _fetch(match["id"], match["revision"], tokenizer_only=tokenizer_only)
+
+
+def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Model:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    files = _TOKENIZER_FILES if tokenizer_only else _MODEL_FILES
+    try:
+        found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
+    except errors.GatedRepoError:
+        raise ModelError(f"{repository}: the Hub asks for consent first; accept there, then `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"{repository}: no such file or directory here, and the Hugging Face Hub shows no such model"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"{repository}: the Hub has no revision {revision!r} of it") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        raise ModelError(
+            f"{repository}: no such file or directory here, not in the Hub's cache, and the Hugging Face Hub cannot be "
+            "reached; go online once, or pass --model a path"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise ModelError(f"{repository}: the Hugging Face Hub answers {error}") from None
+    snapshot = Path(found)
+    return Model(snapshot, repository, snapshot.name)

@@ -1,0 +1,137 @@
+"""Which model a name means: a path, a published name, a repository of the Hub, or none."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+from typer.testing import CliRunner
+
+from albert_cli.main import app
+from albert_cli.models import resolve
+from converters.errors import CheckpointError
+
+COMMIT = "8e2f239c5f8a2c0f253781ca60135db913e5c80c"
+
+
+def response(status):
+    """As much of an HTTP response as the Hub's exceptions look at."""
+    return SimpleNamespace(status_code=status, headers={}, request=None)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path, letter_model):
+    """The Hub as `snapshot_download` shows it: one repository, in a cache laid out as the real one."""
+    asked = []
+    snapshot = tmp_path / "models--albert--albert-base-v2/snapshots" / COMMIT
+
+    def snapshot_download(repo_id, *, revision=None, allow_patterns=None):
+        asked.append((repo_id, revision, allow_patterns))
+        if repo_id != "albert/albert-base-v2":
+            raise errors.RepositoryNotFoundError("404", response=response(404))
+        if not snapshot.exists():
+            shutil.copytree(letter_model, snapshot)
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return asked
+
+
+@pytest.mark.parametrize("name", ["albert-base-v2", "albert/albert-base-v2"])
+def test_a_published_name_is_fetched_with_its_revision(hub, name):
+    model = resolve(name)
+    assert (model.name, model.revision, model.path.name) == ("albert/albert-base-v2", COMMIT, COMMIT)
+    repository, revision, patterns = hub[0]
+    assert (repository, revision) == ("albert/albert-base-v2", None)
+    assert "config.json" in patterns
+    assert "*.safetensors" in patterns
+    assert not any(pattern.endswith((".bin", ".h5", ".msgpack", ".ot")) or pattern == "*" for pattern in patterns)
+
+
+def test_a_revision_is_handed_on(hub):
+    assert resolve("albert-base-v2@refs/pr/7").revision == COMMIT
+    assert hub[0][:2] == ("albert/albert-base-v2", "refs/pr/7")
+
+
+def test_a_path_goes_before_a_name(hub, tmp_path, monkeypatch, letter_model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "albert").mkdir()
+    shutil.copytree(letter_model, tmp_path / "albert/albert-base-v2")
+    assert resolve("albert/albert-base-v2").revision is None
+    assert resolve(letter_model).path == letter_model
+    assert not hub
+
+
+def test_a_prefix_of_a_checkpoint_is_a_path(hub, shared_data):
+    prefix = shared_data / "checkpoints/tf1-google/model.ckpt-best"
+    assert resolve(prefix).load().config.hidden_size == 144
+    assert not hub
+
+
+def test_embed_writes_the_revision_down(hub, tmp_path):
+    from albert_cli.embedding import output
+
+    (tmp_path / "t.txt").write_text("a\n")
+    arguments = ["embed", "--in", str(tmp_path / "t.txt"), "--model", "albert-base-v2", "--threads", "1"]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    facts = output.read_metadata(tmp_path / "t.parquet")
+    assert (facts["model"], facts["revision"]) == ("albert/albert-base-v2", COMMIT)
+
+
+def test_tokenize_fetches_the_tokenizer_alone(hub):
+    done = CliRunner().invoke(app, ["tokenize", "a b", "--model", "albert-base-v2", "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)
+    assert not any("safetensors" in pattern for pattern in hub[0][2])
+    assert "spiece.model" in hub[0][2]
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (
+            lambda: errors.LocalEntryNotFoundError("offline"),
+            (
+                "nobody/nothing: no such file or directory here, not in the Hub's cache, and the Hugging Face Hub "
+                "cannot be reached; go online once, or pass --model a path"
+            ),
+        ),
+        (
+            lambda: errors.RepositoryNotFoundError("404", response=response(404)),
+            "nobody/nothing: no such file or directory here, and the Hugging Face Hub shows no such model",
+        ),
+        (
+            lambda: errors.GatedRepoError("403", response=response(403)),
+            "nobody/nothing: the Hub asks for consent first; accept there, then `hf auth login`",
+        ),
+        (
+            lambda: errors.RevisionNotFoundError("404", response=response(404)),
+            "nobody/nothing: the Hub has no revision 'v9' of it",
+        ),
+        (
+            lambda: errors.HfHubHTTPError("500 Server Error", response=response(500)),
+            "nobody/nothing: the Hugging Face Hub answers 500 Server Error",
+        ),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_line(monkeypatch, raised, message):
+    def snapshot_download(*_, **__):
+        raise raised()
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(CheckpointError) as error:
+        resolve("nobody/nothing@v9")
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", ["./nothing", "nothing.npz", "/no/such/model", "nothing"])
+def test_what_can_only_be_a_path_is_not_asked_for(hub, name):
+    with pytest.raises(CheckpointError, match=r"no such file, directory or checkpoint"):
+        resolve(name).load()
+    assert not hub
+
+
+def test_no_model_says_what_to_do():
+    with pytest.raises(CheckpointError, match=r"pass --model with a path or a name such as albert-base-v2, or make a"):
+        resolve(None)
