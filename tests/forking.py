@@ -70,8 +70,8 @@ def serve():
         pid = os.fork()
         if pid == 0:
             sys.stdin = None
+            say(pid=os.getpid())  # said by the child, so that nothing it says later can come before it
             run(hub, **json.loads(line))
-        say(pid=pid)
         _, status = os.waitpid(pid, 0)
         say(status=os.waitstatus_to_exitcode(status))
 

@@ -682,23 +682,26 @@ def test_killed_at_fifty_points(server, versions, tmp_path, form):
                 os.kill(pid, signal.SIGKILL)
         return server.finish()
 
-    started = time.monotonic()
-    assert run(1) == {"done": True}
-    length = time.monotonic() - started
+    def undisturbed():
+        started = time.monotonic()
+        assert run(1) == {"done": True}
+        return time.monotonic() - started
+
+    length = undisturbed()
     chance = random.Random(form)
     outcomes = {"killed, old": 0, "killed, new": 0, "finished": 0}
     for _ in range(50):
-        answer = run(2, chance.uniform(0, 1.2 * length))
+        answer = run(2, chance.uniform(0, length))
         found = inventory(target)
         assert found in (old, new)
         if answer == {"done": True}:
             assert found == new
         key = "finished" if "done" in answer else "killed, old" if found == old else "killed, new"
         outcomes[key] += 1
-        assert run(1) == {"done": True}
+        length = undisturbed()  # anew each time: the machine may have become busier or idler
         assert inventory(target) == old
         assert names(folder) == sorted(["mine", target.name])
-    assert outcomes["killed, old"] >= 10, outcomes
+    assert outcomes["killed, old"] >= 5, outcomes
     assert (folder / "mine").read_text() == "kept"
 
 
