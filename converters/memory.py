@@ -29,7 +29,10 @@ _free: list[mmap.mmap] = []
 
 @contextlib.contextmanager
 def reused() -> Iterator[None]:
-    """Within this (or a function under `@reused()`), `empty` takes over the memory of arrays that are gone; at the end what is unused is given back."""
+    """Within this, or a function under `@reused()`, `empty` takes over the memory of arrays that are gone.
+
+    Once the last such block ends, memory that no array uses is given back.
+    """
     global _users  # noqa: PLW0603
     with _lock:
         _users += 1
