@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import typer
 
@@ -19,14 +20,7 @@ def print_json(data: Any) -> None:
 def print_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()) -> None:
     """Rows in columns; `right` names the columns of figures. Piped, it is plain text, never cut to a width."""
     if not sys.stdout.isatty():
-        lines = [headers, *rows] if headers else rows
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
-        for line in lines:
-            cells = (
-                cell.rjust(w) if n in right else cell.ljust(w)
-                for n, (cell, w) in enumerate(zip(line, widths, strict=True))
-            )
-            typer.echo("  ".join(cells).rstrip())
+        typer.echo(format_table(rows, headers, right=right), nl=False)
         return
     from rich.console import Console
     from rich.table import Table
@@ -39,6 +33,44 @@ def print_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, r
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)
+
+
+def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()) -> str:
+    """The table as plain lines, never cut to a width."""
+    lines = [headers, *rows] if headers else rows
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
+    text = []
+    for line in lines:
+        cells = (
+            cell.rjust(w) if n in right else cell.ljust(w) for n, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        text.append("  ".join(cells).rstrip() + "\n")
+    return "".join(text)
+
+
+class Table(NamedTuple):
+    """A table still to be laid out for a terminal, a pipe or a file."""
+
+    rows: Sequence[Sequence[str]]
+    headers: Sequence[str] = ()
+    right: Sequence[int] = ()
+
+
+def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool = False) -> None:
+    """Text and tables, as they come, to stdout or a file; the file appears whole or not at all (TargetError)."""
+    if out is None:
+        for block in blocks:
+            if isinstance(block, Table):
+                print_table(*block[:2], right=block.right)
+            else:
+                typer.echo(block, nl=False)
+        return
+    from converters.files import check_target, staged
+
+    check_target(out, force=force, sources=(), ours=None)
+    with staged(out, force=force, ours=None) as built, built.open("w", encoding="utf-8", newline="\n") as file:
+        for block in blocks:
+            file.write(format_table(*block[:2], right=block.right) if isinstance(block, Table) else block)
 
 
 @contextlib.contextmanager

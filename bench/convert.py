@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+# In place of this folder, whose tokenize.py would hide the standard library's.
+sys.path[0] = str(ROOT)
 
 PATHS = {"tf": "tf", "safetensors": "hf", "npz": "model.npz"}
 CONVERSIONS = [(source, target) for source in PATHS for target in PATHS if source != target]

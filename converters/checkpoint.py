@@ -100,7 +100,14 @@ def contiguous(array: Array) -> Array:
     """The array itself when it lies in C order, else a copy that does."""
     if array.flags.c_contiguous or array.ndim != 2:
         return np.ascontiguousarray(array)
-    out = np.empty(array.shape, array.dtype)
+    return copy_into(np.empty(array.shape, array.dtype), array)
+
+
+def copy_into(out: Array, array: Array) -> Array:
+    """Copy an array, transposed in memory or not, into one that lies in C order."""
+    if array.flags.c_contiguous or array.ndim != 2:
+        out[...] = array
+        return out
     buffer = np.empty((_TILE_COLUMNS, _TILE_ROWS + _TILE_GAP), array.dtype)
     for row in range(0, array.shape[0], _TILE_ROWS):
         for column in range(0, array.shape[1], _TILE_COLUMNS):

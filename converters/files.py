@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import functools
 import importlib.util
@@ -14,7 +13,6 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from converters.errors import CheckpointError, CorruptError, MissingLibraryError, TargetError
@@ -112,6 +110,8 @@ def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterat
     directory: a user's other files stay. Where a directory cannot be replaced in one step (it holds subdirectories, is
     a mount or the working directory), its files are renamed one by one. Errors speak of the target, not of that place.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     shown, target = target, Path(os.path.realpath(target))
     # A directory that is a mount, or whose parent is not ours to write, takes the place of its parent.
     inside = target.is_dir() and (target.is_mount() or not os.access(target.parent, os.W_OK | os.X_OK))
@@ -143,6 +143,8 @@ def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterat
 @contextlib.contextmanager
 def syncing(path: Path) -> Iterator[None]:
     """Bring what was written to the disk while the work goes on."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(_sync, path)
         yield
@@ -202,6 +204,8 @@ def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Swap two paths by the one system call that does so; False where the system or file system has none."""
+    import ctypes
+
     paths = os.fsencode(one), os.fsencode(other)
     try:
         library = ctypes.CDLL(None)

@@ -17,6 +17,7 @@ from converters.checkpoint import FLOATS, Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
 from converters.files import check_target, explained, staged, syncing
 from converters.memory import reused
+from converters.names import slot_of
 from converters.proof import Progress
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
@@ -96,7 +97,22 @@ def _read(reader: ModuleType, path: Path) -> Checkpoint:
         # Follows from the heads, so it is no setting to carry over.
         extra = {key: value for key, value in config.extra.items() if key != "architectures"}
         checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(config, extra=extra))
-    return checkpoint
+    return _ordered(checkpoint)
+
+
+def _ordered(checkpoint: Checkpoint) -> Checkpoint:
+    """Tensors in the order of computation: the same model gives the same bytes, whatever it was read from."""
+    order = {name: number for number, name in enumerate(spec.spec(checkpoint.config))}
+
+    def place(name: str) -> tuple[int, str]:
+        variable, _ = slot_of(name) or (name, "")
+        return order.get(variable, len(order)), name
+
+    tensors, optimizer = (
+        {name: tensors[name] for name in sorted(tensors, key=place)}
+        for tensors in (checkpoint.tensors, checkpoint.optimizer)
+    )
+    return dataclasses.replace(checkpoint, tensors=tensors, optimizer=optimizer)
 
 
 def save(checkpoint: Checkpoint, target: Path | str, *, format: str | None = None, force: bool = False) -> None:
@@ -166,6 +182,7 @@ def write_proved(
     _check_dtypes(checkpoint, writer)
     with explained(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
+    checkpoint = _ordered(checkpoint)
     with staged(target, force=force, ours=writer.OURS) as beside:
         with proof.Hashing("write", progress) as hashing:
             writer.write(hashing.watch(checkpoint), beside)

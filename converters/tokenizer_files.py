@@ -98,13 +98,18 @@ class TokenizerFiles:
 
 def vocab_lines(model: bytes, where: str) -> bytes:
     """The `.vocab` file of a SentencePiece model: `piece<TAB>score`, the score as C prints `%g`."""
-    return "".join(f"{piece.piece}\t{piece.score:g}\n" for piece in _parse_model(model, where).pieces).encode()
+    return "".join(f"{piece.piece}\t{piece.score:g}\n" for piece in parse_model(model, where).pieces).encode()
+
+
+def ends_in_digit_comma(piece: str) -> bool:
+    """Whether Google splits the piece again (tokenization.py, encode_pieces): `▁9,` becomes `▁9` and `,`."""
+    return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
 def parse_vocab(vocab: bytes, where: str) -> list[tuple[str, float]]:
     """Pieces and scores of a `.vocab` file, in id order; CorruptError names the first bad line."""
     try:
-        text = vocab.decode("utf-8")
+        text = vocab.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         bad = vocab.count(b"\n", 0, error.start) + 1
         raise CorruptError(f"{where}: line {bad} of the vocabulary is not UTF-8") from None
@@ -153,9 +158,31 @@ def rebuild_model(vocab: bytes, where: str) -> bytes:
     trainer.unk_id = ids[UNKNOWN_PIECE]
     trainer.bos_id = trainer.eos_id = -1
     trainer.pad_id = ids.get("<pad>", -1)
+    # Only the table: the library's 0.2.2 switches off the treatment of white space in a normalizer by itself.
     normalizer = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc")
-    model.normalizer_spec.CopyFrom(proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec)
+    made = proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec
+    model.normalizer_spec.name = made.name
+    model.normalizer_spec.precompiled_charsmap = made.precompiled_charsmap
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def parse_wordpiece(vocab: bytes, where: str) -> list[str]:
+    """The tokens of a WordPiece list in id order, as Google's `load_vocab` reads it; CorruptError names a bad line."""
+    try:
+        text = vocab.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        bad = vocab.count(b"\n", 0, error.start) + 1
+        raise CorruptError(f"{where}: line {bad} of the WordPiece list is not UTF-8") from None
+    tokens: dict[str, int] = {}
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        token = (line.split() or [" "])[0]
+        if token in tokens:
+            first = tokens[token]
+            raise CorruptError(f"{where}: line {number} of the WordPiece list repeats {token!r} of line {first}")
+        tokens[token] = number
+    if "[UNK]" not in tokens:
+        raise CorruptError(f"{where}: the list has no [UNK] token, so it is not a WordPiece one")
+    return list(tokens)
 
 
 def _score(text: str) -> float | None:
@@ -166,7 +193,8 @@ def _score(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _parse_model(model: bytes, where: str) -> Any:
+def parse_model(model: bytes, where: str) -> Any:
+    """The model as a `ModelProto`; CorruptError where the bytes are none."""
     need("sentencepiece", "reading a SentencePiece model")
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as proto

@@ -24,7 +24,7 @@ _TOKENIZER_SETTINGS = ("do_lower_case", "keep_accents")
 
 @dataclass(frozen=True)
 class Canonical:
-    """A file's variables under canonical names, in the order of computation."""
+    """A file's variables under canonical names."""
 
     tensors: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -58,12 +58,7 @@ def to_canonical(variables: Mapping[str, Tensor], table: NameTable, config: Albe
         )
     if config.embedding_size == config.hidden_size and not weights.keys() & set(_PROJECTION):
         weights |= _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
-    order = {row.canonical: number for number, row in enumerate(known.values())}
-    return Canonical(
-        dict(sorted(weights.items(), key=lambda item: order[item[0]])),
-        dict(sorted(slots.items(), key=lambda item: (order[item[0].rpartition("/")[0]], item[0]))),
-        dropped,
-    )
+    return Canonical(weights, slots, dropped)
 
 
 def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:

@@ -4,6 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The machine may be busy, and a first call loads libraries.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -66,3 +71,17 @@ def refused(albert, tmp_path):
         return err.removeprefix("albert: ").strip()
 
     return run
+
+
+@pytest.fixture
+def in_time():
+    """Fail, not hang, where something waits for input that never comes."""
+
+    def expired(number, frame):
+        raise TimeoutError("still waiting after 60 s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

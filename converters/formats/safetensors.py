@@ -25,13 +25,15 @@ from converters.files import explained, need, open_regular, read_optional, read_
 from converters.memory import empty
 from converters.names import NameTable, Row, slot_of
 from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizer_json import tokenizer_config, tokenizer_json
 
 NAME = "safetensors"
 DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.model)"
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _OPTIMIZER = "optimizer.safetensors"
-_SPIECE, _VOCAB, _WORDPIECE, _TOKENIZER_CONFIG = "spiece.model", "spiece.vocab", "vocab.txt", "tokenizer_config.json"
+_SPIECE, _VOCAB, _WORDPIECE = "spiece.model", "spiece.vocab", "vocab.txt"
+_TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 OURS = re.compile(
     r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
     r"|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
@@ -117,7 +119,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 def _canonical(
     stored: Mapping[str, Tensor], config: AlbertConfig, where: str
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Rename to canonical, in the order of computation; tied copies are dropped once shown to be copies."""
+    """Rename to canonical; tied copies are dropped once shown to be copies."""
     table = names(config)
     known = table.expand(config).by_foreign
     if not any(name.startswith("albert.") for name in stored):  # saved by AlbertModel itself
@@ -135,8 +137,7 @@ def _canonical(
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             kept[name] = tensor
-    ordered = {name: kept.pop(name) for name in known if name in kept}
-    return {**ordered, **kept}, dropped
+    return kept, dropped
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -167,11 +168,13 @@ def _write_tokenizer(tokenizer: TokenizerFiles, path: Path) -> None:
     if tokenizer.wordpiece is not None:
         (path / _WORDPIECE).write_bytes(tokenizer.wordpiece)
     if tokenizer:
-        settings = {
-            "tokenizer_class": "AlbertTokenizer" if model else "BertTokenizer",
-            "do_lower_case": tokenizer.lowercase,
-        }
-        (path / _TOKENIZER_CONFIG).write_bytes(dump_json(settings | tokenizer.settings))
+        settings = tokenizer_config(tokenizer)
+        pipeline = tokenizer_json(tokenizer)
+        if pipeline is not None:
+            (path / _TOKENIZER).write_bytes(pipeline)
+        else:
+            settings["tokenizer_class"] = "AlbertTokenizer"
+        (path / _TOKENIZER_CONFIG).write_bytes(dump_json(settings))
 
 
 def _read_sharded(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

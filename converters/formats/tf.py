@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from converters import variables
-from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
 from converters.files import need, read_optional, read_small
@@ -226,10 +226,7 @@ def _tensor(array: Array) -> Any:
     memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     brief = array.dtype == ml_dtypes.bfloat16  # which numpy cannot hand over under its name
-    flat = memory[start : start + array.nbytes].view(np.uint16 if brief else array.dtype)
-    place = 0
-    for block in blocks(array):
-        flat[place : place + block.size] = block.view(flat.dtype)
-        place += block.size
-    tensor = tf.experimental.dlpack.from_dlpack(flat.reshape(array.shape).__dlpack__())
+    held = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy_into(held, array)
+    tensor = tf.experimental.dlpack.from_dlpack((held.view(np.uint16) if brief else held).__dlpack__())
     return tf.bitcast(tensor, tf.bfloat16) if brief else tensor

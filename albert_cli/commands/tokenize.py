@@ -1,0 +1,195 @@
+"""albert tokenize: texts to ids and back, and why; lengths and unknown characters of a corpus."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from albert_cli import console, options
+
+app = typer.Typer()
+
+
+@app.command()
+def tokenize(
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", metavar="MODEL", help="A model of any format, or a .model, .vocab, vocab.txt or tokenizer.json."
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--in", metavar="FILE", help="Take a text from each line; - is standard input.")
+    ] = None,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Encode two texts as a pair; in a file they are parted by a TAB.")
+    ] = False,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", min=1, metavar="N", help="Leave out what exceeds N tokens.")
+    ] = None,
+    truncation: Annotated[
+        Literal["longest_first", "only_first", "only_second"],
+        typer.Option("--truncation", help="Which text of a pair is made shorter."),
+    ] = "longest_first",
+    stride: Annotated[
+        int | None,
+        typer.Option("--stride", min=0, metavar="N", help="Cut into windows that overlap by N tokens instead."),
+    ] = None,
+    pad: Annotated[bool, typer.Option("--pad", help="Fill up to --max-length.")] = False,
+    no_special: Annotated[bool, typer.Option("--no-special", help="Put no [CLS] and [SEP] around the texts.")] = False,
+    special_in_text: Annotated[
+        bool, typer.Option("--special-in-text", help="Take a literal [MASK], [CLS], … in the text as that token.")
+    ] = False,
+    cased: Annotated[bool, typer.Option("--cased", help="Do not lower-case.")] = False,
+    keep_accents: Annotated[bool, typer.Option("--keep-accents", help="Do not drop accents.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="SentencePiece alone: no preparation, no special tokens (Julia's way).")
+    ] = False,
+    index_base: Annotated[
+        int, typer.Option("--index-base", min=0, max=1, help="The number of the first id; 1 as in Julia.")
+    ] = 0,
+    format: Annotated[
+        Literal["table", "json", "jsonl", "ids", "tokens", "html"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    json: options.Json = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Figures of the whole input instead of its tokens.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", metavar="OTHER", help="The same texts under another tokenizer beside.")
+    ] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option("--decode", metavar="IDS", help="Turn ids back into text; with --in, a line at a time."),
+    ] = None,
+    nbest: Annotated[
+        int | None, typer.Option("--nbest", min=1, metavar="K", help="The K likeliest ways to cut each text.")
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw a way to cut each text from the K likeliest (64).")
+    ] = False,
+    alpha: Annotated[float, typer.Option("--alpha", min=0.0, help="Sampling: 0 draws evenly, 1 by likelihood.")] = 0.1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Sampling: the same seed gives the same draws.")] = 0,
+    errors: Annotated[
+        Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")
+    ] = "strict",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
+) -> None:
+    """Show how texts become token ids, exactly as Google's tokenizer makes them, and why.
+
+    Per piece: id, score, kind, the characters of the original text it stands for, token type and attention mask.
+
+    Examples:
+
+        albert tokenize "Kathmandu is city of Temples and Gods." --model albert_base_v2/
+
+        albert tokenize "Who wrote it?" "Jane Austen did." --pair --model hf/ --json
+
+        albert tokenize --in corpus.txt --model hf/ --stats
+
+        albert tokenize --in corpus.txt --model hf/ --format ids --max-length 128 --out ids.txt
+
+        albert tokenize "in 1992, he" --model spiece.model --compare other/tokenizer.json
+
+        albert tokenize --decode "2 28823 25 136 3" --model spiece.model
+    """
+    from albert_cli.default_model import named_or_default
+    from albert_cli.inspection import reports
+    from albert_cli.tokenizer import AlbertTokenizer
+
+    modes = {
+        "--stats": stats,
+        "--compare": compare is not None,
+        "--decode": decode is not None,
+        "--nbest and --sample": nbest is not None or sample,
+    }
+    given = [name for name, wanted in modes.items() if wanted]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} do not go together; choose one")
+    _check_input(texts or [], source, pair=pair, decode=decode)
+    if pad and max_length is None:
+        raise typer.BadParameter("--pad needs --max-length: the length to fill up to")
+    if format in ("ids", "tokens", "html") and given:
+        raise typer.BadParameter(f"--format {format} does not go with {given[0]}; choose table, json or jsonl")
+
+    flags: dict[str, Any] = {"lowercase": not cased and None, "keep_accents": keep_accents or None, "raw": raw}
+    tokenizer = AlbertTokenizer.from_pretrained(named_or_default(model), **flags)
+    view = reports.View(
+        tokenizer,
+        index_base=index_base,
+        format="json" if json else format,
+        settings={
+            "special_tokens": not (no_special or raw),
+            "special_in_text": special_in_text,
+            "max_length": max_length,
+            "truncation": truncation,
+            "stride": stride,
+            "pad_to": max_length if pad else None,
+        },
+    )
+    with _progress(source, visible=out is not None or stats) as progress:
+        inputs = _inputs(texts or [], source, pair=pair, errors=errors, progress=progress)
+        if stats:
+            output = view.statistics(inputs)
+        elif compare:
+            other = AlbertTokenizer.from_pretrained(compare, **flags)
+            output = view.comparison(other, inputs, only_different=source is not None)
+        elif decode is not None:
+            output = view.decoded((text for text, _ in inputs) if source else [decode])
+        elif nbest is not None or sample:
+            output = view.alternatives(inputs, nbest, alpha=alpha if sample else None, seed=seed)
+        else:
+            output = view.records(inputs)
+        console.write(output, out, force=force)
+
+
+def _check_input(texts: list[str], source: Path | None, *, pair: bool, decode: str | None) -> None:
+    if texts and source:
+        raise typer.BadParameter("texts on the command line and --in do not go together; choose one")
+    if decode is not None and texts:
+        raise typer.BadParameter("--decode takes its ids in one argument: --decode '2 48 25'")
+    if not texts and not source and decode is None:
+        raise typer.BadParameter("nothing to tokenize; give a text, or --in FILE")
+    if pair and texts and len(texts) != 2:
+        raise typer.BadParameter(f"--pair takes two texts, not {len(texts)}")
+
+
+def _inputs(
+    texts: list[str],
+    source: Path | None,
+    *,
+    pair: bool,
+    errors: Literal["strict", "replace"],
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[str, str | None]]:
+    """The texts or pairs, from the command line or a file, one by one."""
+    from albert_cli.errors import TextError
+    from albert_cli.text_lines import read_lines
+
+    if source is None:
+        yield from [(texts[0], texts[1])] if pair else ((text, None) for text in texts)
+        return
+    for number, line in enumerate(read_lines(source, errors=errors, progress=progress), 1):
+        if not pair:
+            yield line, None
+            continue
+        parts = line.split("\t")
+        if len(parts) != 2:
+            raise TextError(f"{source}: line {number} holds {len(parts)} texts parted by TABs, where --pair needs 2")
+        yield parts[0], parts[1]
+
+
+@contextlib.contextmanager
+def _progress(source: Path | None, *, visible: bool) -> Iterator[Callable[[int], None] | None]:
+    """A bar over the bytes of the file, unless the terminal shows the output itself."""
+    if source is None or not source.is_file() or not (visible or not sys.stdout.isatty()):
+        yield None
+        return
+    size = source.stat().st_size
+    with console.progress_bytes() as advance:
+        yield lambda done: advance("reading", done, size)

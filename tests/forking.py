@@ -1,0 +1,105 @@
+"""A process that has everything imported and forks one conversion per line it reads, for tests to kill or confine.
+
+Reads jobs as JSON lines; answers `{"pid"}`, then `{"done"}` or `{"error", "message"}` unless killed, then `{"status"}`.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NOBODY = 65534
+
+
+class Server:
+    """The test's side of it."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._answer() == {"ready": True}
+
+    def _answer(self):
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, source, target, **job):
+        """Start a conversion; its process id. Options: uid, fsize, start (a time), and those of hub.convert."""
+        print(json.dumps({"source": str(source), "target": str(target), **job}), file=self.process.stdin, flush=True)
+        return self._answer()["pid"]
+
+    def finish(self):
+        """What became of it: {"done"}, {"error", "message"} or {"status"} with a signal."""
+        answer = self._answer()
+        if "status" not in answer:
+            assert "status" in self._answer()
+        return answer
+
+    def convert(self, source, target, **job):
+        self.start(source, target, **job)
+        return self.finish()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(60)
+
+
+def serve():
+    import making
+
+    from converters import hub
+
+    # Whatever is imported late is imported now: an unprivileged child may not be able to read the libraries.
+    with tempfile.TemporaryDirectory() as folder:
+        for name, form in (("a", "safetensors"), ("b", "npz"), ("c", "safetensors")):
+            hub.save(making.model(), f"{folder}/{name}", format=form)
+            hub.load(f"{folder}/{name}")
+    say(ready=True)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            sys.stdin = None
+            run(hub, **json.loads(line))
+        say(pid=pid)
+        _, status = os.waitpid(pid, 0)
+        say(status=os.waitstatus_to_exitcode(status))
+
+
+def run(hub, source, target, uid=None, fsize=None, start=None, **options):
+    from converters.errors import CheckpointError
+
+    if uid is not None and os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    if fsize is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fsize, fsize))
+    if start is not None:
+        time.sleep(max(0.0, start - time.time()))
+    try:
+        hub.convert(source, target, **options)
+    except CheckpointError as error:
+        say(error=type(error).__name__, message=str(error))
+        os._exit(1)
+    say(done=True)
+    os._exit(0)
+
+
+def say(**answer):
+    os.write(1, (json.dumps(answer) + "\n").encode())
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        serve()

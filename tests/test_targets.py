@@ -1,0 +1,779 @@
+"""Where a model is written: refusals, and that a target is never half-written, whatever stops the writing."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import making
+import pytest
+from conftest import tree
+from forking import NOBODY, ROOT, Server
+
+from converters import files, hub
+from converters.errors import CheckpointError, TargetError
+
+WRITABLE = [name for name, module in hub.formats().items() if hasattr(module, "write") and hasattr(module, "read")]
+LIGHT = [name for name in WRITABLE if name != "tf"]  # without the import of TensorFlow
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two different models: `a` with a tokenizer and optimizer slots, `b` with neither."""
+    folder = tmp_path_factory.mktemp("models")
+    hub.save(making.model(seed=1, optimizer=True), folder / "a")
+    hub.save(making.model(seed=2, files=making.TokenizerFiles(), step=None), folder / "b")
+    making.tf1(folder / "tf")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server():
+    with contextlib.closing(Server()) as running:
+        yield running
+
+
+@pytest.fixture
+def a(models, tmp_path):
+    shutil.copytree(models / "a", tmp_path / "a")
+    return tmp_path / "a"
+
+
+def place(form):
+    """A target's name for a format."""
+    return {"safetensors": "hf", "npz": "x.npz"}.get(form, f"target-{form}")
+
+
+def strays(folder):
+    return [path for path in folder.rglob("*") if ".albert-" in path.name]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def inventory(path):
+    """A model's files, whether it is one file or a directory."""
+    return tree(path) if path.is_dir() else path.read_bytes()
+
+
+# --- the target exists
+
+
+@pytest.mark.parametrize("form", LIGHT)
+def test_existing_target_is_refused_and_replaced_by_force(a, models, tmp_path, albert, refused, form):
+    target = tmp_path / place(form)
+    assert albert("convert", a, target, "--to", form, "--keep-optimizer")[0] == 0
+    assert refused("convert", models / "b", target, "--to", form) == (
+        f"{target}: exists already; --force replaces the model in it"
+    )
+    assert albert("convert", models / "b", target, "--to", form, "--force")[0] == 0
+    assert making.same(hub.load(target), hub.load(models / "b")) is True
+    assert not strays(tmp_path)
+
+
+@pytest.mark.parametrize("swap", [True, False], ids=["in one step", "file by file"])
+@pytest.mark.parametrize("folder", [True, False], ids=["with a subdirectory", "with files only"])
+def test_force_touches_our_files_only(a, models, tmp_path, albert, monkeypatch, swap, folder):
+    target = tmp_path / "out"
+    assert albert("convert", a, target, "--to", "safetensors", "--keep-optimizer")[0] == 0
+    assert (target / "optimizer.safetensors").exists()
+    (target / "model-00001-of-00002.safetensors").write_text("left by an older model")
+    theirs = {"README.md": "mine", ".hidden": "too", "model.safetensors.bak": "also", "config.json.orig": "and this"}
+    for name, text in theirs.items():
+        (target / name).write_text(text)
+    (target / "link").symlink_to("README.md")
+    (target / "lost").symlink_to("/nonexistent")
+    if folder:
+        (target / "checkpoint-500").mkdir()
+        (target / "checkpoint-500" / "model.safetensors").write_text("not to be touched")
+    target.chmod(0o750)
+    if not swap:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    inode = (target / "README.md").stat().st_ino
+    assert albert("convert", models / "b", target, "--to", "safetensors", "--force")[0] == 0
+    found = tree(target)
+    for name, text in theirs.items():
+        assert (target / name).read_text() == text
+    assert (found.pop("link"), found.pop("lost")) == ("-> README.md", "-> /nonexistent")
+    if folder:
+        assert (target / "checkpoint-500" / "model.safetensors").read_text() == "not to be touched"
+        del found["checkpoint-500"], found["checkpoint-500/model.safetensors"]
+    assert set(found) == {*theirs, "config.json", "model.safetensors"}
+    assert (target / "README.md").stat().st_ino == inode
+    assert stat.S_IMODE(target.stat().st_mode) == 0o750
+    assert making.same(hub.load(target), hub.load(models / "b")) is True
+    assert not strays(tmp_path)
+
+
+def test_a_directory_of_other_files_is_no_model(a, tmp_path, albert):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    assert albert("convert", a, target, "--to", "safetensors")[0] == 0
+    assert (target / "notes.txt").read_text() == "mine"
+    assert making.same(hub.load(target), hub.load(a)) != []
+
+
+def test_the_working_directory_as_target(a, models, tmp_path, albert, monkeypatch):
+    """It stays the directory that a shell is in."""
+    target = tmp_path / "out"
+    assert albert("convert", a, target, "--to", "safetensors")[0] == 0
+    monkeypatch.chdir(target)
+    inode = target.stat().st_ino
+    assert albert("convert", models / "b", ".", "--to", "safetensors", "--force")[0] == 0
+    assert target.stat().st_ino == inode
+    assert not strays(tmp_path)
+    assert making.same(hub.load(target), hub.load(models / "b")) is True
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(a, tmp_path):
+    checkpoint = hub.load(a)
+    target = tmp_path / "x.npz"
+
+    def appears(stage, done, total):
+        target.write_text("another program's")
+
+    with pytest.raises(TargetError, match="exists already; --force replaces it"):
+        hub.write_proved(checkpoint, target, hub.formats()["npz"], progress=appears)
+    assert target.read_text() == "another program's"
+    assert not strays(tmp_path)
+
+
+def test_a_directory_that_appears_meanwhile_is_not_replaced(a, models, tmp_path):
+    checkpoint = hub.load(models / "b")
+    target = tmp_path / "out"
+
+    def appears(stage, done, total):
+        if not target.exists():
+            shutil.copytree(a, target)
+
+    with pytest.raises(TargetError, match="exists already; --force replaces the model in it"):
+        hub.write_proved(checkpoint, target, hub.formats()["safetensors"], progress=appears)
+    assert tree(target) == tree(a)
+    assert not strays(tmp_path)
+
+
+# --- the target is the source
+
+
+@pytest.mark.parametrize("way", ["same", "link", "dots", "trailing", "to npz"])
+def test_target_is_the_source(a, tmp_path, refused, way):
+    (tmp_path / "link").symlink_to(a)
+    source, target = {
+        "same": (a, a),
+        "link": (a, tmp_path / "link"),
+        "dots": (a, a / ".." / "a"),
+        "trailing": (f"{a}/", f"{a}/."),
+        "to npz": (tmp_path / "link", a),
+    }[way]
+    for arguments in ([], ["--force"]):
+        for form in ("safetensors", "npz"):
+            message = refused("convert", source, target, "--to", form, *arguments)
+            assert "the target is the source itself" in message or "names another" in message
+
+
+@pytest.mark.parametrize("form", ["npz", "safetensors"])
+def test_a_file_of_the_source_as_target(a, models, tmp_path, refused, form):
+    shutil.copytree(models / "tf", tmp_path / "tf")
+    if form == "npz":
+        for source, target in (
+            (a, a / "model.safetensors"),
+            (a / "model.safetensors", a / "config.json"),
+            (tmp_path / "tf", tmp_path / "tf" / "30k-clean.model"),
+            (tmp_path / "tf" / "model.ckpt-best", tmp_path / "tf" / "model.ckpt-best.index"),
+        ):
+            assert refused("convert", source, target, "--to", form, "--force") == (
+                f"{target}: the target is the source itself ({target}); name another target"
+            )
+    else:
+        assert refused("convert", a / "model.safetensors", a, "--to", form, "--force").startswith(
+            f"{a}: the target is the source itself ("
+        )
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-best", "model.ckpt-best.index", ""])
+def test_a_checkpoint_over_itself(models, tmp_path, refused, name):
+    shutil.copytree(models / "tf", tmp_path / "tf")
+    for target in (tmp_path / "tf", tmp_path / "tf" / "model.ckpt-best"):
+        message = refused("convert", tmp_path / "tf" / name, target, "--to", "tf", "--force")
+        assert message.startswith(f"{tmp_path / 'tf'}: the target is the source itself (")
+
+
+def test_npz_over_itself_through_links(models, tmp_path, albert, refused):
+    path = tmp_path / "x.npz"
+    assert albert("convert", models / "a", path)[0] == 0
+    (tmp_path / "soft.npz").symlink_to(path)
+    (tmp_path / "hard.npz").hardlink_to(path)
+    for target in (path, tmp_path / "soft.npz", tmp_path / "hard.npz"):
+        assert refused("convert", path, target, "--force") == (
+            f"{target}: the target is the source itself ({path}); name another target"
+        )
+
+
+def test_beside_the_source_is_no_fault(a, tmp_path, albert):
+    """An .npz in the source's own directory, and back into the directory of the .npz, twice."""
+    for _ in range(2):
+        code, _, err = albert("convert", a, a / "x.npz", "--force")
+        assert (code, err) == (0, "")
+    (tmp_path / "only").mkdir()
+    shutil.move(a / "x.npz", tmp_path / "only")
+    for _ in range(2):
+        code, _, err = albert(
+            "convert", tmp_path / "only" / "x.npz", tmp_path / "only", "--to", "safetensors", "--force"
+        )
+        assert (code, err) == (0, "")
+    assert names(tmp_path / "only") == sorted({*names(a), "x.npz"} - {"optimizer.safetensors"})
+
+
+# --- links, and things that are no place for a model
+
+
+def test_through_a_link_to_a_directory(a, models, tmp_path, albert):
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "out", tmp_path / "link"
+    assert albert("convert", a, real, "--to", "safetensors")[0] == 0
+    link.symlink_to("real/out")
+    assert albert("convert", models / "b", link, "--to", "safetensors", "--force")[0] == 0
+    assert link.is_symlink()
+    assert making.same(hub.load(real), hub.load(models / "b")) is True
+    assert not strays(tmp_path)
+
+
+def test_through_a_link_to_a_file(a, models, tmp_path, albert, refused):
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "x.npz", tmp_path / "link.npz"
+    assert albert("convert", a, real)[0] == 0
+    link.symlink_to("real/x.npz")
+    assert refused("convert", models / "b", link) == f"{link}: exists already; --force replaces the model in it"
+    assert albert("convert", models / "b", link, "--force")[0] == 0
+    assert link.is_symlink()
+    assert making.same(hub.load(real), hub.load(models / "b")) is True
+    assert not strays(tmp_path)
+
+
+@pytest.mark.parametrize("aim", ["nothing", "link"])
+def test_a_link_to_nothing(a, tmp_path, refused, aim):
+    link = tmp_path / "link"
+    link.symlink_to(aim)
+    assert refused("convert", a, link, "--to", "npz") == (
+        f"{link}: a symbolic link to nothing; remove it or name another target"
+    )
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("form", ["npz", "safetensors"])
+def test_a_pipe_or_device_as_target(a, tmp_path, refused, kind, form, force):
+    target = tmp_path / "special"
+    if kind == "pipe":
+        os.mkfifo(target)
+    else:
+        try:
+            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("device files can be made by root alone")
+    assert refused("convert", a, target, "--to", form, *force) == (
+        f"{target}: a pipe or device, not a place for a model; name another target"
+    )
+
+
+def test_kinds_that_do_not_fit(a, tmp_path, refused):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    assert refused("convert", a, tmp_path / "folder", "--to", "npz", "--force") == (
+        f"{tmp_path / 'folder'}: a directory, where this format writes one file; name a file"
+    )
+    assert refused("convert", a, tmp_path / "file", "--to", "safetensors", "--force") == (
+        f"{tmp_path / 'file'}: a file, where this format writes a directory; name a directory"
+    )
+    assert refused("convert", a, tmp_path / "file" / "x.npz") == (
+        f"{tmp_path / 'file'}: a file, so {tmp_path / 'file' / 'x.npz'} cannot be made below it"
+    )
+
+
+def test_a_name_that_is_too_long(a, tmp_path, refused):
+    name = "x" * 300
+    assert refused("convert", a, tmp_path / name, "--to", "npz") == f"{tmp_path / name}: File name too long"
+    assert refused("inspect", tmp_path / name) == f"{tmp_path / name}: File name too long"
+
+
+def test_a_name_that_is_not_text(a, tmp_path, albert):
+    target = tmp_path / os.fsdecode(b"na\xffme.npz")
+    code, out, err = albert("convert", a, target, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["target"] == str(target)
+    code, out, err = albert("inspect", target)
+    assert (code, err) == (0, "")
+    assert r"na\udcffme.npz" in out
+
+
+@pytest.mark.parametrize("deep", ["x/y/z", "x"])
+def test_parents_are_made_and_unmade(a, tmp_path, albert, refused, deep):
+    assert albert("convert", a, tmp_path / "new" / deep / "hf", "--to", "safetensors")[0] == 0
+    (a / "model.safetensors").write_bytes((a / "model.safetensors").read_bytes()[:-1])
+    refused("convert", a, tmp_path / "newer" / deep / "x.npz")
+
+
+def test_parents_are_unmade_when_writing_fails(a, tmp_path):
+    checkpoint = hub.load(a)
+    (a / "model.safetensors").write_bytes((a / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="became shorter while it was read"):
+        hub.save(checkpoint, tmp_path / "new" / "deep" / "x.npz")
+    assert not (tmp_path / "new").exists()
+
+
+# --- hostile inputs that never end
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("form", [None, *hub.formats()])
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/urandom", "/dev/null"])
+def test_pipe_or_device_as_source(tmp_path, refused, kind, form):
+    source = tmp_path / "pipe" if kind == "pipe" else Path(kind)
+    if kind == "pipe":
+        os.mkfifo(source)
+    message = refused("convert", source, tmp_path / "out", *(["--from", form] if form else []))
+    assert str(source) in message or "no config.json beside the weights" in message
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        *(("a", name) for name in ("config.json", "model.safetensors", "spiece.model", "tokenizer_config.json")),
+        ("a", "optimizer.safetensors"),
+        *(("tf", name) for name in ("albert_config.json", "model.ckpt-best.index", "30k-clean.vocab")),
+        ("tf", "model.ckpt-best.data-00000-of-00001"),
+    ],
+)
+def test_pipe_inside_a_model(models, tmp_path, refused, model, name):
+    shutil.copytree(models / model, tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    os.mkfifo(tmp_path / "model" / name)
+    message = refused("inspect", tmp_path / "model")
+    assert message.startswith(str(tmp_path / "model" / name))
+    assert "a pipe or device, not a regular file" in message or "truncated; tensor" in message
+
+
+@pytest.mark.usefixtures("in_time")
+def test_links_to_endless_devices_inside_a_model(a, refused):
+    (a / "config.json").unlink()
+    (a / "config.json").symlink_to("/dev/zero")
+    assert refused("inspect", a) == f"{a / 'config.json'}: a pipe or device, not a regular file"
+
+
+@pytest.mark.usefixtures("in_time")
+def test_init_from_endless_files(tmp_path, refused):
+    assert refused("init", tmp_path / "out", "--config", "/dev/zero") == (
+        "/dev/zero: a pipe or device, not a regular file"
+    )
+    assert refused("init", tmp_path / "out", "--preset", "tiny", "--tokenizer", "/dev/urandom") == (
+        "/dev/urandom: a pipe or device, not a regular file"
+    )
+
+
+def test_source_is_a_link(a, tmp_path, albert):
+    """A link to a model is the model, and so are links to its files (as Hugging Face's cache holds them)."""
+    (tmp_path / "cache").mkdir()
+    for file in a.iterdir():
+        (tmp_path / "cache" / file.name).symlink_to(file)
+    (tmp_path / "link").symlink_to("cache")
+    for source in ("link", "cache"):
+        assert albert("diff", a, tmp_path / source)[0] == 0
+
+
+# --- permissions, checked as an unprivileged user
+
+
+@pytest.fixture
+def open_folder(models):
+    """A folder that any user can enter, with a model."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copytree(models / "a", folder / "a")
+        yield folder
+
+
+def test_read_only_directory(server, open_folder):
+    before = tree(open_folder)
+    for target in ("x.npz", "new/x.npz", "hf", "new/hf"):
+        answer = server.convert(open_folder / "a", open_folder / target, uid=NOBODY, target_as="npz")
+        assert answer == {"error": "TargetError", "message": f"{open_folder}: no permission to write there"}
+    assert tree(open_folder) == before
+
+
+def test_writable_directory_in_a_read_only_one(server, open_folder, models):
+    """The usual place of a container's volume: nothing may be made beside it, so it is built inside."""
+    target = open_folder / "volume"
+    target.mkdir()
+    target.chmod(0o777)
+    for source in (open_folder / "a", models / "b"):
+        shutil.copytree(source, open_folder / "source")
+        answer = server.convert(
+            open_folder / "source", target, uid=NOBODY, target_as="safetensors", force=True, keep_optimizer=True
+        )
+        assert answer == {"done": True}
+        assert making.same(hub.load(target), hub.load(source)) is True
+        shutil.rmtree(open_folder / "source")
+        assert not strays(open_folder)
+
+
+def test_read_only_target(server, open_folder):
+    target = open_folder / "mine"
+    shutil.copytree(open_folder / "a", target)
+    target.chmod(0o755)
+    answer = server.convert(open_folder / "a", target, uid=NOBODY, target_as="safetensors", force=True)
+    assert answer == {"error": "TargetError", "message": f"{target}: no permission to write there"}
+
+
+def test_unreadable_source(server, open_folder):
+    (open_folder / "a" / "model.safetensors").chmod(0)
+    (open_folder / "free").mkdir()
+    (open_folder / "free").chmod(0o777)
+    answer = server.convert(open_folder / "a", open_folder / "free" / "x.npz", uid=NOBODY)
+    assert answer["message"] == f"{open_folder / 'a' / 'model.safetensors'}: permission denied"
+    (open_folder / "a").chmod(0)
+    answer = server.convert(open_folder / "a", open_folder / "free" / "x.npz", uid=NOBODY)
+    (open_folder / "a").chmod(0o755)
+    assert answer["message"].startswith(str(open_folder / "a"))
+    assert answer["message"].endswith(": permission denied")
+    assert not list((open_folder / "free").iterdir())
+
+
+# --- the disk
+
+
+@contextlib.contextmanager
+def mounted(folder, *options):
+    """A small file system of its own, where the system lets us have one."""
+    folder.mkdir(exist_ok=True)
+    if shutil.which("mount") is None or os.getuid() != 0:
+        pytest.skip("only root can mount a file system")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", *options, "tmpfs", folder], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("form", WRITABLE)
+@pytest.mark.parametrize("size", ["4k", "8k", "12k"])
+def test_full_disk(models, tmp_path, albert, form, size):
+    disk = tmp_path / "disk"
+    with mounted(disk, "-o", f"size={size},nr_inodes=50"):
+        (disk / "mine").write_text("kept")
+        code, out, err = albert("convert", models / "a", disk / place(form), "--to", form, "--keep-optimizer")
+        assert (code, out) == (1, "")
+        assert err.count("\n") == 1
+        assert err.startswith(f"albert: {disk / place(form)}")
+        assert "the disk is full; free some space and try again" in err or "No space left on device" in err
+        assert tree(disk) == {"mine": tree(disk)["mine"]}
+
+
+@pytest.mark.parametrize("form", LIGHT)
+def test_full_disk_keeps_the_old_target(models, tmp_path, albert, form):
+    disk = tmp_path / "disk"
+    with mounted(disk, "-o", "size=40k"):
+        target = disk / place(form)
+        assert albert("convert", models / "b", target, "--to", form)[0] == 0
+        before = inventory(target)
+        code, _, err = albert("convert", models / "a", target, "--to", form, "--keep-optimizer", "--force")
+        assert (code, err) == (1, f"albert: {target}: the disk is full; free some space and try again\n")
+        assert inventory(target) == before
+        assert not strays(disk)
+
+
+def test_the_target_is_a_mount(models, tmp_path, albert):
+    disk = tmp_path / "disk"
+    with mounted(disk):
+        for source in ("a", "b"):
+            code, _, err = albert("convert", models / source, disk, "--to", "safetensors", "--force")
+            assert (code, err) == (0, "")
+        assert making.same(hub.load(disk), hub.load(models / "b")) is True
+        assert not strays(disk)
+
+
+def test_link_into_another_file_system(models, tmp_path, albert):
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    with mounted(disk):
+        link.symlink_to("disk/out")
+        (disk / "out").mkdir()
+        for source in ("a", "b"):
+            assert albert("convert", models / source, link, "--to", "safetensors", "--force")[0] == 0
+        assert making.same(hub.load(disk / "out"), hub.load(models / "b")) is True
+        assert names(disk) == ["out"]
+
+
+def test_read_only_file_system(models, tmp_path, refused):
+    disk = tmp_path / "disk"
+    with mounted(disk, "-o", "ro"):
+        assert refused("convert", models / "a", disk / "x.npz") == f"{disk}: no permission to write there"
+
+
+@pytest.mark.parametrize("form", LIGHT)
+@pytest.mark.parametrize("size", [0, 100, 4096, 9000])
+def test_file_size_limit(server, models, tmp_path, form, size):
+    target = tmp_path / place(form)
+    answer = server.convert(models / "a", target, target_as=form, fsize=size)
+    assert answer["error"] == "CheckpointError"
+    assert answer["message"].startswith(f"{target}")
+    assert answer["message"].endswith(": the file would exceed the size limit set for this process")
+    assert not list(tmp_path.iterdir())
+
+
+def command(*arguments, before=()):
+    return subprocess.run(
+        [*before, sys.executable, "-m", "albert_cli.main", *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_file_size_limit_on_tensorflow(models, tmp_path):
+    limited = ["sh", "-c", 'ulimit -f 4; exec "$@"', "sh"]
+    done = command("convert", models / "a", tmp_path / "tf", "--to", "tf", before=limited)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(f"albert: {tmp_path / 'tf'}")
+    assert "File too large" in message or "size limit" in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", LIGHT)
+def test_io_error_at_the_end(models, tmp_path, refused, monkeypatch, form):
+    """Disks report a failed write when asked to sync."""
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    target = tmp_path / place(form)
+    assert refused("convert", models / "a", target, "--to", form) == f"{target}: Input/output error"
+
+
+def strace(*options):
+    """strace's beginning of a command line, where it is there and allowed."""
+    program = shutil.which("strace")
+    if (
+        program is None
+        or subprocess.run([program, "-o", os.devnull, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("strace is not installed or may not trace")
+    return [program, "-f", "-o", os.devnull, *options]
+
+
+@pytest.mark.parametrize("form", LIGHT)
+@pytest.mark.parametrize("call", ["fsync", "read"])
+def test_io_errors_of_the_system(models, tmp_path, form, call):
+    """Every sync fails, or every read of the source's weights."""
+    target = tmp_path / "out" / place(form)
+    target.parent.mkdir()
+    source = tmp_path / "a"
+    shutil.copytree(models / "a", source)
+    only = ["-P", source / "model.safetensors"] if call == "read" else []
+    fault = strace("-e", f"trace={call}", "-e", f"inject={call}:error=EIO", *only)
+    done = command("convert", source, target, "--to", form, before=fault)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith(": Input/output error\n")
+    assert not list(target.parent.iterdir())
+
+
+def test_output_that_cannot_be_written(models):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "albert_cli.main", "inspect", models / "a", "--json"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "albert: output: No space left on device\n"
+
+
+# --- Ctrl-C
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """Big enough (60 MB) to be caught in the act."""
+    path = tmp_path_factory.mktemp("larger") / "hf"
+    config = dataclasses.replace(making.TINY, vocab_size=250_000, embedding_size=60)
+    hub.save(making.model(config, without=("qa", "classifier", "sop", "mlm")), path)
+    return path
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("old", [False, True], ids=["new", "old target"])
+@pytest.mark.parametrize("form", LIGHT)
+def test_interrupted(larger, models, tmp_path, form, old, number, code):
+    target = tmp_path / "deep" / place(form)
+    if old:
+        hub.convert(models / "a", target, target_as=form)
+    before = tree(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "albert_cli.main", "convert", larger, target, "--to", form, "--force"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not strays(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", "albert: interrupted; nothing was left half-written\n")
+    assert tree(tmp_path) == before
+
+
+# --- kill -9
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory, server):
+    """Two models of 2 MB in each light format: the old one and the new one, and the source of the new."""
+    folder = tmp_path_factory.mktemp("versions")
+    config = dataclasses.replace(making.TINY, vocab_size=20_000, embedding_size=24)
+    for seed in (1, 2):
+        hub.save(making.model(config, seed=seed, step=seed), folder / f"source{seed}")
+        for form in LIGHT:
+            assert server.convert(folder / f"source{seed}", folder / f"{form}{seed}", target_as=form) == {"done": True}
+    return folder
+
+
+@pytest.mark.parametrize("form", LIGHT)
+def test_killed_at_fifty_points(server, versions, tmp_path, form):
+    """Old-complete or new-complete, whenever it dies; the next run removes what the dead one left."""
+    old, new = inventory(versions / f"{form}1"), inventory(versions / f"{form}2")
+    folder = tmp_path / "x"
+    target = folder / place(form)
+    folder.mkdir()
+    (folder / "mine").write_text("kept")
+
+    def run(seed, delay=None):
+        pid = server.start(versions / f"source{seed}", target, target_as=form, force=True)
+        if delay is not None:
+            time.sleep(delay)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return server.finish()
+
+    started = time.monotonic()
+    assert run(1) == {"done": True}
+    length = time.monotonic() - started
+    chance = random.Random(form)
+    outcomes = {"killed, old": 0, "killed, new": 0, "finished": 0}
+    for _ in range(50):
+        answer = run(2, chance.uniform(0, 1.2 * length))
+        found = inventory(target)
+        assert found in (old, new)
+        if answer == {"done": True}:
+            assert found == new
+        key = "finished" if "done" in answer else "killed, old" if found == old else "killed, new"
+        outcomes[key] += 1
+        assert run(1) == {"done": True}
+        assert inventory(target) == old
+        assert names(folder) == sorted(["mine", target.name])
+    assert outcomes["killed, old"] >= 10, outcomes
+    assert (folder / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("form", "call"),
+    [
+        *(("npz", "rename"), ("npz", "unlink")),
+        *(("safetensors", call) for call in ("linkat", "renameat2", "unlinkat", "rmdir")),
+    ],
+)
+def test_killed_at_the_calls_that_replace(versions, tmp_path, form, call):
+    """The narrow moments that chance would miss: at each call that links, renames or removes."""
+    old, new = inventory(versions / f"{form}1"), inventory(versions / f"{form}2")
+    target = tmp_path / place(form)
+    killed = 0
+    for number in (1, 2, 3):
+        hub.convert(versions / "source1", target, target_as=form, force=True)
+        if isinstance(old, dict):
+            (target / "mine").write_text("kept")
+            old["mine"] = new["mine"] = tree(target)["mine"]
+        assert inventory(target) == old
+        inject = strace("-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
+        done = command("convert", versions / "source2", target, "--to", form, "--force", before=inject)
+        found = inventory(target)
+        assert found in (old, new)
+        if done.returncode == 0:
+            assert found == new
+            break
+        killed += 1
+    hub.convert(versions / "source1", target, target_as=form, force=True)
+    assert inventory(target) == old
+    assert not strays(tmp_path)
+    assert killed, "the call was not met"
+
+
+# --- two writers at once
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["", "force"])
+@pytest.mark.parametrize("form", LIGHT)
+def test_two_writers_at_once(server, versions, tmp_path, form, force):
+    complete = [inventory(versions / f"{form}{seed}") for seed in (1, 2)]
+    with contextlib.closing(Server()) as second:
+        for attempt in range(10):
+            target = tmp_path / str(attempt) / place(form)
+            start = time.time() + 0.05
+            for seed, running in ((1, server), (2, second)):
+                running.start(versions / f"source{seed}", target, target_as=form, force=force, start=start)
+            answers = [server.finish(), second.finish()]
+            assert inventory(target) in complete
+            assert [path.name for path in target.parent.iterdir()] == [target.name]
+            if force:
+                assert answers == [{"done": True}] * 2
+            else:
+                lost = [answer for answer in answers if "done" not in answer]
+                assert len(lost) == 1
+                assert lost[0]["error"] == "TargetError"
+                assert lost[0]["message"].startswith(f"{target}: exists already; --force replaces ")
+
+
+def test_leftovers_of_the_living_stay(a, tmp_path, albert):
+    """Only what a dead process left is swept, and only what bears this target's name."""
+    target = tmp_path / "x.npz"
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], check=False, capture_output=True, text=True
+    )
+    left = tmp_path / f".x.npz.albert-{int(dead.stdout)}-0123abcd"
+    kept = [
+        tmp_path / f".x.npz.albert-{os.getppid()}-0123abcd",
+        tmp_path / f".y.npz.albert-{int(dead.stdout)}-0123abcd",
+        tmp_path / f".x.npz.albert-{int(dead.stdout)}-mine",
+        tmp_path / "x.npz.albert-1-0123abcd",
+    ]
+    for path in (left, *kept):
+        path.write_text("")
+    assert albert("convert", a, target)[0] == 0
+    assert not left.exists()
+    assert all(path.exists() for path in kept)
