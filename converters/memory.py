@@ -54,7 +54,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         fitting = min((memory for memory in _free if len(memory) >= size), key=len, default=None)
         if fitting is None:
             _free.clear()
-            fitting = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # private to this process
+            try:
+                fitting = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # private to this process
+            except (OSError, OverflowError) as error:
+                raise MemoryError(f"{size} bytes for an array") from error
         else:
             _free.remove(fitting)
     array = np.frombuffer(fitting, dtype, math.prod(shape))
