@@ -16,6 +16,7 @@ from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
 from converters.files import check_target, explained, staged, syncing
+from converters.memory import reused
 from converters.names import slot_of
 from converters.proof import Progress
 
@@ -162,6 +163,7 @@ def convert(
     )
 
 
+@reused()
 def write_proved(
     checkpoint: Checkpoint,
     target: Path,

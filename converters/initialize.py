@@ -10,6 +10,7 @@ import numpy as np
 from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import AlbertConfig
+from converters.memory import empty
 from converters.tokenizer_files import TokenizerFiles
 
 _BLOCK = 1 << 22
@@ -42,7 +43,7 @@ def _values(name: str, shape: tuple[int, ...], config: AlbertConfig, seed: int) 
     if name.endswith(".bias"):
         return np.zeros(shape, np.float32)
     random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(spec.owner(name, config).encode())]))
-    values = np.empty(shape, np.float32)
+    values = empty(shape, np.dtype(np.float32))
     flat = values.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]

@@ -14,6 +14,7 @@ import numpy as np
 from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, digest
 from converters.errors import CheckpointError
+from converters.memory import reused
 
 _COMPARED = 2**19  # elements at a time, for their gaps take several arrays of float64
 
@@ -83,6 +84,7 @@ class Hashing:
             self._progress(self._stage, array.nbytes, self._total)
 
 
+@reused()
 def tensor_digests(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str, str]:
     """SHA-256 of every weight tensor's bytes (PyTorch orientation, C order)."""
     with Hashing("hash", progress) as hashing:
@@ -119,6 +121,7 @@ def check_written(
         )
 
 
+@reused()
 def diff(a: Checkpoint, b: Checkpoint, progress: Progress | None = None) -> list[Difference]:
     """Everything in which two models differ, tensor by tensor; empty when they are equal bit for bit."""
     differences = []

@@ -21,6 +21,7 @@ import numpy as np
 from converters.checkpoint import Array, Tensor, fill
 from converters.errors import CorruptError, SpecError
 from converters.files import explained, open_regular, read_small
+from converters.memory import empty
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER_BYTES = 48
@@ -109,7 +110,7 @@ def _shard(prefix: Path, number: int, count: int) -> Path:
 
 
 def _load(path: Path, name: str, entry: _Entry) -> Array:
-    array = np.empty(entry.shape, entry.dtype)
+    array = empty(entry.shape, entry.dtype)
     crc = fill(array, path, entry.offset, f"tensor {name}", lambda piece, crc: int(google_crc32c.extend(crc, piece)))
     if _mask(crc) != entry.crc:
         raise CorruptError(f"{path}: tensor {name} is damaged (its CRC-32C does not match the index)")

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from converters import hub
 from converters.config import PRESETS, dump_json
 from converters.initialize import initialize
+from converters.memory import empty, reused
 from converters.tokenizer_files import TokenizerFiles
 
 BENCH = Path(__file__).parents[1] / "bench" / "convert.py"
@@ -58,3 +60,24 @@ def test_memory_follows_the_largest_tensor(models: Path, command: str) -> None:
 def test_tensorflow_holds_the_model_once(models: Path) -> None:
     assert grown(models, "convert", "hf", "d", "--to", "tf") <= MODEL + 2 * LARGEST + SLACK
     assert grown(models, "convert", "d", "e", "--to", "npz") <= 2 * LARGEST + SLACK
+
+
+def test_memory_is_used_again_only_when_no_view_is_left() -> None:
+    shape, dtype = (1024, 1024), np.dtype(np.float32)
+    with reused():
+        first = empty(shape, dtype)
+        first[...] = 1
+        place, view = first.ctypes.data, first.T[5:]
+        del first
+        second = empty(shape, dtype)
+        second[...] = 2
+        assert second.ctypes.data != place
+        assert np.all(view == 1)
+        del view
+        third = empty((512, 1024), dtype)
+        assert third.ctypes.data == place
+        third[...] = 3
+        assert np.all(second == 2)
+    assert np.all(third == 3)
+    fourth = empty(shape, dtype)
+    assert not np.shares_memory(fourth, third)

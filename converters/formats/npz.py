@@ -27,6 +27,7 @@ from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
 from converters.errors import CorruptError
 from converters.files import SMALL_FILE_BYTES, explained, open_regular
 from converters.formats import tf
+from converters.memory import empty
 from converters.names import Layout, Row, T
 from converters.tokenizer_files import TokenizerFiles
 
@@ -189,7 +190,7 @@ def _load(
     path: Path, info: zipfile.ZipInfo, start: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
 ) -> Array:
     """The array of one member; the archive's CRC-32 is checked on the way."""
-    array = np.empty(shape[::-1] if fortran else shape, dtype)
+    array = empty(shape[::-1] if fortran else shape, dtype)
     if info.compress_type == zipfile.ZIP_STORED:
         _fill_stored(array, path, info, start)
     else:

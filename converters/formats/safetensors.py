@@ -22,6 +22,7 @@ from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fil
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.files import explained, need, open_regular, read_optional, read_small
+from converters.memory import empty
 from converters.names import NameTable, Row, slot_of
 from converters.tokenizer_files import TokenizerFiles
 from converters.tokenizer_json import tokenizer_config, tokenizer_json
@@ -234,7 +235,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _load(path: Path, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    array = np.empty(shape, dtype)
+    array = empty(shape, dtype)
     fill(array, path, offset, f"tensor {name}")
     return array
 
