@@ -9,3 +9,15 @@ class TokenizerError(CheckpointError):
 
 class TextError(CheckpointError):
     """A text file cannot be read as text."""
+
+
+class DataError(CheckpointError):
+    """Rows, columns or labels of a data set are not what the task asks for."""
+
+
+class TrainingError(CheckpointError):
+    """Training cannot start, or cannot go on."""
+
+
+class RunError(CheckpointError):
+    """A run directory is missing, unfinished or of another kind than the request needs."""
