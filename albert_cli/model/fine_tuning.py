@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from albert_cli.model.encoder import Albert, initialise
+from albert_cli.model.encoder import Albert, Attention, initialise
 from converters.config import AlbertConfig
 
 
@@ -92,3 +92,12 @@ class QuestionAnswering(nn.Module):
         """Logits (batch, tokens, 2). Arguments as `Albert.forward`."""
         logits: Tensor = self.qa_outputs(self.albert(input_ids, attention_mask, token_type_ids).sequence_output)
         return logits
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Turn all dropout off for good, in training mode too."""
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, Attention):
+            part.probs_dropout_prob = 0.0

@@ -66,9 +66,7 @@ class Hub:
     first: str
     second: str | None = None
     labels: tuple[str, ...] = ()
-    splits: Mapping[str, str] = field(
-        default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"}
-    )
+    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"})
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,13 @@ TASK = glue(
         "test": Split(("test_matched.tsv",), _UNLABELLED),
         "test_mismatched": Split(("test_mismatched.tsv",), _UNLABELLED),
         "ax": Split(
-            ("diagnostic.tsv", "../AX/AX.tsv", "../AX/test.tsv", "../AX/diagnostic.tsv", "../diagnostic/diagnostic.tsv"),
+            (
+                "diagnostic.tsv",
+                "../AX/AX.tsv",
+                "../AX/test.tsv",
+                "../AX/diagnostic.tsv",
+                "../diagnostic/diagnostic.tsv",
+            ),
             _UNLABELLED,
         ),
     },

@@ -14,6 +14,12 @@ TASK = Task(
     metrics=("exact", "f1"),
     best="f1",
     recipe=Recipe(
-        learning_rate=5e-5, batch_size=48, steps=3650, warmup_steps=365, train_rows=87599, eval_every=500, max_length=384
+        learning_rate=5e-5,
+        batch_size=48,
+        steps=3650,
+        warmup_steps=365,
+        train_rows=87599,
+        eval_every=500,
+        max_length=384,
     ),
 )
