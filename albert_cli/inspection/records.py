@@ -31,7 +31,7 @@ class Record:
 
 def rows(tokenizer: AlbertTokenizer, record: Record, encoding: Encoding, index_base: int) -> list[tuple[str, ...]]:
     """A row per token, in the order of HEADERS."""
-    table = []
+    table: list[tuple[str, ...]] = []
     for n, number in enumerate(encoding.ids):
         score = tokenizer.segmenter.score(number)
         table.append(

@@ -1,12 +1,13 @@
 """The heads of fine-tuned models: classification or regression of a text, and the span that answers a question.
 
-Names are Hugging Face's (`classifier`, `qa_outputs`). Google: run_classifier.py (create_model: dropout 0.1 on the pooled
-output, then one linear layer), squad_utils.py (create_v1_model: one linear layer on every token, no dropout).
+Names are Hugging Face's (`classifier`, `qa_outputs`). Google: classifier_utils.py (create_model: dropout 0.1 on the
+pooled output, then one linear layer), squad_utils.py (create_v1_model: one linear layer on every token, no dropout).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs, *hidden]
         self.hidden = nn.ModuleList(
-            nn.ModuleDict({"dense": nn.Linear(a, b), "batch_norm": nn.BatchNorm1d(b)})
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            nn.ModuleDict({"dense": nn.Linear(a, b), "batch_norm": nn.BatchNorm1d(b)}) for a, b in pairwise(sizes)
         )
         self.output = nn.Linear(sizes[-1], outputs)
 

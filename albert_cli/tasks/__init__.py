@@ -17,6 +17,7 @@ from albert_cli.errors import DataError
 
 if TYPE_CHECKING:
     from albert_cli.training.data import Examples
+    from albert_cli.training.questions import Questions
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Task:
     metrics: tuple[str, ...]
     best: str
     recipe: Recipe
-    read: Callable[[Task, Sources, str], Examples | None]
+    read: Callable[[Task, Sources, str], Examples | Questions | None]
     kind: Literal["classification", "regression", "answers"] = "classification"
     labels: tuple[str, ...] = ()
     value_range: tuple[float, float] | None = None

@@ -1,7 +1,7 @@
 """imdb: film reviews in folders, `train/pos/*.txt`, `train/neg/*.txt` and the same under `test` (or `dev`).
 
-Any folders of that shape will do; the names of the inner folders are the labels. Without `dev`, `test` is evaluated on,
-as is usual for IMDB. Hyper-parameters: those of SST-2, the other sentiment task, for four epochs (this project's choice).
+Any folders of that shape will do; the names of the inner ones are the labels. Without `dev`, `test` is evaluated on, as
+is usual for IMDB. Hyper-parameters: those of SST-2, the other sentiment task, for four epochs (this project's choice).
 """
 
 from albert_cli.tasks import Recipe, Task

@@ -1,7 +1,7 @@
 """squad: the span of a text that answers a question; SQuAD v1 and v2 JSON (v2: some questions have no answer).
 
-Two epochs in batches of 48, rate 5e-5, a tenth of warm-up, 384 tokens in windows that overlap by 128: the example in the
-README of google-research/albert.
+Two epochs in batches of 48, rate 5e-5, a tenth of warm-up, windows of 384 tokens: the example in the README of
+google-research/albert. Windows overlap by 128 tokens, where Google's begin 128 after one another.
 """
 
 from albert_cli.tasks import Recipe, Task

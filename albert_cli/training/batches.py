@@ -1,4 +1,4 @@
-"""Which rows make a batch: shuffled, but of like length; a function of seed and epoch, so that any place is found again."""
+"""Which rows make a batch: shuffled, but of like length; a function of seed and epoch, so any place is found again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def epoch_batches(
 ) -> list[NDArray[np.int64]]:
     """All `rows`, each once, in batches of `size` in random order; the one left over is smaller.
 
-    `lengths` groups rows of like length. A batch below `smallest` takes a row from its neighbour (batch norm needs two).
+    `lengths` groups rows of like length. A batch below `smallest` (batch norm needs two) takes rows from its neighbour.
     """
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(rows)

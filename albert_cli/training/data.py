@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,7 @@ def read_table(path: Path, *, width: int | None = None, skip_short: bool = False
     `width` is that of a TSV without header. Raises DataError for rows of another width than the header, broken quoting,
     an empty file; TextError for what is not UTF-8.
     """
-    readers = {
+    readers: dict[str, Callable[[Path], Table]] = {
         ".tsv": partial(_read_tsv, width=width, skip_short=skip_short),
         ".csv": _read_csv,
         ".jsonl": _read_jsonl,
@@ -119,7 +119,7 @@ def read_table(path: Path, *, width: int | None = None, skip_short: bool = False
     }
     if path.suffix not in readers:
         raise DataError(f"{path}: a file of the kind {path.suffix!r}; tables are {', '.join(readers)}")
-    table: Table = readers[path.suffix](path)
+    table = readers[path.suffix](path)
     if not table.rows:
         raise DataError(f"{path}: holds no rows")
     return table
@@ -214,7 +214,7 @@ def read_folders(task: Task, sources: Sources, split: str) -> Examples | None:
 
 
 def found_labels(examples: Examples) -> tuple[str, ...]:
-    """The labels of a training set in order; numbers by value. DataError where there are fewer than two, or far too many."""
+    """The labels of a training set in order, numbers by value. DataError for fewer than two, or far too many."""
     assert examples.labels is not None
     labels = set(examples.labels)
     if len(labels) < 2:

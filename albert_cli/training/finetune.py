@@ -232,8 +232,8 @@ def prepare(settings: Settings, tokenizer: AlbertTokenizer, *, splits: Sequence[
         hint = "raise --limit-train" if whole is not read else ""
         data.check_classes(train_split.rows.targets.numpy(), labels, read.where, hint)
     dev_splits = {name: split_of(part, info, task, tokenizer) for name, part in dev.items()}
-    for name, part in {"train": train_split, **dev_splits}.items():
-        notes += _notes(name, part, settings.max_length)
+    for name, split in {"train": train_split, **dev_splits}.items():
+        notes += _notes(name, split, settings.max_length)
     return Prepared(task, info, train_split, dev_splits, notes)
 
 
@@ -281,8 +281,10 @@ def decide(logits: NDArray[np.float32], info: RunInfo, task: Task | None = None)
     """Classes, or values (within the task's range) of a regression, from logits (rows, labels)."""
     if info.kind == "regression":
         low, high = (task.value_range if task else None) or (-np.inf, np.inf)
-        return np.clip(logits[:, 0], low, high)
-    return logits.argmax(axis=1)
+        values: NDArray[np.float32] = np.clip(logits[:, 0], low, high)
+        return values
+    classes: NDArray[np.int64] = logits.argmax(axis=1)
+    return classes
 
 
 def _claim(out: Path, *, resume: bool, force: bool) -> None:
@@ -404,7 +406,8 @@ class _Features:
             self.report({"event": "features", "done": done[0], "rows": rows})
 
         share = (accelerator.process_index, accelerator.num_processes)
-        message = f"out of memory while computing the features of the frozen encoder; lower --max-length ({self.info.max_length})"
+        limit = self.info.max_length
+        message = f"out of memory while computing the features of the frozen encoder; lower --max-length ({limit})"
         with accelerator.autocast(), out_of_memory(lambda: message, TrainingError):
             outputs = infer(
                 self.model, split.rows, device=accelerator.device, forward=self.model.features, share=share, tick=tick

@@ -76,8 +76,7 @@ def dev_splits(loaded: LoadedRun, path: Path | None) -> dict[str, Split]:
     """The labelled data to evaluate on, by split."""
     info, task, settings = loaded.info, task_of(loaded.info), loaded.info.settings
     if path is not None and path.is_file():
-        examples = _read_file(info, task, path, labelled=True)
-        return {"dev": split_of(examples, info, task, loaded.tokenizer)}
+        return {"dev": split_of(_read_file(info, task, path, labelled=True), info, task, loaded.tokenizer)}
     sources = _sources(settings)
     if path is not None:
         sources = Sources(path, {}, sources.text_column, sources.text_pair_column, sources.label_column)
@@ -111,7 +110,7 @@ def answer(loaded: LoadedRun, question: str, context: str) -> dict[str, Any]:
         raise RunError(f"{loaded.directory}: its model labels texts; use albert predict RUN TEXT")
     asked = Questions("the command line", [Question("0", question, context, [])], False, "")
     split = split_of(asked, loaded.info, None, loaded.tokenizer, labelled=False)
-    found = list(run_on(loaded, split).values)[0]
+    found = next(iter(run_on(loaded, split).values))
     assert isinstance(found, Answer)
     scores = {"score": found.score, "no_answer_score": found.null_score}
     return {"answer": found.text, "start": found.start, "end": found.end} | scores
@@ -243,9 +242,10 @@ def write_submissions(loaded: LoadedRun, task: Task, out: Path) -> dict[str, Pat
 
 
 def _prediction_columns(info: RunInfo, found: Predictions, probabilities: bool) -> dict[str, list[Any]]:
+    values = np.asarray(found.values)
     if info.kind == "regression":
-        return {"prediction": [round(float(value), 6) for value in found.values]}  # type: ignore[arg-type]
-    columns: dict[str, list[Any]] = {"prediction": [info.labels[number] for number in found.values]}  # type: ignore[call-overload]
+        return {"prediction": [round(float(value), 6) for value in values]}
+    columns: dict[str, list[Any]] = {"prediction": [info.labels[int(number)] for number in values]}
     if probabilities:
         shares = found.probabilities
         columns |= {

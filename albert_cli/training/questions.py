@@ -1,6 +1,6 @@
-"""Extractive question answering: SQuAD v1 and v2 JSON, windows over long texts, answers from logits, exact match and F1.
+"""Extractive question answering: SQuAD v1 and v2 JSON, windows over long texts, answers from logits, exact match, F1.
 
-The scores follow the official evaluation scripts of SQuAD v1.1 and v2.0, which agree where every question has an answer.
+The scores follow the official evaluation scripts of SQuAD v1.1 and v2.0, which agree where all questions have answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The run directory: a Hugging Face model, `run.toml` with all that made it, and what training writes beside.
 
-A linear head is part of `model.safetensors` under Hugging Face's names. An MLP head has no place in that format: it lies
+A linear head is part of `model.safetensors` under Hugging Face's names. An MLP head has no place in that format: it is
 in `head.safetensors`, and `model.safetensors` holds the fine-tuned encoder, which every other program can load.
 """
 
@@ -52,7 +52,7 @@ class RunInfo:
     hidden: tuple[int, ...] = ()
     no_answer: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
 
     def extras(self) -> dict[str, Any]:
         """The config's keys by which transformers knows the labels and the kind of problem."""
@@ -219,10 +219,5 @@ def _foreign(directory: Path) -> RunInfo:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    installed = {item.metadata["Name"]: item.version for item in metadata.distributions()}
+    return {name: installed.get(name, "unknown") for name in _LIBRARIES}

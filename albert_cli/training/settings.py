@@ -1,4 +1,4 @@
-"""Every setting of a run: from the command line, a TOML file, an earlier run, else the task's recipe; and what follows."""
+"""Every setting of a run: from the command line, a TOML file, an earlier run, else the task's recipe."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Plan:
         return cls(steps, min(warmup, steps), every, per_epoch)
 
     def rate(self, step: int) -> float:
-        """The share of the learning rate at update `step` (from 0): linear from 0 up over the warm-up, then down to 0."""
+        """The share of the learning rate at update `step` (from 0): linearly up over the warm-up, then down to 0."""
         if step < self.warmup_steps:
             return step / self.warmup_steps
         return (self.steps - step) / max(1, self.steps - self.warmup_steps)
@@ -149,6 +149,9 @@ def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None)
     return Settings(**(values | {"task": task.name.lower()}))
 
 
+_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Settings of a TOML file: its `settings` table, as in a run.toml, or its top level. TrainingError for others."""
     data = load_toml(path)
@@ -159,8 +162,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     faults = [f"{key!r} is no setting" for key in table if key not in fields]
     for key, value in table.items():
         wanted = fields.get(key, "")
-        fits = {"bool": bool, "int": int, "float": (int, float), "str": str}.get(wanted.split(" ", maxsplit=1)[0])
-        if fits and (not isinstance(value, fits) or (isinstance(value, bool) and fits is not bool)):
+        fits: tuple[type, ...] = _TYPES.get(wanted.split(" ", maxsplit=1)[0], (object,))
+        if not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits):
             faults.append(f"{key} is {value!r}, not of type {wanted.split(' ', maxsplit=1)[0]}")
     if faults:
         raise TrainingError(f"{path}: {'; '.join(faults)}; the settings are {', '.join(fields)}")

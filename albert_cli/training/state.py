@@ -1,4 +1,4 @@
-"""The state of an unfinished run in one file, written whole or not at all: weights, optimizer, random generators, place.
+"""The state of an unfinished run in one file, written whole or not at all: weights, optimizer, generators, place.
 
 A safetensors file, so that nothing in it is executed; what is no tensor stands as JSON in its metadata.
 """

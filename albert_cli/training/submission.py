@@ -1,4 +1,4 @@
-"""What the GLUE server takes: eleven TSV files in one zip, `index` and `prediction`, each task's labels as it wants them."""
+"""What the GLUE server takes: eleven TSV files in one zip, `index` and `prediction`, labels as each task has them."""
 
 from __future__ import annotations
 
