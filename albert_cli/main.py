@@ -1,6 +1,7 @@
 """The `albert` command: finds the subcommands, and turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 a fault of the data or the request (or models that differ), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 a fault of the data or the request (or models that differ), 2 wrong usage, 130 interrupted
+(143 by SIGTERM).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import typer
 
 from albert_cli import __version__, commands
 from converters.errors import CheckpointError
+
+_MOST_MESSAGE = 4000
 
 app = typer.Typer(
     name="albert",
@@ -48,7 +51,11 @@ def _root(
 
 def main() -> None:
     """Run the command line: the entry point of the `albert` script."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):  # names of files and tensors need not be text
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app(standalone_mode=True)
     except CheckpointError as error:
@@ -59,16 +66,25 @@ def main() -> None:
         raise SystemExit(1) from None
     except MemoryError:
         _fail("out of memory; close other programs or use a machine with more of it", 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was left half-written", 130)
+    except OSError as error:
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+    except _Interrupted as error:
+        _fail("interrupted; nothing was left half-written", 128 + error.args[0])
+
+
+class _Interrupted(BaseException):
+    """A signal asks to stop. Not KeyboardInterrupt, which typer turns into a silent exit."""
 
 
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise _Interrupted(number)
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"albert: {' '.join(message.split())}", err=True)
+    """One printable line on stderr: names from a hostile file can be long and hold escape sequences."""
+    line = " ".join(message.split())
+    line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
+    typer.echo(f"albert: {line if len(line) <= _MOST_MESSAGE else line[:_MOST_MESSAGE] + '…'}", err=True)
     raise SystemExit(code)
 
 

@@ -43,8 +43,10 @@ class Cast:
         return Tensor(tensor.shape, dtype, lambda: self._cast(name, tensor.read(), dtype))
 
     def _cast(self, name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
-        with np.errstate(over="ignore"):
-            cast = array.astype(dtype)
+        with np.errstate(all="ignore"):
+            return self._checked(name, array, array.astype(dtype))
+
+    def _checked(self, name: str, array: Array, cast: Array) -> Array:
         rows = max(1, _ROWS_BYTES // max(1, array.nbytes // max(1, len(array))))
         for start in range(0, len(array), rows):
             before = array[start : start + rows].astype(np.float64)

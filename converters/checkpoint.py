@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from converters.config import AlbertConfig
@@ -14,6 +15,9 @@ from converters.names import Layout
 from converters.tokenizer_files import TokenizerFiles
 
 Array = np.ndarray[Any, Any]
+
+# What weights may be.
+FLOATS = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16, np.float64))
 
 # Big enough to stream at full speed, small against any budget; tiles keep a transposed copy inside the cache
 # (measured: 256 x 64 tiles transpose at 2 GB/s, numpy's own copy at 0.5).

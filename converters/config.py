@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,10 @@ _EXACT_GELUS = ("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python")
 
 # Written anew with every Hugging Face directory, so never carried over.
 _HF_REWRITTEN = ("model_type", "dtype", "torch_dtype")
+
+# Far above any model: no tensor's bytes exceed 64 bits, and no wrong config makes the lists of names endless.
+_MOST_SIZE = 2**30
+_MOST_LAYERS = 4096
 
 _REQUIRED = (
     "vocab_size",
@@ -66,9 +71,13 @@ class AlbertConfig:
         faults = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            if item.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31):
-                faults.append(f"{item.name} is {value!r}, not a positive whole number")
-            elif item.type == "float" and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0):
+            if item.type == "int" and (
+                not isinstance(value, int) or isinstance(value, bool) or not 0 < value < _MOST_SIZE
+            ):
+                faults.append(f"{item.name} is {value!r}, not a whole number from 1 to {_MOST_SIZE - 1}")
+            elif item.type == "float" and not (
+                isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+            ):
                 faults.append(f"{item.name} is {value!r}, not a number from 0 up")
             elif item.name.endswith("_prob") and value > 1:
                 faults.append(f"{item.name} is {value!r}, not a probability")
@@ -82,6 +91,9 @@ class AlbertConfig:
                 faults.append(
                     f"num_hidden_groups {self.num_hidden_groups} exceeds num_hidden_layers {self.num_hidden_layers}"
                 )
+            stored = self.num_hidden_groups * self.inner_group_num
+            if stored > _MOST_LAYERS:
+                faults.append(f"num_hidden_groups x inner_group_num is {stored}, more than {_MOST_LAYERS} layers")
             if self.share not in SHARE_CHOICES:
                 faults.append(f"share is {self.share!r}, not one of {', '.join(SHARE_CHOICES)}")
             elif self.share != "all" and (self.num_hidden_groups, self.inner_group_num) != (self.num_hidden_layers, 1):
@@ -112,16 +124,14 @@ class AlbertConfig:
         """Read a config in the `google` or `hf` dialect; `where` names its file in errors (ConfigError)."""
         if not isinstance(data, dict):
             raise ConfigError(f"{where} holds a JSON {type(data).__name__}, not an object of settings")
-        data = dict(data)
+        model_type = data.get("model_type", "albert")
+        if model_type != "albert":
+            raise ConfigError(f"{where} has model_type {model_type!r}: not an ALBERT")
+        data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
         if dialect == "google":
             act = data.get("hidden_act", "gelu")
-            data["hidden_act"] = data.pop(_HF_ACTIVATION_KEY, None) or _ACTIVATION_FROM_GOOGLE.get(act, act)
-        else:
-            model_type = data.get("model_type", "albert")
-            if model_type != "albert":
-                raise ConfigError(f"{where} has model_type {model_type!r}: not an ALBERT")
-            for key in _HF_REWRITTEN:
-                data.pop(key, None)
+            act = _ACTIVATION_FROM_GOOGLE.get(act, act) if isinstance(act, str) else act
+            data["hidden_act"] = data.pop(_HF_ACTIVATION_KEY, None) or act
         absent = [key for key in _REQUIRED if key not in data]
         if absent:
             raise ConfigError(f"{where} lacks {', '.join(absent)}")
@@ -172,7 +182,7 @@ _DEFAULTS = {item.name: item.default for item in dataclasses.fields(AlbertConfig
 def parse_json(text: bytes, where: str) -> Any:
     """Decode JSON bytes; a ConfigError names the file, line and column."""
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where} is not UTF-8 text (byte {error.start}): not a JSON config") from None
     except json.JSONDecodeError as error:
@@ -183,7 +193,11 @@ def parse_json(text: bytes, where: str) -> Any:
 
 def dump_json(data: Json) -> bytes:
     """JSON bytes, the same for the same data."""
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(data, indent=2) + "\n").encode()
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Json:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import importlib.util
 import io
 import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from converters.errors import CheckpointError, CorruptError, MissingLibraryError, TargetError
@@ -73,16 +77,19 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re.Pattern[str] | None) -> None:
-    """Refuse a target that exists (unless `force`), is the source, or cannot be written (TargetError).
+    """Refuse a target that exists (unless `force`), would replace one of `sources`, or cannot be written (TargetError).
 
     `ours` matches the names that the format writes into a directory; None where the target is one file.
     """
-    for source in sources:
-        if target.exists() and source.exists() and target.samefile(source):
-            raise TargetError(f"{target}: the target is the source itself; name another target")
     if target.is_symlink() and not target.exists():
         raise TargetError(f"{target}: a symbolic link to nothing; remove it or name another target")
     if target.exists():
+        for source in sources:
+            within = ours is not None and ours.fullmatch(source.name) is not None
+            if source.exists() and (target.samefile(source) or (within and target.samefile(source.parent))):
+                raise TargetError(f"{target}: the target is the source itself ({source}); name another target")
+        if not target.is_dir() and not target.is_file():
+            raise TargetError(f"{target}: a pipe or device, not a place for a model; name another target")
         if ours is None and target.is_dir():
             raise TargetError(f"{target}: a directory, where this format writes one file; name a file")
         if ours is not None and not target.is_dir():
@@ -90,41 +97,47 @@ def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re
         taken = target.is_file() or any(ours.fullmatch(entry.name) for entry in target.iterdir() if ours)
         if taken and not force:
             raise TargetError(f"{target}: exists already; --force replaces the model in it")
-    parent = _nearest(target)
-    if not parent.is_dir():
-        raise TargetError(f"{parent}: a file, so {target} cannot be made below it")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise TargetError(f"{parent}: no permission to write there")
+    room = target if target.is_dir() else _nearest(target)
+    if not room.is_dir():
+        raise TargetError(f"{room}: a file, so {target} cannot be made below it")
+    if not os.access(room, os.W_OK | os.X_OK):
+        raise TargetError(f"{room}: no permission to write there")
 
 
 @contextlib.contextmanager
 def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterator[Path]:
     """Yield a place beside `target` to build in; on success it takes the target's place, else it vanishes.
 
-    A new directory or file appears by one rename. Into an existing directory the files are renamed one by one, and
-    only files that match `ours` are replaced or removed: a user's other files stay.
+    A file or directory appears or is replaced in one step. Only files that match `ours` are replaced or removed in a
+    directory: a user's other files stay. Where a directory cannot be replaced in one step (it holds subdirectories, is
+    a mount or the working directory), its files are renamed one by one. Errors speak of the target, not of that place.
     """
-    target = Path(os.path.abspath(target))
-    made = _make_parents(target.parent)
-    _sweep(target)
-    beside = target.parent / f".{target.name}.albert-{os.getpid()}-{secrets.token_hex(4)}"
+    shown, target = target, Path(os.path.realpath(target))
+    # A directory that is a mount, or whose parent is not ours to write, takes the place of its parent.
+    inside = target.is_dir() and (target.is_mount() or not os.access(target.parent, os.W_OK | os.X_OK))
+    room = target if inside else target.parent
+    beside = room / f".{target.name}.albert-{os.getpid()}-{secrets.token_hex(4)}"
+    new_parents = [path for path in target.parents if not path.exists()]
     try:
-        with explained(target):
+        with explained(shown):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(target)
             if ours is not None:
                 beside.mkdir()
             yield beside
             _sync(beside)
-            if ours is not None:
-                _place_directory(beside, target, ours, force=force)
-            else:
-                _place_file(beside, target, force=force)
+            place = _place_file if ours is None else functools.partial(_place_directory, ours=ours)
+            with ThreadPoolExecutor(1) as placing:  # Ctrl-C stops the main thread only: what is begun is finished
+                placing.submit(place, beside, target, force=force).result()
             _sync_entry(target.parent)
-    except BaseException:
+    except CheckpointError as error:
+        raise type(error)(str(error).replace(str(beside), str(shown))) from error.__cause__
+    finally:
         _remove(beside)
-        for directory in made:
-            with contextlib.suppress(OSError):
-                directory.rmdir()
-        raise
+        if not target.exists():
+            for path in new_parents:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
 
 def _place_file(built: Path, target: Path, *, force: bool) -> None:
@@ -133,17 +146,13 @@ def _place_file(built: Path, target: Path, *, force: bool) -> None:
         return
     try:
         os.link(built, target)  # unlike a rename, this never replaces a file that appeared meanwhile
-    except FileExistsError:
-        raise TargetError(f"{target}: exists already; --force replaces it") from None
     except OSError:
         if target.exists():
             raise TargetError(f"{target}: exists already; --force replaces it") from None
         os.replace(built, target)  # a file system without hard links
-        return
-    built.unlink()
 
 
-def _place_directory(built: Path, target: Path, ours: re.Pattern[str], *, force: bool) -> None:
+def _place_directory(built: Path, target: Path, *, ours: re.Pattern[str], force: bool) -> None:
     if not target.exists():
         try:
             os.rename(built, target)
@@ -155,12 +164,43 @@ def _place_directory(built: Path, target: Path, ours: re.Pattern[str], *, force:
     if before and not force:
         raise TargetError(f"{target}: exists already; --force replaces the model in it")
     names = sorted(entry.name for entry in built.iterdir())
-    for name in names:
-        os.replace(built / name, target / name)
-    for name in before.difference(names):
-        (target / name).unlink()
-    built.rmdir()
+    if not _swap(built, target, ours):
+        for name in names:
+            os.replace(built / name, target / name)
+        for name in before.difference(names):
+            (target / name).unlink()
     _sync_entry(target)
+
+
+def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:
+    """Exchange two directories in one step, with links to the user's other files; False where that is not possible."""
+    others = [entry.name for entry in target.iterdir() if not ours.fullmatch(entry.name)]
+    if built.parent != target.parent or target.samefile(".") or target.stat().st_uid != os.geteuid():
+        return False
+    try:
+        for name in others:
+            os.link(target / name, built / name, follow_symlinks=False)  # fails for a directory
+        shutil.copystat(target, built)
+    except OSError:
+        return False
+    if not _exchange(built, target):
+        return False
+    for entry in list(built.iterdir()):  # a file that the user added meanwhile
+        if not ours.fullmatch(entry.name) and not os.path.lexists(target / entry.name):
+            os.rename(entry, target / entry.name)
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths by the one system call that does so; False where the system or file system has none."""
+    paths = os.fsencode(one), os.fsencode(other)
+    try:
+        library = ctypes.CDLL(None)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(*paths, 2) == 0)  # RENAME_SWAP
+        return bool(library.renameat2(-100, paths[0], -100, paths[1], 2) == 0)  # AT_FDCWD, RENAME_EXCHANGE
+    except (AttributeError, OSError, TypeError):
+        return False
 
 
 def _sync(path: Path) -> None:
@@ -179,18 +219,6 @@ def _sync_entry(path: Path) -> None:
         os.close(descriptor)
 
 
-def _make_parents(directory: Path) -> list[Path]:
-    """Make a directory and its parents; the ones made, innermost first."""
-    missing = []
-    with explained(directory):
-        while not directory.exists():
-            missing.append(directory)
-            directory = directory.parent
-        for path in reversed(missing):
-            path.mkdir(exist_ok=True)
-    return missing
-
-
 def _nearest(path: Path) -> Path:
     """The nearest parent that exists."""
     path = Path(os.path.abspath(path)).parent
@@ -200,14 +228,14 @@ def _nearest(path: Path) -> Path:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what a killed run left beside this target."""
+    """Remove what a killed run left of its work on this target."""
     pattern = re.compile(re.escape(f".{target.name}.albert-") + r"(\d+)-[0-9a-f]{8}")
-    with explained(target.parent):
-        entries = list(target.parent.iterdir())
-    for entry in entries:
-        match = pattern.fullmatch(entry.name)
-        if match and not _alive(int(match[1])):
-            _remove(entry)
+    for room in (target.parent, target):
+        with contextlib.suppress(OSError):
+            for entry in list(room.iterdir()):
+                match = pattern.fullmatch(entry.name)
+                if match and not _alive(int(match[1])):
+                    _remove(entry)
 
 
 def _alive(pid: int) -> bool:

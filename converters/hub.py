@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +13,9 @@ from types import ModuleType
 from converters import formats as formats_package
 from converters import proof, spec
 from converters.cast import Cast
-from converters.checkpoint import Checkpoint
+from converters.checkpoint import FLOATS, Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
-from converters.files import check_target, staged
+from converters.files import check_target, explained, staged
 from converters.proof import Progress
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
@@ -69,13 +69,32 @@ def load(path: Path | str, *, format: str | None = None) -> Checkpoint:
     misshapen tensor in one message).
     """
     path = Path(path)
-    checkpoint: Checkpoint = source_format(path, format).read(path)
-    spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
+    with explained(path):
+        checkpoint = _read(source_format(path, format), path)
+    weights = checkpoint.tensors
+    spec.check(checkpoint.config, {name: tensor.shape for name, tensor in weights.items()}, checkpoint.where)
+    faults = []
+    for name, tensor in checkpoint.everything().items():
+        if tensor.dtype not in FLOATS:
+            faults.append(f"{name} is {tensor.dtype.name}, not one of {', '.join(kind.name for kind in FLOATS)}")
     for name, slot in checkpoint.optimizer.items():
-        if slot.shape != checkpoint.tensors[name.rpartition("/")[0]].shape:
-            raise SpecError(
-                f"{checkpoint.where}: optimizer slot {name} is {list(slot.shape)}, not shaped as its weights"
-            )
+        owner = weights.get(name.rpartition("/")[0])
+        if owner is None:
+            faults.append(f"optimizer slot {name} has no variable")
+        elif slot.shape != owner.shape:
+            faults.append(f"optimizer slot {name} is {list(slot.shape)}, its variable {list(owner.shape)}")
+    if faults:
+        raise SpecError(f"{checkpoint.where}: {spec.listing(faults, '; ')}")
+    return checkpoint
+
+
+def _read(reader: ModuleType, path: Path) -> Checkpoint:
+    checkpoint: Checkpoint = reader.read(path)
+    config = checkpoint.config
+    if config.extra.get("architectures") == [spec.architecture(checkpoint.tensors, config)]:
+        # Follows from the heads, so it is no setting to carry over.
+        extra = {key: value for key, value in config.extra.items() if key != "architectures"}
+        checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(config, extra=extra))
     return checkpoint
 
 
@@ -106,7 +125,8 @@ def convert(
         checkpoint = dataclasses.replace(checkpoint, optimizer={})
     cast = Cast(dtype) if dtype else None
     wanted = cast.apply(checkpoint) if cast else checkpoint
-    digests = write_proved(wanted, target, writer, force=force, source=source, progress=progress)
+    sources = _files(source, formats()[checkpoint.format])
+    digests = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = spec.components(checkpoint.tensors, checkpoint.config)
     absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
     return Report(
@@ -132,7 +152,7 @@ def write_proved(
     writer: ModuleType,
     *,
     force: bool = False,
-    source: Path | None = None,
+    sources: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> dict[str, str]:
     """Write beside the target, read that back, compare every tensor, config and tokenizer, then rename into place.
@@ -142,15 +162,20 @@ def write_proved(
     if hasattr(writer, "place"):
         target = writer.place(target)
     _check_dtypes(checkpoint, writer)
-    check_target(target, force=force, sources=[source] if source else [], ours=writer.OURS)
+    with explained(target):
+        check_target(target, force=force, sources=sources, ours=writer.OURS)
     with staged(target, force=force, ours=writer.OURS) as beside:
-        try:
-            with proof.Hashing("write", progress) as hashing:
-                writer.write(hashing.watch(checkpoint), beside)
-            proof.check_written(checkpoint, hashing.digests, writer.read(beside), str(target), progress)
-        except CheckpointError as error:
-            raise type(error)(str(error).replace(str(beside), str(target))) from error.__cause__
+        with proof.Hashing("write", progress) as hashing:
+            writer.write(hashing.watch(checkpoint), beside)
+        proof.check_written(checkpoint, hashing.digests, _read(writer, beside), str(target), progress)
     return hashing.digests
+
+
+def _files(source: Path, reader: ModuleType) -> list[Path]:
+    """The files that a model is read from, so that no target replaces them."""
+    directory = source if source.is_dir() else source.parent
+    beside = directory.iterdir() if reader.OURS is not None else ()
+    return [source, *(path for path in beside if reader.OURS.fullmatch(path.name))]
 
 
 def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:
@@ -159,7 +184,7 @@ def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:
     if misfits:
         kind = checkpoint.everything()[misfits[0]].dtype.name
         raise CheckpointError(
-            f"{writer.NAME} holds {held}, not {kind} ({spec.listing(misfits[:1])} and {len(misfits) - 1} more); "
+            f"{writer.NAME} holds {held}; {len(misfits)} tensors are {kind}, as {misfits[0]}: "
             f"add --dtype {writer.DTYPES[0].name}"
         )
 

@@ -80,6 +80,20 @@ def components(names: Iterable[str], config: AlbertConfig) -> list[str]:
     return [part for part in (*REQUIRED, *OPTIONAL) if part in present]
 
 
+def architecture(names: Iterable[str], config: AlbertConfig) -> str:
+    """The transformers class whose heads are those among `names`."""
+    present = components(names, config)
+    for part, name in (
+        ("classifier", "AlbertForSequenceClassification"),
+        ("qa", "AlbertForQuestionAnswering"),
+        ("sop", "AlbertForPreTraining"),
+        ("mlm", "AlbertForMaskedLM"),
+    ):
+        if part in present:
+            return name
+    return "AlbertModel"
+
+
 def owner(name: str, config: AlbertConfig) -> str:
     """The tensor whose values `name` must have: in a sharing variant, what all layers share is group 0's."""
     part = {"attention": ".attention.", "ffn": ".ffn"}.get(config.share)

@@ -25,6 +25,9 @@ from converters.files import explained, open_regular, read_small
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER_BYTES = 48
 _READ_BYTES = 16 * 2**20
+# A thousand variables take 100 kB. Shared prefixes and Snappy may unpack to this many times their size, no more.
+_MOST_INDEX_BYTES = 16 * 2**20
+_MOST_EXPANSION = 64
 
 # tensorflow/core/framework/types.proto; the other types are no weights.
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -62,7 +65,7 @@ def is_index(path: Path) -> bool:
 def read_bundle(prefix: Path) -> dict[str, Tensor]:
     """The variables of the checkpoint `prefix`, in name order; CorruptError names the file, tensor and fault."""
     index = prefix.with_name(prefix.name + ".index")
-    data = read_small(index)
+    data = read_small(index, _MOST_INDEX_BYTES)
     try:
         items = list(_table(data))
         if not items or items[0][0] != b"":
@@ -73,7 +76,8 @@ def read_bundle(prefix: Path) -> dict[str, Tensor]:
             raise _Bad("big-endian data")
         if not 0 < shards <= len(items) + 1:
             raise _Bad(f"{shards} data files")
-        entries = {key.decode("utf-8"): value for key, value in items[1:]}
+        # The slices of a partitioned variable have binary keys; the entry under its name tells of them.
+        entries = {key.decode("utf-8"): value for key, value in items[1:] if not key.startswith(b"\0")}
         parsed = {name: _entry(name, value, index) for name, value in entries.items()}
     except (_Bad, IndexError, struct.error, UnicodeDecodeError) as error:
         raise CorruptError(f"{index}: not a sound TensorFlow checkpoint index ({error})") from None
@@ -155,16 +159,18 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise _Bad("the magic number at its end is missing: truncated, or another kind of file")
     footer = data[-_FOOTER_BYTES:]
     position = 0
-    _, position = _varint(footer, position)  # the metaindex block, which TensorFlow leaves empty
-    _, position = _varint(footer, position)
     offset, position = _varint(footer, position)
     size, position = _varint(footer, position)
-    last = b""
+    if any(_block(data, offset, size)):
+        raise _Bad("a metaindex block, which TensorFlow leaves empty")
+    offset, position = _varint(footer, position)
+    size, position = _varint(footer, position)
+    last: bytes | None = None
     for _, handle in _block(data, offset, size):
         start, position = _varint(handle, 0)
         length, _ = _varint(handle, position)
         for key, value in _block(data, start, length):
-            if key < last or (key == last and key != b""):
+            if last is not None and key <= last:
                 raise _Bad(f"key {key[:80]!r} is out of order")
             last = key
             yield key, value
@@ -187,7 +193,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     limit = len(block) - 4 - 4 * restarts
     if limit < 0:
         raise _Bad(f"the block at byte {offset} counts {restarts} restarts")
-    position, key = 0, b""
+    position, key, unpacked = 0, b"", 0
     while position < limit:
         shared, position = _varint(block, position)
         fresh, position = _varint(block, position)
@@ -196,6 +202,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
             raise _Bad(f"the block at byte {offset} has an entry beyond its end")
         key = key[:shared] + block[position : position + fresh]
         position += fresh
+        unpacked += len(key)
+        if unpacked > _MOST_EXPANSION * len(block):
+            raise _Bad(f"the names of the block at byte {offset} unpack beyond all measure")
         yield key, block[position : position + length]
         position += length
 
@@ -203,7 +212,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
 def _unsnap(data: bytes) -> bytes:
     """Undo Snappy (google/snappy format_description.txt), which old TensorFlow used for the index."""
     size, position = _varint(data, 0)
-    if size > 64 * max(len(data), 64):
+    if size > _MOST_EXPANSION * len(data):
         raise _Bad(f"a Snappy block claims {size} bytes")
     out = bytearray()
     while position < len(data):
@@ -228,8 +237,8 @@ def _unsnap(data: bytes) -> bytes:
                 position += extra
             if not 0 < distance <= len(out):
                 raise _Bad("a Snappy copy from before the start")
-            for _ in range(length):
-                out.append(out[-distance])
+            tail = out[-distance:]
+            out += (tail * (length // distance + 1))[:length]
         if len(out) > size:
             break
     if len(out) != size:

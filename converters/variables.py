@@ -11,7 +11,7 @@ import numpy as np
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
 from converters.config import AlbertConfig
-from converters.errors import SpecError
+from converters.errors import CorruptError, SpecError
 from converters.names import SLOTS, NameTable, slot_of
 
 _PROJECTION = (
@@ -43,7 +43,10 @@ def to_canonical(variables: Mapping[str, Tensor], table: NameTable, config: Albe
         row = known.get(variable)
         if row is not None:
             into, canonical = (slots, f"{row.canonical}/{slot}") if slot else (weights, row.canonical)
-            into[canonical] = tensor.to_canonical(row.layout, config)
+            try:
+                into[canonical] = tensor.to_canonical(row.layout, config)
+            except ValueError as error:
+                raise CorruptError(f"{where}: {name} cannot be of shape {list(tensor.shape)} ({error})") from None
         elif (reason := table.dropped(name)) is not None:
             dropped[reason] = dropped.get(reason, 0) + 1
         else:

@@ -225,7 +225,7 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
         (
             "convert bf16 out.npz",
             (
-                "npz holds float32, float16, not bfloat16 (albert.embeddings.word_embeddings.weight and 31 more); "
+                "npz holds float32, float16; 32 tensors are bfloat16, as albert.embeddings.word_embeddings.weight: "
                 "add --dtype float32"
             ),
         ),

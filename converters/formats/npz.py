@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,8 @@ _OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
 _READ_BYTES = 1 << 24
 _ZIP64_FROM = 1 << 31
 _MOST_EXPANSION = 200
+# What zipfile raises for a damaged, encrypted or hostile archive.
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, RuntimeError, ValueError)
 # Fixed, so that the same model gives the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -60,7 +64,7 @@ NAMES = tf.NAMES.within(julia, _WEIGHTS)
 
 def recognises(path: Path) -> bool:
     if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
+        return path.is_file() and path.suffix == ".npz"  # damaged
     with _archive(path) as archive:
         return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in archive.namelist())
 
@@ -135,7 +139,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with explained(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_FAULTS as error:
         raise CorruptError(f"{path}: not a sound .npz ({error})") from None
 
 
@@ -150,6 +154,10 @@ def _members(path: Path) -> dict[str, Tensor]:
             name = info.filename.removesuffix(".npy")
             if name == info.filename or ".." in name.split("/") or name.startswith("/") or "\\" in name:
                 raise CorruptError(f"{path}: member {info.filename!r} is not a plain .npy name")
+            if info.flag_bits & 1:
+                raise CorruptError(f"{path}: member {info.filename!r} is encrypted; save it without a password")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise CorruptError(f"{path}: member {info.filename!r} is not compressed as numpy does; save it anew")
             if name in tensors:
                 raise CorruptError(f"{path}: member {info.filename!r} occurs twice")
             tensors[name] = _member(path, archive, info)
@@ -163,7 +171,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tens
             version = npy.read_magic(member)
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, fortran, dtype = read_header(member)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, SyntaxError, TokenError, RecursionError) as error:
             raise CorruptError(f"{where}: not a sound .npy array ({error})") from None
         start = member.tell()
     if dtype.hasobject:

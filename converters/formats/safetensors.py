@@ -6,12 +6,11 @@ that no more than one array is in memory (format: README of huggingface/safetens
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, raw
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.files import explained, need, open_regular, read_optional, read_small
@@ -44,9 +43,10 @@ _CODES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F64": np.dtype(np.float64),
+    "I64": np.dtype(np.int64),  # the position_ids buffer
 }
 _CODE_OF = {dtype: code for code, dtype in _CODES.items()}
-DTYPES = tuple(_CODE_OF)
+DTYPES = FLOATS
 
 _LAYER = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
 _TIED = {
@@ -84,14 +84,10 @@ def read(path: Path) -> Checkpoint:
     optimizer: dict[str, Tensor] = {}
     if path.is_dir() and (directory / _OPTIMIZER).exists():
         optimizer, _ = _read_file(directory / _OPTIMIZER)
-        stray = [name for name in optimizer if (slot_of(name) or ("",))[0] not in tensors]
-        if stray:
-            raise SpecError(f"{directory / _OPTIMIZER}: no variable for the slot {spec.listing(stray)}")
-    if config.extra.get("architectures") == [_architecture(tensors, config)]:
-        # Follows from the heads, so it is no setting to carry over.
-        config = dataclasses.replace(config, extra={k: v for k, v in config.extra.items() if k != "architectures"})
+        if stray := [name for name in optimizer if slot_of(name) is None]:
+            raise SpecError(f"{directory / _OPTIMIZER}: {spec.listing(stray)} is no optimizer slot (variable/adam_m)")
     step = metadata.get("global_step")
-    if step is not None and not re.fullmatch(r"-?\d{1,19}", step):
+    if step is not None and not (re.fullmatch(r"-?\d{1,19}", step) and -(2**63) <= int(step) < 2**63):
         raise CorruptError(f"{path}: global_step in the metadata is {step!r}, not a whole number")
     return Checkpoint(
         config=config,
@@ -107,7 +103,7 @@ def read(path: Path) -> Checkpoint:
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     config = checkpoint.config.to_hf()
-    config.setdefault("architectures", [_architecture(checkpoint.tensors, checkpoint.config)])
+    config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
     config["dtype"] = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
     metadata = {"format": "pt"}
@@ -123,10 +119,11 @@ def _canonical(
     stored: Mapping[str, Tensor], config: AlbertConfig, where: str
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Rename to canonical, in the order of computation; tied copies are dropped once shown to be copies."""
-    if not any(name.startswith("albert.") for name in stored):
-        stored = {f"albert.{name}": tensor for name, tensor in stored.items()}  # saved by AlbertModel itself
     table = names(config)
     known = table.expand(config).by_foreign
+    if not any(name.startswith("albert.") for name in stored):  # saved by AlbertModel itself
+        bare = {name: f"albert.{name}" for name in stored}
+        stored = {long if long in known or table.dropped(long) else name: stored[name] for name, long in bare.items()}
     dropped: dict[str, int] = {}
     kept: dict[str, Tensor] = {}
     for name, tensor in stored.items():
@@ -145,19 +142,6 @@ def _canonical(
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.read().tobytes() == b.read().tobytes()
-
-
-def _architecture(names: Iterable[str], config: AlbertConfig) -> str:
-    present = spec.components(names, config)
-    for part, name in (
-        ("classifier", "AlbertForSequenceClassification"),
-        ("qa", "AlbertForQuestionAnswering"),
-        ("sop", "AlbertForPreTraining"),
-        ("mlm", "AlbertForMaskedLM"),
-    ):
-        if part in present:
-            return name
-    return "AlbertModel"
 
 
 def _read_tokenizer(directory: Path) -> TokenizerFiles:

@@ -11,11 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from converters import variables
-from converters.checkpoint import Checkpoint, Tensor
+from converters.checkpoint import FLOATS, Checkpoint, Tensor
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
 from converters.files import need, read_optional, read_small
@@ -25,7 +24,7 @@ from converters.tokenizer_files import TokenizerFiles
 
 NAME = "tf"
 DESCRIPTION = "Google's TF1 checkpoint (albert_config.json, model.ckpt-best.*, 30k-clean.*)"
-DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16, np.float64))
+DTYPES = FLOATS
 
 CONFIG = "albert_config.json"
 _PREFIX = "model.ckpt-best"
@@ -88,9 +87,7 @@ _STRANGERS = {
 
 
 def recognises(path: Path) -> bool:
-    if path.is_dir():
-        return any(is_index(index) for index in path.glob("*.index"))
-    return any(is_index(index) for index in (path, path.with_name(path.name + ".index")))
+    return bool(_checkpoints(path)) if path.is_dir() else _prefix(path).name in _checkpoints(path.parent)
 
 
 def fits_target(path: Path) -> bool:
@@ -168,14 +165,22 @@ def scalar(tensor: Tensor, name: str, where: str) -> int:
 def _prefix(path: Path) -> Path:
     """The checkpoint's prefix: named, or the only one in a directory (several: the `checkpoint` file may choose)."""
     if not path.is_dir():
-        return path.with_suffix("") if path.suffix == ".index" and is_index(path) else path
-    found = sorted(index.stem for index in path.glob("*.index") if is_index(index))
+        return path.with_suffix("") if path.suffix == ".index" else path
+    found = _checkpoints(path)
+    if not found:
+        raise FormatError(f"{path}: holds no TensorFlow checkpoint (no .index file)")
     if len(found) > 1:
         named = re.search(r'^model_checkpoint_path: "(?:.*/)?([^"/]+)"', _state(path), re.MULTILINE)
         if not named or named[1] not in found:
             raise FormatError(f"{path}: holds several checkpoints ({', '.join(found)}); name one, as {path / found[0]}")
         found = [named[1]]
     return path / found[0]
+
+
+def _checkpoints(directory: Path) -> list[str]:
+    """The checkpoints of a directory by name, damaged or incomplete ones too."""
+    indices = {path.name.removesuffix(".index") for path in directory.glob("*.index") if is_index(path)}
+    return sorted(indices | {path.name.rpartition(".data-")[0] for path in directory.glob("*.data-?????-of-?????")})
 
 
 def _state(directory: Path) -> str:

@@ -1,0 +1,407 @@
+"""Building checkpoints of every kind, sound and broken, for the tests."""
+
+import io
+import json
+import struct
+import zipfile
+
+import google_crc32c
+import ml_dtypes
+import numpy as np
+from numpy.lib import format as npy
+
+from converters import spec
+from converters.checkpoint import Checkpoint, Tensor
+from converters.config import AlbertConfig
+from converters.tokenizer_files import TokenizerFiles, rebuild_model
+
+TINY = AlbertConfig(
+    vocab_size=30,
+    embedding_size=6,
+    hidden_size=8,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    intermediate_size=12,
+    max_position_embeddings=10,
+)
+GROUPED = AlbertConfig(
+    vocab_size=23,
+    embedding_size=6,
+    hidden_size=8,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    intermediate_size=12,
+    max_position_embeddings=10,
+    num_hidden_groups=2,
+    inner_group_num=2,
+)
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+# Every bit pattern must survive: infinities, signed zeros, denormals, quiet and signaling NaNs with payloads.
+SPECIAL = np.array(
+    [0x7F800000, 0xFF800000, 0x80000000, 0x00000001, 0x807FFFFF, 0x7FC00000, 0xFFC01234, 0x7F800001, 0x7F7FFFFF],
+    np.uint32,
+).view(np.float32)
+
+LINES = "".join(
+    f"{piece}\t{score:g}\n"
+    for piece, score in [
+        *((piece, 0) for piece in ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", "(", ")", '"', "-")),
+        *((piece, -1.5 - place) for place, piece in enumerate(["▁", "▁the", "a", "b", "é", "中", "▁ab", "ing"])),
+    ]
+).encode()
+
+
+def spiece():
+    return rebuild_model(LINES, "test vocabulary")
+
+
+def tokenizer():
+    return TokenizerFiles.of("test", spiece=spiece(), origin="test")
+
+
+def values(shape, seed, dtype=np.float32, special=False):
+    array = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    if special:
+        flat = array.reshape(-1)
+        flat[: len(SPECIAL)] = SPECIAL[: flat.size]
+    with np.errstate(all="ignore"):
+        return array.astype(dtype)
+
+
+def model(
+    config=TINY,
+    *,
+    seed=0,
+    dtype=np.float32,
+    without=("qa",),
+    optimizer=False,
+    step=7,
+    files=None,
+    special=False,
+):
+    """A checkpoint whose every value is random; `without` names the components left out."""
+    shapes = {
+        name: tuple(3 if size is None else size for size in item.shape)
+        for name, item in spec.spec(config).items()
+        if item.component not in without
+    }
+    tensors = {
+        name: Tensor.of(values(shape, [seed, number], dtype, special))
+        for number, (name, shape) in enumerate(shapes.items())
+    }
+    slots = {}
+    if optimizer:
+        for number, (name, shape) in enumerate(shapes.items()):
+            for slot in ("adam_m", "adam_v"):
+                slots[f"{name}/{slot}"] = Tensor.of(values(shape, [seed, number, len(slot), ord(slot[-1])]))
+    return Checkpoint(config, tensors, tokenizer() if files is None else files, optimizer=slots, global_step=step)
+
+
+def same(a, b):
+    """Whether two checkpoints hold the same bits, config, tokenizer bytes and step; a word for what differs."""
+    left, right = a.everything(), b.everything()
+    differing = [f"only in one: {name}" for name in set(left) ^ set(right)]
+    for name in set(left) & set(right):
+        x, y = left[name].read(), right[name].read()
+        if (x.dtype, x.shape, x.tobytes()) != (y.dtype, y.shape, y.tobytes()):
+            differing.append(name)
+    if a.config != b.config:
+        differing.append("config")
+    if (a.tokenizer.model(), a.tokenizer.lines()) != (b.tokenizer.model(), b.tokenizer.lines()):
+        differing.append("tokenizer")
+    if a.global_step != b.global_step:
+        differing.append("global_step")
+    return differing or True
+
+
+# --- TensorFlow
+
+
+def google_variables(config, seed=0, heads=("mlm", "sop")):
+    """Names and shapes as Google's modeling.py and run_pretraining.py create them, written out here independently."""
+    E, H, I = config.embedding_size, config.hidden_size, config.intermediate_size  # noqa: E741
+    shapes = {
+        "bert/embeddings/word_embeddings": (config.vocab_size, E),
+        "bert/embeddings/token_type_embeddings": (config.type_vocab_size, E),
+        "bert/embeddings/position_embeddings": (config.max_position_embeddings, E),
+        "bert/embeddings/LayerNorm/beta": (E,),
+        "bert/embeddings/LayerNorm/gamma": (E,),
+        "bert/encoder/embedding_hidden_mapping_in/kernel": (E, H),
+        "bert/encoder/embedding_hidden_mapping_in/bias": (H,),
+        "bert/pooler/dense/kernel": (H, H),
+        "bert/pooler/dense/bias": (H,),
+    }
+    for group in range(config.num_hidden_groups):
+        for inner in range(config.inner_group_num):
+            layer = f"bert/encoder/transformer/group_{group}/inner_group_{inner}"
+            for part, rows, columns in (
+                ("attention_1/self/query", H, H),
+                ("attention_1/self/key", H, H),
+                ("attention_1/self/value", H, H),
+                ("attention_1/output/dense", H, H),
+                ("ffn_1/intermediate/dense", H, I),
+                ("ffn_1/intermediate/output/dense", I, H),
+            ):
+                shapes[f"{layer}/{part}/kernel"] = (rows, columns)
+                shapes[f"{layer}/{part}/bias"] = (columns,)
+            for norm in ("LayerNorm", "LayerNorm_1"):
+                shapes[f"{layer}/{norm}/beta"] = (H,)
+                shapes[f"{layer}/{norm}/gamma"] = (H,)
+    if "mlm" in heads:
+        shapes |= {
+            "cls/predictions/transform/dense/kernel": (H, E),
+            "cls/predictions/transform/dense/bias": (E,),
+            "cls/predictions/transform/LayerNorm/beta": (E,),
+            "cls/predictions/transform/LayerNorm/gamma": (E,),
+            "cls/predictions/output_bias": (config.vocab_size,),
+        }
+    if "sop" in heads:
+        shapes |= {"cls/seq_relationship/output_weights": (2, H), "cls/seq_relationship/output_bias": (2,)}
+    return {name: values(shape, [seed, number]) for number, (name, shape) in enumerate(shapes.items())}
+
+
+def with_slots(variables, *slots):
+    """The variables and their optimizer slots, as Google's optimizers name them."""
+    extra = {
+        f"{name}/{slot}": values(array.shape, [99, number, place])
+        for number, (name, array) in enumerate(variables.items())
+        for place, slot in enumerate(slots)
+    }
+    return variables | extra
+
+
+def tf1_files(directory, config=TINY, lines=LINES):
+    """What lies beside a checkpoint of Google's."""
+    directory.mkdir(parents=True, exist_ok=True)
+    google = {
+        "vocab_size": config.vocab_size,
+        "embedding_size": config.embedding_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_hidden_groups": config.num_hidden_groups,
+        "inner_group_num": config.inner_group_num,
+        "num_attention_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0,
+        "attention_probs_dropout_prob": 0,
+        "max_position_embeddings": config.max_position_embeddings,
+        "type_vocab_size": config.type_vocab_size,
+        "initializer_range": 0.02,
+        "down_scale_factor": 1,
+    }
+    (directory / "albert_config.json").write_text(json.dumps(google))
+    if lines:
+        (directory / "30k-clean.model").write_bytes(rebuild_model(lines, "test vocabulary"))
+        (directory / "30k-clean.vocab").write_bytes(lines)
+    return directory
+
+
+def tensorflow_saver(variables, prefix, **options):
+    """Write with TensorFlow's own TF1 saver, from a graph, as Google's training code does."""
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        made = [tf.compat.v1.get_variable(name, initializer=value, **options) for name, value in variables.items()]
+        del made
+        saver = tf.compat.v1.train.Saver()
+        with tf.compat.v1.Session(graph=graph) as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            saver.save(session, str(prefix))
+
+
+def varint(number):
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def field(number, value):
+    """A protocol buffer field: a whole number or bytes."""
+    if isinstance(value, bytes):
+        return varint(number << 3 | 2) + varint(len(value)) + value
+    return varint(number << 3) + varint(value)
+
+
+def masked_crc(data):
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+_CODES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "bfloat16": 14, "float16": 19}
+
+
+def bundle_entry(array, *, shard=0, offset=0, code=None, shape=None, size=None, crc=None, extra=b""):
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).tobytes()
+    dims = b"".join(field(2, field(1, dim)) for dim in (array.shape if shape is None else shape))
+    return (
+        field(1, _CODES[array.dtype.name] if code is None else code)
+        + field(2, dims)
+        + (field(3, shard) if shard else b"")
+        + (field(4, offset) if offset else b"")
+        + field(5, len(data) if size is None else size)
+        + varint(6 << 3 | 5)
+        + (masked_crc(data) if crc is None else crc)
+        + extra
+    )
+
+
+def table_block(entries, pack=None):
+    """A LevelDB block (contents, compression type, CRC) of (key, value) pairs, keys prefix-compressed."""
+    out, restarts, last = bytearray(), [], b""
+    for number, (key, value) in enumerate(entries):
+        shared = 0
+        if number % 16 == 0:
+            restarts.append(len(out))
+        else:
+            while shared < min(len(key), len(last)) and key[shared] == last[shared]:
+                shared += 1
+        out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        last = key
+    restarts = restarts or [0]
+    out += b"".join(struct.pack("<I", place) for place in restarts) + struct.pack("<I", len(restarts))
+    return sealed(bytes(out), pack)
+
+
+def sealed(contents, pack=None):
+    """A block's contents with its compression type and CRC; `pack` compresses (Snappy)."""
+    data = (pack(contents) if pack else contents) + bytes([1 if pack else 0])
+    return data + masked_crc(data)
+
+
+def table(blocks, handles=None, keys=None):
+    """A table of sealed data blocks with the last key of each; `handles(places, end)` replaces the index's entries."""
+    out, places = b"", []
+    for block in blocks:
+        places.append((len(out), len(block) - 5))
+        out += block
+    meta = len(out)
+    empty = table_block([])
+    out += empty
+    if handles is None:
+        keys = keys or [b"~"] * len(blocks)
+        entries = [(key, varint(at) + varint(size)) for key, (at, size) in zip(keys, places, strict=True)]
+    else:
+        entries = handles(places, len(out))
+    index = table_block(entries)
+    footer = varint(meta) + varint(len(empty) - 5) + varint(len(out)) + varint(len(index) - 5)
+    return out + index + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+def bundle_header(shards=1, endianness=0):
+    return field(1, shards) + (field(2, endianness) if endianness else b"") + field(3, field(1, 1))
+
+
+def write_bundle(prefix, variables, *, shards=1, change=None, pack=None, split=None):
+    """A TensorFlow checkpoint by hand. `change` maps a variable's name to arguments of `bundle_entry`."""
+    data = [bytearray() for _ in range(shards)]
+    entries = [(b"", bundle_header(shards))]
+    for number, (name, array) in enumerate(sorted(variables.items())):
+        shard = number % shards
+        entries.append(
+            (
+                name.encode(),
+                bundle_entry(array, **{"shard": shard, "offset": len(data[shard])} | (change or {}).get(name, {})),
+            )
+        )
+        data[shard] += np.ascontiguousarray(array).reshape(-1).view(np.uint8).tobytes()
+    step = split or len(entries)
+    parts = [entries[start : start + step] for start in range(0, len(entries), step)]
+    blocks = [table_block(part, pack) for part in parts]
+    prefix.with_name(prefix.name + ".index").write_bytes(table(blocks, keys=[part[-1][0] for part in parts]))
+    for number, part in enumerate(data):
+        prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{shards:05d}").write_bytes(part)
+
+
+def tf1(directory, config=TINY, variables=None, **options):
+    """A sound checkpoint directory of Google's, written by hand."""
+    tf1_files(directory, config)
+    variables = google_variables(config) | {"global_step": np.int64(7)} if variables is None else variables
+    write_bundle(directory / "model.ckpt-best", {k: np.asarray(v) for k, v in variables.items()}, **options)
+    return directory
+
+
+def snappy(data, copy4=False):
+    """Compress with Snappy (greedy): literals and copies of all three forms, overlapping ones too."""
+    out, position, plain = bytearray(varint(len(data))), 0, bytearray()
+
+    def flush():
+        if plain:
+            length = len(plain) - 1
+            out.extend(bytes([length << 2]) if length < 60 else bytes([61 << 2]) + struct.pack("<H", length))
+            out.extend(plain)
+            plain.clear()
+
+    while position < len(data):
+        found = data.rfind(data[position : position + 4], 0, position + 3) if position + 4 <= len(data) else -1
+        if found < 0:
+            plain.append(data[position])
+            position += 1
+            continue
+        flush()
+        distance, length = position - found, 4
+        while length < 64 and position + length < len(data) and data[found + length] == data[position + length]:
+            length += 1
+        if copy4:
+            out.extend(bytes([(length - 1) << 2 | 3]) + struct.pack("<I", distance))
+        elif length < 12 and distance < 2048:
+            out.extend(bytes([(distance >> 8) << 5 | (length - 4) << 2 | 1, distance & 255]))
+        else:
+            out.extend(bytes([(length - 1) << 2 | 2]) + struct.pack("<H", distance))
+        position += length
+    flush()
+    return bytes(out)
+
+
+# --- safetensors and npz
+
+
+def safetensors_bytes(header, data=b"", *, length=None):
+    """A safetensors file of any header (an object, or bytes as they are)."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def npy_bytes(array, *, fortran=False, header=None):
+    """One .npy file; `header` replaces entries of its header."""
+    out = io.BytesIO()
+    described = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": fortran, "shape": array.shape}
+    npy.write_array_header_1_0(out, described | (header or {}))
+    out.write(array.tobytes("F" if fortran else "C"))
+    return out.getvalue()
+
+
+def npz_members(config=TINY, *, seed=0, rows=True):
+    """The members of our .npz, made independently: Google's variables, transposed (vectors as 1 x n)."""
+    google = json.dumps(
+        {
+            "vocab_size": config.vocab_size,
+            "embedding_size": config.embedding_size,
+            "hidden_size": config.hidden_size,
+            "num_hidden_layers": config.num_hidden_layers,
+            "num_hidden_groups": config.num_hidden_groups,
+            "inner_group_num": config.inner_group_num,
+            "num_attention_heads": config.num_attention_heads,
+            "intermediate_size": config.intermediate_size,
+            "max_position_embeddings": config.max_position_embeddings,
+            "hidden_act": "gelu",
+        }
+    )
+    members = {"config": np.frombuffer(google.encode(), np.uint8), "vocab": np.frombuffer(LINES.strip(), np.uint8)}
+    for name, array in google_variables(config, seed).items():
+        members[f"weights/{name}"] = array.T if array.ndim == 2 else array.reshape(1, -1) if rows else array
+    return members
+
+
+def write_zip(path, members, compression=zipfile.ZIP_STORED):
+    """An archive of (name, bytes) pairs, whatever the names."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members:
+            archive.writestr(zipfile.ZipInfo(name), data, compression)
+
+
+def write_npz(path, members, **options):
+    write_zip(path, [(f"{name}.npy", npy_bytes(array)) for name, array in members.items()], **options)
