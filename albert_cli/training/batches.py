@@ -19,7 +19,8 @@ def epoch_batches(
 ) -> list[NDArray[np.int64]]:
     """All `rows`, each once, in batches of `size` in random order; the one left over is smaller.
 
-    `lengths` groups rows of like length. A batch below `smallest` (batch norm needs two) takes rows from its neighbour.
+    `lengths` groups rows of like length. What is left over joins its neighbour if it is below `smallest` (batch norm
+    needs two).
     """
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(rows)
@@ -31,11 +32,19 @@ def epoch_batches(
                 for part in (order[start : start + pool] for start in range(0, rows, pool))
             ]
         )
-    cuts = list(range(0, rows, size))
-    if len(cuts) > 1 and rows - cuts[-1] < smallest:
-        cuts[-1] = rows - smallest
+    cuts = _cuts(rows, size, smallest)
     batches = [order[start:end] for start, end in zip(cuts, [*cuts[1:], rows], strict=True)]
     return [batches[number] for number in random.permutation(len(batches))]
+
+
+def batch_count(rows: int, size: int, smallest: int = 1) -> int:
+    """How many batches `epoch_batches` makes."""
+    return len(_cuts(rows, size, smallest))
+
+
+def _cuts(rows: int, size: int, smallest: int) -> list[int]:
+    cuts = list(range(0, rows, size))
+    return cuts[:-1] if len(cuts) > 1 and rows - cuts[-1] < smallest else cuts
 
 
 def evaluation_batches(lengths: NDArray[np.int64] | None, rows: int, *, tokens: int = 8192) -> list[NDArray[np.int64]]:

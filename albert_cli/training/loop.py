@@ -96,7 +96,6 @@ class _Loop:
 
     def run(self, state_file: Path) -> None:
         job, plan, at = self.job, self.job.plan, self.progress
-        smallest = 2 if job.settings.hidden else 1
         began = job.started
         job.model.train()
         while not at.finished:
@@ -106,7 +105,7 @@ class _Loop:
                 seed=job.settings.seed,
                 epoch=at.epoch,
                 lengths=job.rows.lengths,
-                smallest=smallest,
+                smallest=job.settings.smallest_batch,
             )
             for rows in batches[at.batch :]:
                 with out_of_memory(lambda rows=rows: self._memory_message(rows), TrainingError):  # type: ignore[misc]
@@ -145,8 +144,7 @@ class _Loop:
             mine, weight = rows[:1], 0.0
         if job.rows.lengths is not None:
             mine = mine[np.argsort(job.rows.lengths[mine], kind="stable")]
-        smallest = 2 if job.settings.hidden else 1
-        parts = np.array_split(mine, min(job.settings.grad_accum, max(1, len(mine) // smallest)))
+        parts = np.array_split(mine, min(job.settings.grad_accum, max(1, len(mine) // job.settings.smallest_batch)))
         total = 0.0
         for number, part in enumerate(parts):
             last = number == len(parts) - 1

@@ -89,6 +89,11 @@ class Settings:
         return tuple(map(int, parts)) if ok else None
 
     @property
+    def smallest_batch(self) -> int:
+        """How few rows can be computed at once: batch norm needs two."""
+        return 2 if self.hidden else 1
+
+    @property
     def sources(self) -> Sources:
         files = {name: Path(path) for name in ("train", "dev", "test") if (path := getattr(self, name))}
         return Sources(
@@ -108,7 +113,9 @@ class Plan:
     @classmethod
     def of(cls, settings: Settings, recipe: Recipe, train_rows: int, dev_rows: int) -> Plan:
         """On the recipe's own data: exactly its steps. Other sizes keep its number of epochs and share of warm-up."""
-        per_epoch = math.ceil(train_rows / settings.batch_size)
+        from albert_cli.training.batches import batch_count
+
+        per_epoch = batch_count(train_rows, settings.batch_size, settings.smallest_batch)
         if settings.steps is not None:
             steps = settings.steps
         elif settings.epochs is not None:
