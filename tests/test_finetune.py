@@ -1,6 +1,7 @@
 """Training: the same numbers as transformers, the same bits after a kill, and what a run directory holds."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -36,6 +37,7 @@ from albert_cli.training.run import load_run
 from albert_cli.training.settings import Plan, Settings, read_toml, resolve
 from albert_cli.training.submission import ROWS, cells, pack, write_tsv
 from converters import hub
+from converters.errors import MissingLibraryError
 from converters.initialize import initialize
 from converters.tokenizer_files import TokenizerFiles
 
@@ -581,6 +583,61 @@ except TrainingError as error:
     )
     assert "out of memory at step 2, on a batch of 32 rows of up to" in done.stdout, done.stdout + done.stderr
     assert "raise --grad-accum (the result stays the same), or lower --batch-size (32) or --max-length" in done.stdout
+
+
+def test_tensorboard_hears_the_figures_or_says_how_to_install_it(world, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    given = options(world, epochs=1, tensorboard=True)
+    run(tmp_path / "run", given)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    shown = {item.step: item.value for item in events.Scalars("train/loss")}
+    logged = {record["step"]: record["loss"] for record in read_log(tmp_path / "run") if record["event"] == "train"}
+    assert shown == pytest.approx(logged)
+    assert "dev/accuracy" in events.Tags()["scalars"]
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorboard" else find_spec(name))
+    with pytest.raises(MissingLibraryError, match=r"--tensorboard needs .*pip install 'albert-cli\[tensorboard\]'"):
+        run(tmp_path / "other", given)
+
+
+def test_directories_that_hold_runs_are_not_trodden_on(world, finished, tmp_path):
+    given = options(world, epochs=1)
+    with pytest.raises(RunError, match="holds a run of one seed; name another directory"):
+        run(finished, given, seeds=[1, 2])
+    with pytest.raises(RunError, match="--resume and --force do not go together"):
+        run(finished, given, resume=True, force=True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(RunError, match=r"no run\.toml there, so no run to go on with"):
+        run(tmp_path / "model", given, resume=True)
+    with pytest.raises(RunError, match="no such directory; name one that albert finetune wrote"):
+        load_run(tmp_path / "none")
+    with pytest.raises(RunError, match=r"no run\.toml and no fine-tuned head; make a run with albert finetune"):
+        load_run(world / "model")
+
+
+def test_a_model_fine_tuned_elsewhere_can_be_asked_too(finished, tmp_path):
+    theirs = transformers.AlbertForSequenceClassification.from_pretrained(finished)
+    theirs.save_pretrained(tmp_path / "theirs")
+    shutil.copy(finished / "spiece.model", tmp_path / "theirs")
+    done = invoke("predict", tmp_path / "theirs", "a great film", "--json")
+    assert json.loads(done.stdout)["prediction"] == "pos"
+
+
+def test_bf16_trains_on_the_cpu(world, tmp_path):
+    given = options(world, epochs=1, precision="bf16")
+    done = subprocess.run(
+        command(tmp_path / "run", given),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert all(np.isfinite(record["loss"]) for record in read_log(tmp_path / "run") if record["event"] == "train")
+    assert load_run(tmp_path / "run").model.classifier.weight.dtype == torch.float32
 
 
 # Commands, GLUE, the submission

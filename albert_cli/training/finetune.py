@@ -32,9 +32,9 @@ from albert_cli.training.run import RunInfo
 from albert_cli.training.settings import Plan, Settings
 from converters.checkpoint import Checkpoint
 from converters.config import dump_json, parse_json
-from converters.files import check_target, read_small, staged
+from converters.files import check_target, need, read_small, staged
 
-SUMMARY = "summary.json"
+SUMMARY, TENSORBOARD = "summary.json", "tensorboard"
 # Without a development set, so much of the training set is held out for it.
 _HELD_OUT = 0.1
 # Which rows --limit-train and a held-out part take is the same for every seed.
@@ -90,6 +90,8 @@ def finetune(
     base = run.base_checkpoint(settings.model)
     tokenizer = AlbertTokenizer.from_files(base.tokenizer)
     settings = _fit(settings, base, tokenizer)
+    if settings.tensorboard and accelerator.is_main_process:
+        report = _with_tensorboard(report, out / TENSORBOARD)
     prepared = prepare(settings, tokenizer)
     info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": _digest(base)})
     if resume and (out / run.RUN).exists():
@@ -160,6 +162,10 @@ def finetune_seeds(
     from albert_cli.training import figures
     from albert_cli.training import report as pages
 
+    if (out / run.RUN).exists():
+        raise RunError(f"{out}: holds a run of one seed; name another directory with --out")
+    if (out / SUMMARY).exists() and not (resume or force):
+        raise RunError(f"{out}: holds runs already; --resume goes on with them, --force replaces them")
     summaries = []
     for seed in seeds:
         report({"event": "seed", "seed": seed})
@@ -173,6 +179,8 @@ def finetune_seeds(
                 feature_cache=out if settings.freeze_encoder else None,
             )
         )
+    if not all(summaries):
+        return {}  # a further process of a distributed run
     metrics = {
         name: {
             "mean": statistics.fmean(item["dev"][name] for item in summaries),
@@ -308,6 +316,8 @@ def _claim(out: Path, *, resume: bool, force: bool) -> None:
         for item in out.iterdir():
             if run.OURS.fullmatch(item.name) and item.is_file():
                 item.unlink()
+        for item in (out / TENSORBOARD).glob("events.out.tfevents.*"):
+            item.unlink()
 
 
 def _fit(settings: Settings, base: Checkpoint, tokenizer: AlbertTokenizer) -> Settings:
@@ -470,6 +480,27 @@ def read_log(out: Path) -> list[Record]:
         return [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise RunError(f"{out / LOG}: no readable log of a run ({error})") from None
+
+
+def _with_tensorboard(report: Report, directory: Path) -> Report:
+    """A listener that writes every figure for TensorBoard as well."""
+    need("tensorboard", "--tensorboard", package="albert-cli[tensorboard]")
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: list[SummaryWriter] = []
+
+    def hear(record: Record) -> None:
+        if record["event"] in ("train", "dev"):
+            if not writer:  # made late, so that what a killed run wrote after this step is left out
+                writer.append(SummaryWriter(str(directory), purge_step=record["step"]))
+            for name, value in record.items():
+                if isinstance(value, float) and name != "epoch":
+                    writer[0].add_scalar(f"{record['event']}/{name}", value, record["step"])
+        elif record["event"] == "end" and writer:
+            writer[0].close()
+        report(record)
+
+    return hear
 
 
 def _digest(base: Checkpoint) -> str:

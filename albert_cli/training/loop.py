@@ -123,7 +123,8 @@ class _Loop:
                     at.epoch, at.batch, at.epoch_seconds, began = at.epoch + 1, 0, 0.0, time.perf_counter()
                 if evaluating:
                     paused = time.perf_counter()
-                    self.evaluate()
+                    with out_of_memory(self._evaluation_message, TrainingError):
+                        self.evaluate()
                     at.epoch_seconds += paused - began
                     if at.finished:
                         self.end()
@@ -241,6 +242,10 @@ class _Loop:
         if self.main:
             with open(self.job.directory / LOG, "ab") as file:
                 file.truncate(self.progress.log_bytes)
+
+    def _evaluation_message(self) -> str:
+        length = self.job.settings.max_length
+        return f"out of memory while evaluating at step {self.progress.step}; lower --max-length ({length})"
 
     def _memory_message(self, rows: NDArray[np.int64]) -> str:
         settings, lengths = self.job.settings, self.job.rows.lengths

@@ -8,7 +8,7 @@ from typing import Any
 
 from albert_cli import tasks
 from albert_cli.default_model import named_or_default
-from albert_cli.errors import DataError
+from albert_cli.errors import DataError, RunError
 from albert_cli.tasks import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
@@ -67,6 +67,9 @@ def glue(
         ]
         if absent:
             raise DataError(f"a submission needs every test file; missing: {', '.join(absent)}")
+    taken = [str(out / name) for name in GLUE if (out / name / RUN).exists()]
+    if taken and not (resume or force):
+        raise RunError(f"{', '.join(taken)}: runs already; --resume goes on with them, --force replaces them")
     summaries = {}
     for name, item in wanted.items():
         report({"event": "task", "task": name})
