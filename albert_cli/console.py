@@ -159,3 +159,74 @@ def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None
                 bar.update(task, completed=position)
 
         yield advance
+
+
+@contextlib.contextmanager
+def progress_count(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr that counts rows; yields a function of (rows done, rows of all). Silent without a terminal."""
+    with _bar() as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, advance=done, total=total)
+
+
+@contextlib.contextmanager
+def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar of steps on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
+    with _bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def say(text: str) -> None:
+            if not quiet:
+                typer.echo(text)
+
+        def hear(record: dict[str, Any]) -> None:
+            event = record["event"]
+            if event == "plan":
+                tasks["train"] = bar.add_task("training", total=record["steps"])
+                say(f"{record['train_rows']} rows, {record['steps']} steps, {record['warmup_steps']} of warm-up")
+            elif event == "train":
+                text = f"loss {record['loss']:.4f}"
+                bar.update(tasks["train"], completed=record["step"], description=text)
+            elif event == "features":
+                if "features" not in tasks or record["done"] >= record["rows"]:
+                    tasks["features"] = bar.add_task("features", total=record["rows"])
+                bar.update(tasks["features"], completed=record["done"])
+            elif event == "dev":
+                shown = {key: value for key, value in record.items() if isinstance(value, float) and key != "epoch"}
+                figures = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
+                mark = "  best" if record["best"] else ""
+                say(f"step {record['step']}  epoch {record['epoch']:.2f}  {figures}{mark}")
+                if record.get("early_stop"):
+                    say("stopped early: no better for as many evaluations as --early-stop allows")
+            elif event == "note":
+                typer.echo(f"note: {record['text']}", err=True)
+            elif event in ("seed", "task"):
+                say(f"{event} {record[event]}")
+
+        yield hear
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(
+        *columns,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        yield bar

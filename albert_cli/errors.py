@@ -17,3 +17,15 @@ class EmbeddingError(CheckpointError):
 
 class ModelError(CheckpointError):
     """A model that was named cannot be found or fetched."""
+
+
+class DataError(CheckpointError):
+    """Rows, columns or labels of a data set are not what the task asks for."""
+
+
+class TrainingError(CheckpointError):
+    """Training cannot start, or cannot go on."""
+
+
+class RunError(CheckpointError):
+    """A run directory is missing, unfinished or of another kind than the request needs."""

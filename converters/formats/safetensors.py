@@ -32,6 +32,7 @@ DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.mo
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _OPTIMIZER = "optimizer.safetensors"
+_HEAD = "head.safetensors"  # a fine-tuned MLP, which no format has a place for (albert_cli.training.run)
 _SPIECE, _VOCAB, _WORDPIECE = "spiece.model", "spiece.vocab", "vocab.txt"
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 OURS = re.compile(
@@ -82,6 +83,8 @@ def read(path: Path) -> Checkpoint:
     config = AlbertConfig.from_json(data, str(directory / _CONFIG), dialect="hf")
     stored, metadata = _read_sharded(directory) if not path.is_file() else _read_file(path)
     tensors, dropped = _canonical(stored, config, str(path))
+    if path.is_dir() and (directory / _HEAD).exists():
+        dropped[f"head of another shape than linear ({_HEAD})"] = 1
     optimizer: dict[str, Tensor] = {}
     if path.is_dir() and (directory / _OPTIMIZER).exists():
         optimizer, _ = _read_file(directory / _OPTIMIZER)

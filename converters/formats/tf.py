@@ -1,7 +1,8 @@
 """Google's TF1 checkpoint: `albert_config.json`, `model.ckpt-best.{index,data-…}`, `30k-clean.{model,vocab}`.
 
 Read without TensorFlow (converters.tensorbundle); written by TensorFlow's own saver, so that its readers restore it.
-Variable names: google-research/albert modeling.py, read off the index of a published checkpoint.
+Variable names: google-research/albert modeling.py, read off the index of a published checkpoint; `output_*` from
+classifier_utils.py, `cls/squad/*` from squad_utils.py (SQuAD v1; the v2 head there is another network).
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ NAMES = NameTable(
         Row("sop_classifier.classifier.bias", "cls/seq_relationship/output_bias"),
         Row("classifier.weight", "output_weights"),
         Row("classifier.bias", "output_bias"),
+        Row("qa_outputs.weight", "cls/squad/output_weights"),
+        Row("qa_outputs.bias", "cls/squad/output_bias"),
     ]
 )
 

@@ -1,0 +1,66 @@
+"""albert evaluate: a run's model on labelled data, several runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from albert_cli import console, options
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Directories that albert finetune wrote.", show_default=False)
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="A file with labels or a data directory; else the run's own."),
+    ] = None,
+    curves: Annotated[
+        Path | None, typer.Option("--curves", metavar="PNG", help="Draw the training curves of all runs in one figure.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the figure.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Measure a fine-tuned model on labelled data, by its task's metrics.
+
+    Examples:
+
+        albert evaluate runs/qnli
+
+        albert evaluate runs/qnli --data glue/QNLI/dev.tsv --json
+
+        albert evaluate runs/frozen runs/fine-tuned --curves overlay.png
+    """
+    from albert_cli.training import predict
+    from albert_cli.training.run import load_run
+
+    found = {}
+    for path in runs:
+        with console.progress_count(str(path)) as tick:
+            loaded = load_run(path)
+            splits = predict.dev_splits(loaded, data)
+            rows = sum(len(split.rows) for split in splits.values())
+            found[str(path)] = {
+                name: predict.measure(loaded, split, tick=lambda done, rows=rows: tick(done, rows))  # type: ignore[misc]
+                for name, split in splits.items()
+            }
+    if curves is not None:
+        from albert_cli.training import figures
+
+        figures.curves({path.name or str(path): path for path in runs}, curves, force=force)
+    if json:
+        console.print_json(found)
+        return
+    table = [
+        [path, name, metric, f"{value:.4f}"]
+        for path, parts in found.items()
+        for name, values in parts.items()
+        for metric, value in values.items()
+    ]
+    console.print_table(table, ["run", "data", "metric", "value"], right=[3])

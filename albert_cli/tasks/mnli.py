@@ -1,0 +1,52 @@
+"""MNLI: does the premise entail the hypothesis, contradict it, or neither? Matched and mismatched genres, and AX.
+
+Labels stand in Google's order (classifier_utils.py); `nyu-mll/glue` numbers them otherwise. AX, GLUE's diagnostic set,
+has no training data of its own: the MNLI model answers it.
+"""
+
+from albert_cli.tasks import Columns, Hub, Recipe, Split, glue
+
+_LABELLED = Columns("sentence1", "sentence2", label="gold_label", id="index")
+_UNLABELLED = Columns("sentence1", "sentence2", id="index")
+
+TASK = glue(
+    name="MNLI",
+    directory="MNLI",
+    labels=("contradiction", "entailment", "neutral"),
+    metrics=("accuracy",),
+    best="accuracy",
+    recipe=Recipe(learning_rate=3e-5, batch_size=128, steps=10000, warmup_steps=1000, train_rows=392702),
+    splits={
+        "train": Split(("train.tsv",), _LABELLED),
+        "dev": Split(("dev_matched.tsv",), _LABELLED),
+        "dev_mismatched": Split(("dev_mismatched.tsv",), _LABELLED),
+        "test": Split(("test_matched.tsv",), _UNLABELLED),
+        "test_mismatched": Split(("test_mismatched.tsv",), _UNLABELLED),
+        "ax": Split(
+            (
+                "diagnostic.tsv",
+                "../AX/AX.tsv",
+                "../AX/test.tsv",
+                "../AX/diagnostic.tsv",
+                "../diagnostic/diagnostic.tsv",
+            ),
+            _UNLABELLED,
+        ),
+    },
+    dev_splits=("dev", "dev_mismatched"),
+    submission={"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv", "ax": "AX.tsv"},
+    hub=Hub(
+        "mnli",
+        "premise",
+        "hypothesis",
+        labels=("entailment", "neutral", "contradiction"),
+        splits={
+            "train": "train",
+            "dev": "validation_matched",
+            "dev_mismatched": "validation_mismatched",
+            "test": "test_matched",
+            "test_mismatched": "test_mismatched",
+            "ax": "../ax/test",
+        },
+    ),
+)

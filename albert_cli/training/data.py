@@ -1,0 +1,460 @@
+"""Rows of a task: GLUE's TSV files with their warts, `nyu-mll/glue`'s Parquet, your own tables, folders of texts.
+
+Everything wrong with a file is collected and told once, with line numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from albert_cli.errors import DataError
+from albert_cli.text_lines import read_lines
+from converters.files import explained, need, open_regular
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from albert_cli.tasks import Columns, Sources, Task
+
+_SHOWN = 8
+GLUE_REPOSITORY = "nyu-mll/glue"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one split. `pairs` and `labels` (as written) may be None; `lines` are line (or row) numbers from 1.
+
+    `skipped` counts rows that a task leaves out on purpose. `digest` is the SHA-256 of the file or files.
+    """
+
+    where: str
+    ids: list[str]
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str] | None
+    lines: list[int]
+    digest: str
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Sequence[int]) -> Examples:
+        """Some of the rows."""
+
+        def some(items: list[Any] | None) -> Any:
+            return None if items is None else [items[row] for row in rows]
+
+        return replace(
+            self,
+            ids=some(self.ids),
+            texts=some(self.texts),
+            pairs=some(self.pairs),
+            labels=some(self.labels),
+            lines=some(self.lines),
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of rows: column names, the cells as text, and each row's line number."""
+
+    where: str
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+    digest: str
+    skipped: int = 0
+
+    def column(self, name: str | int, purpose: str) -> list[str]:
+        """The cells of a column; DataError names the columns there are."""
+        place = name if isinstance(name, int) else self.place(name)
+        if place is None:
+            raise DataError(f"{self.where}: no column {name!r} for {purpose}; its columns are {_listing(self.header)}")
+        return [row[place] for row in self.rows]
+
+    def place(self, name: str) -> int | None:
+        return self.header.index(name) if name in self.header else None
+
+    def examples(self, columns: Columns, *, labelled: bool) -> Examples:
+        """The rows as examples; labels only where `labelled`."""
+        texts = self.column(columns.first, "the text")
+        pairs = None if columns.second is None else self.column(columns.second, "the second text")
+        labels = self.column(columns.label, "the label") if labelled and columns.label is not None else None
+        numbered = isinstance(columns.id, str) and self.place(columns.id) is None
+        ids = [] if columns.id is None or numbered else self.column(columns.id, "the index")
+        return Examples(
+            where=self.where,
+            ids=[item.strip() for item in ids] or [str(number) for number in range(len(texts))],
+            texts=texts,
+            pairs=pairs,
+            labels=None if labels is None else [label.strip() for label in labels],
+            lines=self.lines,
+            digest=self.digest,
+            skipped=self.skipped,
+        )
+
+
+def read_table(path: Path, *, width: int | None = None, skip_short: bool = False) -> Table:
+    """Read CSV, TSV (nothing is a quote there), JSON lines or Parquet, by the file's suffix.
+
+    `width` is that of a TSV without header. Raises DataError for rows of another width than the header, broken quoting,
+    an empty file; TextError for what is not UTF-8.
+    """
+    readers: dict[str, Callable[[Path], Table]] = {
+        ".tsv": partial(_read_tsv, width=width, skip_short=skip_short),
+        ".csv": _read_csv,
+        ".jsonl": _read_jsonl,
+        ".parquet": _read_parquet,
+    }
+    if path.suffix not in readers:
+        raise DataError(f"{path}: a file of the kind {path.suffix!r}; tables are {', '.join(readers)}")
+    table = readers[path.suffix](path)
+    if not table.rows:
+        raise DataError(f"{path}: holds no rows")
+    return table
+
+
+def read_glue(task: Task, sources: Sources, split: str) -> Examples | None:
+    """A split of a GLUE task, from the official files (in `data` or its folder of the task's name) or the Hub's."""
+    named = sources.files.get(split)
+    if named is None:
+        directory = _glue_directory(task, sources.data)
+        layout = task.splits.get(split)
+        if layout is None:
+            return None
+        found = [directory / name for name in layout.files if (directory / name).is_file()]
+        if not found:
+            return _read_hub_split(task, directory, split)
+        named = found[0]
+    elif not named.is_file():
+        raise DataError(f"{named}: no such file")
+    layout = task.splits[split]
+    table = read_table(named, width=layout.width, skip_short=task.skip_short_rows)
+    return table.examples(layout.columns, labelled=True)
+
+
+def read_glue_file(task: Task, path: Path, *, labelled: bool) -> Examples:
+    """Any file of a GLUE task: with or without labels, with or without header, as its first lines tell."""
+    splits = ("train", "dev") if labelled else ("test", "dev")
+    faults = []
+    for split in splits:
+        layout = task.splits[split]
+        try:
+            return read_table(path, width=layout.width, skip_short=task.skip_short_rows).examples(
+                layout.columns, labelled=labelled
+            )
+        except DataError as error:
+            faults.append(error)
+    hint = "; a file without labels can only be predicted: albert predict RUN --in FILE" if labelled else ""
+    raise DataError(f"{faults[0]}{hint}")
+
+
+def read_table_split(task: Task, sources: Sources, split: str) -> Examples | None:
+    """A split of your own tables, by the columns that were named."""
+    from albert_cli.tasks import Columns
+
+    path = sources.files.get(split)
+    if path is None and sources.data is not None:
+        found = [sources.data / f"{split}{suffix}" for suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
+        path = next((item for item in found if item.is_file()), None)
+    if path is None:
+        return None
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    columns = Columns(
+        sources.text_column or "text", sources.text_pair_column, label=sources.label_column or "label", id=None
+    )
+    table = read_table(path)
+    labelled = split != "test" or table.place(str(columns.label)) is not None
+    return table.examples(columns, labelled=labelled)
+
+
+def read_folders(task: Task, sources: Sources, split: str) -> Examples | None:
+    """A split in folders: `data/<split>/<label>/*.txt`; where there is no `dev`, `test` serves as it."""
+    if sources.data is None:
+        raise DataError("imdb needs --data: a directory with train/pos, train/neg and the same under dev or test")
+    directory = sources.data / split
+    if split == "dev" and not directory.is_dir():
+        directory = sources.data / "test"
+    if not directory.is_dir():
+        return None
+    labels = sorted(item.name for item in directory.iterdir() if item.is_dir() and item.name != "unsup")
+    files = [(label, path) for label in labels for path in sorted((directory / label).glob("*.txt"))]
+    if not files:
+        raise DataError(f"{directory}: no folders of .txt files, as pos/*.txt and neg/*.txt")
+    sha, texts = hashlib.sha256(), []
+    for label, path in files:
+        with explained(path), open_regular(path) as file:
+            data = file.read()
+        sha.update(f"{label}/{path.name}\0{len(data)}\0".encode() + data)
+        try:
+            texts.append(data.decode("utf-8-sig").replace("<br />", " "))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    return Examples(
+        where=str(directory),
+        ids=[f"{label}/{path.stem}" for label, path in files],
+        texts=texts,
+        pairs=None,
+        labels=[label for label, _ in files],
+        lines=list(range(1, len(files) + 1)),
+        digest=sha.hexdigest(),
+    )
+
+
+def found_labels(examples: Examples) -> tuple[str, ...]:
+    """The labels of a training set in order, numbers by value. DataError for fewer than two, or far too many."""
+    assert examples.labels is not None
+    labels = set(examples.labels)
+    if len(labels) < 2:
+        raise DataError(f"{examples.where}: every row has the label {min(labels)!r}; a classifier needs at least two")
+    if len(labels) > 1000 or len(labels) > len(examples) / 2 + 2:
+        raise DataError(
+            f"{examples.where}: {len(labels)} different labels in {len(examples)} rows; "
+            "is it the right --label-column, or do you want --regression?"
+        )
+    try:
+        return tuple(sorted(labels, key=lambda label: (float(label), label)))
+    except ValueError:
+        return tuple(sorted(labels))
+
+
+def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64]:
+    """Each row's label as its place in `labels`; one DataError tells every unknown one with its line."""
+    import numpy as np
+
+    numbers = {label: number for number, label in enumerate(labels)}
+    found = _labels(examples)
+    unknown = [
+        f"line {line} has {label!r}" for line, label in zip(examples.lines, found, strict=True) if label not in numbers
+    ]
+    if unknown:
+        raise DataError(
+            f"{examples.where}: {_count(unknown, 'unknown label')}: {_listing(unknown)}; known: {_listing(labels)}"
+        )
+    return np.array([numbers[label] for label in found], np.int64)
+
+
+def check_classes(numbers: NDArray[np.int64], labels: Sequence[str], where: str, hint: str = "") -> None:
+    """Refuse training data in which a class has no row (DataError)."""
+    absent = [label for number, label in enumerate(labels) if not (numbers == number).any()]
+    if absent:
+        raise DataError(
+            f"{where}: no training row has the label {_listing(map(repr, absent))} (of {_listing(labels)}), "
+            f"which the model could not learn; {hint or 'add such rows'}"
+        )
+
+
+def targets(examples: Examples, value_range: tuple[float, float] | None) -> NDArray[np.float32]:
+    """Each row's label as a number within the range; one DataError tells every fault with its line."""
+    import numpy as np
+
+    faults, values = [], []
+    for line, label in zip(examples.lines, _labels(examples), strict=True):
+        try:
+            value = float(label)
+        except ValueError:
+            value = math.nan
+        low, high = value_range or (-math.inf, math.inf)
+        if not math.isfinite(value):
+            faults.append(f"line {line} has {label!r}")
+        elif not low <= value <= high:
+            faults.append(f"line {line} has {label}")
+        values.append(value)
+    if faults:
+        wanted = f"a number from {value_range[0]:g} to {value_range[1]:g}" if value_range else "a finite number"
+        raise DataError(f"{examples.where}: {_count(faults, 'label')} not {wanted}: {_listing(faults)}")
+    return np.array(values, np.float32)
+
+
+def _labels(examples: Examples) -> list[str]:
+    if examples.labels is None:
+        raise DataError(f"{examples.where}: has no labels; it can only be predicted: albert predict RUN --in FILE")
+    return examples.labels
+
+
+def _read_tsv(path: Path, width: int | None = None, skip_short: bool = False) -> Table:
+    """Fields parted by TABs, where no character quotes another; blank lines are left out."""
+    header: list[str] = [] if width is None else [str(number) for number in range(width)]
+    rows, lines, faults = [], [], []
+    for number, line in enumerate(read_lines(path), 1):
+        cells = line.split("\t")
+        if not line.strip():
+            continue
+        if not header:
+            header = [cell.strip() for cell in cells]
+        elif len(cells) != len(header):
+            faults.append(f"line {number} has {len(cells)}")
+        else:
+            rows.append(cells)
+            lines.append(number)
+    if faults and not skip_short:
+        wanted = f"{len(header)} columns" + (f" ({_listing(header)})" if width is None else "")
+        raise DataError(f"{path}: {_count(faults, 'row')} not of {wanted}: {_listing(faults)}")
+    return Table(str(path), header, rows, lines, _digest(path), skipped=len(faults))
+
+
+def _read_csv(path: Path) -> Table:
+    with explained(path), open_regular(path) as file:
+        data = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {line} is not UTF-8 (byte 0x{data[error.start]:02x}); convert it") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    rows, lines, faults = [], [], []
+    begun = 1
+    try:
+        for cells in reader:
+            if not header:
+                header = [cell.strip() for cell in cells]
+            elif cells and len(cells) != len(header):
+                faults.append(f"line {begun} has {len(cells)}")
+            elif cells:
+                rows.append(cells)
+                lines.append(begun)
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: broken quoting in the row that begins at line {begun} ({error}); "
+            'double a quote inside a quoted cell ("")'
+        ) from None
+    if faults:
+        raise DataError(f"{path}: {_count(faults, 'row')} not of {len(header)} columns: {_listing(faults)}")
+    return Table(str(path), header, rows, lines, hashlib.sha256(data).hexdigest())
+
+
+def _read_jsonl(path: Path) -> Table:
+    header: dict[str, None] = {}
+    records, lines = [], []
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}: line {number} is not JSON: {error.msg} at column {error.colno}") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{path}: line {number} holds a {type(record).__name__}, not an object of columns")
+        header |= dict.fromkeys(record)
+        records.append(record)
+        lines.append(number)
+    rows = [[_cell(record.get(name)) for name in header] for record in records]
+    return Table(str(path), list(header), rows, lines, _digest(path))
+
+
+def _read_parquet(path: Path) -> Table:
+    need("pyarrow", "reading Parquet")
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with explained(path):
+        try:
+            table = parquet.read_table(path)
+        except pa.ArrowException as error:
+            raise DataError(f"{path}: not a sound Parquet file ({str(error).splitlines()[0]})") from None
+    columns = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
+    rows = [list(cells) for cells in zip(*columns, strict=True)]
+    return Table(str(path), table.column_names, rows, list(range(1, len(rows) + 1)), _digest(path))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, (bool, list, dict)) else str(value)
+
+
+def _glue_directory(task: Task, data: Path | None) -> Path:
+    """Where the task's files are: `data` itself, its folder of the task's name, or the Hub's download."""
+    if data is None:
+        return _download(task)
+    if not data.is_dir():
+        raise DataError(f"{data}: no such directory")
+    folders = [data / task.directory, *([data / task.hub.directory] if task.hub else []), data]
+    for folder in folders:
+        names = [name for split in task.splits.values() for name in split.files if not name.startswith("..")]
+        if any((folder / name).is_file() for name in names) or any(folder.glob("train-*.parquet")):
+            return folder
+    raise DataError(f"{data}: no files of {task.name} there, nor in {task.directory}/ (train.tsv, dev.tsv, …)")
+
+
+def _download(task: Task) -> Path:
+    """The task's directory of `nyu-mll/glue`, downloaded once into the Hub's cache."""
+    need("huggingface_hub", f"downloading {task.name}", package="huggingface_hub")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    assert task.hub is not None
+    wanted = [f"{task.hub.directory}/*", *(["ax/*"] if task.directory == "MNLI" else [])]
+    try:
+        root = huggingface_hub.snapshot_download(GLUE_REPOSITORY, repo_type="dataset", allow_patterns=wanted)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise DataError(
+            f"{task.name} could not be downloaded from {GLUE_REPOSITORY} ({reason}); "
+            f"pass --data with a directory that holds its files (train.tsv, dev.tsv)"
+        ) from None
+    return Path(root) / task.hub.directory
+
+
+def _read_hub_split(task: Task, directory: Path, split: str) -> Examples | None:
+    """A split as `nyu-mll/glue` stores it: Parquet, labels numbered, -1 where there is none."""
+    if task.hub is None or split not in task.hub.splits:
+        return None
+    name = Path(task.hub.splits[split])
+    paths = sorted((directory / name.parent).glob(f"{name.name}-*.parquet"))
+    if not paths:
+        return None
+    tables = [_read_parquet(path) for path in paths]
+    rows = [row for table in tables for row in table.rows]
+    whole = replace(
+        tables[0],
+        rows=rows,
+        lines=list(range(1, len(rows) + 1)),
+        digest=hashlib.sha256("".join(table.digest for table in tables).encode()).hexdigest(),
+    )
+    texts = whole.column(task.hub.first, "the text")
+    numbers = whole.column("label", "the label")
+    names = {str(number): label for number, label in enumerate(task.hub.labels)}
+    hidden = {"-1", "-1.0", ""}
+    labels = None if set(numbers) <= hidden else [names.get(number, number) for number in numbers]
+    return Examples(
+        where=whole.where,
+        ids=whole.column("idx", "the index"),
+        texts=texts,
+        pairs=None if task.hub.second is None else whole.column(task.hub.second, "the second text"),
+        labels=labels,
+        lines=whole.lines,
+        digest=whole.digest,
+    )
+
+
+def _digest(path: Path) -> str:
+    sha = hashlib.sha256()
+    with explained(path), open_regular(path) as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def _count(items: Sequence[str], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _listing(items: Iterable[str]) -> str:
+    items = list(items)
+    rest = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,530 @@
+"""Fine-tuning from settings to a finished run directory: the flow, in reading order."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+
+from albert_cli.errors import DataError, RunError, TrainingError
+from albert_cli.model.fine_tuning import Classifier, without_dropout
+from albert_cli.tasks import Task, named
+from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.training import data, questions, run, state
+from albert_cli.training.data import Examples
+from albert_cli.training.loop import LOG, Job, Record, train
+from albert_cli.training.metrics import compute
+from albert_cli.training.questions import Questions, Windows
+from albert_cli.training.rows import Kind, Rows, infer, mean_loss, out_of_memory
+from albert_cli.training.run import RunInfo
+from albert_cli.training.settings import Plan, Settings
+from converters.checkpoint import Checkpoint
+from converters.config import dump_json, parse_json
+from converters.files import check_target, need, read_small, staged
+
+SUMMARY, TENSORBOARD = "summary.json", "tensorboard"
+# Without a development set, so much of the training set is held out for it.
+_HELD_OUT = 0.1
+# Which rows --limit-train and a held-out part take is the same for every seed.
+_SUBSET_SEED = 20191
+
+Report = Callable[[Record], None]
+
+
+def _silent(record: Record) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Split:
+    """One data set as read and as the model takes it; `cut` for questions."""
+
+    examples: Examples | Questions
+    rows: Rows
+    cut: Windows | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before training: the kind of problem, the rows, what was noticed on the way."""
+
+    task: Task
+    info: RunInfo
+    train: Split
+    dev: dict[str, Split]
+    notes: list[str]
+
+
+def finetune(
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    report: Report = _silent,
+    feature_cache: Path | None = None,
+) -> dict[str, Any]:
+    """Train a task and write the run directory; the summary of it (best step, metrics) is returned.
+
+    `report` hears of everything logged. `resume` goes on where a run with the same settings, data and model stopped;
+    what is finished is left as it is. Raises CheckpointError's children, each with one line.
+    """
+    accelerator = _accelerator(settings.precision)
+    if accelerator.is_main_process:
+        _claim(out, resume=resume, force=force)
+    else:
+        report = _silent
+    accelerator.wait_for_everyone()
+    base = run.base_checkpoint(settings.model)
+    tokenizer = AlbertTokenizer.from_files(base.tokenizer)
+    settings = _fit(settings, base, tokenizer)
+    if settings.tensorboard and accelerator.is_main_process:
+        report = _with_tensorboard(report, out / TENSORBOARD)
+    prepared = prepare(settings, tokenizer)
+    info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": _digest(base)})
+    if resume and (out / run.RUN).exists():
+        _check_same(out, info)
+        if (out / SUMMARY).exists():
+            return dict(parse_json(read_small(out / SUMMARY), str(out / SUMMARY)))
+    started = time.perf_counter()  # the first epoch's time has the features of a frozen encoder in it
+    model, notes = run.build(base, info, seed=settings.seed)
+    plan = Plan.of(
+        settings, prepared.task.recipe, len(prepared.train.rows), sum(len(part.rows) for part in prepared.dev.values())
+    )
+    if accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        counts = {name: _facts(part) for name, part in {"train": prepared.train, **prepared.dev}.items()}
+        run.write_info(out, info, data=counts, plan=dataclasses.asdict(plan))
+    accelerator.wait_for_everyone()
+    for note in [*prepared.notes, *notes]:
+        report({"event": "note", "text": note})
+    report({"event": "plan", **dataclasses.asdict(plan), "train_rows": len(prepared.train.rows)})
+    if settings.freeze_encoder:
+        model.albert.requires_grad_(False)
+        without_dropout(model.albert)
+
+    job = Job(
+        model=model.to(accelerator.device),
+        kind=info.kind,
+        rows=prepared.train.rows,
+        plan=plan,
+        settings=settings,
+        directory=out,
+        accelerator=accelerator,
+        best=prepared.task.best,
+        evaluate=lambda trained: _evaluate(trained, prepared, accelerator),
+        save_best=lambda: run.save_model(model, base, out),
+        train_metrics=None if info.kind == "answers" else _train_metrics(prepared),
+        report=report,
+        started=started,
+    )
+    cache = None
+    if settings.freeze_encoder and isinstance(model, Classifier):
+        cache = _Features(feature_cache or out, model, accelerator, info, report)
+        prepared = dataclasses.replace(
+            prepared,
+            train=cache(prepared.train),
+            dev={name: cache(part) for name, part in prepared.dev.items()},
+        )
+        job.rows = prepared.train.rows
+    train(job, resume=resume)
+    summary: dict[str, Any] = {}
+    if accelerator.is_main_process:
+        summary = _finish(out, prepared, plan)
+        if cache is not None and feature_cache is None:
+            cache.remove()
+    accelerator.wait_for_everyone()
+    return summary
+
+
+def finetune_seeds(
+    settings: Settings,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    report: Report = _silent,
+) -> dict[str, Any]:
+    """Train with each seed into `out/seed-N`; mean and spread (standard deviation) of every metric over the seeds."""
+    from albert_cli.training import figures
+    from albert_cli.training import report as pages
+
+    if (out / run.RUN).exists():
+        raise RunError(f"{out}: holds a run of one seed; name another directory with --out")
+    if (out / SUMMARY).exists() and not (resume or force):
+        raise RunError(f"{out}: holds runs already; --resume goes on with them, --force replaces them")
+    summaries = []
+    for seed in seeds:
+        report({"event": "seed", "seed": seed})
+        summaries.append(
+            finetune(
+                dataclasses.replace(settings, seed=seed),
+                out / f"seed-{seed}",
+                resume=resume,
+                force=force,
+                report=report,
+                feature_cache=out if settings.freeze_encoder else None,
+            )
+        )
+    if not all(summaries):
+        return {}  # a further process of a distributed run
+    metrics = {
+        name: {
+            "mean": statistics.fmean(item["dev"][name] for item in summaries),
+            "spread": statistics.stdev(item["dev"][name] for item in summaries) if len(summaries) > 1 else 0.0,
+        }
+        for name in summaries[0]["dev"]
+    }
+    together = {"task": settings.task, "seeds": list(seeds), "metrics": metrics, "runs": summaries}
+    runs = {f"seed {seed}": out / f"seed-{seed}" for seed in seeds}
+    with staged(out / SUMMARY, force=True, ours=None) as beside:
+        beside.write_bytes(dump_json(together))
+    figures.curves(runs, out / "curves.png")
+    pages.write_seeds(out, together)
+    for path in out.glob("features-*.safetensors"):
+        path.unlink()
+    return together
+
+
+def prepare(settings: Settings, tokenizer: AlbertTokenizer, *, splits: Sequence[str] | None = None) -> Prepared:
+    """Read and tokenize the training and development data; every fault of it is told before anything is computed."""
+    task = named(settings.task)
+    if settings.regression and task.name != "csv":
+        raise TrainingError(f"--regression is for csv; {task.name} is a {task.kind} task")
+    kind: Kind = "regression" if settings.regression else task.kind
+    task = of_kind(task, kind)
+    read = task.read(task, settings.sources, "train")
+    if read is None:
+        raise DataError(f"{task.name} has no training data; name it with --data DIR or --train FILE")
+    notes = []
+    dev = {name: part for name in task.dev_splits if (part := task.read(task, settings.sources, name)) is not None}
+    shuffled = np.random.default_rng(_SUBSET_SEED).permutation(len(read))
+    if not dev:
+        held = max(1, round(_HELD_OUT * len(read)))
+        dev = {"dev": read.take(sorted(shuffled[:held].tolist()))}
+        read, shuffled = read.take(sorted(shuffled[held:].tolist())), np.arange(len(read) - held)
+        notes.append(f"there is no development set: {held} of the training rows are held out as one")
+    whole = read
+    if settings.limit_train is not None and settings.limit_train < len(read):
+        read = read.take(sorted(shuffled[: settings.limit_train].tolist()))
+    labels = task.labels
+    if kind == "classification" and not labels:
+        assert isinstance(whole, Examples)
+        labels = data.found_labels(whole)
+    info = RunInfo(
+        task=task.name.lower(),
+        kind=kind,
+        labels=labels if kind == "classification" else (),
+        max_length=settings.max_length,
+        hidden=settings.hidden or (),
+        no_answer=isinstance(read, Questions) and read.unanswerable > 0,
+        settings=dataclasses.asdict(settings),
+        hashes={"train": whole.digest} | {name: part.digest for name, part in dev.items()},
+    )
+    train_split = split_of(read, info, task, tokenizer)
+    if kind == "classification":
+        assert train_split.rows.targets is not None
+        hint = "raise --limit-train" if whole is not read else ""
+        data.check_classes(train_split.rows.targets.numpy(), labels, read.where, hint)
+    dev_splits = {name: split_of(part, info, task, tokenizer) for name, part in dev.items()}
+    for name, split in {"train": train_split, **dev_splits}.items():
+        notes += _notes(name, split, settings.max_length)
+    return Prepared(task, info, train_split, dev_splits, notes)
+
+
+def split_of(
+    examples: Examples | Questions,
+    info: RunInfo,
+    task: Task | None,
+    tokenizer: AlbertTokenizer,
+    *,
+    labelled: bool = True,
+) -> Split:
+    """Tokenize rows, and turn their labels into targets where they are wanted."""
+    if isinstance(examples, Questions):
+        cut = questions.windows(examples.items, tokenizer, info.max_length)
+        return Split(examples, Rows(cut.tokens, torch.from_numpy(cut.spans) if labelled else None), cut)
+    targets = None
+    if labelled and info.kind == "regression":
+        targets = torch.from_numpy(data.targets(examples, task.value_range if task else None))
+    elif labelled:
+        targets = torch.from_numpy(data.class_numbers(examples, info.labels))
+    tokens = tokenizer.encode_batch(examples.texts, examples.pairs, max_length=info.max_length)
+    return Split(examples, Rows(tokens, targets))
+
+
+def of_kind(task: Task, kind: Kind) -> Task:
+    """The task as it is for a kind of problem: your own rows may be a regression."""
+    if kind == task.kind:
+        return task
+    return dataclasses.replace(task, kind=kind, metrics=("pearson", "spearman", "rmse"), best="pearson")
+
+
+def score(split: Split, outputs: list[NDArray[np.float32]], info: RunInfo, task: Task) -> dict[str, float]:
+    """The task's metrics and the mean loss of outputs, by row."""
+    assert split.rows.targets is not None
+    found: dict[str, float] = {"loss": mean_loss(info.kind, outputs, split.rows.targets)}
+    if isinstance(split.examples, Questions):
+        assert split.cut is not None
+        given = questions.answers(split.examples.items, split.cut, outputs, no_answer=info.no_answer)
+        exact, f1 = questions.scores(split.examples.items, [item.text for item in given])
+        return found | {"exact": statistics.fmean(exact), "f1": statistics.fmean(f1)}
+    return found | compute(task.metrics, split.rows.targets.numpy(), decide(np.stack(outputs), info, task))
+
+
+def decide(logits: NDArray[np.float32], info: RunInfo, task: Task | None = None) -> NDArray[Any]:
+    """Classes, or values (within the task's range) of a regression, from logits (rows, labels)."""
+    if info.kind == "regression":
+        low, high = (task.value_range if task else None) or (-np.inf, np.inf)
+        values: NDArray[np.float32] = np.clip(logits[:, 0], low, high)
+        return values
+    classes: NDArray[np.int64] = logits.argmax(axis=1)
+    return classes
+
+
+def _claim(out: Path, *, resume: bool, force: bool) -> None:
+    """Take the directory: nothing of ours may be there, unless to go on with or to replace."""
+    if resume and force:
+        raise RunError("--resume and --force do not go together: go on, or start anew?")
+    if resume:
+        if (
+            out.exists()
+            and not (out / run.RUN).exists()
+            and any(run.OURS.fullmatch(item.name) for item in out.iterdir())
+        ):
+            raise RunError(f"{out}: no {run.RUN} there, so no run to go on with; start anew with --force")
+        return
+    if out.is_dir() and any(run.OURS.fullmatch(item.name) for item in out.iterdir()) and not force:
+        raise RunError(
+            f"{out}: holds a run already; --resume goes on with it, --force replaces it, --out names another"
+        )
+    check_target(out, force=force, sources=[], ours=run.OURS)
+    if out.is_dir():
+        for item in out.iterdir():
+            if run.OURS.fullmatch(item.name) and item.is_file():
+                item.unlink()
+        for item in (out / TENSORBOARD).glob("events.out.tfevents.*"):
+            item.unlink()
+
+
+def _fit(settings: Settings, base: Checkpoint, tokenizer: AlbertTokenizer) -> Settings:
+    """Settings within what the model can do."""
+    positions = base.config.max_position_embeddings
+    if len(tokenizer) > base.config.vocab_size:
+        raise TrainingError(
+            f"{base.where}: the tokenizer has {len(tokenizer)} pieces, the model only {base.config.vocab_size}"
+        )
+    recipe = named(settings.task).recipe
+    if settings.max_length > positions:
+        if settings.max_length != recipe.max_length:
+            raise TrainingError(f"--max-length is {settings.max_length}, but the model has {positions} positions")
+        return dataclasses.replace(settings, max_length=positions)
+    return settings
+
+
+def _check_same(out: Path, info: RunInfo) -> None:
+    """Refuse to go on with other settings, data or model than the run was begun with."""
+    before = run.read_info(out)
+    now = {key: value for key, value in info.settings.items() if value is not None}
+    changed = [
+        f"{key} was {before.settings.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted(now.keys() | before.settings.keys())
+        if before.settings.get(key) != now.get(key) and key not in _PATHS
+    ]
+    changed += [f"the contents of {key} changed" for key, sha in before.hashes.items() if info.hashes.get(key) != sha]
+    if changed:
+        raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
+
+
+_PATHS = ("model", "data", "train", "dev", "test")  # may move: what counts is their contents
+
+
+def _accelerator(precision: str) -> Accelerator:
+    gpu = torch.cuda.is_available()
+    if precision == "auto":
+        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "fp16" and not gpu:
+        raise TrainingError("--precision fp16 needs a GPU; choose bf16 or fp32")
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+
+
+def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator) -> dict[str, float]:
+    found: dict[str, float] = {}
+    share = (accelerator.process_index, accelerator.num_processes)
+    for name, split in prepared.dev.items():
+        outputs = infer(model, split.rows, device=accelerator.device, share=share)
+        if accelerator.num_processes > 1:
+            outputs = dict(gather_object(list(outputs.items())))
+        values = score(split, [outputs[row] for row in range(len(split.rows))], prepared.info, prepared.task)
+        found |= {f"{name.removeprefix('dev').lstrip('_')}_{key}".lstrip("_"): value for key, value in values.items()}
+    return found
+
+
+def _train_metrics(prepared: Prepared) -> Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]]:
+    task, info = prepared.task, prepared.info
+    return lambda logits, wanted: compute((task.best,), wanted, decide(logits, info, task))
+
+
+class _Features:
+    """The pooled outputs of a frozen encoder, computed once and kept in a file while training may be resumed."""
+
+    def __init__(
+        self, directory: Path, model: Classifier, accelerator: Accelerator, info: RunInfo, report: Report
+    ) -> None:
+        self.directory, self.model, self.accelerator = directory, model, accelerator
+        self.info, self.report = info, report
+        self.written: list[Path] = []
+
+    def __call__(self, split: Split) -> Split:
+        from safetensors.torch import load_file, save_file
+
+        path = self.directory / f"features-{self._fingerprint(split)}.safetensors"
+        self.written.append(path)
+        if path.exists():
+            features = load_file(path)["features"]
+        else:
+            features = self._compute(split)
+            if self.accelerator.is_main_process:
+                with staged(path, force=True, ours=None) as beside:
+                    save_file({"features": features}, beside)
+            self.accelerator.wait_for_everyone()
+        return dataclasses.replace(split, rows=Rows(None, split.rows.targets, features))
+
+    def remove(self) -> None:
+        for path in self.written:
+            path.unlink(missing_ok=True)
+
+    def _compute(self, split: Split) -> torch.Tensor:
+        accelerator, rows = self.accelerator, len(split.rows)
+        done = [0]
+
+        def tick(count: int) -> None:
+            done[0] += count
+            self.report({"event": "features", "done": done[0], "rows": rows})
+
+        share = (accelerator.process_index, accelerator.num_processes)
+        limit = self.info.max_length
+        message = f"out of memory while computing the features of the frozen encoder; lower --max-length ({limit})"
+        with accelerator.autocast(), out_of_memory(lambda: message, TrainingError):
+            outputs = infer(
+                self.model, split.rows, device=accelerator.device, forward=self.model.features, share=share, tick=tick
+            )
+        if accelerator.num_processes > 1:
+            outputs = dict(gather_object(list(outputs.items())))
+        return torch.from_numpy(np.stack([outputs[row] for row in range(rows)]))
+
+    def _fingerprint(self, split: Split) -> str:
+        """Of all that the features depend on: the model, the tokens, the precision."""
+        assert split.rows.tokens is not None
+        sha = hashlib.sha256(self.info.hashes["model"].encode() + self.accelerator.mixed_precision.encode())
+        for array in (split.rows.tokens.ids, split.rows.tokens.token_type_ids, split.rows.tokens.starts):
+            sha.update(array.tobytes())
+        return sha.hexdigest()[:16]
+
+
+def _finish(out: Path, prepared: Prepared, plan: Plan) -> dict[str, Any]:
+    """With the best model: predictions of dev and test, figures, report and summary."""
+    from albert_cli.training import figures, predict
+    from albert_cli.training import report as pages
+
+    records = read_log(out)
+    best = [record for record in records if record["event"] == "dev" and record["best"]][-1]
+    loaded = run.load_run(out)
+    confusion = None
+    for name, split in prepared.dev.items():
+        whole = split_of(split.examples, prepared.info, prepared.task, loaded.tokenizer)
+        predictions = predict.run_on(loaded, whole)
+        if name == "dev":
+            confusion = predictions
+        predict.write_dev(loaded, whole, predictions, out, name)
+    predict.write_submissions(loaded, prepared.task, out)
+    hidden = ("event", "best", "early_stop", "step", "epoch")
+    dev = {key: value for key, value in best.items() if key not in hidden and not key.startswith("train_")}
+    last = [record for record in records if record["event"] == "dev"][-1]
+    end = records[-1]
+    summary = {
+        "task": prepared.info.task,
+        "best_step": best["step"],
+        "steps": last["step"],
+        "planned_steps": plan.steps,
+        "stopped_early": bool(last.get("early_stop", False)),
+        "dev": dev,
+        "last_weights_sha256": end["last_weights_sha256"],
+    }
+    figures.curves({out.name: out}, out / "curves.png")
+    assert confusion is not None
+    figures.confusion(loaded.info, prepared.dev["dev"], confusion, out)
+    pages.write(out, prepared, summary, records)
+    with staged(out / SUMMARY, force=True, ours=None) as beside:
+        beside.write_bytes(dump_json(summary))
+    (out / state.NAME).unlink(missing_ok=True)
+    return summary
+
+
+def read_log(out: Path) -> list[Record]:
+    """The records of a run's metrics.jsonl; RunError where there are none."""
+    try:
+        return [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{out / LOG}: no readable log of a run ({error})") from None
+
+
+def _with_tensorboard(report: Report, directory: Path) -> Report:
+    """A listener that writes every figure for TensorBoard as well."""
+    need("tensorboard", "--tensorboard", package="albert-cli[tensorboard]")
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: list[SummaryWriter] = []
+
+    def hear(record: Record) -> None:
+        if record["event"] in ("train", "dev"):
+            if not writer:  # made late, so that what a killed run wrote after this step is left out
+                writer.append(SummaryWriter(str(directory), purge_step=record["step"]))
+            for name, value in record.items():
+                if isinstance(value, float) and name != "epoch":
+                    writer[0].add_scalar(f"{record['event']}/{name}", value, record["step"])
+        elif record["event"] == "end" and writer:
+            writer[0].close()
+        report(record)
+
+    return hear
+
+
+def _digest(base: Checkpoint) -> str:
+    from converters.checkpoint import digest
+
+    sha = hashlib.sha256()
+    for name, tensor in base.tensors.items():
+        sha.update(f"{name} {digest(tensor.read())}\n".encode())
+    return sha.hexdigest()
+
+
+def _facts(split: Split) -> Mapping[str, Any]:
+    facts: dict[str, Any] = {"file": split.examples.where, "rows": len(split.examples)}
+    if split.cut is not None:
+        facts["windows"] = len(split.rows)
+    return facts
+
+
+def _notes(name: str, split: Split, max_length: int) -> list[str]:
+    notes = []
+    assert split.rows.tokens is not None
+    cut = int((split.rows.tokens.truncated > 0).sum())
+    if cut:
+        notes.append(f"{name}: {cut} of {len(split.rows)} rows are cut to {max_length} tokens")
+    if isinstance(split.examples, Examples) and split.examples.skipped:
+        notes.append(f"{split.examples.where}: {split.examples.skipped} rows are cut short and left out")
+    return notes

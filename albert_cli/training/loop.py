@@ -1,0 +1,257 @@
+"""The training loop: AdamW with Google's decay rules, linear warm-up and decay, clipping; exact to resume.
+
+Google: optimization.py (create_optimizer). As in transformers, and unlike there, Adam's moments are bias-corrected, and
+the decay after the warm-up starts at the full learning rate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from albert_cli.errors import TrainingError
+from albert_cli.training import state
+from albert_cli.training.batches import epoch_batches
+from albert_cli.training.rows import Kind, Rows, loss_sum, out_of_memory
+from albert_cli.training.settings import Plan, Settings
+from albert_cli.training.state import Progress
+
+LOG = "metrics.jsonl"
+Record = dict[str, Any]
+
+# Google's exclude_from_weight_decay, and the batch norm of MLP heads.
+_NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias|batch_norm")
+WEIGHT_DECAY, BETAS, EPSILON, CLIP = 0.01, (0.9, 0.999), 1e-6, 1.0
+# So many points of the loss are logged in a run, whatever its length.
+_LOGGED = 400
+
+
+@dataclass
+class Job:
+    """All that the loop needs. `evaluate` gives the dev metrics with `loss`; `train_metrics` those of training rows."""
+
+    model: nn.Module
+    kind: Kind
+    rows: Rows
+    plan: Plan
+    settings: Settings
+    directory: Path
+    accelerator: Accelerator
+    best: str
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    save_best: Callable[[], None]
+    train_metrics: Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]] | None = None
+    report: Callable[[Record], None] = lambda record: None
+    started: float = field(default_factory=time.perf_counter)
+
+
+def optimizer_for(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW over the parameters with gradients; decay 0.01, but none for biases and norms."""
+    named = [(name, item) for name, item in model.named_parameters() if item.requires_grad]
+    groups = [
+        {"params": [item for name, item in named if not _NO_DECAY.search(name)], "weight_decay": WEIGHT_DECAY},
+        {"params": [item for name, item in named if _NO_DECAY.search(name)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def train(job: Job, *, resume: bool) -> Progress:
+    """Train to the end of the plan, or until early stopping; the best model is saved on the way.
+
+    Raises TrainingError when the loss stops being a number or memory runs out; what was saved before stays.
+    """
+    loop = _Loop(job)
+    state_file = job.directory / state.NAME
+    if resume and state_file.exists():
+        loop.progress = state.load(state_file, job.model, loop.plain_optimizer, job.accelerator.scaler)
+    loop.cut_log()
+    loop.run(state_file)
+    return loop.progress
+
+
+class _Loop:
+    def __init__(self, job: Job) -> None:
+        self.job, self.progress = job, Progress()
+        self.plain_optimizer = optimizer_for(job.model, job.settings.learning_rate)
+        self.model, self.optimizer = job.accelerator.prepare(job.model, self.plain_optimizer)
+        self.parameters = [item for item in job.model.parameters() if item.requires_grad]
+        self.log_every = max(1, job.plan.steps // _LOGGED)
+        self.losses: list[float] = []
+        self.seen: list[tuple[NDArray[np.float32], NDArray[Any]]] = []
+        self.main = job.accelerator.is_main_process
+
+    def run(self, state_file: Path) -> None:
+        job, plan, at = self.job, self.job.plan, self.progress
+        began = job.started
+        job.model.train()
+        while not at.finished:
+            batches = epoch_batches(
+                len(job.rows),
+                job.settings.batch_size,
+                seed=job.settings.seed,
+                epoch=at.epoch,
+                lengths=job.rows.lengths,
+                smallest=job.settings.smallest_batch,
+            )
+            for rows in batches[at.batch :]:
+                with out_of_memory(lambda rows=rows: self._memory_message(rows), TrainingError):  # type: ignore[misc]
+                    self.update(rows)
+                at.step += 1
+                at.batch += 1
+                at.finished = at.step == plan.steps
+                epoch_over = at.batch == len(batches)
+                evaluating = at.step % plan.eval_every == 0 or at.finished
+                if at.step % self.log_every == 0 or evaluating:
+                    self.log_losses()
+                if epoch_over:
+                    at.epoch_seconds += time.perf_counter() - began
+                    self.log({"event": "epoch", "epoch": at.epoch + 1, "seconds": round(at.epoch_seconds, 4)})
+                    at.epoch, at.batch, at.epoch_seconds, began = at.epoch + 1, 0, 0.0, time.perf_counter()
+                if evaluating:
+                    paused = time.perf_counter()
+                    with out_of_memory(self._evaluation_message, TrainingError):
+                        self.evaluate()
+                    at.epoch_seconds += paused - began
+                    if at.finished:
+                        self.end()
+                    if self.main:
+                        state.save(state_file, at, job.model, self.plain_optimizer, job.accelerator.scaler)
+                    job.accelerator.wait_for_everyone()
+                    began = time.perf_counter()
+                if at.finished:
+                    break
+
+    def update(self, rows: NDArray[np.int64]) -> None:
+        """One optimizer step on a batch, in `grad_accum` parts; each process computes its share of the rows."""
+        job, at, accelerator = self.job, self.progress, self.job.accelerator
+        world = accelerator.num_processes
+        mine = rows[accelerator.process_index :: world]
+        weight = 1.0
+        if not len(mine):  # a process without rows still takes part, with a loss of nothing
+            mine, weight = rows[:1], 0.0
+        if job.rows.lengths is not None:
+            mine = mine[np.argsort(job.rows.lengths[mine], kind="stable")]
+        parts = np.array_split(mine, min(job.settings.grad_accum, max(1, len(mine) // job.settings.smallest_batch)))
+        total = 0.0
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
+                inputs = job.rows.inputs(part, accelerator.device)
+                assert job.rows.targets is not None
+                targets = job.rows.targets[torch.from_numpy(part)]
+                logits: Tensor = self.model(**inputs)
+                loss = loss_sum(job.kind, logits, targets.to(accelerator.device)) * (weight / len(rows))
+                accelerator.backward(loss * world)
+            total += loss.item()
+            if job.train_metrics and self.main:
+                self.seen.append((logits.detach().float().cpu().numpy(), targets.numpy()))
+        if world > 1:
+            total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
+        norm = accelerator.clip_grad_norm_(self.parameters, CLIP)
+        self.check_finite(total, norm, rows)
+        for group in self.plain_optimizer.param_groups:
+            group["lr"] = job.settings.learning_rate * job.plan.rate(at.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.losses.append(total)
+        self.norm = norm
+
+    def check_finite(self, loss: float, norm: Any, rows: NDArray[np.int64]) -> None:
+        # With fp16, an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
+        broken = None
+        if not math.isfinite(loss):
+            broken = f"the loss became {loss}"
+        elif norm is not None and self.job.accelerator.scaler is None and not math.isfinite(float(norm)):
+            broken = f"the gradient's norm became {float(norm)}"
+        if broken is None:
+            return
+        at, job = self.progress, self.job
+        rate = job.settings.learning_rate * job.plan.rate(at.step)
+        kept = (
+            f"the best model so far, of step {at.best_step}, stays in {job.directory}"
+            if at.best is not None
+            else "no model had been saved yet"
+        )
+        raise TrainingError(
+            f"{broken} at step {at.step + 1} (epoch {at.epoch + 1}, learning rate {rate:.3g}, "
+            f"rows {', '.join(map(str, rows[:4].tolist()))}, …); {kept}; lower --lr or lengthen --warmup"
+        )
+
+    def evaluate(self) -> None:
+        job, at = self.job, self.progress
+        record: Record = {"event": "dev", "step": at.step, "epoch": self.epochs()}
+        record |= job.evaluate(self.model)
+        if self.seen and job.train_metrics:
+            logits = np.concatenate([item for item, _ in self.seen])
+            wanted = np.concatenate([item for _, item in self.seen])
+            record |= {f"train_{name}": value for name, value in job.train_metrics(logits, wanted).items()}
+        self.seen.clear()
+        value = record[job.best]
+        record["best"] = at.best is None or value > at.best
+        if record["best"]:
+            at.best, at.best_step, at.stale = value, at.step, 0
+            if self.main:
+                job.save_best()
+        else:
+            at.stale += 1
+            if job.settings.early_stop is not None and at.stale >= job.settings.early_stop:
+                record["early_stop"] = at.finished = True
+        self.log(record)
+
+    def end(self) -> None:
+        sha = hashlib.sha256()
+        for tensor in state.trained_tensors(self.job.model).values():
+            sha.update(tensor.cpu().contiguous().numpy().tobytes())
+        at = self.progress
+        self.log({"event": "end", "step": at.step, "best_step": at.best_step, "last_weights_sha256": sha.hexdigest()})
+
+    def log_losses(self) -> None:
+        if self.losses:
+            rate = self.plain_optimizer.param_groups[0]["lr"]
+            loss, norm = sum(self.losses) / len(self.losses), float(self.norm)
+            step = {"event": "train", "step": self.progress.step, "epoch": self.epochs()}
+            self.log(step | {"loss": loss, "learning_rate": rate, "gradient_norm": norm})
+            self.losses.clear()
+
+    def epochs(self) -> float:
+        return round(self.progress.step / self.job.plan.steps_per_epoch, 4)
+
+    def log(self, record: Record) -> None:
+        if self.main:
+            with open(self.job.directory / LOG, "ab") as file:
+                file.write((json.dumps(record) + "\n").encode())
+                self.progress.log_bytes = file.tell()
+            self.job.report(record)
+
+    def cut_log(self) -> None:
+        """Forget what was logged after the saved state: it is about to happen again."""
+        if self.main:
+            with open(self.job.directory / LOG, "ab") as file:
+                file.truncate(self.progress.log_bytes)
+
+    def _evaluation_message(self) -> str:
+        length = self.job.settings.max_length
+        return f"out of memory while evaluating at step {self.progress.step}; lower --max-length ({length})"
+
+    def _memory_message(self, rows: NDArray[np.int64]) -> str:
+        settings, lengths = self.job.settings, self.job.rows.lengths
+        tokens = f" of up to {int(lengths[rows].max())} tokens" if lengths is not None else ""
+        return (
+            f"out of memory at step {self.progress.step + 1}, on a batch of {len(rows)} rows{tokens} in "
+            f"{settings.grad_accum} parts; raise --grad-accum (the result stays the same), or lower --batch-size "
+            f"({settings.batch_size}) or --max-length ({settings.max_length})"
+        )

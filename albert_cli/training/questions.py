@@ -1,0 +1,242 @@
+"""Extractive question answering: SQuAD v1 and v2 JSON, windows over long texts, answers from logits, exact match, F1.
+
+The scores follow the official evaluation scripts of SQuAD v1.1 and v2.0, which agree where all questions have answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from albert_cli.errors import DataError
+from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+from converters.config import parse_json
+from converters.files import explained, open_regular
+from converters.spec import listing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from albert_cli.tasks import Sources, Task
+
+# Google's settings: max_query_length, doc_stride, n_best_size, max_answer_length.
+QUESTION_TOKENS, OVERLAP, CANDIDATES, ANSWER_TOKENS = 64, 128, 20, 30
+
+_FILES = {
+    "train": ("train-v2.0.json", "train-v1.1.json", "train.json"),
+    "dev": ("dev-v2.0.json", "dev-v1.1.json", "dev.json"),
+    "test": ("test.json",),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """`answers` are (text, first character in the context); none where the context holds no answer."""
+
+    id: str
+    question: str
+    context: str
+    answers: list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a file; `labelled`: with answers. `digest` is the file's SHA-256."""
+
+    where: str
+    items: list[Question]
+    labelled: bool
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def unanswerable(self) -> int:
+        """How many questions have no answer."""
+        return sum(not item.answers for item in self.items)
+
+    def take(self, rows: Sequence[int]) -> Questions:
+        return Questions(self.where, [self.items[row] for row in rows], self.labelled, self.digest)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`text` is `context[start:end]`; empty, with no span, where the model finds no answer. `score`: a sum of logits;
+    `null_score`: that of "no answer"."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+    null_score: float
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Questions as the model takes them: one row of `tokens` per window.
+
+    `question` (rows) is the question each window belongs to; `offsets` per window: (tokens, 2) characters of the
+    context, -1 at tokens that are not the context's; `spans` (rows, 2): first and last token of the answer, 0 and 0
+    where the window does not hold it.
+    """
+
+    tokens: TokenBatch
+    question: NDArray[np.int64]
+    offsets: list[NDArray[np.int32]]
+    spans: NDArray[np.int64]
+
+
+def read_squad_split(task: Task, sources: Sources, split: str) -> Questions | None:
+    """A split of SQuAD, by file or from a directory with the official names."""
+    path = sources.files.get(split)
+    if path is None and sources.data is not None:
+        if not sources.data.is_dir():
+            raise DataError(f"{sources.data}: no such directory")
+        found = [sources.data / name for name in _FILES[split] if (sources.data / name).is_file()]
+        if len(found) > 1:
+            flag = f"--{split}"
+            raise DataError(f"{sources.data}: holds {found[0].name} and {found[1].name}; name one with {flag}")
+        path = found[0] if found else None
+    if path is None:
+        if split == "train":
+            names = " or ".join(_FILES["train"][:2])
+            raise DataError(f"squad needs --data with a directory that holds {names}, or --train FILE")
+        return None
+    return read_squad(path)
+
+
+def read_squad(path: Path) -> Questions:
+    """Read SQuAD JSON; DataError where its shape is another or an answer does not stand where it says."""
+    with explained(path), open_regular(path) as file:
+        data = file.read()
+    content = parse_json(data, str(path))
+    items, faults, labelled = [], [], True
+    try:
+        for article in content["data"]:
+            for paragraph in article["paragraphs"]:
+                context = paragraph["context"]
+                for entry in paragraph["qas"]:
+                    labelled &= "answers" in entry
+                    answers = [(item["text"], int(item["answer_start"])) for item in entry.get("answers", [])]
+                    faults += [
+                        f"{entry['id']}: {text!r}" for text, at in answers if context[at : at + len(text)] != text
+                    ]
+                    items.append(Question(str(entry["id"]), entry["question"], context, answers))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not SQuAD's JSON (data, paragraphs, context, qas): {error!r}") from None
+    if faults:
+        raise DataError(f"{path}: {len(faults)} answers do not stand at their answer_start: {listing(faults)}")
+    if not items:
+        raise DataError(f"{path}: holds no questions")
+    return Questions(str(path), items, labelled, hashlib.sha256(data).hexdigest())
+
+
+def windows(questions: Sequence[Question], tokenizer: AlbertTokenizer, max_length: int) -> Windows:
+    """Cut each context into overlapping windows of at most `max_length` tokens, the question before each."""
+    import numpy as np
+
+    overlap = min(OVERLAP, max(0, (max_length - QUESTION_TOKENS - 3) // 2))
+    encodings: list[Encoding] = []
+    owners, offsets, spans = [], [], []
+    pieces: tuple[str, Any] = ("", None)
+    for number, item in enumerate(questions):
+        if pieces[1] is None or pieces[0] != item.context:
+            pieces = (item.context, tokenizer.segmenter.pieces(item.context))  # of all questions on one context
+        asked = tokenizer.segmenter.pieces(item.question)[:QUESTION_TOKENS]
+        cut = tokenizer.assemble(asked, pieces[1], max_length=max_length, truncation="only_second", stride=overlap)
+        for window in cut.windows():
+            places = np.array(window.offsets, np.int32).reshape(-1, 2)
+            places[[sequence != 1 for sequence in window.sequence_ids]] = -1
+            encodings.append(window)
+            owners.append(number)
+            offsets.append(places)
+            spans.append(_span(places, item.answers[0] if item.answers else None))
+    starts = np.zeros(len(encodings) + 1, np.int64)
+    np.cumsum([len(encoding) for encoding in encodings], out=starts[1:])
+    tokens = TokenBatch(
+        ids=np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings]),
+        token_type_ids=np.concatenate([np.array(encoding.token_type_ids, np.uint8) for encoding in encodings]),
+        starts=starts,
+        truncated=np.zeros(len(encodings), np.int32),
+        pad_id=tokenizer.pad_id,
+    )
+    return Windows(tokens, np.array(owners, np.int64), offsets, np.array(spans, np.int64))
+
+
+def answers(
+    questions: Sequence[Question], cut: Windows, logits: Sequence[NDArray[np.float32]], *, no_answer: bool
+) -> list[Answer]:
+    """The best span of each question over all its windows.
+
+    `logits` per window: (tokens, 2), start and end. With `no_answer` the empty answer wins where its score, that of
+    `[CLS]`, is higher (SQuAD v2).
+    """
+    import numpy as np
+
+    best = [Answer("", -1, -1, -np.inf, np.inf) for _ in questions]
+    for number, places, scores in zip(cut.question, cut.offsets, logits, strict=True):
+        found = best[number]
+        null_score = min(found.null_score, float(scores[0].sum()))
+        context = np.flatnonzero(places[:, 1] > places[:, 0])
+        if len(context):
+            starts, ends = (context[np.argsort(-scores[context, side], kind="stable")[:CANDIDATES]] for side in (0, 1))
+            sums = scores[starts, 0][:, None] + scores[ends, 1][None, :]
+            lengths = ends[None, :] - starts[:, None] + 1
+            sums = np.where((lengths >= 1) & (lengths <= ANSWER_TOKENS), sums, -np.inf)
+            row, column = np.unravel_index(int(np.argmax(sums)), sums.shape)
+            if sums[row, column] > found.score:
+                start, end = int(places[starts[row], 0]), int(places[ends[column], 1])
+                text = questions[number].context[start:end]
+                found = Answer(text, start, end, float(sums[row, column]), null_score)
+        best[number] = Answer(found.text, found.start, found.end, found.score, null_score)
+    if no_answer:
+        best = [
+            Answer("", -1, -1, item.score, item.null_score) if item.null_score > item.score else item for item in best
+        ]
+    return best
+
+
+def scores(questions: Sequence[Question], texts: Sequence[str]) -> tuple[list[int], list[float]]:
+    """Exact match and F1 of each answer, against the closest of the given ones (official SQuAD evaluation)."""
+    exact, f1 = [], []
+    for item, text in zip(questions, texts, strict=True):
+        wanted = [answer for answer, _ in item.answers if normal_form(answer)] or [""]
+        exact.append(max(int(normal_form(answer) == normal_form(text)) for answer in wanted))
+        f1.append(max(_f1(normal_form(answer).split(), normal_form(text).split()) for answer in wanted))
+    return exact, f1
+
+
+def normal_form(text: str) -> str:
+    """Lower-cased, without punctuation, articles and superfluous white space, as the official scripts compare."""
+    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def _f1(wanted: list[str], given: list[str]) -> float:
+    if not wanted or not given:
+        return float(wanted == given)
+    common = sum((Counter(wanted) & Counter(given)).values())
+    if not common:
+        return 0.0
+    precision, recall = common / len(given), common / len(wanted)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _span(places: NDArray[np.int32], answer: tuple[str, int] | None) -> tuple[int, int]:
+    """The first and last token of the answer in a window; (0, 0), that is `[CLS]`, unless all of it is there."""
+    import numpy as np
+
+    if answer is None or not answer[0]:
+        return 0, 0
+    start, end = answer[1], answer[1] + len(answer[0])
+    covering = np.flatnonzero((places[:, 0] < end) & (places[:, 1] > start) & (places[:, 0] >= 0))
+    whole = len(covering) and places[covering[0], 0] <= start and places[covering[-1], 1] >= end
+    return (int(covering[0]), int(covering[-1])) if whole else (0, 0)

@@ -1,0 +1,96 @@
+"""report.md: what was trained on what, how well it does, where it errs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from albert_cli.training.loop import Record
+from converters.files import staged
+
+if TYPE_CHECKING:
+    from albert_cli.training.finetune import Prepared
+
+_ERRORS = 10
+
+
+def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Sequence[Record]) -> None:
+    """Write a run's report."""
+    info = prepared.info
+    settings = {key: value for key, value in info.settings.items() if value not in (None, False, "")}
+    epochs = [record for record in records if record["event"] == "epoch"]
+    parts = [
+        f"# {prepared.task.name}",
+        f"Best model: step {summary['best_step']} of {summary['steps']}"
+        + (f" (stopped early of {summary['planned_steps']})" if summary["stopped_early"] else "")
+        + f", chosen by {prepared.task.best} on the development set.",
+        _table(["metric", "dev"], [[name, f"{value:.4f}"] for name, value in summary["dev"].items()]),
+        "![curves](curves.png)",
+    ]
+    figure = {"classification": "confusion.png", "regression": "predictions.png"}.get(info.kind)
+    if figure:
+        parts.append(f"![{figure.partition('.')[0]}]({figure})")
+    splits = {"train": prepared.train, **prepared.dev}
+    parts += [
+        "## Data",
+        _table(
+            ["split", "file", "rows"],
+            [[name, f"`{part.examples.where}`", str(len(part.examples))] for name, part in splits.items()],
+        ),
+        *[f"- {note}" for note in prepared.notes],
+        "## Settings",
+        _table(["setting", "value"], [[key, f"`{value}`"] for key, value in settings.items()]),
+    ]
+    if epochs:
+        times = ", ".join(f"{record['seconds']:.1f}" for record in epochs[:12]) + (", …" if len(epochs) > 12 else "")
+        parts.append(f"Seconds per epoch, evaluation not counted: {times}.")
+    parts += ["## Errors", _errors(out / "dev_predictions.csv")]
+    _write(out / "report.md", parts)
+
+
+def write_seeds(out: Path, together: dict[str, Any]) -> None:
+    """Write the report of several seeds."""
+    rows = [[name, f"{item['mean']:.4f} ± {item['spread']:.4f}"] for name, item in together["metrics"].items()]
+    names = list(together["metrics"])
+    runs = [
+        [f"[seed {seed}](seed-{seed}/report.md)", *(f"{item['dev'][name]:.4f}" for name in names)]
+        for seed, item in zip(together["seeds"], together["runs"], strict=True)
+    ]
+    parts = [
+        f"# {together['task']}, {len(together['seeds'])} seeds",
+        _table(["metric", "mean ± standard deviation"], rows),
+        _table(["run", *names], runs),
+        "![curves](curves.png)",
+    ]
+    _write(out / "report.md", parts)
+
+
+def _errors(path: Path) -> str:
+    """The worst rows of the predictions."""
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        wrong = [row for row in reader if row.get("wrong", "1") == "1" and row.get("exact", "0") == "0"]
+    if not wrong:
+        return f"None; all rows are in [{path.name}]({path.name})."
+    columns = [name for name in wrong[0] if name not in ("wrong", "index", "id")]
+    rows = [[_short(row[name]) for name in columns] for row in wrong[:_ERRORS]]
+    counted = f"The surest of {len(wrong)}" if "wrong" in wrong[0] else "The worst"
+    return f"{counted}; all rows, errors first, are in [{path.name}]({path.name}).\n\n{_table(columns, rows)}"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text if len(text) <= 160 else text[:159] + "…"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _write(path: Path, parts: Sequence[str]) -> None:
+    text = "\n\n".join(parts).replace("\n\n- ", "\n- ")
+    with staged(path, force=True, ours=None) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")

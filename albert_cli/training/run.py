@@ -1,0 +1,223 @@
+"""The run directory: a Hugging Face model, `run.toml` with all that made it, and what training writes beside.
+
+A linear head is part of `model.safetensors` under Hugging Face's names. An MLP head has no place in that format: it is
+in `head.safetensors`, and `model.safetensors` holds the fine-tuned encoder, which every other program can load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from albert_cli.errors import RunError
+from albert_cli.model.fine_tuning import Classifier, QuestionAnswering
+from albert_cli.model.loading import assign, to_checkpoint
+from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.training.rows import Kind
+from albert_cli.training.settings import load_toml
+from converters import hub, spec
+from converters.checkpoint import Checkpoint
+from converters.config import AlbertConfig
+from converters.errors import CorruptError
+from converters.files import staged
+
+RUN, HEAD = "run.toml", "head.safetensors"
+# What a run may leave in its directory, beside the model's own files; all that --force removes.
+OURS = re.compile(
+    r"run\.toml|head\.safetensors|state\.safetensors|features-[0-9a-f]{16}\.safetensors|metrics\.jsonl|summary\.json"
+    r"|(curves|confusion|predictions)\.png|report\.md|dev_(mismatched_)?predictions\.csv|dev_predictions\.json"
+    r"|[A-Z][\w-]*\.tsv|config\.json|model\.safetensors|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
+)
+_LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
+Model = Classifier | QuestionAnswering
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run's model is for. `labels` in the order of the logits; empty for a regression or for answers."""
+
+    task: str
+    kind: Kind
+    labels: tuple[str, ...]
+    max_length: int
+    hidden: tuple[int, ...] = ()
+    no_answer: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def extras(self) -> dict[str, Any]:
+        """The config's keys by which transformers knows the labels and the kind of problem."""
+        if self.kind == "answers":
+            return {"finetuning_task": self.task}
+        names = self.labels or ("score",)
+        problem = "regression" if self.kind == "regression" else "single_label_classification"
+        return {
+            "finetuning_task": self.task,
+            "id2label": {str(number): name for number, name in enumerate(names)},
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": problem,
+        }
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    directory: Path
+    info: RunInfo
+    model: Model
+    tokenizer: AlbertTokenizer
+
+
+def base_checkpoint(model: str) -> Checkpoint:
+    """The model to start from, by the name that the user gave: the one place that resolves it."""
+    return hub.load(model)
+
+
+def build(base: Checkpoint, info: RunInfo, *, seed: int) -> tuple[Model, list[str]]:
+    """The base's encoder with a fresh head, drawn from `seed`; and notes on what else had to be drawn."""
+    parts = spec.components(base.tensors, base.config)
+    config = dataclasses.replace(
+        base.config,
+        extra={key: value for key, value in base.config.extra.items() if key not in _HEAD_KEYS} | info.extras(),
+    )
+    torch.manual_seed(seed)
+    notes = []
+    model: Model
+    if info.kind == "answers":
+        model = QuestionAnswering(config)
+    else:
+        model = Classifier(config, max(1, len(info.labels)), info.hidden)
+    pooler = model.albert.pooler
+    if pooler is not None and "pooler" not in parts:
+        notes.append(f"{base.where} has no pooler: it starts from random weights")
+        model.albert.pooler = None
+    assign(nn.ModuleDict({"albert": model.albert}), base)
+    model.albert.pooler = pooler
+    return model, notes
+
+
+_HEAD_KEYS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
+
+
+def save_model(model: Model, base: Checkpoint, directory: Path) -> None:
+    """Write the model's files into the run, each in one step, and prove them."""
+    mlp = model.mlp if isinstance(model, Classifier) else None
+    if mlp is not None:
+        from safetensors.torch import save_file
+
+        tensors = {f"mlp.{name}": item.cpu().contiguous() for name, item in mlp.state_dict().items()}
+        with staged(directory / HEAD, force=True, ours=None) as beside:
+            save_file(tensors, beside, {"format": "pt"})
+    saved = model if mlp is None else nn.ModuleDict({"albert": model.albert})
+    checkpoint = to_checkpoint(saved, model.config, base.tokenizer)
+    hub.save(checkpoint, directory, format="safetensors", force=True)
+
+
+def write_info(directory: Path, info: RunInfo, *, data: Mapping[str, Any], plan: Mapping[str, int]) -> None:
+    """Write run.toml: settings, labels, versions, hashes of data and model, and the numbers of steps."""
+    import tomli_w
+
+    content = {
+        "task": {
+            "name": info.task,
+            "kind": info.kind,
+            "labels": list(info.labels),
+            "no_answer": info.no_answer,
+        },
+        "settings": {key: value for key, value in info.settings.items() if value is not None},
+        "plan": dict(plan),
+        "data": dict(data),
+        "hashes": dict(info.hashes),
+        "versions": {"python": platform.python_version()} | _versions(),
+    }
+    with staged(directory / RUN, force=True, ours=None) as beside:
+        beside.write_text(tomli_w.dumps(content), encoding="utf-8")
+
+
+def read_info(directory: Path) -> RunInfo:
+    """What run.toml says; for a fine-tuned model of other origin, what its config says. RunError where neither can."""
+    if not directory.is_dir():
+        raise RunError(f"{directory}: no such directory; name one that albert finetune wrote")
+    if not (directory / RUN).exists():
+        return _foreign(directory)
+    content = load_toml(directory / RUN)
+    try:
+        task, settings = content["task"], content["settings"]
+        head = str(settings.get("head", "linear"))
+        return RunInfo(
+            task=task["name"],
+            kind=task["kind"],
+            labels=tuple(task["labels"]),
+            no_answer=task["no_answer"],
+            max_length=settings["max_length"],
+            hidden=tuple(map(int, head.partition(":")[2].split(","))) if head != "linear" else (),
+            settings=settings,
+            hashes=content["hashes"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{directory / RUN}: damaged, {error!r} is missing or wrong") from None
+
+
+def load_run(directory: Path) -> LoadedRun:
+    """The best model of a run, in eval mode on the CPU, with its tokenizer."""
+    info = read_info(directory)
+    if not (directory / "config.json").exists():
+        raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
+    checkpoint = hub.load(directory, format="safetensors")
+    config: AlbertConfig = checkpoint.config
+    with torch.device("meta"):
+        model: Model
+        if info.kind == "answers":
+            model = QuestionAnswering(config)
+        else:
+            model = Classifier(config, max(1, len(info.labels)), info.hidden)
+    if info.hidden:
+        assert isinstance(model, Classifier)
+        assert model.mlp is not None
+        model.mlp = model.mlp.to_empty(device="cpu")
+        _load_head(directory / HEAD, model.mlp)
+        assign(nn.ModuleDict({"albert": model.albert}), checkpoint)
+    else:
+        assign(model, checkpoint)
+    return LoadedRun(directory, info, model.eval(), AlbertTokenizer.from_files(checkpoint.tokenizer))
+
+
+def _load_head(path: Path, mlp: nn.Module) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        mlp.load_state_dict({name.removeprefix("mlp."): item for name, item in load_file(path).items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise CorruptError(f"{path}: not the head that {RUN} describes ({reason})") from None
+
+
+def _foreign(directory: Path) -> RunInfo:
+    """A model fine-tuned elsewhere, as a Hugging Face directory with a head and id2label."""
+    checkpoint = hub.load(directory)
+    parts, config = spec.components(checkpoint.tensors, checkpoint.config), checkpoint.config
+    length = min(512, config.max_position_embeddings)
+    if "qa" in parts:
+        return RunInfo("squad", "answers", (), length, no_answer=True)
+    if "classifier" not in parts:
+        raise RunError(f"{directory}: no {RUN} and no fine-tuned head; make a run with albert finetune")
+    count = checkpoint.tensors["classifier.bias"].size
+    names = config.extra.get("id2label") or {}
+    labels = tuple(str(names.get(str(number), f"LABEL_{number}")) for number in range(count))
+    if count == 1:
+        return RunInfo("csv", "regression", (), length)
+    return RunInfo("csv", "classification", labels, length)
+
+
+def _versions() -> dict[str, str]:
+    installed = {item.metadata["Name"]: item.version for item in metadata.distributions()}
+    return {name: installed.get(name, "unknown") for name in _LIBRARIES}

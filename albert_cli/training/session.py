@@ -1,0 +1,100 @@
+"""What `albert finetune` does with its options: one task, several seeds, or all of GLUE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from albert_cli import tasks
+from albert_cli.default_model import named_or_default
+from albert_cli.errors import DataError, RunError
+from albert_cli.tasks import Sources
+from albert_cli.training import figures
+from albert_cli.training import settings as settings_module
+from albert_cli.training import submission as submissions
+from albert_cli.training.finetune import Report, finetune, finetune_seeds
+from albert_cli.training.run import RUN
+from albert_cli.training.settings import Settings
+from converters.files import check_target
+
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+
+
+def one(
+    task: str,
+    given: Mapping[str, Any],
+    out: Path,
+    *,
+    config: Path | None,
+    seeds: Sequence[int],
+    compare: Sequence[Path],
+    resume: bool,
+    force: bool,
+    report: Report,
+) -> dict[str, Any]:
+    """Train one task; with `seeds`, once for each. `compare`: runs to draw over the new one's curves."""
+    first = out / f"seed-{seeds[0]}" if seeds else out
+    wanted = _settings(task, given, first, config=config, resume=resume)
+    if seeds:
+        return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report)
+    summary = finetune(wanted, out, resume=resume, force=force, report=report)
+    if summary and compare:
+        runs = {path.name: path for path in [out, *compare]}
+        figures.curves(runs, out / "curves.png")
+    return summary
+
+
+def glue(
+    given: Mapping[str, Any],
+    out: Path,
+    *,
+    config: Path | None,
+    submission: Path | None,
+    resume: bool,
+    force: bool,
+    report: Report,
+) -> dict[str, Any]:
+    """Train every task of GLUE into `out/TASK`; with `submission`, predict the test files and pack them."""
+    wanted = {name: _settings(name, given, out / name, config=config, resume=resume) for name in GLUE}
+    if submission is not None:
+        check_target(submission, force=force, sources=[], ours=None)
+        absent = [
+            f"{split} of {tasks.named(name).name}"
+            for name, item in wanted.items()
+            for split in tasks.named(name).submission
+            if not _has(name, item.sources, split)
+        ]
+        if absent:
+            raise DataError(f"a submission needs every test file; missing: {', '.join(absent)}")
+    taken = [str(out / name) for name in GLUE if (out / name / RUN).exists()]
+    if taken and not (resume or force):
+        raise RunError(f"{', '.join(taken)}: runs already; --resume goes on with them, --force replaces them")
+    summaries = {}
+    for name, item in wanted.items():
+        report({"event": "task", "task": name})
+        summaries[name] = finetune(item, out / name, resume=resume, force=force, report=report)
+    if not all(summaries.values()):
+        return {}  # a further process of a distributed run
+    notes: list[str] = []
+    if submission is not None:
+        files = {file: out / name / file for name in GLUE for file in tasks.named(name).submission.values()}
+        notes = submissions.pack(files, submission, force=force)
+    return {"tasks": summaries, "submission": submission and str(submission), "notes": notes}
+
+
+def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | None, resume: bool) -> Settings:
+    """The command line before the file, the file before the run that goes on, that before the recipe."""
+    layers = [given]
+    if config is not None:
+        layers.append({key: value for key, value in settings_module.read_toml(config).items() if key != "task"})
+    if resume and (out / RUN).exists():
+        layers.append({key: value for key, value in settings_module.read_toml(out / RUN).items() if key != "task"})
+    model = next((layer["model"] for layer in layers if layer.get("model")), None)
+    named = str(named_or_default(Path(model) if model else None))
+    return settings_module.resolve(tasks.named(task), {"model": named}, *layers)
+
+
+def _has(task: str, sources: Sources, split: str) -> bool:
+    facts = tasks.named(task)
+    return facts.read(facts, sources, split) is not None

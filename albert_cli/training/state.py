@@ -1,0 +1,97 @@
+"""The state of an unfinished run in one file, written whole or not at all: weights, optimizer, generators, place.
+
+A safetensors file, so that nothing in it is executed; what is no tensor stands as JSON in its metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from albert_cli.errors import RunError
+from converters.files import staged
+
+NAME = "state.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a run is. `batch` counts the batches done of `epoch`; `stale` the evaluations since the best one."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    log_bytes: int = 0
+    epoch_seconds: float = 0.0
+    finished: bool = False
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes, each once: parameters with gradients, and the buffers of their modules (batch norm)."""
+    tensors = {name: item.detach() for name, item in model.named_parameters() if item.requires_grad}
+    return tensors | dict(model.named_buffers())
+
+
+def save(
+    path: Path, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any = None
+) -> None:
+    """Write everything that continuing needs."""
+    from safetensors.torch import save_file
+
+    tensors = {f"model.{name}": tensor for name, tensor in trained_tensors(model).items()}
+    optimizer_state = optimizer.state_dict()
+    for number, slots in optimizer_state["state"].items():
+        tensors |= {f"optimizer.{number}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    metadata = {
+        "progress": json.dumps(dataclasses.asdict(progress)),
+        "groups": json.dumps(optimizer_state["param_groups"]),
+        "scaler": json.dumps(scaler.state_dict() if scaler is not None else None),
+    }
+    with staged(path, force=True, ours=None) as beside:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
+
+
+def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any = None) -> Progress:
+    """Put a saved state back; RunError where it is damaged or another model's."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        progress = Progress(**json.loads(metadata["progress"]))
+        groups = json.loads(metadata["groups"])
+        scaler_state = json.loads(metadata["scaler"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: not a sound state of a run ({error}); start anew with --force") from None
+    wanted = trained_tensors(model)
+    stored = {name.removeprefix("model."): item for name, item in tensors.items() if name.startswith("model.")}
+    if {name: item.shape for name, item in wanted.items()} != {name: item.shape for name, item in stored.items()}:
+        raise RunError(f"{path}: the state of another model; start anew with --force")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(stored[name])
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, slot = name.split(".")
+            slots.setdefault(int(number), {})[slot] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    torch.set_rng_state(tensors["random.cpu"])
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    if scaler is not None and scaler_state:
+        scaler.load_state_dict(scaler_state)
+    return progress

@@ -1,0 +1,209 @@
+"""Questions: windows, spans and answers against the text, the official script's scores, a run from end to end."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tuning import squad, tokenizer_files, write_model, write_squad
+from typer.testing import CliRunner
+
+from albert_cli.errors import DataError, RunError
+from albert_cli.main import app
+from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.training import questions, session
+from albert_cli.training.questions import Question, read_squad
+from albert_cli.training.rows import Rows, infer
+from albert_cli.training.run import load_run
+from converters import hub
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AlbertTokenizer.from_files(tokenizer_files()[0])
+
+
+def test_every_answer_is_found_again_from_its_tokens(tokenizer, tmp_path):
+    asked = read_squad(write_squad(tmp_path / "train.json", count=30))
+    cut = questions.windows(asked.items, tokenizer, 32)
+    assert len(cut.tokens) > len(asked)  # texts are longer than a window
+    found = set()
+    for row, number in enumerate(cut.question):
+        item, (first, last) = asked.items[number], cut.spans[row]
+        assert len(cut.tokens[row]) <= 32
+        if last:
+            start, end = cut.offsets[row][first][0], cut.offsets[row][last][1]
+            assert item.context[start:end] == item.answers[0][0]
+            found.add(number)
+    assert found == {number for number, item in enumerate(asked.items) if item.answers}
+
+
+def test_windows_cover_the_whole_text(tokenizer):
+    item = Question("1", "a good film?", "the story " * 40, [])
+    cut = questions.windows([item], tokenizer, 24)
+    covered = {int(place) for window in cut.offsets for start, end in window if end > 0 for place in range(start, end)}
+    assert covered >= {place for place, letter in enumerate(item.context) if letter != " "}
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), length=st.integers(80, 200))
+def test_perfect_logits_give_the_wanted_answers(seed, length):
+    tokenizer = AlbertTokenizer.from_files(tokenizer_files()[0])
+    items = [
+        Question(
+            entry["id"],
+            entry["question"],
+            paragraph["context"],
+            [(a["text"], a["answer_start"]) for a in entry["answers"]],
+        )
+        for paragraph in squad(6, seed=seed)["data"][0]["paragraphs"]
+        for entry in paragraph["qas"]
+    ]
+    cut = questions.windows(items, tokenizer, length)
+    logits = []
+    for row, (first, last) in enumerate(cut.spans):
+        scores = np.full((len(cut.tokens[row]), 2), -5, np.float32)
+        scores[first, 0] = scores[last, 1] = 5
+        if last:
+            scores[0] = -5
+        logits.append(scores)
+    given_ = questions.answers(items, cut, logits, no_answer=True)
+    assert [item.text for item in given_] == [item.answers[0][0] if item.answers else "" for item in items]
+    for item, answer in zip(items, given_, strict=True):
+        assert answer.start == -1 or item.context[answer.start : answer.end] == answer.text
+    exact, f1 = questions.scores(items, [item.text for item in given_])
+    assert (set(exact), set(f1)) == ({1}, {1.0})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given_", "exact", "f1"),
+    [
+        (["The Denver Broncos"], "denver broncos!", 1, 1.0),
+        (["Denver Broncos"], "Broncos", 0, 2 / 3),
+        (["a", "the cat sat"], "cat", 0, 2 / 3),
+        ([], "", 1, 1.0),
+        ([], "something", 0, 0.0),
+        (["something"], "", 0, 0.0),
+        (["red", "dark red wine"], "red wine", 0, 0.8),
+    ],
+)
+def test_scores_are_those_of_the_official_script(wanted, given_, exact, f1):
+    item = Question("1", "?", " ".join(wanted), [(text, 0) for text in wanted])
+    assert questions.scores([item], [given_]) == ([exact], [pytest.approx(f1)])
+
+
+def test_bad_squad_files(tmp_path):
+    path = tmp_path / "train.json"
+    content = squad(3)
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] = 0
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=r"1 answers do not stand at their answer_start: q0: '\w+'"):
+        read_squad(path)
+    for text, message in (
+        ("{}", r"not SQuAD's JSON \(data, paragraphs, context, qas\): KeyError\('data'\)"),
+        ('{"data": []}', "holds no questions"),
+        ("nonsense", "is not JSON"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(Exception, match=message):
+            read_squad(path)
+    with pytest.raises(DataError, match=re.escape("squad needs --data with a directory that holds train-v2.0.json or")):
+        session.one(
+            "squad",
+            {"model": str(write_model(tmp_path / "m")), "data": str(tmp_path / "m")},
+            tmp_path / "run",
+            config=None,
+            seeds=[],
+            compare=[],
+            resume=False,
+            force=False,
+            report=lambda record: None,
+        )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("squad")
+    write_model(root / "model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    write_squad(root / "train-v2.0.json", count=150)
+    write_squad(root / "dev-v2.0.json", count=30, seed=8)
+    given_ = {"model": str(root / "model"), "data": str(root), "epochs": 12, "batch_size": 16, "max_length": 64}
+    session.one(
+        "squad",
+        given_ | {"learning_rate": 1e-2, "eval_every": 60},
+        root / "run",
+        config=None,
+        seeds=[],
+        compare=[],
+        resume=False,
+        force=False,
+        report=lambda record: None,
+    )
+    return root / "run"
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_a_run_learns_to_point_at_the_good_word(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["dev"]["exact"] >= 0.8
+    asked = read_squad(run.parent / "dev-v2.0.json").items
+    rows = [line.split(",") for line in (run / "dev_predictions.csv").read_text().splitlines()[1:]]
+    right = {row[0] for row in rows if row[4] == "1"}
+    with_answer = next(item for item in asked if item.id in right and item.answers)
+    found = json.loads(invoke("answer", run, with_answer.question, with_answer.context, "--json").stdout)
+    assert found["answer"] == with_answer.answers[0][0] == with_answer.context[found["start"] : found["end"]]
+    without = next(item for item in asked if item.id in right and not item.answers)
+    path = run.parent / "text.txt"
+    path.write_text(without.context, encoding="utf-8")
+    assert invoke("answer", run, without.question, f"@{path}").stdout == "(no answer in the text)\n"
+    assert "its model answers questions; use albert answer" in str(invoke("predict", run, "text").exception)
+
+
+def test_transformers_loads_it_and_gives_the_same_logits(run):
+    theirs, report = transformers.AlbertForQuestionAnswering.from_pretrained(run, output_loading_info=True)
+    assert not any(report.values())
+    loaded = load_run(run)
+    cut = questions.windows(read_squad(run.parent / "dev-v2.0.json").items, loaded.tokenizer, 64)
+    ours = infer(loaded.model, Rows(cut.tokens), device=torch.device("cpu"))
+    batch = {name: torch.from_numpy(array) for name, array in cut.tokens.padded().items()}
+    with torch.no_grad():
+        output = theirs.eval()(**batch)
+    for row, logits in ours.items():
+        wanted = torch.stack([output.start_logits[row], output.end_logits[row]], dim=-1)[: len(logits)]
+        assert np.abs(logits - wanted.numpy()).max() <= 1e-5
+
+
+def test_it_becomes_googles_v1_head_and_comes_back(run, tmp_path):
+    hub.convert(run, tmp_path / "tf", target_as="tf")
+    from converters.tensorbundle import read_bundle
+
+    assert {"cls/squad/output_weights", "cls/squad/output_bias"} <= set(
+        read_bundle(tmp_path / "tf" / "model.ckpt-best")
+    )
+    hub.convert(tmp_path / "tf", tmp_path / "back")
+    assert (tmp_path / "back" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_predictions_are_squads_json_and_evaluation_agrees(run, tmp_path):
+    source = run.parent / "dev-v2.0.json"
+    done = invoke("predict", run, "--in", source, "--out", tmp_path / "answers.json")
+    assert done.exit_code == 0, done.exception
+    given_ = json.loads((tmp_path / "answers.json").read_text())
+    asked = read_squad(source)
+    exact, _ = questions.scores(asked.items, [given_[item.id] for item in asked.items])
+    measured = json.loads(invoke("evaluate", run, "--data", source, "--json").stdout)[str(run)]["dev"]
+    assert measured["exact"] == pytest.approx(np.mean(exact))
+    rows = (run / "dev_predictions.csv").read_text().splitlines()
+    assert rows[0] == "id,question,answers,prediction,exact,f1"
+    assert [float(row.rsplit(",", 1)[1]) for row in rows[1:]] == sorted(
+        float(row.rsplit(",", 1)[1]) for row in rows[1:]
+    )
+    with pytest.raises(RunError, match=r"predictions are written as \.json"):
+        raise invoke("predict", run, "--in", source, "--out", tmp_path / "answers.csv").exception
