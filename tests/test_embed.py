@@ -66,7 +66,8 @@ def reference(google_model, sentences):
 
     from albert_cli.tokenizer import AlbertTokenizer
 
-    torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the machine may be busy
     model = AlbertModel.from_pretrained(google_model).eval()
     tokens = AlbertTokenizer.from_pretrained(google_model).encode_batch(sentences, max_length=512)
     states, pooled = [], []
@@ -75,6 +76,7 @@ def reference(google_model, sentences):
             found = model(torch.from_numpy(tokens[row].astype(np.int64))[None], output_hidden_states=True)
             states.append(torch.stack(found.hidden_states)[:, 0].numpy())
             pooled.append(found.pooler_output[0].numpy())
+    torch.set_num_threads(threads)
     return states, np.stack(pooled)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -114,8 +115,6 @@ class Embedder:
     def __init__(self, plan: Plan) -> None:
         from albert_cli.model.loading import load_model
 
-        if plan.threads:
-            torch.set_num_threads(plan.threads)
         self.plan, self.settings, self.config = plan, plan.settings, plan.checkpoint.config
         self.tokenizer = AlbertTokenizer.from_files(plan.checkpoint.tokenizer)
         pretrained = load_model(plan.checkpoint)
@@ -184,22 +183,23 @@ class Embedder:
         rows = len(windows.ids) if by_token else len(windows)
         layers = settings.layers or ()
         made = [np.empty((rows, self.config.hidden_size), np.float32) for _ in layers]
-        for batch in _batches(windows.lengths, self.plan.batch_tokens):
-            ids = [windows[row] for row in batch]
-            kinds = [windows.token_type_ids[windows.starts[row] : windows.starts[row + 1]] for row in batch]
-            packed = self.encoder.encode(ids, kinds, layers=layers)
-            for layer, states in zip(made, packed.hidden_states, strict=True):
-                if by_token:
-                    flat, end = states.float().cpu().numpy(), 0
-                    for row in batch:
-                        low, high = windows.starts[row], windows.starts[row + 1]
-                        start, end = end, end + (high - low)
-                        layer[low:high] = flat[start:end]
-                else:
-                    how: Any = settings.pooling
-                    layer[batch] = pool(states, packed.offsets, how, self._pooler).cpu().numpy()
-            if progress:
-                progress(len(batch))
+        with _threads(self.plan.threads):
+            for batch in _batches(windows.lengths, self.plan.batch_tokens):
+                ids = [windows[row] for row in batch]
+                kinds = [windows.token_type_ids[windows.starts[row] : windows.starts[row + 1]] for row in batch]
+                packed = self.encoder.encode(ids, kinds, layers=layers)
+                for layer, states in zip(made, packed.hidden_states, strict=True):
+                    if by_token:
+                        flat, end = states.float().cpu().numpy(), 0
+                        for row in batch:
+                            low, high = windows.starts[row], windows.starts[row + 1]
+                            start, end = end, end + (high - low)
+                            layer[low:high] = flat[start:end]
+                    else:
+                        how: Any = settings.pooling
+                        layer[batch] = pool(states, packed.offsets, how, self._pooler).cpu().numpy()
+                if progress:
+                    progress(len(batch))
         return [self._finished(layer, tokens, by_token) for layer in made]
 
     def _finished(self, vectors: NDArray[Any], tokens: Tokens, by_token: bool) -> NDArray[np.float32]:
@@ -277,6 +277,17 @@ class Embedder:
             pad_id=self.tokenizer.pad_id,
         )
         return Tokens(windows, _starts(counts), truncated, empty, encodings)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """PyTorch on so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _starts(lengths: Sequence[int]) -> NDArray[np.int64]:
