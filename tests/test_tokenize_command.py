@@ -236,7 +236,8 @@ def test_the_page_in_a_browser(model, tmp_path):
 
 def test_no_model():
     assert fault("x") == (
-        "no model is named and none is built in; pass --model with a model of any format, a .model or a .vocab"
+        "no model is named and none is built in; pass --model with a path or a name such as albert-base-v2, or "
+        "make a model with `albert init`"
     )
 
 
