@@ -5,13 +5,18 @@ steps per second, the median of the rounds, each of which runs every side; then 
 epoch with a frozen encoder.
 """
 
+# ruff: noqa: E402
 import argparse
 import logging
 import statistics
+import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
+
+# In place of this folder, whose tokenize.py would hide the standard library's.
+sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
 import transformers

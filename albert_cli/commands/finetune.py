@@ -26,9 +26,7 @@ def finetune(
         str,
         typer.Argument(metavar="TASK", help=f"One of {', '.join(tasks.names())}; or glue, all of GLUE."),
     ],
-    model: Annotated[
-        Path | None, typer.Option("--model", metavar="MODEL", help="The model to start from, of any format.")
-    ] = None,
+    model: options.ModelName = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="DIR", help="Directory of the task's files, or of GLUE; else downloaded."),
@@ -108,7 +106,7 @@ def finetune(
 
     Examples:
 
-        albert finetune qnli --data glue/ --model hf/ --out runs/qnli
+        albert finetune qnli --model albert-base-v2 --data glue/ --out runs/qnli
 
         albert finetune qnli --out runs/qnli --resume
 
@@ -121,7 +119,7 @@ def finetune(
         albert finetune glue --data glue/ --model hf/ --submission out.zip
     """
     given: dict[str, Any] = {
-        "model": model and str(model),
+        "model": model,
         "data": data and str(data),
         "train": train and str(train),
         "dev": dev and str(dev),

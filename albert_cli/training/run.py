@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from albert_cli import models
 from albert_cli.errors import RunError
 from albert_cli.model.fine_tuning import Classifier, QuestionAnswering
 from albert_cli.model.loading import assign, to_checkpoint
@@ -77,8 +78,8 @@ class LoadedRun:
 
 
 def base_checkpoint(model: str) -> Checkpoint:
-    """The model to start from, by the name that the user gave: the one place that resolves it."""
-    return hub.load(model)
+    """The model to start from, by path, published name or repository of the Hub."""
+    return models.resolve(model).load()
 
 
 def build(base: Checkpoint, info: RunInfo, *, seed: int) -> tuple[Model, list[str]]:

@@ -91,7 +91,7 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
     if resume and (out / RUN).exists():
         layers.append({key: value for key, value in settings_module.read_toml(out / RUN).items() if key != "task"})
     model = next((layer["model"] for layer in layers if layer.get("model")), None)
-    named = str(named_or_default(Path(model) if model else None))
+    named = model or str(named_or_default(None))
     return settings_module.resolve(tasks.named(task), {"model": named}, *layers)
 
 
