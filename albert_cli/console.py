@@ -207,6 +207,42 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], Non
 
 
 @contextlib.contextmanager
+def pretraining_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar of the run on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
+    with _bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def say(text: str) -> None:
+            if not quiet:
+                typer.echo(text)
+
+        def hear(record: dict[str, Any]) -> None:
+            event = record["event"]
+            if event == "plan":
+                tasks["train"] = bar.add_task("pretraining", total=1000)
+                say(
+                    f"{record['parameters']:,} parameters; {record['tokens']:,} tokens in {record['documents']:,} documents, "
+                    f"{record['held_out_documents']:,} more held out"
+                )
+            elif event == "progress":
+                if record["what"] not in tasks:
+                    tasks[record["what"]] = bar.add_task(record["what"], total=record["total"])
+                bar.update(tasks[record["what"]], completed=record["done"], total=record["total"])
+            elif event == "train":
+                text = f"masked words {record['masked_lm_loss']:.3f}, order {record['sentence_order_loss']:.3f}"
+                bar.update(tasks["train"], completed=int(1000 * record["done"]), description=text)
+            elif event == "dev":
+                figures = {
+                    key: value for key, value in record.items() if key.startswith(("masked_lm", "sentence_order"))
+                }
+                say(f"step {record['step']}  " + "  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+            elif event == "note":
+                warn(f"note: {record['text']}")
+
+        yield hear
+
+
+@contextlib.contextmanager
 def _bar() -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import (

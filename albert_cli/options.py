@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from converters.config import PRESETS
 
 Force = Annotated[bool, typer.Option("--force", help="Replace the model that is at the target already.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -34,3 +37,12 @@ ModelName = Annotated[
 ]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+PresetName = Enum("PresetName", {name: name for name in PRESETS}, type=str)  # type: ignore[misc]
+Preset = Annotated[
+    PresetName | None, typer.Option("--preset", help="A published shape, or a tiny one to try things out.")
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="An albert_config.json or config.json of your own."),
+]

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from converters.errors import ConfigError
@@ -177,6 +178,15 @@ class AlbertConfig:
 
 
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(AlbertConfig)}
+
+
+def read_config(path: Path) -> AlbertConfig:
+    """A config file in either dialect, told apart by Hugging Face's model_type. Raises ConfigError."""
+    from converters.files import read_small
+
+    data = parse_json(read_small(path), str(path))
+    dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
+    return AlbertConfig.from_json(data, str(path), dialect=dialect)
 
 
 def parse_json(text: bytes, where: str) -> Any:

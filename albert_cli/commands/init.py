@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from albert_cli import console, options
-from converters.config import PRESETS, AlbertConfig, parse_json
+from converters.config import PRESETS, read_config
 from converters.errors import ConfigError
 from converters.files import read_small
 
@@ -19,16 +18,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Preset = Enum("Preset", {name: name for name in PRESETS}, type=str)  # type: ignore[misc]
-
 
 @app.command()
 def init(
     target: options.Target,
-    preset: Annotated[Preset | None, typer.Option(help="A published shape, or a tiny one to try things out.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An albert_config.json or config.json of your own.")
-    ] = None,
+    preset: options.Preset = None,
+    config: options.ConfigFile = None,
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt to go with it.")
     ] = None,
@@ -56,7 +51,7 @@ def init(
     if (preset is None) == (config is None):
         raise typer.BadParameter("give either --preset or --config")
     files, pieces = _tokenizer(tokenizer)
-    settings = _read_config(config) if config else PRESETS[preset.value]  # type: ignore[union-attr]
+    settings = read_config(config) if config else PRESETS[preset.value]  # type: ignore[union-attr]
     if preset and pieces:
         settings = dataclasses.replace(settings, vocab_size=pieces)
     elif pieces and pieces != settings.vocab_size:
@@ -71,13 +66,6 @@ def init(
         console.print_json(data | {"digests": digests})
     else:
         typer.echo(f"{target} ({writer.NAME}): {parameters:,} parameters, random, seed {seed}")
-
-
-def _read_config(path: Path) -> AlbertConfig:
-    """A config in either dialect, told apart by Hugging Face's model_type."""
-    data = parse_json(read_small(path), str(path))
-    dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
-    return AlbertConfig.from_json(data, str(path), dialect=dialect)
 
 
 def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:

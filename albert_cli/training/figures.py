@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from albert_cli.training.run import RunInfo
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> None:
@@ -30,7 +30,7 @@ def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> Non
     loss, metric, rate = figure.subplots(1, 3)
     names = []
     for number, (label, directory) in enumerate(runs.items()):
-        colour, records = _COLOURS[number % len(_COLOURS)], read_log(directory)
+        colour, records = COLOURS[number % len(COLOURS)], read_log(directory)
         info = read_info(directory)
         best = of_kind(named(info.task), info.kind).best
         names.append(best)
@@ -40,9 +40,9 @@ def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> Non
         epochs = [record["epoch"] for record in steps]
         values = [record["loss"] for record in steps]
         loss.plot(epochs, values, color=colour, alpha=0.25, linewidth=0.8)
-        loss.plot(epochs, _smooth(values), color=colour, linewidth=1, label="train" if alone else f"{label}, train")
+        loss.plot(epochs, smooth(values), color=colour, linewidth=1, label="train" if alone else f"{label}, train")
         at = [record["epoch"] for record in evaluations]
-        style: dict[str, Any] = {"color": colour if len(runs) > 1 else _COLOURS[1], "marker": "o", "markersize": 3}
+        style: dict[str, Any] = {"color": colour if len(runs) > 1 else COLOURS[1], "marker": "o", "markersize": 3}
         loss.plot(at, [record["loss"] for record in evaluations], label="dev" if alone else f"{label}, dev", **style)
         trained = [(record["epoch"], record[f"train_{best}"]) for record in evaluations if f"train_{best}" in record]
         if trained:
@@ -106,7 +106,7 @@ def confusion(info: RunInfo, split: Split, predictions: Predictions, out: Path) 
 def _scatter(wanted: Any, given: Any, target: Path) -> None:
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(wanted, given, s=8, alpha=0.4, color=_COLOURS[0])
+    axes.scatter(wanted, given, s=8, alpha=0.4, color=COLOURS[0])
     ends = [float(min(wanted.min(), given.min())), float(max(wanted.max(), given.max()))]
     axes.plot(ends, ends, color="black", linewidth=0.8, linestyle="--", label="equal")
     axes.set_xlabel("true")
@@ -117,13 +117,13 @@ def _scatter(wanted: Any, given: Any, target: Path) -> None:
     _save(figure, target)
 
 
-def _smooth(values: list[float]) -> list[float]:
+def smooth(values: list[float]) -> list[float]:
     """An exponential mean over about a twentieth of the curve."""
     keep = 1 - 1 / max(1.0, len(values) / 20)
-    smooth: list[float] = []
+    means: list[float] = []
     for value in values:
-        smooth.append(value if not smooth else keep * smooth[-1] + (1 - keep) * value)
-    return smooth
+        means.append(value if not means else keep * means[-1] + (1 - keep) * value)
+    return means
 
 
 def _save(figure: Figure, target: Path, *, force: bool = True) -> None:

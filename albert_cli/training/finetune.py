@@ -81,7 +81,7 @@ def finetune(
     `report` hears of everything logged. `resume` goes on where a run with the same settings, data and model stopped;
     what is finished is left as it is. Raises CheckpointError's children, each with one line.
     """
-    accelerator = _accelerator(settings.precision)
+    accelerator = accelerator_for(settings.precision)
     if accelerator.is_main_process:
         _claim(out, resume=resume, force=force)
     else:
@@ -93,7 +93,7 @@ def finetune(
     if settings.tensorboard and accelerator.is_main_process:
         report = _with_tensorboard(report, out / TENSORBOARD)
     prepared = prepare(settings, tokenizer)
-    info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": _digest(base)})
+    info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": digest_of(base)})
     if resume and (out / run.RUN).exists():
         _check_same(out, info)
         if (out / SUMMARY).exists():
@@ -352,7 +352,8 @@ def _check_same(out: Path, info: RunInfo) -> None:
 _PATHS = ("model", "data", "train", "dev", "test")  # may move: what counts is their contents
 
 
-def _accelerator(precision: str) -> Accelerator:
+def accelerator_for(precision: str) -> Accelerator:
+    """The device and precision to compute with; auto is bf16 on a GPU that has it. TrainingError for fp16 without one."""
     gpu = torch.cuda.is_available()
     if precision == "auto":
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
@@ -503,7 +504,8 @@ def _with_tensorboard(report: Report, directory: Path) -> Report:
     return hear
 
 
-def _digest(base: Checkpoint) -> str:
+def digest_of(base: Checkpoint) -> str:
+    """SHA-256 over names and contents of all weights."""
     from converters.checkpoint import digest
 
     sha = hashlib.sha256()

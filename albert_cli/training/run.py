@@ -137,7 +137,7 @@ def write_info(directory: Path, info: RunInfo, *, data: Mapping[str, Any], plan:
         "plan": dict(plan),
         "data": dict(data),
         "hashes": dict(info.hashes),
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": versions(),
     }
     with staged(directory / RUN, force=True, ours=None) as beside:
         beside.write_text(tomli_w.dumps(content), encoding="utf-8")
@@ -219,6 +219,7 @@ def _foreign(directory: Path) -> RunInfo:
     return RunInfo("csv", "classification", labels, length)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that a run depends on."""
     installed = {item.metadata["Name"]: item.version for item in metadata.distributions()}
-    return {name: installed.get(name, "unknown") for name in _LIBRARIES}
+    return {"python": platform.python_version()} | {name: installed.get(name, "unknown") for name in _LIBRARIES}

@@ -1,0 +1,1 @@
+"""Pretraining: corpus, vocabulary, masked batches, sentence-order pairs, teacher vectors, and the loop over them."""

@@ -1,0 +1,269 @@
+"""A corpus as tokens on disk: documents of sentences, read once, then mapped into memory, however large.
+
+Text files hold one sentence or paragraph a line, an empty line between documents (Google's layout for
+create_pretraining_data.py); paragraphs are cut into sentences here. Every n-th document is held out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from albert_cli.errors import DataError
+from albert_cli.text_lines import lines_of
+from albert_cli.tokenizer import AlbertTokenizer
+from converters.config import dump_json, parse_json
+from converters.errors import CorruptError
+from converters.files import explained, read_small, staged
+
+NAME, MANIFEST = "corpus", "corpus.json"
+OURS = re.compile(r"corpus\.json|(ids|sentences|documents|sources)\.bin")
+_SUFFIXES = (".txt", ".txt.gz", ".txt.xz", ".txt.zst")
+# So many sentences make a document at most: a novel in one piece would be held out, or not, as a whole.
+_MOST_SENTENCES = 400
+# Sentences tokenized at once.
+_BLOCK = 65536
+
+# The end of a sentence: a mark, closing quotes, white space, then what can begin one; not after a usual abbreviation.
+_END = re.compile(r"""[.!?…]["'”’)\]]*\s+(?=["'“‘(\[]?[A-Z0-9])""")  # noqa: RUF001
+_ABBREVIATION = re.compile(
+    r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Mt|Gen|Col|Capt|Lt|Hon|Rev|Prof|No|vs|e\.g|i\.e|etc|cf|al|Sr|Jr)\.$"
+)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The text files of a corpus, with what is known of each: how often an epoch goes through it (`weight`), and
+    whether its lines follow on one another (`ordered`: else no sentence-order pairs are made of it)."""
+
+    paths: tuple[Path, ...]
+    weights: tuple[float, ...]
+    ordered: tuple[bool, ...]
+
+    @classmethod
+    def find(
+        cls, given: Sequence[Path], weights: Mapping[str, float] | None = None, unordered: Sequence[str] = ()
+    ) -> Files:
+        """Files, and directories of .txt files (.gz, .xz, .zst too); `weights` and `unordered` go by file name.
+
+        A name may leave out its suffixes. Raises DataError for nothing found and for names that match no file.
+        """
+        paths: list[Path] = []
+        for path in given:
+            if path.is_dir():
+                found = sorted(item for item in path.iterdir() if item.name.endswith(_SUFFIXES) and item.is_file())
+                if not found:
+                    raise DataError(f"{path}: no text files ({', '.join(_SUFFIXES)}) in this directory")
+                paths += found
+            else:
+                with explained(path), open(path, "rb"):
+                    paths.append(path)
+        if not paths:
+            raise DataError("no corpus is named; pass --corpus with a file or directory of text")
+        weights = dict(weights or {})
+        names = [{path.name, path.name.split(".", maxsplit=1)[0]} for path in paths]
+        known = set().union(*names)
+        unknown = [name for name in [*weights, *unordered] if name not in known]
+        if unknown:
+            raise DataError(
+                f"{', '.join(unknown)}: no such file in the corpus; its files are {', '.join(p.name for p in paths)}"
+            )
+        wrong = [f"{name} is {weight}" for name, weight in weights.items() if not 0 <= weight <= 100]
+        if wrong:
+            raise DataError(f"weights are from 0 to 100: {', '.join(wrong)}")
+        return cls(
+            tuple(paths),
+            tuple(next((weights[name] for name in known if name in weights), 1.0) for known in names),
+            tuple(not known & set(unordered) for known in names),
+        )
+
+    def documents(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, list[str]]]:
+        """Number of the file and sentences of each document, in order; `progress` is told bytes of text."""
+        for number, path in enumerate(self.paths):
+            for document in _documents(path, progress):
+                for start in range(0, len(document), _MOST_SENTENCES):
+                    yield number, document[start : start + _MOST_SENTENCES]
+
+
+def sentences(paragraph: str) -> list[str]:
+    """A paragraph's sentences, by their closing marks."""
+    parts, start = [], 0
+    for match in _END.finditer(paragraph):
+        sentence = paragraph[start : match.end()].strip()
+        if not _ABBREVIATION.search(sentence):
+            parts.append(sentence)
+            start = match.end()
+    rest = paragraph[start:].strip()
+    return [*parts, rest] if rest else parts
+
+
+def is_held_out(document: int, hold_out: int) -> bool:
+    """Whether the document of that number is kept for evaluation; with `hold_out` 0 none is."""
+    return hold_out > 0 and document % hold_out == hold_out - 1
+
+
+def _documents(path: Path, progress: Callable[[int], None] | None) -> Iterator[list[str]]:
+    document: list[str] = []
+    any_text = False
+    with explained(path), _opened(path) as file:
+        try:
+            for line in lines_of(file, str(path), progress=progress):
+                if line.strip():
+                    document += sentences(line)
+                    any_text = True
+                elif document:
+                    yield document
+                    document = []
+        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise CorruptError(f"{path}: the compressed file is damaged or truncated ({error})") from None
+    if document:
+        yield document
+    if not any_text:
+        raise DataError(f"{path}: there is no text in it")
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if path.suffix == ".xz":
+        return cast(BinaryIO, lzma.open(path, "rb"))
+    if path.suffix == ".zst":
+        import io
+
+        import pyarrow as pa
+
+        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))
+    return open(path, "rb")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens of a corpus, mapped from disk.
+
+    `ids` (tokens), without special ones; `sentences` (sentences + 1): where each begins in `ids`; `documents`
+    (documents + 1): where each begins in `sentences`; `sources` (documents): the number of the file each is from.
+    """
+
+    ids: NDArray[Any]
+    sentences: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    sources: NDArray[np.int32]
+    facts: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def split(self, hold_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of the documents to train on and of those held out."""
+        numbers = np.arange(len(self))
+        held = np.array([is_held_out(number, hold_out) for number in range(len(self))], bool)
+        return numbers[~held], numbers[held]
+
+
+def fingerprint(files: Files, tokenizer_digest: str) -> dict[str, Any]:
+    """What the tokens depend on: the files' contents and the tokenizer."""
+    contents = {}
+    for path in files.paths:
+        sha = hashlib.sha256()
+        with explained(path), open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                sha.update(block)
+        contents[path.name] = sha.hexdigest()
+    return {"files": contents, "tokenizer": tokenizer_digest, "most_sentences": _MOST_SENTENCES}
+
+
+def prepare(
+    files: Files,
+    tokenizer: AlbertTokenizer,
+    tokenizer_digest: str,
+    directory: Path,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Corpus:
+    """The tokens of the files, from `directory` if they are there already, else tokenized into it in one step."""
+    wanted = fingerprint(files, tokenizer_digest)
+    if not _matches(directory, wanted):
+        with staged(directory, force=True, ours=OURS) as beside:
+            _write(files, tokenizer, beside, wanted, progress)
+    return load(directory)
+
+
+def load(directory: Path) -> Corpus:
+    """Map a tokenized corpus; CorruptError where its files do not fit together."""
+    facts = parse_json(read_small(directory / MANIFEST), str(directory / MANIFEST))
+    kinds = {"ids": facts["dtype"], "sentences": "<i8", "documents": "<i8", "sources": "<i4"}
+    arrays = {}
+    for name, kind in kinds.items():
+        path, count = directory / f"{name}.bin", int(facts["counts"][name])
+        if path.stat().st_size != count * np.dtype(kind).itemsize:
+            raise CorruptError(f"{path}: {path.stat().st_size} bytes, not {count} values; remove {directory}")
+        arrays[name] = np.memmap(path, kind, "r", shape=(count,)) if count else np.zeros(0, kind)
+    return Corpus(arrays["ids"], arrays["sentences"], arrays["documents"], arrays["sources"], facts)
+
+
+def _matches(directory: Path, wanted: Mapping[str, Any]) -> bool:
+    if not (directory / MANIFEST).is_file():
+        return False
+    try:
+        facts = parse_json(read_small(directory / MANIFEST), str(directory / MANIFEST))
+        return bool(facts["fingerprint"] == wanted)
+    except (CorruptError, KeyError, TypeError):
+        return False
+
+
+def _write(
+    files: Files,
+    tokenizer: AlbertTokenizer,
+    directory: Path,
+    wanted: Mapping[str, Any],
+    progress: Callable[[int], None] | None,
+) -> None:
+    kind = "<u2" if len(tokenizer) <= 2**16 else "<i4"
+    counts = {"ids": 0, "sentences": 1, "documents": 1, "sources": 0}
+    with (
+        open(directory / "ids.bin", "wb") as ids_file,
+        open(directory / "sentences.bin", "wb") as sentences_file,
+        open(directory / "documents.bin", "wb") as documents_file,
+        open(directory / "sources.bin", "wb") as sources_file,
+    ):
+        sentences_file.write(np.zeros(1, "<i8").tobytes())
+        documents_file.write(np.zeros(1, "<i8").tobytes())
+        for block in _blocks(files.documents(progress)):
+            rows = tokenizer.ids([sentence for _, document in block for sentence in document])
+            # A sentence of nothing (white space the tokenizer drops) stays as an empty one: numbers do not shift.
+            lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+            flat = np.fromiter((number for row in rows for number in row), kind, int(lengths.sum()))
+            ids_file.write(flat.tobytes())
+            sentences_file.write((counts["ids"] + np.cumsum(lengths)).astype("<i8").tobytes())
+            sizes = np.array([len(document) for _, document in block])
+            documents_file.write((counts["sentences"] - 1 + np.cumsum(sizes)).astype("<i8").tobytes())
+            sources_file.write(np.array([number for number, _ in block], "<i4").tobytes())
+            counts["ids"] += len(flat)
+            counts["sentences"] += len(rows)
+            counts["documents"] += len(block)
+            counts["sources"] += len(block)
+    facts = {"fingerprint": wanted, "dtype": kind, "counts": counts}
+    (directory / MANIFEST).write_bytes(dump_json(json.loads(json.dumps(facts))))
+
+
+def _blocks(documents: Iterable[tuple[int, list[str]]]) -> Iterator[list[tuple[int, list[str]]]]:
+    block: list[tuple[int, list[str]]] = []
+    size = 0
+    for item in documents:
+        block.append(item)
+        size += len(item[1])
+        if size >= _BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block

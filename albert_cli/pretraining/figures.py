@@ -1,0 +1,49 @@
+"""The curves of a pretraining run: losses, accuracies and the learning rate over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from albert_cli.training.figures import COLOURS, smooth
+from converters.files import staged
+
+_LOSSES = {"masked_lm_loss": "masked words", "sentence_order_loss": "sentence order", "teacher_loss": "teacher"}
+_ACCURACIES = {"masked_lm_accuracy": "masked words", "sentence_order_accuracy": "sentence order"}
+
+
+def curves(records: Sequence[dict[str, Any]], target: Path) -> None:
+    """Training thin, held-out documents thick with marks; chance of the sentence order dotted."""
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    train = [record for record in records if record["event"] == "train"]
+    dev = [record for record in records if record["event"] == "dev"]
+    for axes, names in ((loss, _LOSSES), (accuracy, _ACCURACIES)):
+        for colour, (key, label) in zip(COLOURS, names.items(), strict=False):
+            shown = [(record["step"], record[key]) for record in train if key in record]
+            if shown:
+                steps, values = zip(*shown, strict=True)
+                axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
+                axes.plot(steps, smooth(list(values)), color=colour, linewidth=1, label=f"{label}, train")
+            held = [(record["step"], record[key]) for record in dev if key in record]
+            if held:
+                axes.plot(*zip(*held, strict=True), color=colour, marker="o", markersize=3, label=f"{label}, held out")
+                axes.annotate(
+                    f"{held[-1][1]:.3f}", held[-1], textcoords="offset points", xytext=(-4, 6), ha="right", fontsize=8
+                )
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+    accuracy.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
+    accuracy.set_ylim(0, 1)
+    for axes, title in ((loss, "loss"), (accuracy, "accuracy"), (rate, "learning rate")):
+        axes.set_title(title)
+    loss.legend(fontsize=8)
+    accuracy.legend(fontsize=8)
+    rate.plot([record["step"] for record in train], [record["learning_rate"] for record in train], color=COLOURS[0])
+    rate.set_xlabel("step")
+    rate.grid(alpha=0.3)
+    with staged(target, force=True, ours=None) as beside:
+        figure.savefig(beside, format="png", dpi=120)

@@ -1,0 +1,157 @@
+"""The optimizers of pretraining: AdamW, LAMB, and Muon for the matrices of the layers.
+
+LAMB: arXiv 1904.00962, algorithm 2; Google's lamb_optimizer.py for ALBERT. Muon: Keller Jordan's, as PyTorch has it,
+but in the gradients' own precision: torch.optim.Muon computes in bfloat16, which took 23 times as long on a CPU that
+has none. AdamW trains what is no matrix of a layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OPTIMIZERS = ("adamw", "lamb", "muon")
+# Google's exclude_from_weight_decay.
+_NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias")
+WEIGHT_DECAY, BETAS, EPSILON = 0.01, (0.9, 0.999), 1e-6
+
+
+def make(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer | Together:
+    """The optimizer of that name over the model's parameters; decay 0.01, but none for biases and norms."""
+    named = [(key, item) for key, item in model.named_parameters() if item.requires_grad]
+    if name == "lamb":
+        return Lamb(_groups(named), lr=learning_rate)
+    if name == "muon":
+        inner = [item for key, item in named if item.ndim == 2 and ".encoder.albert_layer_groups." in f".{key}"]
+        chosen = {id(item) for item in inner}
+        rest = [(key, item) for key, item in named if id(item) not in chosen]
+        return Together([Muon(inner, lr=learning_rate), _adamw(rest, learning_rate)])
+    return _adamw(named, learning_rate)
+
+
+def _groups(named: Iterable[tuple[str, Tensor]]) -> list[dict[str, Any]]:
+    named = list(named)
+    return [
+        {"params": [item for name, item in named if not _NO_DECAY.search(name)], "weight_decay": WEIGHT_DECAY},
+        {"params": [item for name, item in named if _NO_DECAY.search(name)], "weight_decay": 0.0},
+    ]
+
+
+def _adamw(named: Iterable[tuple[str, Tensor]], learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(_groups(named), lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True)
+
+
+class Lamb(torch.optim.Optimizer):
+    """Adam's step, scaled for each tensor by the ratio of its norm to the step's (1 where either is 0)."""
+
+    def __init__(self, params: Any, lr: float, *, betas: tuple[float, float] = BETAS, eps: float = EPSILON) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                state["step"] += 1
+                mean, square = state["exp_avg"], state["exp_avg_sq"]
+                mean.lerp_(parameter.grad, 1 - beta1)
+                square.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+                count = float(state["step"])
+                update = (mean / (1 - beta1**count)) / ((square / (1 - beta2**count)).sqrt() + group["eps"])
+                update.add_(parameter, alpha=group["weight_decay"])
+                weight_norm, update_norm = parameter.norm(), update.norm()
+                ratio = torch.where((weight_norm > 0) & (update_norm > 0), weight_norm / update_norm, 1.0)
+                parameter.sub_(update * ratio * group["lr"])
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step for each matrix is made orthogonal by five Newton-Schulz iterations.
+
+    The step is scaled to the size of AdamW's (arXiv 2502.16982, section 2.2), so that learning rates are like its own.
+    """
+
+    _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+    def __init__(self, params: Any, lr: float, *, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": WEIGHT_DECAY})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape.setdefault(parameter.shape, []).append(parameter)
+            for shape, parameters in by_shape.items():
+                updates = []
+                for parameter in parameters:
+                    state = self.state[parameter]
+                    if not state:
+                        state["momentum"] = torch.zeros_like(parameter)
+                    state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                    updates.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
+                scale = group["lr"] * 0.2 * max(shape) ** 0.5
+                for parameter, update in zip(parameters, self._orthogonal(torch.stack(updates)), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=scale)
+
+    def _orthogonal(self, matrices: Tensor) -> Tensor:
+        """Each matrix (n, rows, columns) with its singular values brought near 1."""
+        a, b, c = self._COEFFICIENTS
+        tall = matrices.shape[1] > matrices.shape[2]
+        x = matrices.transpose(1, 2) if tall else matrices
+        x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
+        for _ in range(5):
+            gram = x @ x.transpose(1, 2)
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        return x.transpose(1, 2) if tall else x
+
+
+class Together:
+    """Several optimizers used as one; its state has the form of one optimizer's over all their parameters."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        whole: dict[str, Any] = {"state": {}, "param_groups": []}
+        for part in self.parts:
+            offset = sum(len(group["params"]) for group in whole["param_groups"])
+            state = part.state_dict()
+            whole["state"] |= {number + offset: slots for number, slots in state["state"].items()}
+            whole["param_groups"] += [
+                group | {"params": [number + offset for number in group["params"]]} for group in state["param_groups"]
+            ]
+        return whole
+
+    def load_state_dict(self, whole: dict[str, Any]) -> None:
+        groups, offset = list(whole["param_groups"]), 0
+        for part in self.parts:
+            mine, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
+            numbers = [number for group in mine for number in group["params"]]
+            state = {number - offset: whole["state"][number] for number in numbers if number in whole["state"]}
+            shifted = [group | {"params": [number - offset for number in group["params"]]} for group in mine]
+            part.load_state_dict({"state": state, "param_groups": shifted})
+            offset += len(numbers)

@@ -1,0 +1,325 @@
+"""Pretraining from settings to a finished run directory: the flow, in reading order."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from albert_cli import models
+from albert_cli.errors import RunError, TrainingError
+from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.model.loading import assign, to_checkpoint
+from albert_cli.pretraining import corpus as corpora
+from albert_cli.pretraining import teacher as teachers
+from albert_cli.pretraining.loop import LOG, Job, Record, train
+from albert_cli.pretraining.settings import PretrainSettings, read_settings
+from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
+from albert_cli.training import state
+from albert_cli.training.finetune import accelerator_for, digest_of, read_log
+from albert_cli.training.run import versions
+from converters import hub, spec
+from converters.checkpoint import Checkpoint
+from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
+from converters.files import check_target, read_small, staged
+from converters.tokenizer_files import TokenizerFiles
+
+RUN, SUMMARY, CURVES = "run.toml", "summary.json", "curves.png"
+TEACHER = "teacher"
+# What a run may leave in its directory, beside folders of tokens and vectors; all that --force removes.
+OURS = re.compile(
+    r"run\.toml|state\.safetensors|metrics\.jsonl|summary\.json|curves\.png"
+    r"|config\.json|model\.safetensors|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
+)
+DEFAULT_VOCAB_SIZE = 30_000
+
+Report = Callable[[Record], None]
+
+
+def _silent(record: Record) -> None:
+    pass
+
+
+def pretrain(
+    settings: PretrainSettings, out: Path, *, resume: bool = False, force: bool = False, report: Report = _silent
+) -> dict[str, Any]:
+    """Train a model from scratch, or from `settings.init` on; the summary (steps, held-out figures) is returned.
+
+    The run directory is a Hugging Face directory with run.toml, metrics.jsonl, curves.png and summary.json. `resume`
+    goes on where a run with the same settings and data stopped, on a CPU to the same bits. Raises CheckpointError's
+    children, each with one line.
+    """
+    accelerator = accelerator_for(settings.precision)
+    main = accelerator.is_main_process
+    report = report if main else _silent
+    if main:
+        _claim(out, resume=resume, force=force)
+    files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
+    base = models.resolve(settings.init).load() if settings.init else None
+    with accelerator.main_process_first():  # the others find its files
+        tokenizer_files = _tokenizer(settings, base, files, out, report)
+        tokenizer = AlbertTokenizer.from_files(tokenizer_files)
+        corpus = corpora.prepare(
+            files, tokenizer, tokenizer_files.digest() or "", out / corpora.NAME, progress=_bytes(report, "tokenizing")
+        )
+    train_documents, held_out = corpus.split(settings.hold_out)
+    config = _config(settings, base, len(tokenizer))
+    facts = {
+        "documents": len(train_documents),
+        "held_out_documents": len(held_out),
+        "tokens": int(corpus.facts["counts"]["ids"]),
+    }
+    hashes = {"corpus": _digest(corpus.facts["fingerprint"])}
+    if base is not None:
+        hashes["init"] = digest_of(base)
+    model = _model(config, base, corpus, train_documents, settings.seed)
+    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    weights = np.array(files.weights)
+    lessons = None
+    if settings.teacher:
+        with accelerator.main_process_first():
+            lessons, hashes["teacher"] = _teach(
+                settings, model, corpus, files, train_documents, tokenizer, out, accelerator.device, report,
+                fresh=base is None,
+            )  # fmt: skip
+    if resume and (out / RUN).exists():
+        _check_same(out, settings, hashes)
+        if (out / SUMMARY).exists():
+            return dict(parse_json(read_small(out / SUMMARY), str(out / SUMMARY)))
+    if main:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_info(out, settings, facts, hashes)
+    accelerator.wait_for_everyone()
+    report({"event": "plan", "steps": settings.steps, "minutes": settings.minutes} | facts)
+    job = Job(
+        model=model.to(accelerator.device),
+        corpus=corpus,
+        train=train_documents,
+        held_out=held_out,
+        weights=weights,
+        ordered=np.array(files.ordered),
+        tokenizer=tokenizer,
+        settings=settings,
+        directory=out,
+        accelerator=accelerator,
+        save=lambda step: hub.save(
+            to_checkpoint(model, config, tokenizer_files, global_step=step), out, format="safetensors", force=True
+        ),
+        lessons=lessons,
+        report=report,
+    )
+    train(job, resume=resume)
+    summary: dict[str, Any] = {}
+    if main:
+        summary = _finish(out, settings, facts)
+    accelerator.wait_for_everyone()
+    return summary
+
+
+def _claim(out: Path, *, resume: bool, force: bool) -> None:
+    """Take the directory: nothing of ours may be there, unless to go on with or to replace."""
+    if resume and force:
+        raise RunError("--resume and --force do not go together: go on, or start anew?")
+    if resume:
+        return
+    if out.is_dir() and any(OURS.fullmatch(item.name) for item in out.iterdir()) and not force:
+        raise RunError(
+            f"{out}: holds a run already; --resume goes on with it, --force replaces it, --out names another"
+        )
+    check_target(out, force=force, sources=[], ours=OURS)
+    if out.is_dir():
+        for item in out.iterdir():
+            if OURS.fullmatch(item.name) and item.is_file():
+                item.unlink()
+
+
+def _tokenizer(
+    settings: PretrainSettings, base: Checkpoint | None, files: corpora.Files, out: Path, report: Report
+) -> TokenizerFiles:
+    """The tokenizer given, that of the model to start from, or one trained on what is not held out."""
+    if base is not None:
+        return base.tokenizer
+    if settings.tokenizer is not None:
+        return find_tokenizer_files(Path(settings.tokenizer))
+    made = out / corpora.NAME / "spiece.model"
+    wanted = _digest([corpora.fingerprint(files, ""), settings.hold_out, settings.vocab_size, settings.seed])
+    stamp = out / corpora.NAME / "spiece.json"
+    if made.is_file() and stamp.is_file() and parse_json(read_small(stamp), str(stamp)) == wanted:
+        data = read_small(made)
+    else:
+        from albert_cli.pretraining.vocabulary import train_vocabulary
+
+        report({"event": "note", "text": "training a vocabulary: no --tokenizer is given"})
+        data = train_vocabulary(
+            _training_sentences(files, settings.hold_out), settings.vocab_size or DEFAULT_VOCAB_SIZE, seed=settings.seed
+        )
+        for path, content in ((made, data), (stamp, dump_json(wanted))):
+            with staged(path, force=True, ours=None) as beside:
+                beside.write_bytes(content)
+    return TokenizerFiles.of("the corpus", spiece=data, origin="trained on the corpus")
+
+
+def _training_sentences(files: corpora.Files, hold_out: int) -> Iterable[str]:
+    for number, (_, document) in enumerate(files.documents()):
+        if not corpora.is_held_out(number, hold_out):
+            yield from document
+
+
+def _config(settings: PretrainSettings, base: Checkpoint | None, pieces: int) -> AlbertConfig:
+    """The model's config with the tokenizer's number of pieces and the wanted sharing."""
+    if base is not None:
+        config = base.config
+    elif settings.config:
+        data = dict(settings.config) | {"vocab_size": pieces}
+        config = AlbertConfig.from_json(data, "the config", dialect="google")
+    else:
+        config = dataclasses.replace(PRESETS["tiny"], vocab_size=pieces)
+    if settings.share is not None:
+        config = config.sharing(settings.share)
+    if settings.max_length > config.max_position_embeddings:
+        raise TrainingError(
+            f"--max-length is {settings.max_length}, but the model has {config.max_position_embeddings} positions"
+        )
+    if pieces > config.vocab_size:
+        raise TrainingError(f"the tokenizer has {pieces} pieces, the model only {config.vocab_size}")
+    return config
+
+
+def _model(
+    config: AlbertConfig, base: Checkpoint | None, corpus: corpora.Corpus, documents: Any, seed: int
+) -> AlbertPreTraining:
+    """The model to start from; of a fresh one, the output bias is the log-frequency of each piece."""
+    torch.manual_seed(seed)
+    model = AlbertPreTraining(config)
+    if base is not None:
+        present = spec.components(base.tensors, base.config)
+        absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
+        if absent:
+            raise TrainingError(f"{base.where}: has no {' and no '.join(absent)}, which pretraining goes on with")
+        assign(model, base)
+        return model
+    frequencies = teachers.counts(corpus, documents, config.vocab_size)
+    with torch.no_grad():
+        shares = (frequencies + 1) / (frequencies.sum() + len(frequencies))
+        assert model.predictions is not None
+        model.predictions.bias.copy_(torch.from_numpy(np.log(shares) - np.log(shares).mean()))
+    return model
+
+
+def _teach(
+    settings: PretrainSettings,
+    model: AlbertPreTraining,
+    corpus: corpora.Corpus,
+    files: corpora.Files,
+    documents: Any,
+    tokenizer: AlbertTokenizer,
+    out: Path,
+    device: torch.device,
+    report: Report,
+    *,
+    fresh: bool,
+) -> tuple[teachers.Lessons, str]:
+    """The teacher's lessons; a fresh model starts from its vectors of single pieces."""
+    teacher = teachers.Teacher(Path(settings.teacher or ""), device)
+    weights = settings.teacher_weights or settings.weights
+    by_source = np.array(corpora.Files.find(files.paths, weights, ()).weights)
+    chosen = teachers.choose(corpus, documents, by_source, settings.teacher_sentences, seed=settings.seed)
+    done = [0]
+
+    def tick(count: int, total: int) -> None:
+        done[0] += count
+        report({"event": "progress", "what": "teacher vectors", "done": done[0], "total": total})
+
+    texts = Path(settings.teacher_texts) if settings.teacher_texts else None
+    lessons, axes = teachers.prepare(
+        teacher, corpus, chosen, texts, tokenizer, model.config.hidden_size, out / TEACHER, progress=tick
+    )
+    if fresh:
+        teachers.start_static(
+            model, teacher, tokenizer, axes, teachers.counts(corpus, documents, model.config.vocab_size)
+        )
+    sha = hashlib.sha256(lessons.vectors.tobytes() + lessons.ids.tobytes())
+    return lessons, sha.hexdigest()
+
+
+def _write_info(out: Path, settings: PretrainSettings, facts: dict[str, Any], hashes: dict[str, str]) -> None:
+    import tomli_w
+
+    content = {
+        "settings": _plain(settings),
+        "data": facts,
+        "hashes": hashes,
+        "versions": versions(),
+    }
+    with staged(out / RUN, force=True, ours=None) as beside:
+        beside.write_text(tomli_w.dumps(content), encoding="utf-8")
+
+
+def _plain(settings: PretrainSettings) -> dict[str, Any]:
+    values = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return {key: value for key, value in values.items() if value not in (None, {}, [])}
+
+
+_PATHS = ("corpus", "tokenizer", "init", "teacher", "teacher_texts")  # may move: what counts is their contents
+
+
+def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -> None:
+    """Refuse to go on with other settings or data than the run was begun with."""
+    from albert_cli.training.settings import load_toml
+
+    before = json.loads(json.dumps(read_settings(out / RUN)))
+    now = _plain(settings)
+    changed = [
+        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted(now.keys() | before.keys())
+        if before.get(key) != now.get(key) and key not in _PATHS
+    ]
+    old = load_toml(out / RUN).get("hashes", {})
+    changed += [f"the contents of {key} changed" for key in old if old[key] != hashes.get(key)]
+    if changed:
+        raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
+
+
+def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dict[str, Any]:
+    from albert_cli.pretraining import figures
+
+    records = read_log(out)
+    last = [record for record in records if record["event"] == "dev"][-1]
+    steps = [record for record in records if record["event"] == "train"]
+    figures.curves(records, out / CURVES)
+    summary = {
+        "steps": last["step"],
+        "seconds": last["seconds"],
+        "tokens_seen": int(sum(record["tokens"] for record in steps)),
+        "held_out": {key: value for key, value in last.items() if key.startswith(("masked_lm", "sentence_order"))},
+        "data": facts,
+        "last_weights_sha256": records[-1]["last_weights_sha256"],
+    }
+    with staged(out / SUMMARY, force=True, ours=None) as beside:
+        beside.write_bytes(dump_json(summary))
+    (out / state.NAME).unlink(missing_ok=True)
+    return summary
+
+
+def _bytes(report: Report, what: str) -> Callable[[int], None]:
+    done = [0]
+
+    def tick(count: int) -> None:
+        done[0] += count
+        report({"event": "progress", "what": what, "done": done[0], "total": None})
+
+    return tick
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(dump_json(data)).hexdigest()
+
+
+__all__ = ["LOG", "OURS", "pretrain"]

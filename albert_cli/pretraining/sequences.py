@@ -1,0 +1,174 @@
+"""Sequences of sentence pairs from documents, as Google's create_pretraining_data.py makes them for ALBERT.
+
+Consecutive sentences are packed to the wanted length and parted at a random sentence; half of the pairs are swapped
+(sentence-order prediction, arXiv 1909.11942 section 3.1). One in ten sequences is made short. What an epoch looks like
+is a function of seed and epoch, so any place in it is found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from albert_cli.pretraining.corpus import Corpus
+from albert_cli.tokenizer import AlbertTokenizer
+
+SHORT = 0.1  # of the sequences; Google's short_seq_prob
+IN_ORDER, SWAPPED, NO_ORDER = 0, 1, -100
+# [CLS] A [SEP] B [SEP], and [CLS] A [SEP].
+_SPECIAL = 3
+# Sequences are sorted by length within pools of so many batches.
+_POOL = 32
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Places of sequences in a corpus: `spans` (rows, 4) are where the two segments begin and end in its ids (an empty
+    second one: there is none); `orders` (rows): IN_ORDER, SWAPPED, or NO_ORDER where that is not to be judged."""
+
+    spans: NDArray[np.int64]
+    orders: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.orders)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each, special ones included."""
+        first, second = self.spans[:, 1] - self.spans[:, 0], self.spans[:, 3] - self.spans[:, 2]
+        lengths: NDArray[np.int64] = first + second + 2 + (second > 0)
+        return lengths
+
+    def take(self, rows: NDArray[np.int64]) -> Sequences:
+        return Sequences(self.spans[rows], self.orders[rows])
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch as the model takes it: all (rows, tokens) but `orders` (rows)."""
+
+    input_ids: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    orders: NDArray[np.int64]
+
+
+def tokens(corpus: Corpus, sequences: Sequences, tokenizer: AlbertTokenizer) -> Tokens:
+    """Read the sequences and put the special tokens around them."""
+    lengths = sequences.lengths
+    shape = (len(sequences), int(lengths.max(initial=0)))
+    ids = np.full(shape, tokenizer.pad_id, np.int64)
+    types = np.zeros(shape, np.int64)
+    for row, (a, b, c, d) in enumerate(sequences.spans.tolist()):
+        split = b - a + 2
+        ids[row, 0], ids[row, split - 1] = tokenizer.cls_id, tokenizer.sep_id
+        ids[row, 1 : split - 1] = corpus.ids[a:b]
+        if d > c:
+            ids[row, split : split + d - c] = corpus.ids[c:d]
+            ids[row, split + d - c] = tokenizer.sep_id
+            types[row, split : split + d - c + 1] = 1
+    mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
+    return Tokens(ids, types, mask, sequences.orders)
+
+
+def epoch_batches(
+    corpus: Corpus,
+    documents: NDArray[np.int64],
+    *,
+    weights: NDArray[np.float64],
+    ordered: NDArray[np.bool_],
+    max_length: int,
+    batch_tokens: int,
+    seed: int,
+    epoch: int,
+) -> Iterator[Sequences]:
+    """The batches of one epoch, each of about `batch_tokens` tokens of sequences of like length.
+
+    `weights` and `ordered` go by source: how often each document occurs (2.5: twice, and half of the time once more)
+    and whether its sentences follow on one another.
+    """
+    random = np.random.default_rng((seed, epoch, 1))
+    wanted = weights[corpus.sources[documents]]
+    times = np.floor(wanted).astype(np.int64) + (random.random(len(documents)) < wanted % 1)
+    order = random.permutation(np.repeat(documents, times))
+    pool_rows = max(1, _POOL * batch_tokens // max_length)
+    pooled: list[Sequences] = []
+    rows = 0
+    for document in order.tolist():
+        made = of_document(corpus, document, max_length, random, ordered=bool(ordered[corpus.sources[document]]))
+        pooled.append(made)
+        rows += len(made)
+        if rows >= pool_rows:
+            yield from _batches(pooled, batch_tokens, random)
+            pooled, rows = [], 0
+    if rows:
+        yield from _batches(pooled, batch_tokens, random)
+
+
+def of_document(
+    corpus: Corpus, document: int, max_length: int, random: np.random.Generator, *, ordered: bool = True
+) -> Sequences:
+    """The sequences of one document: each starts where the one before ended."""
+    first, last = corpus.documents[document : document + 2].tolist()
+    starts = corpus.sentences[first : last + 1].tolist()  # where sentences begin, and where the last one ends
+    starts = [start for start, after in zip(starts, [*starts[1:], None], strict=True) if start != after]  # none empty
+    spans: list[tuple[int, int, int, int]] = []
+    orders: list[int] = []
+    at = 0
+    while at < len(starts) - 1:
+        room = max_length - _SPECIAL
+        target = int(random.integers(2, room + 1)) if random.random() < SHORT else room
+        end = at + 1
+        while end < len(starts) - 1 and starts[end] - starts[at] < target:
+            end += 1
+        if ordered and end - at > 1:
+            middle = int(random.integers(at + 1, end))
+            a, b = _truncate((starts[at], starts[middle]), (starts[middle], starts[end]), target, random)
+            swapped = random.random() < 0.5
+            spans.append((*b, *a) if swapped else (*a, *b))
+            orders.append(SWAPPED if swapped else IN_ORDER)
+        else:
+            low, high = starts[at], starts[end]
+            excess = max(0, high - low - target - 1)  # one [SEP] less
+            low += int(random.integers(0, excess + 1))
+            spans.append((low, min(high, low + target + 1), 0, 0))
+            orders.append(NO_ORDER)
+        at = end
+    return Sequences(np.array(spans, np.int64).reshape(-1, 4), np.array(orders, np.int64))
+
+
+def _truncate(
+    a: tuple[int, int], b: tuple[int, int], room: int, random: np.random.Generator
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Cut tokens off the longer segment, at either end at random, until both fit (Google's truncate_seq_pair)."""
+    ends = [list(a), list(b)]
+    while (excess := sum(high - low for low, high in ends) - room) > 0:
+        sizes = [high - low for low, high in ends]
+        longer = ends[0] if sizes[0] > sizes[1] else ends[1]
+        # Until both are as long all cuts go to one segment: how many of them in front is binomial.
+        count = min(excess, max(1, abs(sizes[0] - sizes[1])))
+        front = int(random.binomial(count, 0.5))
+        longer[0] += front
+        longer[1] -= count - front
+    (a0, a1), (b0, b1) = ends
+    return (a0, a1), (b0, b1)
+
+
+def _batches(pooled: list[Sequences], batch_tokens: int, random: np.random.Generator) -> Iterator[Sequences]:
+    """Batches of like length from a pool, in random order."""
+    pool = Sequences(np.concatenate([item.spans for item in pooled]), np.concatenate([item.orders for item in pooled]))
+    lengths = pool.lengths
+    order = random.permutation(len(pool))
+    order = order[np.argsort(lengths[order], kind="stable")]
+    cuts, start = [], 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and (end + 1 - start) * lengths[order[end]] <= batch_tokens:
+            end += 1
+        cuts.append(order[start:end])
+        start = end
+    for number in random.permutation(len(cuts)).tolist():
+        yield pool.take(cuts[number])

@@ -1,0 +1,238 @@
+"""Sentence vectors of a bigger model, for a small one to learn: computed once, kept on disk, taken in random batches.
+
+The teacher is a Hugging Face encoder whose mean-pooled last hidden states are the vectors (a sentence-transformers
+directory of that kind), needed while training only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from albert_cli.errors import TrainingError
+from albert_cli.pretraining.corpus import Corpus
+from albert_cli.text_lines import read_lines
+from albert_cli.tokenizer import AlbertTokenizer
+from converters.config import parse_json
+from converters.files import need, read_optional, staged
+
+if TYPE_CHECKING:
+    from albert_cli.model.heads import AlbertPreTraining
+
+# Pieces of a sentence that is taught: shorter ones say nothing, longer ones cost much.
+SHORTEST, LONGEST = 3, 48
+_PART = 4096  # sentences whose vectors are computed and kept at once
+_BATCH_TOKENS = 2048
+_POOL = 64
+# The principal axes of the vectors are those of so many of them.
+_FOR_AXES = 20_000
+# The spread of trained word embeddings; Google's initial one is 0.02, which positions and types keep.
+_WORD_SPREAD = 0.05
+
+
+class Teacher:
+    """A Hugging Face encoder with mean pooling. Raises TrainingError for a directory that holds none."""
+
+    def __init__(self, directory: Path, device: torch.device) -> None:
+        need("transformers", "--teacher", package="albert-cli[teacher]")
+        import transformers
+
+        pooling = parse_json(read_optional(directory / "1_Pooling" / "config.json") or b"{}", str(directory))
+        if pooling and not pooling.get("pooling_mode_mean_tokens"):
+            raise TrainingError(f"{directory}: its vectors are not means of the hidden states (1_Pooling/config.json)")
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            self.model = transformers.AutoModel.from_pretrained(directory, local_files_only=True).eval().to(device)
+        except (OSError, ValueError) as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise TrainingError(f"{directory}: no Hugging Face encoder to learn from ({reason})") from None
+        self.device = device
+
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        sha = hashlib.sha256()
+        for tensor in self.model.state_dict().values():
+            sha.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return sha.hexdigest()
+
+    @torch.inference_mode()
+    def vectors(self, texts: Sequence[str], *, special_tokens: bool = True) -> NDArray[np.float32]:
+        """Vectors of length 1, (texts, dimensions)."""
+        encoded = self.tokenizer(
+            list(texts), truncation=True, max_length=256, add_special_tokens=special_tokens, verbose=False
+        )["input_ids"]
+        order = sorted(range(len(texts)), key=lambda number: len(encoded[number]))
+        found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
+        start = 0
+        while start < len(order):
+            end = start + 1
+            while end < len(order) and (end + 1 - start) * len(encoded[order[end]]) <= _BATCH_TOKENS:
+                end += 1
+            rows = order[start:end]
+            batch = self.tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")
+            batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            if batch["input_ids"].shape[1]:
+                states = self.model(**batch).last_hidden_state.float()
+                mask = batch["attention_mask"][..., None].float()
+                means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+                found[rows] = F.normalize(means, dim=-1).cpu().numpy()
+            start = end
+        return found
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Sentences (row i: `ids[starts[i]:starts[i + 1]]`, special tokens included) and their vectors (rows, H)."""
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    vectors: NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def batches(self, size: int, *, seed: int, skip: int = 0) -> Iterator[NDArray[np.int64]]:
+        """Rows of like length, `size` at a time, pass after pass without end; the first `skip` batches are left out."""
+        lengths = np.diff(self.starts)
+        each = -(-len(self) // size)
+        turn, skip = divmod(skip, each)
+        while True:
+            random = np.random.default_rng((seed, turn, 2))
+            order = random.permutation(len(self))
+            pool = _POOL * size
+            order = np.concatenate(
+                [
+                    part[np.argsort(lengths[part], kind="stable")]
+                    for part in (order[start : start + pool] for start in range(0, len(order), pool))
+                ]
+            )
+            batches = [order[start : start + size] for start in range(0, len(order), size)]
+            for number in random.permutation(len(batches)).tolist()[skip:]:
+                yield batches[number]
+            turn, skip = turn + 1, 0
+
+    def inputs(self, rows: NDArray[np.int64], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`input_ids` and `attention_mask`, (rows, tokens)."""
+        lengths = np.diff(self.starts)[rows]
+        mask = np.arange(int(lengths.max())) < lengths[:, None]
+        ids = np.full(mask.shape, pad_id, np.int64)
+        ids[mask] = self.ids[(self.starts[rows][:, None] + np.arange(mask.shape[1]))[mask]]
+        return ids, mask.astype(np.int64)
+
+
+def choose(
+    corpus: Corpus,
+    documents: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    count: int,
+    *,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Numbers of up to `count` sentences of usual length, drawn without repetition by their source's weight."""
+    first, last = corpus.documents[documents], corpus.documents[documents + 1]
+    sentences = np.concatenate([np.arange(low, high) for low, high in zip(first, last, strict=True)])
+    chances = np.repeat(weights[corpus.sources[documents]], last - first)
+    lengths = corpus.sentences[sentences + 1] - corpus.sentences[sentences]
+    usual = (lengths >= SHORTEST) & (lengths <= LONGEST) & (chances > 0)
+    sentences, chances = sentences[usual], chances[usual]
+    # Efraimidis and Spirakis: the largest u ** (1 / weight) are a weighted sample.
+    keys = np.log(np.random.default_rng((seed, 3)).random(len(sentences))) / chances
+    chosen: NDArray[np.int64] = np.sort(sentences[np.argsort(keys)[len(keys) - min(count, len(keys)) :]])
+    return chosen
+
+
+def prepare(
+    teacher: Teacher,
+    corpus: Corpus,
+    sentences: NDArray[np.int64],
+    texts: Path | None,
+    tokenizer: AlbertTokenizer,
+    hidden_size: int,
+    directory: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Lessons, NDArray[np.float32]]:
+    """The lessons, and the axes (dimensions, H) that turn the teacher's vectors into H numbers.
+
+    Vectors are kept in `directory` part by part, so that a killed run goes on; a part is named by a hash of the teacher
+    and its sentences. With fewer than the teacher's dimensions the vectors are projected on their principal axes, which
+    keeps most of every cosine.
+    """
+    rows = [corpus.ids[corpus.sentences[n] : corpus.sentences[n + 1]].astype(np.int64).tolist() for n in sentences]
+    written = [tokenizer.decode(row) for row in rows]
+    if texts is not None:
+        further = [line.strip() for line in read_lines(texts) if line.strip()]
+        written += further
+        rows += [row[:LONGEST] for row in tokenizer.ids(further)]
+    directory.mkdir(parents=True, exist_ok=True)
+    digest = teacher.digest()
+    parts = []
+    for start in range(0, len(written), _PART):
+        part = written[start : start + _PART]
+        name = hashlib.sha256("\n".join([digest, *part]).encode()).hexdigest()[:24]
+        path = directory / f"{name}.npy"
+        if not path.exists():
+            found = teacher.vectors(part).astype(np.float16)
+            with staged(path, force=True, ours=None) as beside, open(beside, "wb") as file:
+                np.save(file, found, allow_pickle=False)
+        parts.append(np.load(path, allow_pickle=False))
+        if progress:
+            progress(len(part), len(written))
+    whole = np.concatenate(parts)
+    axes = principal_axes(whole[:: max(1, len(whole) // _FOR_AXES)].astype(np.float32), hidden_size)
+    vectors = np.concatenate([unit(part.astype(np.float32) @ axes).astype(np.float16) for part in parts])
+    framed = [[tokenizer.cls_id, *row, tokenizer.sep_id] for row in rows]
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in framed])]).astype(np.int64)
+    return Lessons(np.array([number for row in framed for number in row], np.int64), starts, vectors), axes
+
+
+def principal_axes(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """The `size` axes (dimensions, size) that keep most of the vectors' lengths; padded with 0 beyond the dimensions."""
+    values, axes = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
+    axes = axes[:, np.argsort(values)[::-1]][:, :size]
+    return np.pad(axes, ((0, 0), (0, size - axes.shape[1]))).astype(np.float32)
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-12)
+    return result
+
+
+def counts(corpus: Corpus, documents: NDArray[np.int64], pieces: int) -> NDArray[np.float64]:
+    """How often each piece occurs in the documents."""
+    total = np.zeros(pieces)
+    for document in documents.tolist():
+        first, last = corpus.documents[document : document + 2]
+        total += np.bincount(corpus.ids[corpus.sentences[first] : corpus.sentences[last]], minlength=pieces)
+    return total
+
+
+@torch.no_grad()
+def start_static(
+    model: AlbertPreTraining, teacher: Teacher, tokenizer: AlbertTokenizer, axes: Any, frequencies: Any
+) -> None:
+    """Begin with the teacher's vectors of single pieces as word embeddings, so that a mean of them is a fair start.
+
+    Their frequency-weighted mean is subtracted; the projection E -> H leads from their principal axes to the teacher's.
+    """
+    pieces = [tokenizer.segmenter.piece(number).replace("▁", " ").strip() for number in range(len(tokenizer))]
+    vectors = teacher.vectors(pieces, special_tokens=False) @ axes  # (V, H)
+    shares = frequencies / max(1.0, float(frequencies.sum()))
+    vectors -= (shares[:, None] * vectors).sum(0)
+    size = model.config.embedding_size
+    embedding_axes = principal_axes(vectors.astype(np.float32), size)  # (H, E)
+    words = vectors @ embedding_axes  # (V, E)
+    words *= _WORD_SPREAD / max(float(np.sqrt(np.mean(words**2))), 1e-12)
+    embeddings = model.albert.embeddings.word_embeddings.weight
+    embeddings[: len(words)] = torch.from_numpy(words.astype(np.float32))
+    model.albert.encoder.embedding_hidden_mapping_in.weight.copy_(torch.from_numpy(embedding_axes))

@@ -1,0 +1,90 @@
+"""Sentence similarity of the built-in model beside its teacher, static piece vectors, random weights, a bag of words.
+
+`python -P bench/builtin.py [--model DIR] [--teacher DIR]`: Spearman's correlation of cosines with people's judgements
+on the STS-B development set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from albert_cli import models
+from albert_cli.model.loading import load_model
+from albert_cli.pretraining.objective import sentence_vectors
+from albert_cli.pretraining.teacher import Teacher, unit
+from albert_cli.tokenizer import AlbertTokenizer
+from converters.initialize import initialize
+
+STSB = Path(__file__).parents[2] / "shared" / "data" / "glue" / "STS-B" / "dev.tsv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model")
+    parser.add_argument("--teacher", type=Path)
+    options = parser.parse_args()
+    first, second, scores = pairs()
+    checkpoint = models.resolve(options.model).load()
+    tokenizer = AlbertTokenizer.from_files(checkpoint.tokenizer)
+    texts = first + second
+    rows: dict[str, np.ndarray] = {"built-in model": albert(load_model(checkpoint), tokenizer, texts)}
+    rows["its word embeddings alone"] = static(checkpoint, tokenizer, texts)
+    rows["random weights"] = albert(
+        load_model(initialize(checkpoint.config, checkpoint.tokenizer, seed=1)), tokenizer, texts
+    )
+    rows["bag of words"] = bag(tokenizer, texts)
+    if options.teacher:
+        teacher = Teacher(options.teacher, torch.device("cpu"))
+        rows["teacher"] = teacher.vectors(texts)
+        pieces = [tokenizer.segmenter.piece(n).replace("▁", " ").strip() for n in range(len(tokenizer))]
+        vectors = teacher.vectors(pieces, special_tokens=False)
+        rows["teacher's vectors of pieces"] = means(vectors - vectors.mean(0), tokenizer, texts)
+    print(f"{'STS-B dev, 1,500 pairs':32}{'Spearman':>9}")
+    for name, vectors in rows.items():
+        vectors = unit(vectors)
+        cosines = (vectors[: len(first)] * vectors[len(first) :]).sum(1)
+        print(f"{name:32}{spearmanr(cosines, scores).statistic:9.3f}")
+
+
+def pairs() -> tuple[list[str], list[str], list[float]]:
+    with STSB.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    kept = [row for row in rows if row["score"]]
+    return [row["sentence1"] for row in kept], [row["sentence2"] for row in kept], [float(r["score"]) for r in kept]
+
+
+@torch.inference_mode()
+def albert(model, tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+    batch = tokenizer.encode_batch(texts, max_length=128)
+    found = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    order = np.argsort(batch.lengths)
+    for rows in np.array_split(order, len(order) // 64):
+        inputs = batch.padded(rows)
+        vectors = sentence_vectors(
+            model, torch.from_numpy(inputs["input_ids"]), torch.from_numpy(inputs["attention_mask"])
+        )
+        found[rows] = vectors.numpy()
+    return found
+
+
+def means(vectors: np.ndarray, tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+    return np.stack([vectors[ids].mean(0) if ids else np.zeros(vectors.shape[1]) for ids in tokenizer.ids(texts)])
+
+
+def static(checkpoint, tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+    words = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].read().astype(np.float32)
+    return means(words, tokenizer, texts)
+
+
+def bag(tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+    return np.stack([np.bincount(ids, minlength=len(tokenizer)) for ids in tokenizer.ids(texts)]).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

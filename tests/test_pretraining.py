@@ -1,0 +1,795 @@
+"""albert pretrain: corpus, sequences, masks, losses, optimizers, sharing, and runs that resume to the bit."""
+
+import dataclasses
+import gzip
+import json
+import lzma
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from albert_cli.errors import DataError, RunError, TrainingError
+from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.model.loading import load_model
+from albert_cli.pretraining import corpus as corpora
+from albert_cli.pretraining import masking, optimizers, sequences
+from albert_cli.pretraining import teacher as teachers
+from albert_cli.pretraining.masking import Vocabulary
+from albert_cli.pretraining.objective import Batch, Objective, sentence_vectors, teacher_loss
+from albert_cli.pretraining.pretrain import pretrain
+from albert_cli.pretraining.sequences import IN_ORDER, NO_ORDER, SWAPPED, Tokens
+from albert_cli.pretraining.settings import PretrainSettings
+from albert_cli.pretraining.vocabulary import train_vocabulary
+from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.training.finetune import read_log
+from converters import hub
+from converters.config import PRESETS, AlbertConfig
+from converters.tokenizer_files import TokenizerFiles, parse_model
+
+ROOT = Path(__file__).parents[1]
+SHAPE = {
+    "vocab_size": 300,
+    "embedding_size": 16,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+NAMES = ["Anna", "Ben", "Clara", "David", "Emma", "Frank"]
+DEEDS = ["opened the door", "closed the window", "read a book", "wrote a letter", "drank some tea", "sat down"]
+
+
+def story(number):
+    """A document of three paragraphs of numbered, ordered sentences."""
+    lines = []
+    for part in range(3):
+        told = [
+            f"{['First', 'Then', 'Last'][part]} {NAMES[(number + n) % 6]} {DEEDS[(number * 5 + n) % 6]} at {n} o'clock."
+            for n in range(4)
+        ]
+        lines.append(" ".join(told))
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "stories.txt").write_text("\n\n".join(story(n) for n in range(60)) + "\n")
+    with lzma.open(folder / "words.txt.xz", "wt") as file:
+        file.write("\n".join(f"{name.lower()}: a person who {deed}." for name in NAMES for deed in DEEDS) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer_files(texts):
+    found = (sentence for _, document in corpora.Files.find([texts]).documents() for sentence in document)
+    return TokenizerFiles.of("the texts", spiece=train_vocabulary(found, 300), origin="spiece.model")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_files):
+    return AlbertTokenizer.from_files(tokenizer_files)
+
+
+@pytest.fixture(scope="module")
+def corpus(texts, tokenizer, tmp_path_factory):
+    return corpora.prepare(corpora.Files.find([texts]), tokenizer, "x", tmp_path_factory.mktemp("tokens") / "corpus")
+
+
+def wanted(texts, **more):
+    given = {
+        "corpus": (str(texts),),
+        "config": SHAPE,
+        "vocab_size": 300,
+        "steps": 12,
+        "eval_every": 4,
+        "batch_tokens": 256,
+        "max_length": 32,
+        "hold_out": 10,
+        "eval_sequences": 20,
+    }
+    return PretrainSettings(**(given | more))
+
+
+# The vocabulary
+
+
+def test_the_vocabulary_has_googles_layout_and_every_ascii_character(tokenizer_files, tokenizer):
+    model = parse_model(tokenizer_files.spiece, "it")
+    pieces = [piece.piece for piece in model.pieces]
+    assert pieces[:13] == '<pad> <unk> [CLS] [SEP] [MASK] ( ) " - . – £ €'.split()  # noqa: RUF001
+    assert len(pieces) == 300
+    assert (model.trainer_spec.model_type, model.trainer_spec.character_coverage) == (1, pytest.approx(0.99995))
+    assert (model.trainer_spec.bos_id, model.trainer_spec.eos_id, model.normalizer_spec.name) == (-1, -1, "nmt_nfkc")
+    for code in range(0x21, 0x7F):
+        assert tokenizer.unk_id not in tokenizer.ids([chr(code)])[0], chr(code)
+    assert all(len(re.findall(r"\d", piece)) <= 1 for piece in pieces)
+
+
+def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(texts, tokenizer_files):
+    sentences = [sentence for _, document in corpora.Files.find([texts]).documents() for sentence in document]
+    assert train_vocabulary(sentences, 300) == tokenizer_files.spiece
+    with pytest.raises(DataError, match="no vocabulary of 30000 pieces can be made of this text: .*too high"):
+        train_vocabulary(sentences, 30000)
+    with pytest.raises(DataError, match="there is no text to train a vocabulary on"):
+        train_vocabulary([" "], 100)
+
+
+# The corpus
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "parts"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("Mrs. Ferrars died on the 17th. I was sent for.", ["Mrs. Ferrars died on the 17th.", "I was sent for."]),
+        ("\u201cGo,\u201d he said. \u201cNow!\u201d She went.", None),
+        ("version 3.5.0 is e.g. new", ["version 3.5.0 is e.g. new"]),
+        ("  ", []),
+    ],
+)
+def test_paragraphs_are_cut_into_sentences(paragraph, parts):
+    if parts is None:
+        parts = ["\u201cGo,\u201d he said.", "\u201cNow!\u201d", "She went."]
+    assert corpora.sentences(paragraph) == parts
+
+
+@given(st.text())
+def test_no_text_is_lost_between_sentences(paragraph):
+    assert "".join("".join(corpora.sentences(paragraph)).split()) == "".join(paragraph.split())
+
+
+def test_a_corpus_is_mapped_and_made_once(texts, corpus, tokenizer, tmp_path):
+    files = corpora.Files.find([texts], {"words": 0.5}, ["words.txt.xz"])
+    assert [path.name for path in files.paths] == ["stories.txt", "words.txt.xz"]
+    assert (files.weights, files.ordered) == ((1.0, 0.5), (True, False))
+    documents = list(files.documents())
+    assert len(corpus) == len(documents) == 61
+    for number, (source, sentences) in enumerate(documents):
+        first, last = corpus.documents[number : number + 2]
+        ids = [corpus.ids[corpus.sentences[n] : corpus.sentences[n + 1]].tolist() for n in range(first, last)]
+        assert ids == tokenizer.ids(sentences)
+        assert corpus.sources[number] == source
+    assert isinstance(corpus.ids, np.memmap)
+    train, held = corpus.split(10)
+    assert held.tolist() == [9, 19, 29, 39, 49, 59]
+    assert sorted([*train, *held]) == list(range(61))
+
+    ticks = []
+    again = corpora.prepare(files, tokenizer, "x", tmp_path / "c", progress=ticks.append)
+    assert sum(ticks) == sum(len(lzma.open(p).read() if p.suffix == ".xz" else p.read_bytes()) for p in files.paths)
+    ticks.clear()
+    corpora.prepare(files, tokenizer, "x", tmp_path / "c", progress=ticks.append)
+    assert not ticks
+    corpora.prepare(files, tokenizer, "y", tmp_path / "c", progress=ticks.append)
+    assert ticks
+    assert np.array_equal(again.ids, corpus.ids)
+
+
+def test_faults_of_a_corpus_are_told_in_one_line(texts, tmp_path, refused):
+    def start(*more):
+        return refused("pretrain", "--out", tmp_path / "run", "--steps", 1, *more)
+
+    assert start() == "no corpus is named; pass --corpus with a file or directory of text"
+    assert start("--corpus", tmp_path / "none") == f"{tmp_path}/none: no such file or directory"
+    (tmp_path / "empty").mkdir()
+    assert start("--corpus", tmp_path / "empty").startswith(f"{tmp_path}/empty: no text files (.txt, .txt.gz")
+    assert start("--corpus", texts, "--weight", "poems=2") == (
+        "poems: no such file in the corpus; its files are stories.txt, words.txt.xz"
+    )
+    (tmp_path / "blank.txt").write_text("\n \n")
+    assert start("--corpus", tmp_path / "blank.txt").endswith("blank.txt: there is no text in it")
+    (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"Some text. " * 1000)[:-20])
+    assert "cut.txt.gz: the compressed file is damaged or truncated" in start("--corpus", tmp_path / "cut.txt.gz")
+    (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\n")
+    assert "bad.txt: line 2 is not UTF-8: byte 0xff at offset 5" in start("--corpus", tmp_path / "bad.txt")
+    message = start("--corpus", texts, "--minutes", 1, "--optimizer", "lamb", "--mask-rate", 2, "--lr", 0)
+    assert message == (
+        "learning_rate is 0.0, not a positive number; give either --steps or --minutes: how long to train; "
+        "mask_rate is 2.0, not between 0 and 1"
+    )
+
+
+# Sequences
+
+
+def spread(corpus, number, **more):
+    return sequences.of_document(corpus, number, 32, np.random.default_rng(number), **more)
+
+
+def test_sequences_are_neighbouring_segments_half_of_them_swapped(corpus):
+    orders = []
+    for number in range(60):
+        made = spread(corpus, number)
+        low, high = corpus.sentences[corpus.documents[number]], corpus.sentences[corpus.documents[number + 1]]
+        starts = set(corpus.sentences.tolist())
+        for (a, b, c, d), order in zip(made.spans.tolist(), made.orders.tolist(), strict=True):
+            assert low <= min(a, c) < max(b, d) <= high
+            orders.append(order)
+            if order == NO_ORDER:
+                assert (c, d) == (0, 0)
+                continue
+            first, second = ((a, b), (c, d)) if order == IN_ORDER else ((c, d), (a, b))
+            assert first[1] <= second[0]  # what came first in the text
+            between = [start for start in range(first[1], second[0] + 1) if start in starts]
+            assert between  # the cut is at the end of a sentence, but for what did not fit
+        assert made.lengths.max() <= 32
+    judged = [order for order in orders if order != NO_ORDER]
+    assert 0.4 < judged.count(SWAPPED) / len(judged) < 0.6
+
+
+def test_every_token_of_a_document_is_used_or_cut_for_want_of_room(corpus):
+    made = spread(corpus, 3)
+    used = [n for a, b, c, d in made.spans.tolist() for n in [*range(a, b), *range(c, d)]]
+    assert len(used) == len(set(used))
+    first, last = corpus.documents[3:5]
+    whole = int(corpus.sentences[last] - corpus.sentences[first])
+    assert 0.6 * whole < len(used) <= whole
+
+
+def test_unordered_text_makes_single_segments(corpus):
+    made = spread(corpus, 60, ordered=False)
+    assert set(made.orders.tolist()) == {NO_ORDER}
+    assert not made.spans[:, 2:].any()
+    assert made.lengths.max() <= 32
+
+
+@given(sizes=st.tuples(st.integers(1, 50), st.integers(1, 50)), room=st.integers(2, 60), seed=st.integers(0, 1000))
+def test_truncation_takes_from_the_longer_until_both_fit(sizes, room, seed):
+    first, second = sizes
+    a, b = sequences._truncate((0, first), (first, first + second), room, np.random.default_rng(seed))
+    lengths = a[1] - a[0], b[1] - b[0]
+    assert 0 <= a[0] <= a[1] <= first <= b[0] <= b[1] <= first + second
+    assert sum(lengths) == min(room, first + second)
+    if first + second > room and min(first, second) > room // 2:
+        assert abs(lengths[0] - lengths[1]) <= 1
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch(corpus):
+    def epoch(seed, number, weights=(1.0, 1.0)):
+        batches = sequences.epoch_batches(
+            corpus,
+            np.arange(61),
+            weights=np.array(weights),
+            ordered=np.array([True, False]),
+            max_length=32,
+            batch_tokens=256,
+            seed=seed,
+            epoch=number,
+        )
+        return [(batch.spans.tolist(), batch.orders.tolist()) for batch in batches]
+
+    assert epoch(1, 0) == epoch(1, 0) != epoch(1, 1)
+    assert epoch(1, 0) != epoch(2, 0)
+    words = set(range(int(corpus.sentences[corpus.documents[60]]), len(corpus.ids)))
+
+    def times(weight):
+        return sum(a in words for spans, _ in epoch(1, 0, (1.0, weight)) for a, _, _, _ in spans)
+
+    assert times(0.0) == 0
+    assert times(3.0) > 2 * times(1.0) > 0
+    for spans, _ in epoch(1, 0):
+        longest = max(b - a + d - c + 2 + (d > 0) for a, b, c, d in spans)
+        assert longest * len(spans) <= 256
+
+
+def test_tokens_are_framed_as_the_tokenizer_frames_pairs(corpus, tokenizer):
+    made = spread(corpus, 5)
+    batch = sequences.tokens(corpus, made, tokenizer)
+    for row, (a, b, c, d) in enumerate(made.spans.tolist()):
+        ids = [tokenizer.cls_id, *corpus.ids[a:b].tolist(), tokenizer.sep_id]
+        types = [0] * len(ids)
+        if d:
+            ids += [*corpus.ids[c:d].tolist(), tokenizer.sep_id]
+            types += [1] * (d - c + 1)
+        length = int(batch.attention_mask[row].sum())
+        assert (batch.input_ids[row, :length].tolist(), batch.token_type_ids[row, :length].tolist()) == (ids, types)
+        assert (batch.input_ids[row, length:] == tokenizer.pad_id).all()
+
+
+# Masks
+
+
+def test_a_mask_worked_out_by_hand():
+    # [CLS] un+known words . [SEP]: units are (1, 2), (3), (4); a generator that permutes to 1, 0, 2 and draws n = 2, 1, 1
+    class Dice:
+        def choice(self, count, size, p):
+            assert p.tolist() == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+            return np.array([1, 0, 0])
+
+        def permutation(self, count):
+            return np.array([1, 0, 2])
+
+    begins = np.array([False, True, False, True, True, False])
+    special = np.array([True, False, False, False, False, True])
+    assert masking.choose(begins, special, 4, Dice()) == [1, 2, 3, 4]  # n-gram (3), then (1, 2, 3) is short of room
+    assert masking.choose(begins, special, 3, Dice()) == [1, 2, 3]
+    assert masking.choose(begins, special, 1, Dice()) == [3]
+
+
+@given(data=st.data(), count=st.integers(1, 12), seed=st.integers(0, 10_000))
+def test_masks_are_whole_words_within_a_segment(data, count, seed):
+    length = data.draw(st.integers(3, 40))
+    begins = np.array(data.draw(st.lists(st.booleans(), min_size=length, max_size=length)))
+    special = np.zeros(length, bool)
+    special[[0, length - 1, length // 2]] = True
+    chosen = masking.choose(begins, special, count, np.random.default_rng(seed))
+    assert len(chosen) == len(set(chosen)) <= count
+    assert not special[chosen].any()
+    for place in chosen:  # what goes on a chosen word is chosen, and so is what it goes on
+        if place + 1 < length and not special[place + 1] and not begins[place + 1]:
+            assert place + 1 in chosen
+        if not begins[place] and not special[place - 1]:
+            assert place - 1 in chosen
+
+
+def test_masked_tokens_become_mask_another_or_stay(corpus, tokenizer):
+    vocabulary = Vocabulary.of(tokenizer)
+    rows = [sequences.tokens(corpus, spread(corpus, number), tokenizer) for number in range(60)]
+    seen, kinds, lengths = 0, {"mask": 0, "other": 0, "same": 0}, 0
+    for number, batch in enumerate(rows * 3):
+        masked = masking.mask(batch, vocabulary, np.random.default_rng(number))
+        places = masked.rows, masked.columns
+        assert np.array_equal(batch.input_ids[places], masked.labels)
+        untouched = np.ones(batch.input_ids.shape, bool)
+        untouched[places] = False
+        assert np.array_equal(masked.input_ids[untouched], batch.input_ids[untouched])
+        now = masked.input_ids[places]
+        kinds["mask"] += int((now == tokenizer.mask_id).sum())
+        kinds["same"] += int((now == masked.labels).sum())
+        kinds["other"] += int(((now != masked.labels) & (now != tokenizer.mask_id)).sum())
+        assert not vocabulary.special[now[now != tokenizer.mask_id]].any()
+        seen += len(masked.labels)
+        lengths += int(batch.attention_mask.sum())
+    assert 0.12 < seen / lengths < 0.16
+    assert kinds["mask"] / seen == pytest.approx(0.8, abs=0.03)
+    assert kinds["other"] / seen == pytest.approx(0.1, abs=0.03)
+    assert kinds["same"] / seen == pytest.approx(0.1, abs=0.03)
+
+
+def test_pieces_that_begin_words(tokenizer):
+    vocabulary = Vocabulary.of(tokenizer)
+    ids = {tokenizer.segmenter.piece(number): number for number in range(len(tokenizer))}
+    assert all(vocabulary.begins[ids[piece]] for piece in ("\u2581", ",", ".", "("))
+    assert not vocabulary.begins[ids["s"]]
+    assert vocabulary.special.sum() == 4
+
+
+# Losses
+
+
+def test_losses_equal_the_reference_graphs(shared_data):
+    model = load_model(shared_data / "checkpoints/tf1-google")
+    expected = np.load(shared_data / "checkpoints/tf1-google/expected.npz")
+    positions = torch.from_numpy(expected["masked_lm_positions"].astype(np.int64))
+    rows = torch.arange(len(positions))[:, None].expand_as(positions)
+    labels = torch.from_numpy(expected["masked_lm_ids"].astype(np.int64))
+
+    def ints(name):
+        return torch.from_numpy(expected[name].astype(np.int64))
+
+    batch = Batch(
+        ints("input_ids"),
+        ints("token_type_ids"),
+        ints("input_mask"),
+        torch.stack([rows.flatten(), positions.flatten(), labels.flatten()]),
+        ints("sentence_order_labels").flatten(),
+    )
+    with torch.inference_mode():
+        found = Objective(model)(batch)
+    assert float(found["mlm"]) / labels.numel() == pytest.approx(float(expected["mlm_loss"]), abs=1e-5)
+    assert float(found["sop"]) / len(batch.orders) == pytest.approx(float(expected["sop_loss"]), abs=1e-5)
+
+
+def test_losses_and_gradients_equal_transformers():
+    torch.manual_seed(3)
+    config = AlbertConfig(**(SHAPE | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    model = AlbertPreTraining(config)
+    theirs = transformers.AlbertForPreTraining(
+        transformers.AlbertConfig(**(config.to_hf() | {"classifier_dropout_prob": 0.0}))
+    )
+    theirs.load_state_dict(model.state_dict(), strict=False)
+    ids = torch.randint(5, 300, (4, 20))
+    mask = torch.ones_like(ids)
+    mask[2, 15:] = 0
+    types = (torch.arange(20) > 9).long().expand(4, 20).contiguous()
+    places = torch.stack([torch.tensor([0, 0, 1, 2, 3]), torch.tensor([3, 4, 9, 2, 19]), torch.randint(5, 300, (5,))])
+    orders = torch.tensor([0, 1, NO_ORDER, 1])
+    labels = torch.full_like(ids, -100)
+    labels[places[0], places[1]] = places[2]
+    found = Objective(model)(Batch(ids, types, mask, places, orders))
+    (found["mlm"] / 5 + found["sop"] / 3).backward()
+    output = theirs(
+        input_ids=ids, attention_mask=mask, token_type_ids=types, labels=labels, sentence_order_label=orders
+    )
+    output.loss.backward()
+    assert float(found["mlm"] / 5 + found["sop"] / 3) == pytest.approx(float(output.loss), abs=1e-5)
+    gradients = dict(theirs.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter.grad, gradients[name].grad, atol=1e-5), name
+    assert found["sop_right"] == ((output.sop_logits.argmax(-1) == orders) & (orders >= 0)).sum()
+
+
+def test_the_teachers_loss_worked_out_by_hand():
+    ours = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    wanted = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    # 1 - cosine: 0 and 0.2; similarities 0 against 0.6 in two of four places.
+    assert float(teacher_loss(ours, wanted)) == pytest.approx(0.1 + 5 * 2 * 0.36 / 4)
+    model = AlbertPreTraining(AlbertConfig(**SHAPE)).eval()
+    ids = torch.randint(5, 300, (3, 7))
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 7])
+    with torch.inference_mode():
+        vectors = sentence_vectors(model, ids, mask)
+        alone = sentence_vectors(model, ids[1:2, :4], None)
+        states = model.albert(ids[1:2, :4]).sequence_output.mean(1)
+    assert torch.allclose(vectors[1:2], alone, atol=1e-6)
+    assert torch.allclose(alone, F.normalize(states, dim=-1), atol=1e-6)
+
+
+# Optimizers
+
+
+def test_lamb_worked_out_by_hand():
+    weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    bias = torch.nn.Parameter(torch.tensor([0.0, 0.0]))
+    model = torch.nn.Module()
+    model.weight, model.bias = weight, bias
+    lamb = optimizers.make("lamb", model, 0.1)
+    weight.grad, bias.grad = torch.tensor([[1.0, -1.0]]), torch.tensor([2.0, 0.0])
+    lamb.step()
+    # First step: the update is the gradient's sign, plus 0.01 of the weight; its norm scales the step to the weight's.
+    update = np.array([1 / (1 + 1e-6) + 0.03, -1 / (1 + 1e-6) + 0.04])
+    expected = np.array([3.0, 4.0]) - 0.1 * 5 / np.linalg.norm(update) * update
+    assert weight.detach().numpy()[0] == pytest.approx(expected, abs=1e-5)
+    assert bias.tolist() == pytest.approx([-0.1, 0.0], abs=1e-6)  # norm 0: the ratio is 1; and no decay
+
+
+def test_muons_step_is_orthogonal_and_of_adamws_size():
+    torch.manual_seed(0)
+    for shape in ((8, 8), (8, 32), (32, 8)):
+        weight = torch.nn.Parameter(torch.zeros(shape))
+        muon = optimizers.Muon([weight], lr=0.01)
+        weight.grad = torch.randn(shape)
+        muon.step()
+        singular = torch.linalg.svdvals(weight.detach()) / (0.01 * 0.2 * max(shape) ** 0.5)
+        assert singular.min() > 0.5
+        assert singular.max() < 1.3
+        gradient = torch.linalg.svd(weight.grad, full_matrices=False)
+        assert torch.trace(weight.detach().T @ (gradient.U @ gradient.Vh)) < 0  # downhill
+
+
+def test_muon_takes_the_layers_matrices_and_its_state_travels():
+    torch.manual_seed(0)
+    one, other = (AlbertPreTraining(AlbertConfig(**SHAPE)) for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    ours = optimizers.make("muon", one, 0.01)
+    muon, adamw = ours.parts
+    assert {tuple(p.shape) for g in muon.param_groups for p in g["params"]} == {(32, 32), (64, 32), (32, 64)}
+    count = sum(len(group["params"]) for group in ours.param_groups)
+    assert count == len(list(one.parameters()))
+    for parameter in one.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    ours.step()
+    theirs = optimizers.make("muon", other, 0.01)
+    with torch.no_grad():
+        for a, b in zip(one.parameters(), other.parameters(), strict=True):
+            b.copy_(a)
+            b.grad = a.grad.clone()
+    theirs.load_state_dict(ours.state_dict())
+    ours.step()
+    theirs.step()
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_the_rate_goes_up_and_down():
+    plan = PretrainSettings(corpus=("x",), steps=100, warmup=0.1)
+    rates = [plan.rate(step, 0) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0, abs=0.02)
+    assert rates[99] == pytest.approx(1 / 90)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert PretrainSettings(corpus=("x",), steps=100, warmup=10).rate(4, 0) == pytest.approx(0.5)
+    timed = PretrainSettings(corpus=("x",), minutes=1, warmup=0.1)
+    assert timed.rate(5, 3) == pytest.approx(0.5, abs=0.01)
+    assert timed.rate(900, 33) == pytest.approx(0.5)
+    assert timed.over(1, 60) and not timed.over(10**9, 59)  # noqa: PT018
+
+
+# Sharing
+
+
+@pytest.mark.parametrize(
+    ("share", "millions", "exact"),
+    [
+        # The paper's table 4, E = 128, H = 768; the counts below are by formula, without the pre-training heads.
+        ("all", 12, 11_683_584),
+        ("attention", 64, None),
+        ("ffn", 38, None),
+        ("none", 89, None),
+    ],
+)
+def test_sharing_variants_count_as_in_the_papers_table(share, millions, exact):
+    config = PRESETS["base"].sharing(share)
+    with torch.device("meta"):
+        model = AlbertPreTraining(config, mlm=False, sop=False)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    H, E, V, I, L = 768, 128, 30000, 3072, 12  # noqa: E741
+    attention, ffn = 4 * (H * H + H) + 2 * H, 2 * H * I + I + H + 2 * H
+    times = {"all": (1, 1), "attention": (1, L), "ffn": (L, 1), "none": (L, L)}[share]
+    rest = (V + 512 + 2) * E + 2 * E + E * H + H + H * H + H
+    assert count == times[0] * attention + times[1] * ffn + rest
+    assert abs(count / 1e6 - millions) < 1
+    assert exact is None or count == exact
+
+
+# Runs
+
+
+def hashes(folder):
+    """What two equal runs have in common, bit for bit."""
+    summary = json.loads((folder / "summary.json").read_text())
+    log = [{k: v for k, v in record.items() if k != "seconds"} for record in read_log(folder)]
+    return summary["last_weights_sha256"], (folder / "model.safetensors").read_bytes(), log
+
+
+def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
+    out, heard = tmp_path / "run", []
+    summary = pretrain(wanted(texts, steps=60, eval_every=30, learning_rate=5e-3), out, report=heard.append)
+    log = read_log(out)
+    dev = [record for record in log if record["event"] == "dev"]
+    assert [record["step"] for record in dev] == [30, 60]
+    assert dev[1]["masked_lm_loss"] < dev[0]["masked_lm_loss"] < 5.7  # the logarithm of 300
+    assert summary["held_out"].keys() == {
+        "masked_lm_accuracy",
+        "masked_lm_loss",
+        "sentence_order_accuracy",
+        "sentence_order_loss",
+    }
+    assert summary["steps"] == 60
+    assert {path.name for path in out.iterdir()} == {
+        "config.json", "corpus", "curves.png", "metrics.jsonl", "model.safetensors", "run.toml", "spiece.model",
+        "summary.json", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    model, info = transformers.AlbertForPreTraining.from_pretrained(out, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    checkpoint = hub.load(out)
+    assert checkpoint.config.vocab_size == 300
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert model.config.num_hidden_groups == 1
+    plan = next(record for record in heard if record["event"] == "plan")
+    assert (plan["documents"], plan["held_out_documents"]) == (55, 6)
+
+
+def test_the_same_seed_gives_the_same_bits_in_parts_too(texts, tmp_path):
+    for name in ("one", "other"):
+        pretrain(wanted(texts), tmp_path / name)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "other")
+    pretrain(wanted(texts, seed=43), tmp_path / "third")
+    assert hashes(tmp_path / "third")[0] != hashes(tmp_path / "one")[0]
+    still = {"config": SHAPE | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
+    pretrain(wanted(texts, **still), tmp_path / "whole")
+    pretrain(wanted(texts, grad_accum=3, **still), tmp_path / "parts")
+    whole, parts = (load_model(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    assert max(float((whole[name] - parts[name]).abs().max()) for name in whole) < 1e-3
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lamb", "muon"])
+def test_a_killed_run_goes_on_to_the_same_bits(texts, tmp_path, optimizer):
+    class Killed(Exception):
+        pass
+
+    given = wanted(texts, optimizer=optimizer)
+    pretrain(given, tmp_path / "whole")
+    cuts = [6, 9]
+
+    def report(record):
+        # At a step between two evaluations: what came after the last one is done again.
+        if record["event"] == "dev" and record["step"] in cuts:
+            cuts.remove(record["step"])
+            raise Killed
+
+    stops = iter([4, 8])
+
+    def stop_at_state(record):
+        if record["event"] == "dev" and record["step"] == next_stop[0]:
+            next_stop[0] = next(stops, None)
+            raise Killed
+
+    next_stop = [next(stops)]
+    for resume in (False, True):
+        with pytest.raises(Killed):
+            pretrain(given, tmp_path / "cut", resume=resume, report=stop_at_state)
+    pretrain(given, tmp_path / "cut", resume=True)
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+
+
+def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE))
+    command = [
+        sys.executable, "-m", "albert_cli.main", "pretrain", "--corpus", str(texts), "--config",
+        str(tmp_path / "config.json"), "--vocab-size", "300", "--steps", "100", "--eval-every", "10",
+        "--batch-tokens", "256", "--max-length", "32", "--hold-out", "10",
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    whole = subprocess.run(
+        [*command, "--out", str(tmp_path / "whole")], cwd=ROOT, env=environment, capture_output=True, check=True
+    )
+    assert b"step 100  masked_lm_accuracy" in whole.stdout
+    with subprocess.Popen([*command, "--out", str(tmp_path / "cut")], cwd=ROOT, env=environment) as process:
+        log = tmp_path / "cut" / "metrics.jsonl"
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b'"dev"') >= 4):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run(
+        [*command, "--out", str(tmp_path / "cut"), "--resume"], cwd=ROOT, env=environment, capture_output=True,
+        check=True,
+    )  # fmt: skip
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("share", ["all", "attention", "ffn", "none"])
+def test_every_sharing_variant_trains_and_keeps_sharing(texts, tmp_path, share):
+    pretrain(wanted(texts, share=share, steps=8), tmp_path / "run")
+    checkpoint = hub.load(tmp_path / "run")
+    assert checkpoint.config.share == share
+    layers = [
+        {
+            part: checkpoint.tensors[f"albert.encoder.albert_layer_groups.{group}.albert_layers.0.{part}"].read()
+            for part in ("attention.query.weight", "ffn.weight")
+        }
+        for group in range(checkpoint.config.num_hidden_groups)
+    ]
+    if share != "all":
+        same = {part: np.array_equal(layers[0][part], layers[1][part]) for part in layers[0]}
+        assert same == {"attention.query.weight": share == "attention", "ffn.weight": share == "ffn"}
+    assert load_model(checkpoint)
+
+
+def test_training_goes_on_from_a_model(texts, tmp_path, albert):
+    pretrain(wanted(texts), tmp_path / "first")
+    given = wanted(texts, config={}, vocab_size=None, init=str(tmp_path / "first"), learning_rate=1e-9, steps=2)
+    pretrain(given, tmp_path / "second")
+    first, second = (load_model(tmp_path / name).state_dict() for name in ("first", "second"))
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-6
+    assert (tmp_path / "second/spiece.model").read_bytes() == (tmp_path / "first/spiece.model").read_bytes()
+    headless = tmp_path / "headless"
+    checkpoint = hub.load(tmp_path / "first")
+    tensors = {name: item for name, item in checkpoint.tensors.items() if not name.startswith("sop")}
+    hub.save(dataclasses.replace(checkpoint, tensors=tensors), headless)
+    with pytest.raises(
+        TrainingError, match=r"headless.*: has no sentence-order head \(SOP\), which pretraining goes on with"
+    ):
+        pretrain(dataclasses.replace(given, init=str(headless)), tmp_path / "third")
+
+
+def test_a_resume_refuses_what_has_changed(texts, tmp_path, albert):
+    out = tmp_path / "run"
+    pretrain(wanted(texts), out)
+    assert pretrain(wanted(texts), out, resume=True)["steps"] == 12  # finished: left as it is
+    with pytest.raises(RunError, match=r"run: cannot go on: learning_rate was 0.001, now 0.5; restore that"):
+        pretrain(wanted(texts, learning_rate=0.5), out, resume=True)
+    with pytest.raises(RunError, match="run: holds a run already; --resume goes on with it, --force replaces it"):
+        pretrain(wanted(texts), out)
+    (tmp_path / "other.txt").write_text((texts / "stories.txt").read_text() + "More.\n")
+    with pytest.raises(RunError, match="the contents of corpus changed"):
+        pretrain(wanted(texts, corpus=(str(tmp_path / "other.txt"),)), out, resume=True)
+    pretrain(wanted(texts), out, force=True)
+    code, stdout, _ = albert("pretrain", "--out", out, "--resume", "--json")
+    assert code == 0
+    assert json.loads(stdout)["steps"] == 12
+
+
+def test_a_loss_that_is_no_number_stops_the_run(texts, tmp_path):
+    with pytest.raises(
+        TrainingError, match=r"(the loss|the gradient's norm) became (nan|inf) at step \d+; the model of"
+    ):
+        pretrain(wanted(texts, learning_rate=1e30, steps=50), tmp_path / "run")
+
+
+def test_a_vocabulary_too_small_or_a_sequence_too_long_is_told(texts, tmp_path, refused):
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE))
+    message = refused(
+        "pretrain", "--corpus", texts, "--out", texts / "run", "--config", tmp_path / "config.json", "--steps", 1,
+        "--vocab-size", 300, "--max-length", 65,
+    )  # fmt: skip
+    assert message == "--max-length is 65, but the model has 64 positions"
+
+
+# A teacher
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A small BERT with a WordPiece list of letters, as sentence-transformers lays it out."""
+    folder = tmp_path_factory.mktemp("teacher")
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:'"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    torch.manual_seed(5)
+    config = transformers.BertConfig(
+        vocab_size=len(tokens), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def test_teacher_vectors_do_not_depend_on_their_company(encoder):
+    teacher = teachers.Teacher(encoder, torch.device("cpu"))
+    sentences = ["a door.", "the window was closed at nine, and then again", "tea", ""]
+    together = teacher.vectors(sentences)
+    alone = np.concatenate([teacher.vectors([sentence]) for sentence in sentences])
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.linalg.norm(together, axis=1) == pytest.approx([1, 1, 1, 1], abs=1e-5)
+
+
+def test_axes_keep_cosines():
+    vectors = teachers.unit(
+        np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32) * [9, 8, 7, 6, 0.01, 0.01]
+    )
+    axes = teachers.principal_axes(vectors.astype(np.float32), 4)
+    assert axes.T @ axes == pytest.approx(np.eye(4), abs=1e-5)
+    kept = teachers.unit(vectors @ axes)
+    assert np.abs(kept @ kept.T - vectors @ vectors.T).max() < 1e-3
+    assert teachers.principal_axes(vectors.astype(np.float32), 8).shape == (6, 8)
+
+
+def test_a_teachers_vectors_are_learnt_beside_the_words(texts, encoder, tmp_path):
+    (tmp_path / "more.txt").write_text("a door.\na window.\n")
+    more = {"teacher": str(encoder), "teacher_texts": str(tmp_path / "more.txt"), "teacher_sentences": 100}
+    given = wanted(texts, steps=40, eval_every=20, learning_rate=3e-3, teacher_batch=16, **more)
+    pretrain(given, tmp_path / "whole")
+    losses = [record["teacher_loss"] for record in read_log(tmp_path / "whole") if record["event"] == "train"]
+    assert losses[-1] < losses[0]
+    parts = list((tmp_path / "whole/teacher").iterdir())
+    assert len(parts) == 1
+    before = parts[0].stat().st_mtime_ns
+
+    class Killed(Exception):
+        pass
+
+    def report(record):
+        if record["event"] == "dev" and record["step"] == 40:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(given, tmp_path / "cut", report=report)
+    pretrain(given, tmp_path / "cut", resume=True)
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+    pretrain(given, tmp_path / "whole", force=True)
+    assert parts[0].stat().st_mtime_ns == before  # computed once
+
+
+def test_what_is_no_teacher_is_told(texts, tmp_path):
+    with pytest.raises(TrainingError, match=r"nothing: no Hugging Face encoder to learn from"):
+        pretrain(wanted(texts, teacher=str(tmp_path / "nothing")), tmp_path / "run")
+
+
+@settings(max_examples=30)
+@given(rows=st.integers(1, 40), size=st.integers(1, 16), skip=st.integers(0, 9))
+def test_lessons_come_in_the_same_order_however_they_are_begun(rows, size, skip):
+    starts = np.concatenate([[0], np.cumsum(np.arange(rows) % 7 + 3)])
+    lessons = teachers.Lessons(np.arange(starts[-1]), starts, np.zeros((rows, 4), np.float16))
+    whole = lessons.batches(size, seed=1)
+    first = [next(whole).tolist() for _ in range(skip + 12)]
+    later = lessons.batches(size, seed=1, skip=skip)
+    assert [next(later).tolist() for _ in range(12)] == first[skip:]
+    each = -(-rows // size)
+    assert sorted(row for batch in first[:each] for row in batch) == list(range(rows))
