@@ -34,8 +34,9 @@ _BATCH_TOKENS = 2048
 _POOL = 64
 # The principal axes of the vectors are those of so many of them.
 _FOR_AXES = 20_000
-# The spread of trained word embeddings; Google's initial one is 0.02, which positions and types keep.
+# The spread of trained word embeddings (Google's initial one is 0.02), and what is left of positions and types.
 _WORD_SPREAD = 0.05
+_COMMON_SHARE = 0.1
 
 
 class Teacher:
@@ -224,6 +225,7 @@ def start_static(
     """Begin with the teacher's vectors of single pieces as word embeddings, so that a mean of them is a fair start.
 
     Their frequency-weighted mean is subtracted; the projection E -> H leads from their principal axes to the teacher's.
+    Positions and types, which all sentences have in common, begin small beside them.
     """
     pieces = [tokenizer.segmenter.piece(number).replace("▁", " ").strip() for number in range(len(tokenizer))]
     vectors = teacher.vectors(pieces, special_tokens=False) @ axes  # (V, H)
@@ -233,6 +235,8 @@ def start_static(
     embedding_axes = principal_axes(vectors.astype(np.float32), size)  # (H, E)
     words = vectors @ embedding_axes  # (V, E)
     words *= _WORD_SPREAD / max(float(np.sqrt(np.mean(words**2))), 1e-12)
-    embeddings = model.albert.embeddings.word_embeddings.weight
-    embeddings[: len(words)] = torch.from_numpy(words.astype(np.float32))
+    embeddings = model.albert.embeddings
+    embeddings.word_embeddings.weight[: len(words)] = torch.from_numpy(words.astype(np.float32))
+    embeddings.position_embeddings.weight *= _COMMON_SHARE
+    embeddings.token_type_embeddings.weight *= _COMMON_SHARE
     model.albert.encoder.embedding_hidden_mapping_in.weight.copy_(torch.from_numpy(embedding_axes))
