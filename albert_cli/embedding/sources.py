@@ -46,7 +46,7 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 # A batch read from a file at once: few enough to hold however long the texts are.
 _BATCH_ROWS, _BATCH_CHARACTERS = 1024, 2**20
-DEFAULT_TEXT_COLUMN = "text"
+DEFAULT_TEXT_COLUMN, DEFAULT_PAIR_COLUMN = "text", "pair"
 
 # The number of a line, then the values of the wanted columns.
 _Row = tuple[int, Sequence[Any]]
@@ -485,6 +485,7 @@ def _check_present(wanted: dict[str, str], present: Sequence[str], where: str, w
     missing = [column for column in wanted.values() if column not in present]
     if missing:
         option = " --text-column names the one with the texts" if DEFAULT_TEXT_COLUMN in missing else ""
+        option += " --pair-column the one with the second texts" if DEFAULT_PAIR_COLUMN in missing else ""
         named = ", ".join(map(repr, missing))
         raise TextError(
             f"{where}: {what} has no column {named}; it has {', '.join(map(repr, present)) or 'none'}.{option}".rstrip(

@@ -1,0 +1,1 @@
+"""Pre-training: what its heads say of texts."""
