@@ -80,8 +80,8 @@ def sop(
     if cut:
         console.warn(
             f"{cut:,} of {len(given):,} pairs are longer than the {limit} tokens the model takes: "
-            f"{int(order.truncated.sum()):,} tokens were left out, of the longer text first; --on-truncate error refuses"
-            " such pairs"
+            f"{int(order.truncated.sum()):,} tokens were left out, of the longer text first (column truncated); "
+            "--on-truncate error refuses such pairs"
         )
     if out is not None:
         console.tell_written(out, tables.write(_rows(given, order), out, force=force), json=json)

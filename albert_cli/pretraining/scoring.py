@@ -310,7 +310,7 @@ def sentence_order(
     A pair that is longer than the model's positions loses tokens of its longer text, or with `on_truncate="error"` is
     refused. Raises HeadError, telling all of them, for pairs refused and for those with an empty text.
     """
-    where = named(len(firsts), places)
+    where = named(len(firsts), places, "pair")
     config, head = model.config, model.sop_classifier
     if head is None:
         raise HeadError(f"the model holds no {spec.HEADS['sop']}; {_ADVICE['sop']}")
@@ -330,8 +330,8 @@ def sentence_order(
     if on_truncate == "error":
         long = np.flatnonzero(tokens.truncated).tolist()
         refuse(
-            [f"{where(row)}: {tokens.lengths[row] + tokens.truncated[row]:,} tokens" for row in long],
-            f"the model takes {limit}; shorten the segments, or --on-truncate warn leaves the rest out",
+            [f"{where(row)} has {tokens.lengths[row] + tokens.truncated[row]:,} tokens" for row in long],
+            f"the model takes at most {limit}; shorten the segments, or --on-truncate warn leaves the rest out",
         )
     logits = np.empty((len(firsts), 2), np.float64)
     for batch in _batches(tokens.lengths, model, batch_tokens):

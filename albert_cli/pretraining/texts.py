@@ -57,11 +57,11 @@ def read(
     return Texts(firsts, seconds if paired else None, places)
 
 
-def named(count: int, places: Sequence[str] | None) -> Callable[[int], str]:
+def named(count: int, places: Sequence[str] | None, what: str = "text") -> Callable[[int], str]:
     """What a message calls each of `count` texts."""
     if places is not None and len(places) != count:
-        raise ValueError(f"{count} texts, but {len(places)} places")
-    return lambda row: places[row] if places else f"text {row + 1}" if count > 1 else "the text"
+        raise ValueError(f"{count} {what}s, but {len(places)} places")
+    return lambda row: places[row] if places else f"{what} {row + 1}" if count > 1 else f"the {what}"
 
 
 def refuse(faults: Sequence[str], advice: str) -> None:
