@@ -258,7 +258,7 @@ def test_results_do_not_depend_on_the_batch(heads, batch_tokens, monkeypatch):
 
 @given(
     parts=st.lists(st.sampled_from(["[MASK]", " ", "a", "z", "9", ",", ".", "bcd"]), min_size=1, max_size=9),
-    candidate=st.integers(5, 83),
+    candidate=st.integers(5, 85),
 )
 def test_a_filled_text_has_the_pieces_that_the_model_saw(parts, candidate, heads):
     """Encoded again, the filled text gives the same ids with the piece in the mask's place."""
@@ -536,8 +536,8 @@ def test_a_pair_that_is_too_long_is_cut_and_said_so_or_refused(letter_model, alb
     [cut] = json.loads(ok(albert("sop", "x" * 41, pair[1], "--model", letter_model, "--json")))
     assert cut["in_order"] == pytest.approx(record["in_order"], abs=1e-6)
     assert refused("sop", *pair, "--model", letter_model, "--on-truncate", "error") == (
-        "the pair has 73 tokens; the model takes at most 64; shorten the segments, or --on-truncate warn leaves the rest "
-        "out"
+        "the pair has 73 tokens; the model takes at most 64; shorten the segments, or --on-truncate warn leaves the "
+        "rest out"
     )
 
 
@@ -586,6 +586,27 @@ def test_ids_without_a_piece_are_no_candidates(letter_model, albert, tmp_path):
     assert sum(one["probability"] for one in ours) < 1
     [record] = json.loads(ok(albert("score", "ab", "--json", "--model", padded)))
     assert max(token["choice_id"] for token in record["token_scores"]) < config["vocab_size"]
+
+
+def test_a_sure_head_overflows_nothing(letter_model, albert, tmp_path):
+    weights = {"sop_classifier__classifier__weight": 0, "sop_classifier__classifier__bias": [-2000, 2000]}
+    sure = changed(letter_model, tmp_path / "sure", **weights)
+    assert json.loads(ok(albert("sop", "a", "b", "--json", "--model", sure)))[0]["in_order"] == 0
+    unlikely = changed(letter_model, tmp_path / "unlikely", predictions__bias=np.r_[[3e4], np.zeros(85)])
+    [record] = json.loads(ok(albert("score", "ab", "--json", "--model", unlikely)), parse_constant=pytest.fail)
+    assert record["pseudo_perplexity"] is None
+    assert record["per_token"] < -20000
+    assert ok(albert("score", "ab", "--model", unlikely)).endswith("pseudo-perplexity inf\n")
+
+
+def test_memory_that_runs_out_is_told_in_one_line(letter_model, refused, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scoring, "_inputs", full)
+    for command in (["fill-mask", "[MASK]"], ["score", "a"], ["sop", "a", "b"]):
+        message = "out of memory; lower --batch-tokens, or compute on --device cpu"
+        assert refused(*command, "--model", letter_model) == message
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,8 @@ def sentence_order(
             tick(len(batch), len(firsts))
     if not np.isfinite(logits).all():
         raise HeadError(_NOT_FINITE)
-    return Order(1 / (1 + np.exp(logits[:, 1] - logits[:, 0])), tokens.lengths, tokens.truncated)
+    in_order = np.exp(-np.logaddexp(0, logits[:, 1] - logits[:, 0]))  # softmax, without overflow
+    return Order(in_order, tokens.lengths, tokens.truncated)
 
 
 # --- Common to all
