@@ -2,11 +2,7 @@
 
 import json
 import math
-import os
-import pty
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,7 +17,6 @@ from albert_cli.model.loading import load_model
 from albert_cli.pretraining import scoring
 from albert_cli.tokenizer import AlbertTokenizer, TokenBatch
 
-ROOT = Path(__file__).parents[1]
 TEXTS = [
     "The [MASK] sat on the mat.",
     "[MASK] is a long sentence about [MASK], which un[MASK]ly goes on for quite some words, so it is padded elsewhere",
@@ -351,18 +346,11 @@ def test_the_tables(letter_model, albert):
     assert [line.split()[:2] for line in lines[1:3]] == [["0", "3"], ["1", "1"]]
 
 
-def test_a_terminal_shows_the_odd_token_in_colour(letter_model):
-    reader, writer = pty.openpty()
-    command = [sys.executable, "-m", "albert_cli.main", "score", "ab c", "--model", str(letter_model)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "120"}
-    environment.pop("NO_COLOR", None)
-    done = subprocess.run(
-        command, stdout=writer, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False, env=environment
-    )
-    os.close(writer)
-    shown = os.read(reader, 65536).decode()
-    os.close(reader)
-    assert (done.returncode, done.stderr) == (0, b"")
+def test_a_terminal_shows_the_odd_token_in_colour(letter_model, albert, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    shown = ok(albert("score", "ab c", "--model", letter_model))
     [odd] = [line for line in shown.splitlines() if "odd" in line]
     assert "\x1b[1" in odd
 
