@@ -17,8 +17,17 @@ def print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2))
 
 
-def print_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()) -> None:
-    """Rows in columns; `right` names the columns of figures. Piped, it is plain text, never cut to a width."""
+def print_table(
+    rows: Sequence[Sequence[str]],
+    headers: Sequence[str] = (),
+    *,
+    right: Sequence[int] = (),
+    styles: Sequence[str] = (),
+) -> None:
+    """Rows in columns; `right` names the columns of figures. Piped, it is plain text, never cut to a width.
+
+    `styles`: how rich is to show each row on a terminal, such as "red".
+    """
     if not sys.stdout.isatty():
         typer.echo(format_table(rows, headers, right=right), nl=False)
         return
@@ -30,8 +39,8 @@ def print_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, r
     for column in range(len(headers or rows[0])):
         header = headers[column] if headers else ""
         table.add_column(header, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(cell) for cell in row), style=styles[number] if styles else None)
     Console(highlight=False).print(table)
 
 
@@ -48,6 +57,14 @@ def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, 
     return "".join(text)
 
 
+def tell_written(target: Path, rows: int, *, json: bool) -> None:
+    """What became of the rows: they are in a file."""
+    if json:
+        print_json({"out": str(target), "rows": rows})
+    else:
+        typer.echo(f"{target}: {rows:,} rows")
+
+
 def warn(message: str) -> None:
     """One line on stderr about something that is done, but that the reader should know."""
     typer.echo(f"albert: {' '.join(message.split())}", err=True)
@@ -59,6 +76,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     headers: Sequence[str] = ()
     right: Sequence[int] = ()
+    styles: Sequence[str] = ()
 
 
 def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool = False) -> None:
@@ -66,7 +84,7 @@ def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool
     if out is None:
         for block in blocks:
             if isinstance(block, Table):
-                print_table(*block[:2], right=block.right)
+                print_table(*block[:2], right=block.right, styles=block.styles)
             else:
                 typer.echo(block, nl=False)
         return

@@ -29,3 +29,7 @@ class TrainingError(CheckpointError):
 
 class RunError(CheckpointError):
     """A run directory is missing, unfinished or of another kind than the request needs."""
+
+
+class HeadError(CheckpointError):
+    """A pre-training head is not there, or cannot judge the texts it is given."""

@@ -46,3 +46,23 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="An albert_config.json or config.json of your own."),
 ]
+Source = Annotated[
+    str | None, typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them; - is stdin.")
+]
+InputFormat = Annotated[
+    Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,
+    typer.Option("--input-format", help="What the input is, where its name does not tell."),
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts; text by default.")
+]
+Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
+OutTable = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write a table instead: .csv, .tsv, .jsonl or .parquet."),
+]
+ForceFile = Annotated[bool, typer.Option("--force", help="Replace the file that is there already.")]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option("--batch-tokens", min=1, metavar="N", help="Tokens computed at once; as suits the device by default."),
+]

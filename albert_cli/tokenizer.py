@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -207,7 +207,7 @@ class AlbertTokenizer:
         pair: str | None = None,
         *,
         special_tokens: bool = True,
-        special_in_text: bool = False,
+        special_in_text: bool | Collection[str] = False,
         max_length: int | None = None,
         truncation: Truncation = "longest_first",
         stride: int | None = None,
@@ -216,8 +216,9 @@ class AlbertTokenizer:
         """Encode a text or a pair, with spans into the original text.
 
         `special_tokens`: put `[CLS]` and `[SEP]` around. `special_in_text`: a literal `[MASK]`, `[CLS]`, … in the text
-        is that token, where it is plain text otherwise. `max_length` counts special tokens; what exceeds it is left
-        out, or with `stride` comes in further windows, each beginning with the last `stride` tokens of the one before.
+        is that token, where it is plain text otherwise; or only those named are. `max_length` counts special tokens;
+        what exceeds it is left out, or with `stride` comes in further windows, each beginning with the last `stride`
+        tokens of the one before.
         Raises TokenizerError where the lengths cannot be met.
         """
         first = self._pieces(text, special_in_text)
@@ -361,13 +362,14 @@ class AlbertTokenizer:
             raise TokenizerError(f"the vocabulary has no {token} token; it is not an ALBERT's")
         return number
 
-    def _pieces(self, text: str, special_in_text: bool) -> list[Piece]:
+    def _pieces(self, text: str, special_in_text: bool | Collection[str]) -> list[Piece]:
         if not special_in_text:
             return self.segmenter.pieces(text)
         import re
 
         pieces: list[Piece] = []
-        by_token = {token: number for number, token in self._reserved.items()}
+        wanted = self._reserved.values() if special_in_text is True else special_in_text
+        by_token = {token: number for number, token in self._reserved.items() if token in wanted}
         position = 0
         for part in re.split(f"({'|'.join(map(re.escape, by_token))})", text):
             end = position + len(part)

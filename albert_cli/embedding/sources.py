@@ -46,7 +46,11 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 # A batch read from a file at once: few enough to hold however long the texts are.
 _BATCH_ROWS, _BATCH_CHARACTERS = 1024, 2**20
-DEFAULT_TEXT_COLUMN = "text"
+DEFAULT_TEXT_COLUMN, DEFAULT_PAIR_COLUMN = "text", "pair"
+_ADVICE = {
+    DEFAULT_TEXT_COLUMN: "--text-column names the one with the texts",
+    DEFAULT_PAIR_COLUMN: "--pair-column names the one with the second texts",
+}
 
 # The number of a line, then the values of the wanted columns.
 _Row = tuple[int, Sequence[Any]]
@@ -484,13 +488,9 @@ def _plain(array: pa.Array) -> pa.Array:
 def _check_present(wanted: dict[str, str], present: Sequence[str], where: str, what: str) -> None:
     missing = [column for column in wanted.values() if column not in present]
     if missing:
-        option = " --text-column names the one with the texts" if DEFAULT_TEXT_COLUMN in missing else ""
-        named = ", ".join(map(repr, missing))
-        raise TextError(
-            f"{where}: {what} has no column {named}; it has {', '.join(map(repr, present)) or 'none'}.{option}".rstrip(
-                "."
-            )
-        )
+        advice = [text for column, text in _ADVICE.items() if column in missing]
+        named, seen = (", ".join(map(repr, names)) or "none" for names in (missing, present))
+        raise TextError(f"{where}: {what} has no column {named}; it has {seen}{'. ' * bool(advice)}{', '.join(advice)}")
     twice = [column for column in wanted.values() if present.count(column) > 1]
     if twice:
         raise TextError(f"{where}: {what} has several columns {twice[0]!r}")

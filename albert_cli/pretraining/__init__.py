@@ -1,1 +1,1 @@
-"""Pretraining: corpus, vocabulary, masked batches, sentence-order pairs, teacher vectors, and the loop over them."""
+"""Pretraining: corpus, vocabulary, masked batches, sentence-order pairs, a teacher, the loop; and what the heads say."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,12 +175,23 @@ def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False
             beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             return
         if out.suffix == ".tsv":
-            beside.write_text("".join("\t".join(map(str, row)) + "\n" for row in [tuple(columns), *rows]), "utf-8")
+            beside.write_text("".join(_tsv_lines([tuple(columns), *rows], out)), "utf-8")
             return
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([list(columns), *rows])
         beside.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:
+    for number, row in enumerate(rows):
+        cells = ["" if cell is None else str(cell) for cell in row]
+        if any(set(cell) & {"\t", "\n", "\r"} for cell in cells):
+            raise DataError(
+                f"{out}: row {number} holds a tab or line break, which TSV has no way to write; name a .csv, .jsonl or "
+                ".parquet file"
+            )
+        yield "\t".join(cells) + "\n"
 
 
 def write_dev(loaded: LoadedRun, split: Split, predictions: Predictions, out: Path, name: str) -> list[dict[str, Any]]:

@@ -1,0 +1,188 @@
+"""albert score: how expected each token of a text is, to spot the odd word."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from albert_cli import console, options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from albert_cli.pretraining.scoring import TextScore
+    from albert_cli.tokenizer import AlbertTokenizer
+
+app = typer.Typer()
+
+# How a terminal shows a token that is at least this likely.
+_STYLES = ((0.5, "green"), (0.01, ""), (0.0001, "yellow"), (0.0, "red"))
+
+
+@app.command()
+def score(
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
+    model: options.ModelName = None,
+    source: options.Source = None,
+    input_format: options.InputFormat = None,
+    text_column: options.TextColumn = None,
+    errors: options.Errors = "strict",
+    odd: Annotated[
+        int, typer.Option("--odd", min=0, metavar="N", help="Mark the N least likely tokens of each text.")
+    ] = 1,
+    totals: Annotated[bool, typer.Option("--totals", help="A line for each text instead of its tokens.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the tokens as bars: .png, .svg, .pdf.")
+    ] = None,
+    json: options.Json = False,
+    out: options.OutTable = None,
+    force: options.ForceFile = False,
+    device: options.Device = "auto",
+    batch_tokens: options.BatchTokens = None,
+) -> None:
+    """Score each token of a text by how likely the model finds it where it is masked, and mark the odd one.
+
+    Each token is masked in turn, so a text of n tokens costs as much as n texts. The sum of the natural logarithms is
+    the text's pseudo-log-likelihood (Salazar et al. 2020, arXiv 1910.14659); exp(-mean) is its pseudo-perplexity. The
+    rank is the token's place among the whole vocabulary, and beside it stands the model's own first choice.
+
+    Examples:
+
+        albert score "He drank a cup of gravel." --model albert-base-v2
+
+        albert score "The cat sat." "The cat sit." --totals
+
+        albert score --in sentences.txt --odd 2 --out tokens.csv
+
+        albert score "He drank a cup of gravel." --plot tokens.png --json
+    """
+    if bool(texts) == bool(source):
+        raise typer.BadParameter("give texts, or --in FILE")
+    from albert_cli.pretraining import scoring, tables
+    from albert_cli.pretraining.texts import Texts, read
+
+    tables.check(out, source, force=force)
+    if plot is not None:
+        from albert_cli.pretraining import bars
+
+        bars.check(plot, force=force)
+    given = Texts(texts or [])
+    if source:
+        given = read(source, text_column=text_column, kind=input_format, errors=errors)
+    heads = scoring.load(model, "mlm", device=device)
+    tokenizer = heads.tokenizer
+    with console.progress_count("scoring") as tick:
+        found = scoring.score_texts(
+            heads.model, tokenizer, given.firsts, places=given.places, batch_tokens=batch_tokens, tick=tick
+        )
+    empty = sum(not len(one) for one in found)
+    if empty:
+        console.warn(f"{empty:,} of {len(found):,} texts are empty")
+    if plot is not None:
+        bars.draw(found, plot, odd=odd, force=force)
+    if out is not None:
+        rows = _totals(found) if totals else _rows(found, tokenizer, odd)
+        console.tell_written(out, tables.write(rows, out, force=force), json=json)
+    elif json:
+        console.print_json(
+            [
+                data if totals else data | {"token_scores": list(_tokens(one, tokenizer, odd))}
+                for one, data in zip(found, _totals(found), strict=True)
+            ]
+        )
+    elif totals:
+        console.write(_total_blocks(found))
+    else:
+        console.write(_blocks(found, tokenizer, odd))
+
+
+def _blocks(found: Sequence[TextScore], tokenizer: AlbertTokenizer, odd: int) -> Iterator[str | console.Table]:
+    from albert_cli.inspection.records import visible
+
+    headers = ("", "log p", "rank", "piece", "text", "first choice", "log p")
+    for number, one in enumerate(found):
+        rows, styles = [], []
+        yield ("\n" if number else "") + visible(one.text) + "\n"
+        for data in _tokens(one, tokenizer, odd):
+            logs = [f"{data[name]:.2f}" for name in ("log_probability", "choice_log_probability")]
+            text = visible(one.text[data["start"] : data["end"]])
+            mark = "odd" if data["odd"] else ""
+            rows.append(
+                (mark, logs[0], str(data["rank"]), visible(data["piece"]), text, visible(data["choice"]), logs[1])
+            )
+            likely = next(style for least, style in _STYLES if math.exp(data["log_probability"]) >= least)
+            styles.append(f"bold {likely}".strip() if data["odd"] else likely)
+        if rows:
+            yield console.Table(rows, headers, (1, 2, 6), styles)
+        yield _summary([one])
+    if len(found) > 1:
+        yield f"\n{len(found):,} texts: {_summary(found)}"
+
+
+def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
+    from albert_cli.inspection.records import visible
+
+    headers = ("row", "tokens", "log-likelihood", "per token", "pseudo-perplexity", "text")
+    rows = []
+    for data in _totals(found):
+        figures = [data["log_likelihood"], data["per_token"], data["pseudo_perplexity"]]
+        shown = ["" if figure is None else f"{figure:.2f}" for figure in figures]
+        rows.append((str(data["row"]), str(data["tokens"]), *shown, visible(data["text"])))
+    yield console.Table(rows, headers, range(5))
+    if len(found) > 1:
+        yield f"\n{len(found):,} texts: {_summary(found)}"
+
+
+def _summary(found: Sequence[TextScore]) -> str:
+    """One line on some texts together."""
+    from albert_cli.pretraining.scoring import perplexity
+
+    tokens, total = sum(map(len, found)), sum(one.log_likelihood for one in found)
+    if not tokens:
+        return "no tokens\n"
+    mean = total / tokens
+    return (
+        f"log-likelihood {total:.2f} of {tokens:,} token{'s' * (tokens > 1)}, {mean:.2f} per token, "
+        f"pseudo-perplexity {perplexity(mean):.2f}\n"
+    )
+
+
+def _totals(found: Sequence[TextScore]) -> Iterator[dict[str, Any]]:
+    for row, one in enumerate(found):
+        perplexity = one.pseudo_perplexity
+        yield {
+            "row": row,
+            "text": one.text,
+            "tokens": len(one),
+            "log_likelihood": one.log_likelihood,
+            "per_token": one.mean,
+            # JSON has no infinity
+            "pseudo_perplexity": perplexity if perplexity is None or math.isfinite(perplexity) else None,
+        }
+
+
+def _tokens(one: TextScore, tokenizer: AlbertTokenizer, odd: int) -> Iterator[dict[str, Any]]:
+    marked = one.odd(odd)
+    for place, (start, end) in enumerate(one.offsets):
+        yield {
+            "id": one.ids[place],
+            "piece": one.pieces[place],
+            "start": start,
+            "end": end,
+            "log_probability": float(one.log_probabilities[place]),
+            "rank": int(one.ranks[place]),
+            "choice_id": int(one.choices[place]),
+            "choice": tokenizer.segmenter.piece(int(one.choices[place])),
+            "choice_log_probability": float(one.choice_log_probabilities[place]),
+            "odd": place in marked,
+        }
+
+
+def _rows(found: Sequence[TextScore], tokenizer: AlbertTokenizer, odd: int) -> Iterator[dict[str, Any]]:
+    """A row for each token."""
+    for row, one in enumerate(found):
+        for number, data in enumerate(_tokens(one, tokenizer, odd)):
+            yield {"row": row, "token": number} | data | {"text": one.text[data["start"] : data["end"]]}

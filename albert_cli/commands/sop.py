@@ -1,0 +1,117 @@
+"""albert sop: whether two segments are in order, by the sentence-order head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from albert_cli import console, options
+
+if TYPE_CHECKING:
+    from albert_cli.pretraining.scoring import Order
+    from albert_cli.pretraining.texts import Texts
+
+app = typer.Typer()
+
+
+@app.command()
+def sop(
+    segments: Annotated[
+        list[str] | None, typer.Argument(metavar="FIRST SECOND", help="Two segments of text.", show_default=False)
+    ] = None,
+    model: options.ModelName = None,
+    source: options.Source = None,
+    input_format: options.InputFormat = None,
+    text_column: options.TextColumn = None,
+    pair_column: Annotated[
+        str | None,
+        typer.Option("--pair-column", metavar="NAME", help="The column of the second texts; pair by default."),
+    ] = None,
+    errors: options.Errors = "strict",
+    on_truncate: Annotated[
+        Literal["warn", "error"],
+        typer.Option("--on-truncate", help="A pair too long for the model: cut its longer text, or refuse it."),
+    ] = "warn",
+    json: options.Json = False,
+    out: options.OutTable = None,
+    force: options.ForceFile = False,
+    device: options.Device = "auto",
+    batch_tokens: options.BatchTokens = None,
+) -> None:
+    """Say how likely it is that two segments stand in this order, the second going on where the first ends.
+
+    That is ALBERT's sentence-order prediction: the model was shown consecutive segments of one document, half of them
+    swapped. Models of the Hugging Face Hub lack this head; Google's checkpoints have it.
+
+    Examples:
+
+        albert sop "She opened the door." "Then she went in." --model albert_base_v2/
+
+        albert sop --in pairs.tsv --text-column first --pair-column second --json
+
+        albert sop --in pairs.jsonl --out orders.csv
+    """
+    if bool(segments) == bool(source) or (segments and len(segments) != 2):
+        raise typer.BadParameter("give two segments, or --in FILE")
+    from albert_cli.pretraining import scoring, tables
+    from albert_cli.pretraining.texts import Texts, read
+
+    tables.check(out, source, force=force)
+    if source:
+        given = read(
+            source, paired=True, text_column=text_column, pair_column=pair_column, kind=input_format, errors=errors
+        )
+    else:
+        given = Texts((segments or [])[:1], (segments or [])[1:])
+    heads = scoring.load(model, "sop", device=device)
+    with console.progress_count("ordering") as tick:
+        order = scoring.sentence_order(
+            heads.model,
+            heads.tokenizer,
+            given.firsts,
+            given.seconds or [],
+            on_truncate=on_truncate,
+            places=given.places,
+            batch_tokens=batch_tokens,
+            tick=tick,
+        )
+    cut, limit = int((order.truncated > 0).sum()), heads.model.config.max_position_embeddings
+    if cut:
+        console.warn(
+            f"{cut:,} of {len(given):,} pairs are longer than the {limit} tokens the model takes: "
+            f"{int(order.truncated.sum()):,} tokens were left out, of the longer text first (column truncated); "
+            "--on-truncate error refuses such pairs"
+        )
+    if out is not None:
+        console.tell_written(out, tables.write(_rows(given, order), out, force=force), json=json)
+    elif json:
+        console.print_json(_rows(given, order))
+    elif source:
+        _tell(given, order)
+    else:
+        console.print_table(
+            [["in order", f"{order.in_order[0]:.4f}"], ["swapped", f"{1 - order.in_order[0]:.4f}"]], right=[1]
+        )
+
+
+def _tell(given: Texts, order: Order) -> None:
+    from albert_cli.inspection.records import visible
+
+    pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
+    rows = [(str(row), f"{share:.4f}", visible(a), visible(b)) for row, (share, a, b) in enumerate(pairs)]
+    console.print_table(rows, ("row", "in order", "first", "second"), right=[0, 1])
+
+
+def _rows(given: Texts, order: Order) -> list[dict[str, Any]]:
+    return [
+        {
+            "row": row,
+            "first": first,
+            "second": second,
+            "in_order": float(order.in_order[row]),
+            "n_tokens": int(order.n_tokens[row]),
+            "truncated": int(order.truncated[row]),
+        }
+        for row, (first, second) in enumerate(zip(given.firsts, given.seconds or [], strict=True))
+    ]

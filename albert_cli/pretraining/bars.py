@@ -1,0 +1,54 @@
+"""The picture of scored texts: a bar for each token, down as far as its log-probability, the odd ones in red."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from albert_cli.errors import HeadError
+from converters.files import check_target, staged
+
+if TYPE_CHECKING:
+    from albert_cli.pretraining.scoring import TextScore
+
+# More would make no picture to look at.
+_MOST_TEXTS, _MOST_TOKENS = 12, 200
+_USUAL, _ODD, _CHOICE = "#56B4E9", "#D55E00", "#000000"
+
+
+def check(target: Path, *, force: bool) -> None:
+    """Refuse a file that cannot be drawn, before any work is done (HeadError, TargetError)."""
+    if target.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise HeadError(f"{target}: a picture is a .png, .svg or .pdf file")
+    check_target(target, force=force, sources=(), ours=None)
+
+
+def draw(found: Sequence[TextScore], target: Path, *, odd: int = 1, force: bool = False) -> None:
+    """Draw a row of bars for each text, and over each a tick where the model's own choice stands."""
+    check(target, force=force)
+    longest = max(map(len, found))
+    if len(found) > _MOST_TEXTS or longest > _MOST_TOKENS:
+        raise HeadError(
+            f"{target}: {len(found)} texts of up to {longest} tokens are too many for one picture "
+            f"({_MOST_TEXTS} texts, {_MOST_TOKENS} tokens)"
+        )
+    figure = Figure(figsize=(max(5.0, 0.5 * longest + 1.5), 2.6 * len(found) + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    low = min(float(one.log_probabilities.min(initial=-1.0)) for one in found)
+    for one, axes in zip(found, figure.subplots(len(found), 1, squeeze=False)[:, 0], strict=True):
+        places, marked = range(len(one)), one.odd(odd)
+        axes.bar(places, one.log_probabilities, color=[_ODD if place in marked else _USUAL for place in places])
+        axes.scatter(places, one.choice_log_probabilities, marker="_", s=150, color=_CHOICE, zorder=3)
+        # A dollar sign would begin a formula.
+        axes.set_xticks(places, [piece.replace("$", r"\$") for piece in one.pieces], rotation=45, ha="right")
+        axes.set_ylim(low * 1.05, 0)
+        axes.set_ylabel("log-probability")
+    with staged(target, force=force, ours=None) as built:
+        kind = target.suffix.lower().removeprefix(".")
+        # Without its date, so that the same scores give the same bytes.
+        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+        figure.savefig(built, format=kind, dpi=150, metadata=metadata)
