@@ -228,7 +228,7 @@ def start_static(
     Positions and types, which all sentences have in common, begin small beside them.
     """
     pieces = [tokenizer.segmenter.piece(number).replace("▁", " ").strip() for number in range(len(tokenizer))]
-    vectors = teacher.vectors(pieces, special_tokens=False) @ axes  # (V, H)
+    vectors = teacher.vectors(pieces) @ axes  # (V, H)
     shares = frequencies / max(1.0, float(frequencies.sum()))
     vectors -= (shares[:, None] * vectors).sum(0)
     size = model.config.embedding_size
