@@ -1,11 +1,13 @@
 """albert pretrain: corpus, sequences, masks, losses, optimizers, sharing, and runs that resume to the bit."""
 
+import copy
 import dataclasses
 import gzip
 import json
 import lzma
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,7 +42,7 @@ from converters.tokenizer_files import TokenizerFiles, parse_model
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {
-    "vocab_size": 300,
+    "vocab_size": 100,
     "embedding_size": 16,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -78,7 +80,7 @@ def texts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tokenizer_files(texts):
     found = (sentence for _, document in corpora.Files.find([texts]).documents() for sentence in document)
-    return TokenizerFiles.of("the texts", spiece=train_vocabulary(found, 300), origin="spiece.model")
+    return TokenizerFiles.of("the texts", spiece=train_vocabulary(found, 100), origin="spiece.model")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def wanted(texts, **more):
     given = {
         "corpus": (str(texts),),
         "config": SHAPE,
-        "vocab_size": 300,
+        "vocab_size": 100,
         "steps": 12,
         "eval_every": 4,
         "batch_tokens": 256,
@@ -113,7 +115,7 @@ def test_the_vocabulary_has_googles_layout_and_every_ascii_character(tokenizer_f
     model = parse_model(tokenizer_files.spiece, "it")
     pieces = [piece.piece for piece in model.pieces]
     assert pieces[:13] == '<pad> <unk> [CLS] [SEP] [MASK] ( ) " - . – £ €'.split()  # noqa: RUF001
-    assert len(pieces) == 300
+    assert len(pieces) == 100
     assert (model.trainer_spec.model_type, model.trainer_spec.character_coverage) == (1, pytest.approx(0.99995))
     assert (model.trainer_spec.bos_id, model.trainer_spec.eos_id, model.normalizer_spec.name) == (-1, -1, "nmt_nfkc")
     for code in range(0x21, 0x7F):
@@ -123,7 +125,7 @@ def test_the_vocabulary_has_googles_layout_and_every_ascii_character(tokenizer_f
 
 def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(texts, tokenizer_files):
     sentences = [sentence for _, document in corpora.Files.find([texts]).documents() for sentence in document]
-    assert train_vocabulary(sentences, 300) == tokenizer_files.spiece
+    assert train_vocabulary(sentences, 100) == tokenizer_files.spiece
     with pytest.raises(DataError, match="no vocabulary of 30000 pieces can be made of this text: .*too high"):
         train_vocabulary(sentences, 30000)
     with pytest.raises(DataError, match="there is no text to train a vocabulary on"):
@@ -172,7 +174,8 @@ def test_a_corpus_is_mapped_and_made_once(texts, corpus, tokenizer, tmp_path):
 
     ticks = []
     again = corpora.prepare(files, tokenizer, "x", tmp_path / "c", progress=ticks.append)
-    assert sum(ticks) == sum(len(lzma.open(p).read() if p.suffix == ".xz" else p.read_bytes()) for p in files.paths)
+    stories, words = files.paths
+    assert sum(ticks) == stories.stat().st_size + len(lzma.decompress(words.read_bytes()))
     ticks.clear()
     corpora.prepare(files, tokenizer, "x", tmp_path / "c", progress=ticks.append)
     assert not ticks
@@ -181,9 +184,12 @@ def test_a_corpus_is_mapped_and_made_once(texts, corpus, tokenizer, tmp_path):
     assert np.array_equal(again.ids, corpus.ids)
 
 
-def test_faults_of_a_corpus_are_told_in_one_line(texts, tmp_path, refused):
+def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_path, refused):
+    (tmp_path / "spiece.model").write_bytes(tokenizer_files.spiece)
+
     def start(*more):
-        return refused("pretrain", "--out", tmp_path / "run", "--steps", 1, *more)
+        given = ["--out", tmp_path / "run", "--steps", 1, "--tokenizer", tmp_path / "spiece.model"]
+        return refused("pretrain", *given, *more)
 
     assert start() == "no corpus is named; pass --corpus with a file or directory of text"
     assert start("--corpus", tmp_path / "none") == f"{tmp_path}/none: no such file or directory"
@@ -219,11 +225,12 @@ def test_sequences_are_neighbouring_segments_half_of_them_swapped(corpus):
         low, high = corpus.sentences[corpus.documents[number]], corpus.sentences[corpus.documents[number + 1]]
         starts = set(corpus.sentences.tolist())
         for (a, b, c, d), order in zip(made.spans.tolist(), made.orders.tolist(), strict=True):
-            assert low <= min(a, c) < max(b, d) <= high
             orders.append(order)
+            assert low <= a < b <= high
             if order == NO_ORDER:
                 assert (c, d) == (0, 0)
                 continue
+            assert low <= c < d <= high
             first, second = ((a, b), (c, d)) if order == IN_ORDER else ((c, d), (a, b))
             assert first[1] <= second[0]  # what came first in the text
             between = [start for start in range(first[1], second[0] + 1) if start in starts]
@@ -239,7 +246,7 @@ def test_every_token_of_a_document_is_used_or_cut_for_want_of_room(corpus):
     assert len(used) == len(set(used))
     first, last = corpus.documents[3:5]
     whole = int(corpus.sentences[last] - corpus.sentences[first])
-    assert 0.6 * whole < len(used) <= whole
+    assert 0.5 * whole < len(used) <= whole
 
 
 def test_unordered_text_makes_single_segments(corpus):
@@ -306,7 +313,7 @@ def test_tokens_are_framed_as_the_tokenizer_frames_pairs(corpus, tokenizer):
 
 
 def test_a_mask_worked_out_by_hand():
-    # [CLS] un+known words . [SEP]: units are (1, 2), (3), (4); a generator that permutes to 1, 0, 2 and draws n = 2, 1, 1
+    # Words are (1, 2), (3), (4); the dice permute them to 1, 0, 2 and draw n = 2, 1, 1.
     class Dice:
         def choice(self, count, size, p):
             assert p.tolist() == pytest.approx([6 / 11, 3 / 11, 2 / 11])
@@ -317,7 +324,7 @@ def test_a_mask_worked_out_by_hand():
 
     begins = np.array([False, True, False, True, True, False])
     special = np.array([True, False, False, False, False, True])
-    assert masking.choose(begins, special, 4, Dice()) == [1, 2, 3, 4]  # n-gram (3), then (1, 2, 3) is short of room
+    assert masking.choose(begins, special, 4, Dice()) == [3, 4]  # the n-gram (1, 2, 3) would cover 3 again
     assert masking.choose(begins, special, 3, Dice()) == [1, 2, 3]
     assert masking.choose(begins, special, 1, Dice()) == [3]
 
@@ -404,11 +411,11 @@ def test_losses_and_gradients_equal_transformers():
         transformers.AlbertConfig(**(config.to_hf() | {"classifier_dropout_prob": 0.0}))
     )
     theirs.load_state_dict(model.state_dict(), strict=False)
-    ids = torch.randint(5, 300, (4, 20))
+    ids = torch.randint(5, 100, (4, 20))
     mask = torch.ones_like(ids)
     mask[2, 15:] = 0
     types = (torch.arange(20) > 9).long().expand(4, 20).contiguous()
-    places = torch.stack([torch.tensor([0, 0, 1, 2, 3]), torch.tensor([3, 4, 9, 2, 19]), torch.randint(5, 300, (5,))])
+    places = torch.stack([torch.tensor([0, 0, 1, 2, 3]), torch.tensor([3, 4, 9, 2, 19]), torch.randint(5, 100, (5,))])
     orders = torch.tensor([0, 1, NO_ORDER, 1])
     labels = torch.full_like(ids, -100)
     labels[places[0], places[1]] = places[2]
@@ -418,7 +425,7 @@ def test_losses_and_gradients_equal_transformers():
         input_ids=ids, attention_mask=mask, token_type_ids=types, labels=labels, sentence_order_label=orders
     )
     output.loss.backward()
-    assert float(found["mlm"] / 5 + found["sop"] / 3) == pytest.approx(float(output.loss), abs=1e-5)
+    assert (found["mlm"] / 5 + found["sop"] / 3).item() == pytest.approx(output.loss.item(), abs=1e-5)
     gradients = dict(theirs.named_parameters())
     for name, parameter in model.named_parameters():
         assert torch.allclose(parameter.grad, gradients[name].grad, atol=1e-5), name
@@ -431,7 +438,7 @@ def test_the_teachers_loss_worked_out_by_hand():
     # 1 - cosine: 0 and 0.2; similarities 0 against 0.6 in two of four places.
     assert float(teacher_loss(ours, wanted)) == pytest.approx(0.1 + 5 * 2 * 0.36 / 4)
     model = AlbertPreTraining(AlbertConfig(**SHAPE)).eval()
-    ids = torch.randint(5, 300, (3, 7))
+    ids = torch.randint(5, 100, (3, 7))
     mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 7])
     with torch.inference_mode():
         vectors = sentence_vectors(model, ids, mask)
@@ -478,7 +485,7 @@ def test_muon_takes_the_layers_matrices_and_its_state_travels():
     one, other = (AlbertPreTraining(AlbertConfig(**SHAPE)) for _ in range(2))
     other.load_state_dict(one.state_dict())
     ours = optimizers.make("muon", one, 0.01)
-    muon, adamw = ours.parts
+    muon, _ = ours.parts
     assert {tuple(p.shape) for g in muon.param_groups for p in g["params"]} == {(32, 32), (64, 32), (32, 64)}
     count = sum(len(group["params"]) for group in ours.param_groups)
     assert count == len(list(one.parameters()))
@@ -490,7 +497,7 @@ def test_muon_takes_the_layers_matrices_and_its_state_travels():
         for a, b in zip(one.parameters(), other.parameters(), strict=True):
             b.copy_(a)
             b.grad = a.grad.clone()
-    theirs.load_state_dict(ours.state_dict())
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
     ours.step()
     theirs.step()
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
@@ -500,9 +507,9 @@ def test_the_rate_goes_up_and_down():
     plan = PretrainSettings(corpus=("x",), steps=100, warmup=0.1)
     rates = [plan.rate(step, 0) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9] == pytest.approx(1.0, abs=0.02)
+    assert max(rates) == pytest.approx(rates[9]) == pytest.approx(1.0)
     assert rates[99] == pytest.approx(1 / 90)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[10:] == sorted(rates[10:], reverse=True)
     assert PretrainSettings(corpus=("x",), steps=100, warmup=10).rate(4, 0) == pytest.approx(0.5)
     timed = PretrainSettings(corpus=("x",), minutes=1, warmup=0.1)
     assert timed.rate(5, 3) == pytest.approx(0.5, abs=0.01)
@@ -553,7 +560,7 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
     log = read_log(out)
     dev = [record for record in log if record["event"] == "dev"]
     assert [record["step"] for record in dev] == [30, 60]
-    assert dev[1]["masked_lm_loss"] < dev[0]["masked_lm_loss"] < 5.7  # the logarithm of 300
+    assert dev[1]["masked_lm_loss"] < dev[0]["masked_lm_loss"] < 4.7  # the logarithm of 100 is 4.6
     assert summary["held_out"].keys() == {
         "masked_lm_accuracy",
         "masked_lm_loss",
@@ -569,7 +576,7 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     checkpoint = hub.load(out)
-    assert checkpoint.config.vocab_size == 300
+    assert checkpoint.config.vocab_size == 100
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert model.config.num_hidden_groups == 1
     plan = next(record for record in heard if record["event"] == "plan")
@@ -596,14 +603,6 @@ def test_a_killed_run_goes_on_to_the_same_bits(texts, tmp_path, optimizer):
 
     given = wanted(texts, optimizer=optimizer)
     pretrain(given, tmp_path / "whole")
-    cuts = [6, 9]
-
-    def report(record):
-        # At a step between two evaluations: what came after the last one is done again.
-        if record["event"] == "dev" and record["step"] in cuts:
-            cuts.remove(record["step"])
-            raise Killed
-
     stops = iter([4, 8])
 
     def stop_at_state(record):
@@ -623,7 +622,7 @@ def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     command = [
         sys.executable, "-m", "albert_cli.main", "pretrain", "--corpus", str(texts), "--config",
-        str(tmp_path / "config.json"), "--vocab-size", "300", "--steps", "100", "--eval-every", "10",
+        str(tmp_path / "config.json"), "--vocab-size", "100", "--steps", "100", "--eval-every", "10",
         "--batch-tokens", "256", "--max-length", "32", "--hold-out", "10",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -687,9 +686,11 @@ def test_a_resume_refuses_what_has_changed(texts, tmp_path, albert):
         pretrain(wanted(texts, learning_rate=0.5), out, resume=True)
     with pytest.raises(RunError, match="run: holds a run already; --resume goes on with it, --force replaces it"):
         pretrain(wanted(texts), out)
-    (tmp_path / "other.txt").write_text((texts / "stories.txt").read_text() + "More.\n")
+    other = shutil.copytree(texts, tmp_path / "other")
+    with open(other / "stories.txt", "a") as file:
+        file.write("More.\n")
     with pytest.raises(RunError, match="the contents of corpus changed"):
-        pretrain(wanted(texts, corpus=(str(tmp_path / "other.txt"),)), out, resume=True)
+        pretrain(wanted(other), out, resume=True)
     pretrain(wanted(texts), out, force=True)
     code, stdout, _ = albert("pretrain", "--out", out, "--resume", "--json")
     assert code == 0
@@ -707,7 +708,7 @@ def test_a_vocabulary_too_small_or_a_sequence_too_long_is_told(texts, tmp_path, 
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     message = refused(
         "pretrain", "--corpus", texts, "--out", texts / "run", "--config", tmp_path / "config.json", "--steps", 1,
-        "--vocab-size", 300, "--max-length", 65,
+        "--vocab-size", 100, "--max-length", 65,
     )  # fmt: skip
     assert message == "--max-length is 65, but the model has 64 positions"
 
@@ -788,8 +789,8 @@ def test_lessons_come_in_the_same_order_however_they_are_begun(rows, size, skip)
     starts = np.concatenate([[0], np.cumsum(np.arange(rows) % 7 + 3)])
     lessons = teachers.Lessons(np.arange(starts[-1]), starts, np.zeros((rows, 4), np.float16))
     whole = lessons.batches(size, seed=1)
-    first = [next(whole).tolist() for _ in range(skip + 12)]
+    first = [next(whole).tolist() for _ in range(skip + 40)]
     later = lessons.batches(size, seed=1, skip=skip)
-    assert [next(later).tolist() for _ in range(12)] == first[skip:]
+    assert [next(later).tolist() for _ in range(12)] == first[skip : skip + 12]
     each = -(-rows // size)
     assert sorted(row for batch in first[:each] for row in batch) == list(range(rows))

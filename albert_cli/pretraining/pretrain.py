@@ -63,6 +63,7 @@ def pretrain(
         _claim(out, resume=resume, force=force)
     files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
     base = models.resolve(settings.init).load() if settings.init else None
+    config = _config(settings, base)
     with accelerator.main_process_first():  # the others find its files
         tokenizer_files = _tokenizer(settings, base, files, out, report)
         tokenizer = AlbertTokenizer.from_files(tokenizer_files)
@@ -70,7 +71,7 @@ def pretrain(
             files, tokenizer, tokenizer_files.digest() or "", out / corpora.NAME, progress=_bytes(report, "tokenizing")
         )
     train_documents, held_out = corpus.split(settings.hold_out)
-    config = _config(settings, base, len(tokenizer))
+    config = _sized(config, base, tokenizer)
     facts = {
         "documents": len(train_documents),
         "held_out_documents": len(held_out),
@@ -172,23 +173,31 @@ def _training_sentences(files: corpora.Files, hold_out: int) -> Iterable[str]:
             yield from document
 
 
-def _config(settings: PretrainSettings, base: Checkpoint | None, pieces: int) -> AlbertConfig:
-    """The model's config with the tokenizer's number of pieces and the wanted sharing."""
+def _config(settings: PretrainSettings, base: Checkpoint | None) -> AlbertConfig:
+    """The model's config with the wanted sharing; the size of the vocabulary is the tokenizer's, see `_sized`."""
     if base is not None:
         config = base.config
     elif settings.config:
-        data = dict(settings.config) | {"vocab_size": pieces}
+        data = {"vocab_size": settings.vocab_size or DEFAULT_VOCAB_SIZE} | dict(settings.config)
         config = AlbertConfig.from_json(data, "the config", dialect="google")
     else:
-        config = dataclasses.replace(PRESETS["tiny"], vocab_size=pieces)
+        config = PRESETS["tiny"]
     if settings.share is not None:
         config = config.sharing(settings.share)
     if settings.max_length > config.max_position_embeddings:
         raise TrainingError(
             f"--max-length is {settings.max_length}, but the model has {config.max_position_embeddings} positions"
         )
-    if pieces > config.vocab_size:
-        raise TrainingError(f"the tokenizer has {pieces} pieces, the model only {config.vocab_size}")
+    return config
+
+
+def _sized(config: AlbertConfig, base: Checkpoint | None, tokenizer: AlbertTokenizer) -> AlbertConfig:
+    if base is None:
+        return dataclasses.replace(config, vocab_size=len(tokenizer))
+    if len(tokenizer) > config.vocab_size:
+        raise TrainingError(
+            f"{base.where}: the tokenizer has {len(tokenizer)} pieces, the model only {config.vocab_size}"
+        )
     return config
 
 
