@@ -19,6 +19,8 @@ PUBLISHED = tuple(f"albert-{size}-v{version}" for version in (1, 2) for size in 
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab")
 _MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES)
+# Nobody's repository is so named.
+_FILE_NAME = re.compile(r".*\.(bin|bson|gz|index|model|npz|onnx|pb|pt|pth|safetensors|tar|tfbson|tgz|vocab|zip)")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
     if wanted in PUBLISHED:
         text = f"albert/{wanted}" + (f"@{revision}" if revision else "")
     match = _REPOSITORY.fullmatch(text)
-    if not match or text.startswith((".", "/", "~")) or path.suffix in (".npz", ".safetensors", ".model", ".vocab"):
+    inside = any(parent.is_file() for parent in path.parents)  # of an archive
+    if not match or text.startswith((".", "/", "~")) or _FILE_NAME.fullmatch(text) or inside:
         # A checkpoint's prefix (model.ckpt-best) is no file itself; the formats know it, or say what is wrong.
         return Model(path, text)
     if path.parent.is_dir() and any(path.parent.glob(f"{path.name}*")):

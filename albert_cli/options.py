@@ -19,7 +19,7 @@ To = Annotated[
 Model = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", help="A model of any format: directory, file or checkpoint prefix.", show_default=False
+        metavar="MODEL", help="A model of any format: directory, file, archive or checkpoint prefix.", show_default=False
     ),
 ]
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Directory or file to write.", show_default=False)]

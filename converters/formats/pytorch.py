@@ -28,7 +28,7 @@ import numpy as np
 
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into, fill
 from converters.errors import CorruptError, MissingLibraryError, TargetError
-from converters.files import SMALL_FILE_BYTES, explained, need, open_regular
+from converters.files import SMALL_FILE_BYTES, Bounded, explained, need, open_regular
 from converters.formats import safetensors
 from converters.memory import empty
 
@@ -69,15 +69,13 @@ def recognises(path: Path) -> bool:
         return True
     with explained(path), open_regular(path) as file:
         start = file.read(2 + len(_LEGACY_MAGIC))
-    if start[2:] == _LEGACY_MAGIC:
-        return True
-    if start[:4] != b"PK\3\4":
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except _ZIP_FAULTS:
-        return False
+        if start[:4] != b"PK\3\4":
+            return start[2:] == _LEGACY_MAGIC
+        try:
+            with zipfile.ZipFile(Bounded(file, path)) as archive:
+                return any(name.endswith("/data.pkl") for name in archive.namelist())
+        except _ZIP_FAULTS:
+            return False
 
 
 def fits_target(path: Path) -> bool:
@@ -178,7 +176,7 @@ def _members(path: Path) -> dict[int, zipfile.ZipInfo]:
     What `torch.save` makes and nothing else: plain copies, each once, so that nothing can swell.
     """
     try:
-        with explained(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with explained(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
             infos = archive.infolist()
             if len(infos) > _MOST_MEMBERS:
                 raise CorruptError(f"{path}: holds {len(infos)} members, more than any model has")
