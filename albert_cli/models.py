@@ -19,6 +19,7 @@ PUBLISHED = tuple(f"albert-{size}-v{version}" for version in (1, 2) for size in 
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab")
 _MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES)
+_OLDER_FILES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 # Nobody's repository is so named.
 _FILE_NAME = re.compile(r".*\.(bin|bson|gz|index|model|npz|onnx|pb|pt|pth|safetensors|tar|tfbson|tgz|vocab|zip)")
 
@@ -31,11 +32,18 @@ class Model:
     name: str
     revision: str | None = None
 
-    def load(self) -> Checkpoint:
-        """The checkpoint; its arrays stay on disk until read."""
+    def load(self, *, format: str | None = None) -> Checkpoint:
+        """The checkpoint; its arrays stay on disk until read. A model of the Hub is called by its name and revision."""
+        from dataclasses import replace
+
         from converters import hub
 
-        return hub.load(self.path)
+        checkpoint = hub.load(self.path, format=format)
+        return replace(checkpoint, where=self.called(checkpoint.where))
+
+    def called(self, where: str) -> str:
+        """A place in this model, in terms of its name: not of where the Hub's cache happens to be."""
+        return where.replace(str(self.path), f"{self.name}@{self.revision[:12]}") if self.revision else where
 
 
 def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
@@ -43,7 +51,8 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
 
     A path that exists, in any format the converters read; a published name (`albert-base-v2`); else a repository id of
     the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only config, safetensors weights
-    and tokenizer, or the tokenizer alone. None is the built-in model. Raises ModelError with one line.
+    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None is the built-in model. Raises
+    ModelError with one line.
     """
     path = named_or_default(None if name is None else Path(name))
     text = str(name) if name is not None else str(path)
@@ -66,9 +75,14 @@ def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Mo
     import huggingface_hub
     from huggingface_hub import errors
 
-    files = _TOKENIZER_FILES if tokenizer_only else _MODEL_FILES
-    try:
+    def download(files: tuple[str, ...], revision: str | None) -> Path:
         found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
+        return Path(found)
+
+    try:
+        snapshot = download(_TOKENIZER_FILES if tokenizer_only else _MODEL_FILES, revision)
+        if not tokenizer_only and not any(snapshot.glob("*.safetensors")):
+            download(_OLDER_FILES, snapshot.name)
     except errors.GatedRepoError:
         raise ModelError(f"{repository}: the Hub asks for consent first; accept there, then `hf auth login`") from None
     except errors.RepositoryNotFoundError:
@@ -80,9 +94,8 @@ def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Mo
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         raise ModelError(
             f"{repository}: no such file or directory here, not in the Hub's cache, and the Hugging Face Hub cannot be "
-            "reached; go online once, or pass --model a path"
+            "reached; go online once, or name a path"
         ) from None
     except errors.HfHubHTTPError as error:
         raise ModelError(f"{repository}: the Hugging Face Hub answers {error}") from None
-    snapshot = Path(found)
     return Model(snapshot, repository, snapshot.name)

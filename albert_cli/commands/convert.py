@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,10 +24,7 @@ class Dtype(str, Enum):
 
 @app.command()
 def convert(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="A model of any format: directory, file or checkpoint prefix."),
-    ],
+    source: options.Source,
     target: options.Target,
     source_as: options.From = None,
     target_as: options.To = None,
@@ -53,12 +49,18 @@ def convert(
         albert convert albert.npz tf/ --to tf                # and back to TensorFlow
 
         albert convert hf/ half/ --to safetensors --dtype float16
+
+        albert convert albert/albert-base-v2 albert.npz      # from the Hugging Face Hub
+
+        albert convert albert_base_v2.tar.gz hf/             # as Google published it
     """
+    from albert_cli import models
     from converters import hub
 
+    model = models.resolve(source)
     with console.progress_bytes() as progress:
         report = hub.convert(
-            source,
+            model.path,
             target,
             source_as=source_as,
             target_as=target_as,
@@ -67,6 +69,7 @@ def convert(
             keep_optimizer=keep_optimizer,
             progress=progress,
         )
+    report = dataclasses.replace(report, source=model.called(report.source))
     if json:
         console.print_json(dataclasses.asdict(report))
     else:
