@@ -21,12 +21,12 @@ WORDS = [
     "##型",
     "al",
     "##bert",
-    "，",
+    "。",
     "a",
     "1",
     "##2",
-]  # noqa: RUF001
-TEXTS = ["中文模型", "ALBERT 中文", "Á1，12型", "[MASK]模", "  \n", "未知"]  # noqa: RUF001
+]
+TEXTS = ["中文模型", "ALBERT 中文", "Á1。12型", "[MASK]模", "  \n", "未知"]
 
 
 @pytest.fixture
