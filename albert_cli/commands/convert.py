@@ -11,6 +11,7 @@ import typer
 from albert_cli import console, options
 
 if TYPE_CHECKING:
+    from albert_cli.exporters import Exported
     from converters.hub import Report
 
 app = typer.Typer()
@@ -53,11 +54,25 @@ def convert(
         albert convert albert/albert-base-v2 albert.npz      # from the Hugging Face Hub
 
         albert convert albert_base_v2.tar.gz hf/             # as Google published it
+
+        albert convert hf/ albert.onnx                       # for onnxruntime, checked against PyTorch
     """
-    from albert_cli import models
+    from albert_cli import exporters, models
     from converters import hub
 
     model = models.resolve(source)
+    if exporter := exporters.asked_for(target, target_as):
+        if dtype or keep_optimizer:
+            option = "--dtype" if dtype else "--keep-optimizer"
+            raise typer.BadParameter(
+                f"{exporter.NAME} holds the weights in float32 and nothing else", param_hint=option
+            )
+        exported = exporter.export(model.load(format=source_as), target, force=force, source=model.path)
+        if json:
+            console.print_json(dataclasses.asdict(exported))
+        else:
+            console.print_table(_summary_of_export(exported))
+        return
     with console.progress_bytes() as progress:
         report = hub.convert(
             model.path,
@@ -97,3 +112,16 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     rows += [("absent", what) for what in report.absent]
     rows += [("note", note) for note in report.notes]
     return rows
+
+
+def _summary_of_export(exported: Exported) -> list[tuple[str, str]]:
+    target = f"{exported.target} ({exported.target_format})"
+    shapes = ", ".join(f"{batch} x {tokens}" for batch, tokens in exported.shapes)
+    difference = f"largest difference {exported.max_abs_difference:.2g}, allowed {exported.allowed_difference:g}"
+    rows = [
+        ("exported", f"{exported.source} ({exported.source_format}) -> {target}"),
+        ("holds", f"{exported.parameters:,} parameters, {exported.bytes:,} bytes"),
+        ("checked", f"against PyTorch on inputs of {shapes}: {difference}"),
+        ("tokenizer", exported.tokenizer),
+    ]
+    return rows + [("left out", what) for what in exported.left_out]
