@@ -19,6 +19,9 @@ PUBLISHED = tuple(f"albert-{size}-v{version}" for version in (1, 2) for size in 
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab")
 _MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES)
+_OLDER_FILES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
+# Nobody's repository is so named.
+_FILE_NAME = re.compile(r".*\.(bin|bson|gz|index|model|npz|onnx|pb|pt|pth|safetensors|tar|tfbson|tgz|vocab|zip)")
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,18 @@ class Model:
     name: str
     revision: str | None = None
 
-    def load(self) -> Checkpoint:
-        """The checkpoint; its arrays stay on disk until read."""
+    def load(self, *, format: str | None = None) -> Checkpoint:
+        """The checkpoint; its arrays stay on disk until read. A model of the Hub is called by its name and revision."""
+        from dataclasses import replace
+
         from converters import hub
 
-        return hub.load(self.path)
+        checkpoint = hub.load(self.path, format=format)
+        return replace(checkpoint, where=self.called(checkpoint.where))
+
+    def called(self, where: str) -> str:
+        """A place in this model, in terms of its name: not of where the Hub's cache happens to be."""
+        return where.replace(str(self.path), f"{self.name}@{self.revision[:12]}") if self.revision else where
 
 
 def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
@@ -41,7 +51,8 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
 
     A path that exists, in any format the converters read; a published name (`albert-base-v2`); else a repository id of
     the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only config, safetensors weights
-    and tokenizer, or the tokenizer alone. None is the built-in model. Raises ModelError with one line.
+    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None is the built-in model. Raises
+    ModelError with one line.
     """
     path = named_or_default(None if name is None else Path(name))
     text = str(name) if name is not None else str(path)
@@ -51,7 +62,8 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
     if wanted in PUBLISHED:
         text = f"albert/{wanted}" + (f"@{revision}" if revision else "")
     match = _REPOSITORY.fullmatch(text)
-    if not match or text.startswith((".", "/", "~")) or path.suffix in (".npz", ".safetensors", ".model", ".vocab"):
+    inside = any(parent.is_file() for parent in path.parents)  # of an archive
+    if not match or text.startswith((".", "/", "~")) or _FILE_NAME.fullmatch(text) or inside:
         # A checkpoint's prefix (model.ckpt-best) is no file itself; the formats know it, or say what is wrong.
         return Model(path, text)
     if path.parent.is_dir() and any(path.parent.glob(f"{path.name}*")):
@@ -63,9 +75,14 @@ def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Mo
     import huggingface_hub
     from huggingface_hub import errors
 
-    files = _TOKENIZER_FILES if tokenizer_only else _MODEL_FILES
-    try:
+    def download(files: tuple[str, ...], revision: str | None) -> Path:
         found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
+        return Path(found)
+
+    try:
+        snapshot = download(_TOKENIZER_FILES if tokenizer_only else _MODEL_FILES, revision)
+        if not tokenizer_only and not any(snapshot.glob("*.safetensors")):
+            download(_OLDER_FILES, snapshot.name)
     except errors.GatedRepoError:
         raise ModelError(f"{repository}: the Hub asks for consent first; accept there, then `hf auth login`") from None
     except errors.RepositoryNotFoundError:
@@ -77,9 +94,8 @@ def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Mo
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         raise ModelError(
             f"{repository}: no such file or directory here, not in the Hub's cache, and the Hugging Face Hub cannot be "
-            "reached; go online once, or pass --model a path"
+            "reached; go online once, or name a path"
         ) from None
     except errors.HfHubHTTPError as error:
         raise ModelError(f"{repository}: the Hugging Face Hub answers {error}") from None
-    snapshot = Path(found)
     return Model(snapshot, repository, snapshot.name)

@@ -19,12 +19,12 @@ From = Annotated[
 To = Annotated[
     str | None, typer.Option("--to", metavar="FORMAT", help="Format of the target, where its name does not tell.")
 ]
-Model = Annotated[
-    Path,
-    typer.Argument(
-        metavar="MODEL", help="A model of any format: directory, file or checkpoint prefix.", show_default=False
-    ),
-]
+_ANY_MODEL = (
+    "A model of any format: directory, file, archive or checkpoint prefix; a published name (albert-base-v2); or a "
+    "repository of the Hugging Face Hub (owner/name, owner/name@revision)."
+)
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=_ANY_MODEL, show_default=False)]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_ANY_MODEL, show_default=False)]
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Directory or file to write.", show_default=False)]
 ModelName = Annotated[
     str | None,

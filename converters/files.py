@@ -14,11 +14,16 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converters.errors import CheckpointError, CorruptError, MissingLibraryError, TargetError
 
+if TYPE_CHECKING:
+    import gzip
+
 # Configs, vocabularies and indices are a few megabytes at the most.
 SMALL_FILE_BYTES = 64 * 2**20
+_MOST_AT_ONCE = 4 * 2**20
 
 
 def need(module: str, purpose: str, *, package: str | None = None) -> None:
@@ -72,6 +77,45 @@ def open_regular(path: Path) -> io.BufferedReader:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CorruptError(f"{path}: a pipe or device, not a regular file")
     return open(path, "rb")
+
+
+class Bounded(io.RawIOBase):
+    """A file for the libraries that read archives, which trust every length in them.
+
+    It gives a few megabytes at once and no more (a list of members or a long name is taken whole), and `most` bytes in
+    all, if given. CorruptError names `where`.
+    """
+
+    def __init__(self, file: io.BufferedReader | gzip.GzipFile, where: Path, most: int | None = None) -> None:
+        super().__init__()
+        self._file, self._where, self._most = file, where, most
+        self.last = b""  # what was read last
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if 0 <= size <= _MOST_AT_ONCE else _MOST_AT_ONCE + 1)
+        if len(data) > _MOST_AT_ONCE:
+            raise CorruptError(f"{self._where}: holds a list or name longer than {_MOST_AT_ONCE} bytes; no model does")
+        self._check(self._file.tell())
+        self.last = data
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0:
+            self._check(offset)
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def _check(self, place: int) -> None:
+        if self._most is not None and place > self._most:
+            raise CorruptError(f"{self._where}: unpacks to more than {self._most} bytes, which no weights do")
 
 
 def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re.Pattern[str] | None) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from converters import archives, proof, spec
 from converters import formats as formats_package
-from converters import proof, spec
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
@@ -65,14 +65,15 @@ def formats() -> dict[str, ModuleType]:
 
 
 def load(path: Path | str, *, format: str | None = None) -> Checkpoint:
-    """Open a model of any format; arrays stay on disk until read.
+    """Open a model of any format, also inside an archive (`converters.archives`); arrays stay on disk until read.
 
     Raises FormatError (what it is cannot be told), CorruptError, ConfigError, or SpecError (every missing, unknown or
     misshapen tensor in one message).
     """
     path = Path(path)
     with explained(path):
-        checkpoint = _read(source_format(path, format), path)
+        archived = _archived(path)
+        checkpoint = _read_archived(*archived, format) if archived else _read(source_format(path, format), path)
     weights = checkpoint.tensors
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in weights.items()}, checkpoint.where)
     faults = []
@@ -98,6 +99,50 @@ def _read(reader: ModuleType, path: Path) -> Checkpoint:
         extra = {key: value for key, value in config.extra.items() if key != "architectures"}
         checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(config, extra=extra))
     return _ordered(checkpoint)
+
+
+def _archived(path: Path) -> tuple[Path, Path] | None:
+    """The archive that a path names or leads into, and the place in it; some formats are zip archives themselves."""
+    archive, place = archives.split(path)
+    if archives.is_archive(archive) and not any(module.recognises(archive) for module in _readable().values()):
+        return archive, place
+    return None
+
+
+def _read_archived(archive: Path, place: Path, format: str | None) -> Checkpoint:
+    opened = archives.Opened(archive)
+    try:
+        with opened.speaking_of_the_archive():
+            path = opened.root / place if place.parts else _model_in(opened, format)
+            return opened.holding(_read(source_format(path, format), path))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _model_in(opened: archives.Opened, format: str | None) -> Path:
+    """The one model in an archive; FormatError where there is none or several."""
+    readers = [source_format(opened.root, format)] if format else list(_readable().values())
+    found = sorted(_models(opened.root, readers))
+    if not found:
+        links = f" ({opened.passed_over} links or special files in it are never followed)" if opened.passed_over else ""
+        known = ", ".join(module.NAME for module in readers)
+        raise FormatError(f"{opened.root}: an archive that holds no model of a known format ({known}){links}")
+    if len(found) > 1:
+        raise FormatError(
+            f"{opened.root}: holds {len(found)} models; name one of {spec.listing(str(path) for path in found)}"
+        )
+    return found[0]
+
+
+def _models(directory: Path, readers: Sequence[ModuleType]) -> list[Path]:
+    """The directories and files below one that are models; what is inside a model is part of it."""
+    if any(module.recognises(directory) for module in readers):
+        return [directory]
+    entries = list(directory.iterdir())
+    found = [path for entry in entries if entry.is_dir() for path in _models(entry, readers)]
+    files = [entry for entry in entries if entry.is_file()]
+    return found + [file for file in files if any(module.recognises(file) for module in readers)]
 
 
 def _ordered(checkpoint: Checkpoint) -> Checkpoint:
@@ -193,6 +238,8 @@ def write_proved(
 
 def _files(source: Path, reader: ModuleType) -> list[Path]:
     """The files that a model is read from, so that no target replaces them."""
+    if archived := _archived(source):
+        return [archived[0]]
     directory = source if source.is_dir() else source.parent
     beside = directory.iterdir() if reader.OURS is not None else ()
     return [source, *(path for path in beside if reader.OURS.fullmatch(path.name))]
@@ -222,7 +269,7 @@ def source_format(path: Path, name: str | None = None) -> ModuleType:
     known = formats()
     if name is not None:
         return _named(name, known)
-    found = [module for module in known.values() if hasattr(module, "read") and module.recognises(path)]
+    found = [module for module in _readable().values() if module.recognises(path)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -232,6 +279,10 @@ def source_format(path: Path, name: str | None = None) -> ModuleType:
         raise FormatError(f"{path}: no such file, directory or checkpoint")
     what = "directory" if path.is_dir() else "file"
     raise FormatError(f"{path}: a {what} that holds no model of a known format ({', '.join(known)})")
+
+
+def _readable() -> dict[str, ModuleType]:
+    return {name: module for name, module in formats().items() if hasattr(module, "read")}
 
 
 def target_format(

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from albert_cli import commands as package
+from albert_cli.exporters import exporters
 from converters import hub
 
 HERE = Path(__file__).parent
@@ -70,6 +71,8 @@ def formats() -> str:
         dtypes = ", ".join(dtype.name for dtype in module.DTYPES)
         read, write = ("yes" if hasattr(module, part) else "no" for part in ("read", "write"))
         parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | {read} | {write} |")
+    for name, module in exporters().items():
+        parts.append(f"| `{name}` | {module.DESCRIPTION} | float32 | no | yes, checked |")
     for name, module in hub.formats().items():
         if hasattr(module, "NAMES"):
             table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in module.NAMES.rows)

@@ -1,5 +1,6 @@
 """Which model a name means: a path, a published name, a repository of the Hub, or none."""
 
+import fnmatch
 import json
 import shutil
 from types import SimpleNamespace
@@ -94,7 +95,7 @@ def test_tokenize_fetches_the_tokenizer_alone(hub):
             lambda: errors.LocalEntryNotFoundError("offline"),
             (
                 "nobody/nothing: no such file or directory here, not in the Hub's cache, and the Hugging Face Hub "
-                "cannot be reached; go online once, or pass --model a path"
+                "cannot be reached; go online once, or name a path"
             ),
         ),
         (
@@ -125,10 +126,63 @@ def test_what_the_hub_does_not_give_is_one_line(monkeypatch, raised, message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("name", ["./nothing", "nothing.npz", "/no/such/model", "nothing"])
+@pytest.mark.parametrize("name", ["./nothing", "nothing.npz", "/no/such/model", "nothing", "a/b.tar.gz", "a/b.bin"])
 def test_what_can_only_be_a_path_is_not_asked_for(hub, name):
     with pytest.raises(CheckpointError, match=r"no such file, directory or checkpoint"):
         resolve(name).load()
+    assert not hub
+
+
+def test_convert_inspect_and_diff_take_names(hub, tmp_path, albert, letter_model):
+    code, out, err = albert("convert", "albert-base-v2", tmp_path / "x.npz")
+    assert (code, err) == (0, "")
+    name = f"albert/albert-base-v2@{COMMIT[:12]}"
+    assert out.startswith(f"converted  {name} (safetensors) -> {tmp_path / 'x.npz'} (npz)\n")
+    code, out, err = albert("inspect", "albert/albert-base-v2", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["path"] == name
+    code, out, err = albert("diff", "albert-base-v2@main", tmp_path / "x.npz")
+    assert (code, err) == (0, "")
+    assert [asked[:2] for asked in hub] == [
+        ("albert/albert-base-v2", None),
+        ("albert/albert-base-v2", None),
+        ("albert/albert-base-v2", "main"),
+    ]
+    code, out, err = albert("convert", letter_model, tmp_path / "y.npz", "--json")
+    assert json.loads(out)["source"] == str(letter_model)
+    assert len(hub) == 3
+
+
+def test_an_older_repository_has_pickled_weights_only(hub, tmp_path, letter_model, monkeypatch):
+    """They are asked for where there are no others, of the very same commit."""
+    from converters import hub as converters_hub
+
+    older = tmp_path / "older"
+    converters_hub.convert(letter_model, older, target_as="torch")
+    snapshot = tmp_path / "models--someone--older/snapshots" / COMMIT
+    asked = []
+
+    def snapshot_download(repo_id, *, revision=None, allow_patterns=None):
+        asked.append((repo_id, revision))
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for file in older.iterdir():
+            if any(fnmatch.fnmatch(file.name, pattern) for pattern in allow_patterns):
+                shutil.copy(file, snapshot)
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert resolve("someone/older", tokenizer_only=True).path == snapshot
+    assert asked == [("someone/older", None)]
+    model = resolve("someone/older")
+    assert asked[1:] == [("someone/older", None), ("someone/older", COMMIT)]
+    checkpoint = model.load()
+    assert (checkpoint.format, checkpoint.where) == ("torch", f"someone/older@{COMMIT[:12]}")
+
+
+def test_a_name_that_leads_into_an_archive_is_a_path(hub, tmp_path, letter_model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.make_archive("models", "zip", letter_model.parent, "hf")
+    assert resolve("models.zip/hf").load().config.hidden_size == 16
     assert not hub
 
 

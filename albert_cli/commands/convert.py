@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from albert_cli import console, options
 
 if TYPE_CHECKING:
+    from albert_cli.exporters import Exported
     from converters.hub import Report
 
 app = typer.Typer()
@@ -25,10 +25,7 @@ class Dtype(str, Enum):
 
 @app.command()
 def convert(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="A model of any format: directory, file or checkpoint prefix."),
-    ],
+    source: options.Source,
     target: options.Target,
     source_as: options.From = None,
     target_as: options.To = None,
@@ -53,12 +50,32 @@ def convert(
         albert convert albert.npz tf/ --to tf                # and back to TensorFlow
 
         albert convert hf/ half/ --to safetensors --dtype float16
+
+        albert convert albert/albert-base-v2 albert.npz      # from the Hugging Face Hub
+
+        albert convert albert_base_v2.tar.gz hf/             # as Google published it
+
+        albert convert hf/ albert.onnx                       # for onnxruntime, checked against PyTorch
     """
+    from albert_cli import exporters, models
     from converters import hub
 
+    model = models.resolve(source)
+    if exporter := exporters.asked_for(target, target_as):
+        if dtype or keep_optimizer:
+            option = "--dtype" if dtype else "--keep-optimizer"
+            raise typer.BadParameter(
+                f"{exporter.NAME} holds the weights in float32 and nothing else", param_hint=option
+            )
+        exported = exporter.export(model.load(format=source_as), target, force=force, source=model.path)
+        if json:
+            console.print_json(dataclasses.asdict(exported))
+        else:
+            console.print_table(_summary_of_export(exported))
+        return
     with console.progress_bytes() as progress:
         report = hub.convert(
-            source,
+            model.path,
             target,
             source_as=source_as,
             target_as=target_as,
@@ -67,6 +84,7 @@ def convert(
             keep_optimizer=keep_optimizer,
             progress=progress,
         )
+    report = dataclasses.replace(report, source=model.called(report.source))
     if json:
         console.print_json(dataclasses.asdict(report))
     else:
@@ -94,3 +112,16 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     rows += [("absent", what) for what in report.absent]
     rows += [("note", note) for note in report.notes]
     return rows
+
+
+def _summary_of_export(exported: Exported) -> list[tuple[str, str]]:
+    target = f"{exported.target} ({exported.target_format})"
+    shapes = ", ".join(f"{batch} x {tokens}" for batch, tokens in exported.shapes)
+    difference = f"largest difference {exported.max_abs_difference:.2g}, allowed {exported.allowed_difference:g}"
+    rows = [
+        ("exported", f"{exported.source} ({exported.source_format}) -> {target}"),
+        ("holds", f"{exported.parameters:,} parameters, {exported.bytes:,} bytes"),
+        ("checked", f"against PyTorch on inputs of {shapes}: {difference}"),
+        ("tokenizer", exported.tokenizer),
+    ]
+    return rows + [("left out", what) for what in exported.left_out]

@@ -22,10 +22,13 @@ def diff(a: options.Model, b: options.Model, json: options.Json = False) -> None
         albert diff albert_base_v2/ hf/
 
         albert diff before.npz after.npz --json
-    """
-    from converters import hub, proof
 
-    one, two = hub.load(a), hub.load(b)
+        albert diff albert_base_v2.tar.gz albert-base-v2
+    """
+    from albert_cli import models
+    from converters import proof
+
+    one, two = models.resolve(a).load(), models.resolve(b).load()
     with console.progress_bytes() as progress:
         differences = proof.diff(one, two, progress)
     total = len({**one.everything(), **two.everything()})

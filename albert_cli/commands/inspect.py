@@ -30,10 +30,13 @@ def inspect(
         albert inspect albert_base_v2/
 
         albert inspect hf/ --tensors --json
-    """
-    from converters import hub, proof
 
-    checkpoint = hub.load(model, format=source_as)
+        albert inspect albert/albert-base-v2
+    """
+    from albert_cli import models
+    from converters import proof
+
+    checkpoint = models.resolve(model).load(format=source_as)
     with console.progress_bytes() as progress:
         digests = proof.tensor_digests(checkpoint, progress)
     facts = _facts(checkpoint) | {"weights_sha256": proof.weights_digest(checkpoint, digests)}

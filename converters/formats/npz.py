@@ -25,7 +25,7 @@ from converters import spec, variables
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
 from converters.errors import CorruptError
-from converters.files import SMALL_FILE_BYTES, explained, open_regular
+from converters.files import SMALL_FILE_BYTES, Bounded, explained, open_regular
 from converters.formats import tf
 from converters.memory import empty
 from converters.names import Layout, Row, T
@@ -40,7 +40,7 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 _WEIGHTS = "weights/"
 _TEXTS = ("config", "vocab", "spiece", "wordpiece")
 _OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
-_READ_BYTES = 1 << 24
+_READ_BYTES = 1 << 22
 # The lengths of the name and of the extra field end the header before a member's bytes.
 _LOCAL_HEADER = struct.Struct("<26xHH")
 _ZIP64_FROM = 1 << 31
@@ -66,10 +66,15 @@ NAMES = tf.NAMES.within(julia, _WEIGHTS)
 
 
 def recognises(path: Path) -> bool:
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return path.is_file() and path.suffix == ".npz"  # damaged
+    if not path.is_file():
+        return False
+    with explained(path), open_regular(path) as file:
+        begins = file.read(2) == b"PK"  # others may end as one, such as a .tar of one
+    if not begins or not zipfile.is_zipfile(path):
+        return path.suffix == ".npz"  # damaged
     with _archive(path) as archive:
-        return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in archive.namelist())
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+    return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in names)
 
 
 def fits_target(path: Path) -> bool:
@@ -140,7 +145,7 @@ def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with explained(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with explained(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
             yield archive
     except _ZIP_FAULTS as error:
         raise CorruptError(f"{path}: not a sound .npz ({error})") from None

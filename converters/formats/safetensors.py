@@ -6,11 +6,13 @@ that no more than one array is in memory (format: README of huggingface/safetens
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,14 @@ DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.mo
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _OPTIMIZER = "optimizer.safetensors"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # the same directory as PyTorch alone writes it
 _HEAD = "head.safetensors"  # a fine-tuned MLP, which no format has a place for (albert_cli.training.run)
 _SPIECE, _VOCAB, _WORDPIECE = "spiece.model", "spiece.vocab", "vocab.txt"
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+# Weights of both kinds, so that no directory is left with new ones of one kind and old ones of the other.
 OURS = re.compile(
     r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
+    r"|pytorch_model\.bin(\.index\.json)?|pytorch_model-\d+-of-\d+\.bin|optimizer_slots\.bin"
     r"|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
 )
 
@@ -76,20 +81,54 @@ def fits_target(path: Path) -> bool:
 
 
 def read(path: Path) -> Checkpoint:
+    checkpoint = read_directory(path, Weights(NAME, _WEIGHTS, _OPTIMIZER, _read_file))
+    dropped = dict(checkpoint.dropped)
+    if path.is_dir() and any((path / name).exists() for name in PICKLES):
+        dropped[f"{PICKLES[0]} beside {_WEIGHTS} (--from torch reads it)"] = 1
+    return dataclasses.replace(checkpoint, dropped=dropped)
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    metadata = {"format": "pt"}
+    if checkpoint.global_step is not None:
+        metadata["global_step"] = str(checkpoint.global_step)
+    _write_file(checkpoint.tensors, path / _WEIGHTS, metadata)
+    if checkpoint.optimizer:
+        _write_file(checkpoint.optimizer, path / _OPTIMIZER, {"format": "pt"})
+    write_beside(checkpoint, path)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What differs between the kinds of Hugging Face directories: the names of their files and what reads one of them.
+
+    `read_file` gives the tensors of a file by name, and its metadata as text.
+    """
+
+    format: str
+    single: str
+    optimizer: str
+    read_file: Callable[[Path], tuple[dict[str, Tensor], dict[str, str]]]
+
+
+def read_directory(path: Path, kind: Weights) -> Checkpoint:
+    """A Hugging Face directory, or one file of weights in it, whatever kind its weights are of."""
     directory = path if path.is_dir() else path.parent
     if not (directory / _CONFIG).exists():
         raise CheckpointError(f"{directory}: no {_CONFIG} beside the weights; copy the model's one there")
     data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
     config = AlbertConfig.from_json(data, str(directory / _CONFIG), dialect="hf")
-    stored, metadata = _read_sharded(directory) if not path.is_file() else _read_file(path)
+    stored, metadata = _read_sharded(directory, kind) if not path.is_file() else kind.read_file(path)
     tensors, dropped = _canonical(stored, config, str(path))
     if path.is_dir() and (directory / _HEAD).exists():
         dropped[f"head of another shape than linear ({_HEAD})"] = 1
     optimizer: dict[str, Tensor] = {}
-    if path.is_dir() and (directory / _OPTIMIZER).exists():
-        optimizer, _ = _read_file(directory / _OPTIMIZER)
+    if path.is_dir() and (directory / kind.optimizer).exists():
+        optimizer, _ = kind.read_file(directory / kind.optimizer)
         if stray := [name for name in optimizer if slot_of(name) is None]:
-            raise SpecError(f"{directory / _OPTIMIZER}: {spec.listing(stray)} is no optimizer slot (variable/adam_m)")
+            raise SpecError(
+                f"{directory / kind.optimizer}: {spec.listing(stray)} is no optimizer slot (variable/adam_m)"
+            )
     step = metadata.get("global_step")
     if step is not None and not (re.fullmatch(r"-?\d{1,19}", step) and -(2**63) <= int(step) < 2**63):
         raise CorruptError(f"{path}: global_step in the metadata is {step!r}, not a whole number")
@@ -100,22 +139,17 @@ def read(path: Path) -> Checkpoint:
         optimizer=optimizer,
         global_step=None if step is None else int(step),
         dropped=dropped,
-        format=NAME,
+        format=kind.format,
         where=str(path),
     )
 
 
-def write(checkpoint: Checkpoint, path: Path) -> None:
+def write_beside(checkpoint: Checkpoint, path: Path) -> None:
+    """What lies in a Hugging Face directory beside the weights: config and tokenizer."""
     config = checkpoint.config.to_hf()
     config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
     config["dtype"] = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
-    metadata = {"format": "pt"}
-    if checkpoint.global_step is not None:
-        metadata["global_step"] = str(checkpoint.global_step)
-    _write_file(checkpoint.tensors, path / _WEIGHTS, metadata)
-    if checkpoint.optimizer:
-        _write_file(checkpoint.optimizer, path / _OPTIMIZER, {"format": "pt"})
     _write_tokenizer(checkpoint.tokenizer, path)
 
 
@@ -180,12 +214,13 @@ def _write_tokenizer(tokenizer: TokenizerFiles, path: Path) -> None:
         (path / _TOKENIZER_CONFIG).write_bytes(dump_json(settings))
 
 
-def _read_sharded(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    single, index = directory / _WEIGHTS, directory / _INDEX
+def _read_sharded(directory: Path, kind: Weights) -> tuple[dict[str, Tensor], dict[str, str]]:
+    single = directory / kind.single
+    index = single.with_name(f"{kind.single}.index.json")
     if single.exists() and index.exists():
-        raise FormatError(f"{directory}: holds both {_WEIGHTS} and {_INDEX}; remove the one that is out of date")
+        raise FormatError(f"{directory}: holds both {single.name} and {index.name}; remove the one that is out of date")
     if single.exists():
-        return _read_file(single)
+        return kind.read_file(single)
     data = parse_json(read_small(index), str(index))
     weight_map = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
@@ -196,14 +231,16 @@ def _read_sharded(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if Path(shard).name != shard or shard in ("", ".", ".."):
             raise CorruptError(f"{index}: names the shard {shard!r}, which is not a plain file name")
         if not (directory / shard).exists():
-            raise CorruptError(f"{directory}: the shard {shard} that {_INDEX} names is missing")
-        found, extra = _read_file(directory / shard)
+            raise CorruptError(f"{directory}: the shard {shard} that {index.name} names is missing")
+        found, extra = kind.read_file(directory / shard)
         metadata |= extra
         listed = {name for name, file in weight_map.items() if file == shard}
         if missing := sorted(listed - set(found)):
-            raise CorruptError(f"{directory / shard}: lacks {spec.listing(missing)}, which {_INDEX} places there")
+            raise CorruptError(f"{directory / shard}: lacks {spec.listing(missing)}, which {index.name} places there")
         if stray := sorted(set(found) - listed):
-            raise CorruptError(f"{directory / shard}: holds {spec.listing(stray)}, which {_INDEX} does not place there")
+            raise CorruptError(
+                f"{directory / shard}: holds {spec.listing(stray)}, which {index.name} does not place there"
+            )
         tensors |= found
     return tensors, metadata
 

@@ -1,0 +1,60 @@
+"""albert models: which models there are to name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import typer
+
+from albert_cli import console, options
+
+if TYPE_CHECKING:
+    from albert_cli.catalogue import Entry
+
+app = typer.Typer()
+
+_HEADERS = ("language", "parameters", "MB in float32")
+_KINDS = {
+    "built-in": ("built-in model", "MB here"),
+    "hub": ("name, for any command", "MB in the cache"),
+    "archive": ("Google's archive, to download", "from"),
+}
+
+
+@app.command()
+def models(json: options.Json = False) -> None:
+    """List the models that can be named: published ones, and ALBERTs in the Hugging Face Hub's cache. Works offline.
+
+    Parameters are those of the encoder and its embeddings; megabytes those of the weights in float32.
+
+    Examples:
+
+        albert models
+
+        albert models --json
+    """
+    from albert_cli import catalogue
+
+    entries = catalogue.entries()
+    if json:
+        console.print_json([dataclasses.asdict(entry) for entry in entries])
+        return
+    for kind, (what, last) in _KINDS.items():
+        rows = [_row(entry) for entry in entries if entry.kind == kind]
+        if rows:
+            console.print_table(rows, (what, *_HEADERS, last), right=(2, 3) if kind == "archive" else (2, 3, 4))
+            typer.echo()
+    typer.echo("Fetch and convert by name: albert convert albert-base-v2 out/")
+    typer.echo("Of an archive, once downloaded: albert convert albert_base_v2.tar.gz out/")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    parameters = "" if entry.parameters is None else f"{entry.parameters:,}"
+    here = "" if entry.bytes_here is None else _megabytes(entry.bytes_here)
+    last = (entry.url or "") if entry.kind == "archive" else here
+    return (entry.name, entry.language or "", parameters, "" if entry.bytes is None else _megabytes(entry.bytes), last)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f}"
