@@ -234,8 +234,10 @@ def lower(value: Any) -> Any:
     """
     from bson.int64 import Int64
 
-    if value is None or isinstance(value, (bool, float, bytes)):
+    if value is None or isinstance(value, (bool, bytes)):
         return value
+    if isinstance(value, float):
+        return float(value)  # of numpy's too
     if isinstance(value, int):
         if -(2**63) <= value < 2**63:
             return Int64(value)
@@ -255,6 +257,8 @@ def lower(value: Any) -> Any:
         return {"tag": "datatype", "params": [lower(item) for item in value.params], "name": list(value.name)}
     if isinstance(value, dict):
         if value and all(isinstance(key, Symbol) for key in value):
+            if taken := [key for key in value if key == "tag" or "\0" in key]:
+                raise CheckpointError(f"a Dict with the Symbol {brief(taken[0])}, which a file cannot tell from others")
             return {checked(key): lower(item) for key, item in value.items()}
         return {
             "tag": "struct",
