@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_RANK = 32
 _MOST_SHOWN = 120
+_REFERENCE_BYTES = 512  # that following one counts for, whatever its size
 
 _BITS: Mapping[tuple[str, ...], np.dtype[Any]] = {
     ("Core", name): np.dtype(kind)
@@ -108,13 +109,14 @@ class Values:
     """From decoded documents to values. What is referred to counts against the limit each time."""
 
     def __init__(self, file: File, what: str, limit: int) -> None:
-        self._file, self._what, self._left = file, what, limit
+        self._file, self._what, self._limit, self._left = file, what, limit, limit
         self._inside: set[int] = set()
 
     def decoded(self, node: Node) -> Any:
-        found = self._file.decoded(node, self._what, self._left)
         self._left -= node.end - node.start
-        return found
+        if self._left < 0:
+            raise self._fault(f"more than {self._limit} bytes, with all that it refers to")
+        return self._file.decoded(node, self._what, self._limit)
 
     def value(self, item: Any) -> Any:
         if item is None or type(item) in (bool, float, str, int):
@@ -218,6 +220,7 @@ class Values:
         if node.start in self._inside:
             raise self._fault(f"backref {item['ref']} lies within what it refers to")
         self._inside.add(node.start)
+        self._left -= _REFERENCE_BYTES
         found = read(self.decoded(node))
         self._inside.remove(node.start)
         return found

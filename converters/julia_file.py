@@ -43,6 +43,7 @@ MOST_BYTES = 2**31 - 1
 
 _DOUBLE, _STRING, _DOCUMENT, _ARRAY, _BINARY, _BOOL, _NULL, _INT32, _INT64 = 1, 2, 3, 4, 5, 8, 10, 16, 18
 _FIXED = {_DOUBLE: 8, _BOOL: 1, _NULL: 0, _INT32: 4, _INT64: 8}
+_COUNTED = {_STRING: (1, 4), _DOCUMENT: (5, 0), _ARRAY: (5, 0), _BINARY: (0, 5)}  # least length, bytes besides
 _INT = struct.Struct("<i")
 _BINARY_HEAD = 5  # length and subtype
 _LEAST_BYTES = 5  # of a document: length and end
@@ -51,6 +52,7 @@ _TYPE_BYTES = 1 << 16
 _TEXT_BYTES = 1 << 12
 # Far above any model: no file makes the lists of what it holds endless.
 _MOST_KEY = 255
+_MOST_HEAD = 1 + _MOST_KEY + 1 + 4  # kind, key, length
 _MOST_KEYS = 64
 _MOST_REFERENCES = 100_000
 _MOST_LINES = 500_000
@@ -180,17 +182,25 @@ class File:
         return items
 
     def lines(self, node: Node, what: str, limit: int) -> bytes:
-        """A vector of strings, joined by line ends; at most `limit` bytes in the file."""
+        """A vector of strings, each with a line end; at most `limit` bytes in the file."""
         node = self.follow(node, what)
         if node.kind != _ARRAY:
             raise self.fault(what, "not a vector of strings")
         self._check_length(node, what, limit)
-        found: list[bytes] = []
-        for _, _, item in self._elements(node, what):
-            if len(found) == _MOST_LINES:
+        data = self._bytes(node.start, node.end - node.start)
+        found, number, position, end = bytearray(), 0, 4, len(data) - 1
+        while position < end:  # as _elements, but several times as fast
+            start = data.find(b"\0", position + 1, end) + 1
+            if data[position] != _STRING or not position < start <= end - 4:
+                raise self.fault(what, f"item {number + 1} is not a string")
+            stop = start + 4 + _INT.unpack_from(data, start)[0]
+            if not start + 4 < stop <= end or data[stop - 1]:
+                raise self.fault(what, f"item {number + 1} is a string without its end")
+            if (number := number + 1) > _MOST_LINES:
                 raise self.fault(what, f"more than {_MOST_LINES} strings")
-            found.append(self._string(item, what))
-        return b"\n".join(found)
+            found += data[start + 4 : stop - 1] + b"\n"
+            position = stop
+        return bytes(found)
 
     def text(self, node: Node, what: str) -> str:
         """A short string."""
@@ -214,14 +224,25 @@ class File:
         return CorruptError(f"{self._where}: {what}: {text}")
 
     def _bytes(self, start: int, count: int) -> bytes:
-        begin = start - self._window_start
-        if begin < 0 or begin + count > len(self._window):
+        if count <= _MOST_HEAD:
+            window, at = self._around(start)
+            piece = window[at : at + count]
+        else:
             self._file.seek(start)
-            self._window, self._window_start, begin = self._file.read(max(count, _WINDOW)), start, 0
-        piece = self._window[begin : begin + count]
+            piece = self._file.read(count)
         if len(piece) < count:
             raise CorruptError(f"{self._where}: became shorter while it was read")
         return piece
+
+    def _around(self, start: int) -> tuple[bytes, int]:
+        """A piece of the file and where `start` is in it, followed by all of an element's head unless the file ends."""
+        at = start - self._window_start
+        if at < 0 or at + _MOST_HEAD > len(self._window):
+            self._file.seek(start)
+            self._window, self._window_start, at = self._file.read(_WINDOW), start, 0
+            if not self._window:
+                raise CorruptError(f"{self._where}: became shorter while it was read")
+        return self._window, at
 
     def _elements(self, node: Node, what: str) -> Iterator[tuple[int, bytes, Node]]:
         """Position, key and value of each element of a document or array."""
@@ -234,16 +255,16 @@ class File:
             raise self.fault(what, "a document that does not end where its length says")
 
     def _element(self, position: int, end: int, what: str) -> tuple[bytes, Node]:
-        head = self._bytes(position, min(_MOST_KEY + 2, end - position))
-        kind, close = head[0], head.find(b"\0", 1)
+        window, at = self._around(position)
+        kind, close = window[at], window.find(b"\0", at + 1, at + 2 + min(_MOST_KEY, end - position - 2))
         if close < 0:
             raise self.fault(what, f"a key of more than {_MOST_KEY} bytes, or without an end")
-        key, start = head[1:close], position + close + 1
+        key, start = window[at + 1 : close], position + close + 1 - at
         if kind in _FIXED:
             stop = start + _FIXED[kind]
-        elif kind in (_STRING, _BINARY, _DOCUMENT, _ARRAY):
-            length = _INT.unpack(self._bytes(start, 4))[0] if start + 4 <= end else -1
-            least, around = {_STRING: (1, 4), _BINARY: (0, 5)}.get(kind, (5, 0))
+        elif kind in _COUNTED:
+            least, around = _COUNTED[kind]
+            length = _INT.unpack_from(window, close + 1)[0] if start + 4 <= end else -1
             if length < least:
                 raise self.fault(what, f"{_shown(key)} with a length of {length} bytes")
             stop = start + around + length

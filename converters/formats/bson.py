@@ -23,7 +23,7 @@ from converters.formats import npz, tf
 from converters.julia import brief
 from converters.memory import empty
 from converters.names import SLOTS
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizer_files import TokenizerFiles, parse_wordpiece
 
 NAME = "bson"
 DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl saves and loads it"
@@ -149,10 +149,11 @@ def _split(lines: bytes, origin: str) -> list[str]:
 def _tokenizer(
     path: Path, lines: bytes, spiece: bytes | None, wordpiece: bytes | None, settings: dict[str, Any]
 ) -> TokenizerFiles:
-    vocab = lines + b"\n" if lines else None
+    vocab = lines or None
     if vocab is not None and spiece is None and wordpiece is None and b"\t" not in vocab:
         wordpiece = vocab  # a Chinese model, converted in Julia
-    if wordpiece is not None and lines == wordpiece.removesuffix(b"\n"):
+        parse_wordpiece(wordpiece, str(path))
+    if wordpiece is not None and lines == wordpiece.removesuffix(b"\n") + b"\n":
         vocab = None
     return TokenizerFiles.of(
         str(path),
