@@ -329,7 +329,7 @@ def test_references_that_multiply(path, members, within_limits):
     members = setting(members, backref(5))
     members["_backrefs"] += [[backref(number + 1)] * 2 for number in range(5, 35)] + [["lol"]]
     said = within_limits(bson_document(members))
-    assert said == "config: more than 1048576 bytes, with all that it refers to"
+    assert said == "config: more than 262144 bytes, with all that it refers to"
 
 
 def test_no_array_of_references(fault, members):
@@ -538,7 +538,7 @@ def test_settings_without_end(within_limits):
     keys, values = ["k"], [many({}, 160_000)]
     members = julia_members()
     members["config"]["data"] = [members["config"]["data"][0] + keys, members["config"]["data"][1] + values]
-    assert within_limits(bson_document(members)) == ("config: more than 1048576 bytes, with all that it refers to")
+    assert within_limits(bson_document(members)) == ("config: more than 262144 bytes, with all that it refers to")
 
 
 def test_a_huge_text(within_limits):

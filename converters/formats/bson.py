@@ -34,7 +34,7 @@ NAMES = tf.NAMES.within(npz.julia)
 
 _SUFFIXES = (".bson", ".tfbson")
 _OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32))
-_CONFIG_BYTES = 1 << 20
+_CONFIG_BYTES = 1 << 18
 _MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
 
 
