@@ -456,11 +456,30 @@ def test_bfloat16_has_no_place(tmp_path, refused):
 
 
 def test_settings_of_every_kind(path):
-    extra = {"filename": "x", "wide": 2**100, "list": [1, {"a": None}], "": True, "text": "é", "real": -0.0}
+    extra = {
+        "filename": "x",
+        "wide": 2**100,
+        "wider": [-(2**200)],
+        "list": [1, {"a": None}],
+        "": True,
+        "text": "é",
+        "real": -0.0,
+    }
     config = dataclasses.replace(TINY, hidden_act="gelu", extra=extra)
     hub.save(making.model(config), path)
     assert hub.load(path).config == config
-    assert values(path)["config"]["hf_hidden_act"] == "gelu"
+    found = values(path)["config"]
+    assert (found["hf_hidden_act"], found["wide"]) == ("gelu", 2**100)
+    assert same(found["wider"], [Symbol(-(2**200))])
+
+
+def test_settings_nested_without_end(path):
+    deep = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(CheckpointError, match="the config is nested too deeply for a BSON file"):
+        hub.save(making.model(dataclasses.replace(TINY, extra={"deep": deep})), path)
+    assert not path.exists()
 
 
 def test_numbers_that_julia_keeps_in_an_array(path):

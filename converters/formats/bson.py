@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from converters.config import AlbertConfig, parse_json
 from converters.errors import CheckpointError, CorruptError
 from converters.files import SMALL_FILE_BYTES
 from converters.formats import npz, tf
-from converters.julia import brief
+from converters.julia import Symbol, brief
 from converters.memory import empty
 from converters.names import SLOTS
 from converters.tokenizer_files import TokenizerFiles, parse_wordpiece
@@ -93,8 +95,12 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     weights = variables.to_foreign(checkpoint, NAMES)
     if checkpoint.global_step is not None:
         weights[tf.STEP] = Tensor.of(np.asarray(checkpoint.global_step, np.int64))
+    try:
+        config = _each(checkpoint.config.to_google() | tokenizer.settings, _digits)
+    except RecursionError:
+        raise CheckpointError(f"{checkpoint.where}: the config is nested too deeply for a BSON file") from None
     values = {
-        "config": checkpoint.config.to_google() | tokenizer.settings,
+        "config": config,
         "weights": julia_file.Arrays(weights),
         "vocab": _split(wordpiece or b"" if lines is None else lines, tokenizer.origin),
         "spiece": tokenizer.spiece,
@@ -111,11 +117,27 @@ def notes(checkpoint: Checkpoint) -> list[str]:
 def _config(found: Any, where: str) -> tuple[AlbertConfig, dict[str, Any]]:
     """The config, by way of JSON: what it cannot hold is no setting."""
     try:
-        text = json.dumps(found, default=_plain).encode()
+        text = json.dumps(_each(found, _number), default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CorruptError(f"{where} holds what is no setting ({error})") from None
     data, settings = variables.split_settings(parse_json(text, where))
     return AlbertConfig.from_json(data, where, dialect="google"), settings
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A setting with every plain value in it changed."""
+    if isinstance(value, dict):
+        return {key: _each(item, change) for key, item in value.items()}
+    return [_each(item, change) for item in value] if isinstance(value, list) else change(value)
+
+
+# Julia's widest whole number has 128 bits. What is wider in JSON is kept as a Symbol, which no config of Julia's has.
+def _digits(value: Any) -> Any:
+    return Symbol(value) if isinstance(value, int) and not -(2**127) <= value < 2**127 else value
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, Symbol) and re.fullmatch(r"-?[0-9]{39,4300}", value) else value
 
 
 def _plain(value: Any) -> Any:
