@@ -50,6 +50,8 @@ class TokenizerFiles:
         origin: str,
     ) -> TokenizerFiles:
         """Check the parts found at `where` (CorruptError) and keep what is not derivable from another part."""
+        if vocab and not vocab.endswith(b"\n"):
+            vocab += b"\n"  # a format of lines cannot tell
         if spiece is not None and vocab == vocab_lines(spiece, where):
             vocab = None
         elif spiece is None and vocab is not None:

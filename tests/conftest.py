@@ -12,6 +12,23 @@ from hypothesis import settings
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--weights", type=Path, metavar="DIR", help="Google's weights, in any format, for the tests marked `published`"
+    )
+
+
+def pytest_report_header(config):
+    """Which models the published values are checked on."""
+    directory = config.getoption("--weights")
+    if directory is None:
+        return []
+    from published import find_models
+
+    return [f"weights: {found}" for found in find_models(directory)] or [f"weights: no model in {directory}"]
+
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -405,3 +405,96 @@ def write_zip(path, members, compression=zipfile.ZIP_STORED):
 
 def write_npz(path, members, **options):
     write_zip(path, [(f"{name}.npy", npy_bytes(array)) for name, array in members.items()], **options)
+
+
+# --- BSON, laid out by hand after bsonspec.org and BSON.jl's write.jl and extensions.jl
+
+
+class Plain(bytes):
+    """The bytes of a BSON value as they are, of the kind that its first byte says."""
+
+
+def bson_document(pairs):
+    """A BSON document of (key, value) pairs or of a dict; whole numbers are Julia's Int64."""
+    body = b"".join(bson_element(*pair) for pair in (pairs.items() if isinstance(pairs, dict) else pairs))
+    return struct.pack("<i", len(body) + 5) + body + b"\0"
+
+
+def bson_element(key, value):
+    name = key if isinstance(key, bytes) else key.encode()
+    if isinstance(value, Plain):
+        return value[:1] + name + b"\0" + value[1:]
+    if value is None:
+        kind, data = 10, b""
+    elif isinstance(value, bool):
+        kind, data = 8, bytes([value])
+    elif isinstance(value, int):
+        kind, data = 18, struct.pack("<q", value)
+    elif isinstance(value, float):
+        kind, data = 1, struct.pack("<d", value)
+    elif isinstance(value, str):
+        kind, data = 2, struct.pack("<i", len(value.encode()) + 1) + value.encode() + b"\0"
+    elif isinstance(value, bytes):
+        kind, data = 5, struct.pack("<i", len(value)) + b"\0" + value
+    elif isinstance(value, list):
+        kind, data = 4, bson_document((str(place), item) for place, item in enumerate(value))
+    else:
+        kind, data = 3, bson_document(value)
+    return bytes([kind]) + name + b"\0" + data
+
+
+def julia_type(*name, params=()):
+    return {"tag": "datatype", "params": list(params), "name": list(name)}
+
+
+def julia_array(array, main=()):
+    """An array of numbers as Julia's writer lays it out, given in Julia's shape."""
+    names = {"float32": "Float32", "float64": "Float64", "float16": "Float16", "int64": "Int64", "uint8": "UInt8"}
+    kind = julia_type(*main, "Core", names.get(array.dtype.name, "Int32"))
+    return {"tag": "array", "type": kind, "size": list(array.shape), "data": array.tobytes("F")}
+
+
+def julia_dict(items, value_type, main=()):
+    kind = julia_type(*main, "Base", "Dict", params=[julia_type(*main, "Core", "String"), value_type])
+    return {"tag": "struct", "type": kind, "data": [list(items), list(items.values())]}
+
+
+def backref(number):
+    return {"tag": "backref", "ref": number}
+
+
+def julia_members(config=TINY, *, seed=0, rows=True, main=("Main",), step=7, lines=LINES):
+    """What `BSON.@save file config weights vocab` writes of Google's model (vectors as 1 x n unless not `rows`).
+
+    Julia shares every type that is no plain number and stands twice: `Any`, `TypeVar` and the two variables of `Array`
+    are backrefs.
+    """
+    arrays = npz_members(config, seed=seed, rows=rows)
+    settings = json.loads(arrays["config"].tobytes()) | {"filename": "albert_base_v1"}
+    weights = {name.removeprefix("weights/"): array for name, array in arrays.items() if name.startswith("weights/")}
+    weights["global_step"] = np.array(step, np.int64)
+    body = julia_type(*main, "Core", "Array", params=[backref(3), backref(1)])
+    array_type = {"tag": "unionall", "body": {"tag": "unionall", "body": body, "var": backref(1)}, "var": backref(3)}
+    variables = [
+        {
+            "tag": "struct",
+            "type": backref(4),
+            "data": [{"tag": "symbol", "name": name}, {"tag": "jl_bottom_type"}, any_],
+        }
+        for name, any_ in (("N", backref(2)), ("T", backref(2)))
+    ]
+    return {
+        "vocab": lines.decode().splitlines(),
+        "weights": julia_dict({name: julia_array(array, main) for name, array in weights.items()}, array_type, main),
+        "_backrefs": [
+            variables[0],
+            julia_type(*main, "Core", "Any"),
+            variables[1],
+            julia_type(*main, "Core", "TypeVar"),
+        ],
+        "config": julia_dict(settings, backref(2), main),
+    }
+
+
+def write_bson(path, members):
+    path.write_bytes(bson_document(members))

@@ -31,6 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (work / "config.json").write_bytes(dump_json(CONFIG.to_google()))
     hub.save(initialize(CONFIG, TokenizerFiles(), seed=1), work / "hf", format="safetensors")
     hub.convert(work / "hf", work / "model.npz")
+    hub.convert(work / "hf", work / "model.bson")
     return work
 
 
@@ -46,6 +47,9 @@ def grown(work: Path, *arguments: str) -> int:
     "command",
     [
         "convert hf a.npz --to npz",
+        "convert hf a.bson --to bson",
+        "convert model.bson f --to safetensors",
+        "inspect model.bson",
         "convert model.npz a --to safetensors",
         "convert hf b --to safetensors --dtype bfloat16",
         "inspect model.npz",

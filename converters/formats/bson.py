@@ -1,0 +1,187 @@
+"""Julia's `.tfbson`: what ALBERT.jl's `BSON.@save file config weights vocab` writes and `@load` reads.
+
+`config` is a Dict{String,Any}, `weights` a Dict{String,Array} of TensorFlow's variables in Julia's orientation (see
+`converters.formats.npz`), `vocab` a vector of the vocabulary's lines. Ours besides, and only where the lines are not
+all there is: `spiece` and `wordpiece`, the bytes of the tokenizer's file. The bytes: `converters.julia_file`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters import julia_file, variables
+from converters.checkpoint import Array, Checkpoint, Tensor, fill
+from converters.config import AlbertConfig, parse_json
+from converters.errors import CheckpointError, CorruptError
+from converters.files import SMALL_FILE_BYTES
+from converters.formats import npz, tf
+from converters.julia import Symbol, brief
+from converters.memory import empty
+from converters.names import SLOTS
+from converters.tokenizer_files import TokenizerFiles, parse_wordpiece
+
+NAME = "bson"
+DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl saves and loads it"
+OURS = None
+# Julia itself has no bfloat16.
+DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
+NAMES = tf.NAMES.within(npz.julia)
+
+_SUFFIXES = (".bson", ".tfbson")
+_OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32))
+_CONFIG_BYTES = 1 << 18
+_MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
+
+
+def recognises(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    if path.suffix in _SUFFIXES:
+        return True  # damaged ones too
+    try:
+        with julia_file.opened(path) as file:
+            return "weights" in file.top
+    except CheckpointError:
+        return False
+
+
+def fits_target(path: Path) -> bool:
+    return path.suffix in _SUFFIXES
+
+
+def read(path: Path) -> Checkpoint:
+    with julia_file.opened(path) as file:
+        if lacking := [key for key in ("config", "weights") if key not in file.top]:
+            held = brief(list(file.top))
+            raise CorruptError(
+                f"{path}: no {' and no '.join(lacking)}, but {held}: not Julia's raw kind (.tfbson), which "
+                "holds config, weights and vocab"
+            )
+        config, settings = _config(file.value(file.top["config"], "config", _CONFIG_BYTES), f"{path}: config")
+        most = len(NAMES.expand(config).by_foreign) * (1 + len(SLOTS)) + _MORE_ARRAYS
+        tensors = {
+            name: _tensor(path, name, file.stored(node, f"weights {brief(name)}"))
+            for name, node in file.pairs(file.top["weights"], "weights", most)
+        }
+        lines = file.lines(file.top["vocab"], "vocab", SMALL_FILE_BYTES) if "vocab" in file.top else b""
+        spiece, wordpiece = (
+            file.bytes_of(file.top[name], name, SMALL_FILE_BYTES) if name in file.top else None
+            for name in ("spiece", "wordpiece")
+        )
+    step = tensors.pop(tf.STEP, None)
+    canonical = variables.to_canonical(tensors, NAMES, config, str(path))
+    return Checkpoint(
+        config=config,
+        tensors=canonical.tensors,
+        tokenizer=_tokenizer(path, lines, spiece, wordpiece, settings),
+        optimizer=canonical.optimizer,
+        global_step=None if step is None else tf.scalar(step, tf.STEP, str(path)),
+        dropped=canonical.dropped,
+        format=NAME,
+        where=str(path),
+    )
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    tokenizer = checkpoint.tokenizer
+    lines, wordpiece = tokenizer.lines(), tokenizer.wordpiece
+    weights = variables.to_foreign(checkpoint, NAMES)
+    if checkpoint.global_step is not None:
+        weights[tf.STEP] = Tensor.of(np.asarray(checkpoint.global_step, np.int64))
+    try:
+        config = _each(checkpoint.config.to_google() | tokenizer.settings, _digits)
+    except RecursionError:
+        raise CheckpointError(f"{checkpoint.where}: the config is nested too deeply for a BSON file") from None
+    values = {
+        "config": config,
+        "weights": julia_file.Arrays(weights),
+        "vocab": _split(wordpiece or b"" if lines is None else lines, tokenizer.origin),
+        "spiece": tokenizer.spiece,
+        "wordpiece": wordpiece,
+    }
+    julia_file.write(path, {name: value for name, value in values.items() if value is not None})
+
+
+def notes(checkpoint: Checkpoint) -> list[str]:
+    """What a reader of the written file should know."""
+    return checkpoint.config.notes_for_google()
+
+
+def _config(found: Any, where: str) -> tuple[AlbertConfig, dict[str, Any]]:
+    """The config, by way of JSON: what it cannot hold is no setting."""
+    try:
+        text = json.dumps(_each(found, _number), default=_plain).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CorruptError(f"{where} holds what is no setting ({error})") from None
+    data, settings = variables.split_settings(parse_json(text, where))
+    return AlbertConfig.from_json(data, where, dialect="google"), settings
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A setting with every plain value in it changed."""
+    if isinstance(value, dict):
+        return {key: _each(item, change) for key, item in value.items()}
+    return [_each(item, change) for item in value] if isinstance(value, list) else change(value)
+
+
+# Julia's widest whole number has 128 bits. What is wider in JSON is kept as a Symbol, which no config of Julia's has.
+def _digits(value: Any) -> Any:
+    return Symbol(value) if isinstance(value, int) and not -(2**127) <= value < 2**127 else value
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, Symbol) and re.fullmatch(r"-?[0-9]{39,4300}", value) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _tensor(path: Path, name: str, stored: julia_file.Stored) -> Tensor:
+    if stored.dtype not in (*DTYPES, *_OTHER_DTYPES):
+        wanted = "Float32, Float16, Float64 or Int64"
+        raise CorruptError(f"{path}: weights {brief(name)}: an array of {stored.type}, not of {wanted}")
+    return Tensor(stored.shape, stored.dtype, functools.partial(_load, path, name, stored))
+
+
+def _load(path: Path, name: str, stored: julia_file.Stored) -> Array:
+    array = empty(stored.shape[::-1], stored.dtype)
+    fill(array, path, stored.offset, f"weights {name}")
+    return array.T
+
+
+def _split(lines: bytes, origin: str) -> list[str]:
+    """What Julia's `readlines` gives, but for the \\r that it would drop."""
+    try:
+        return lines.decode().removesuffix("\n").split("\n") if lines else []
+    except UnicodeDecodeError as error:
+        line = lines.count(b"\n", 0, error.start) + 1
+        raise CheckpointError(f"{origin}: line {line} of the vocabulary is not UTF-8, as Julia's strings are") from None
+
+
+def _tokenizer(
+    path: Path, lines: bytes, spiece: bytes | None, wordpiece: bytes | None, settings: dict[str, Any]
+) -> TokenizerFiles:
+    vocab = lines or None
+    if vocab is not None and spiece is None and wordpiece is None and b"\t" not in vocab:
+        wordpiece = vocab  # a Chinese model, converted in Julia
+        parse_wordpiece(wordpiece, str(path))
+    if wordpiece is not None and lines == wordpiece.removesuffix(b"\n") + b"\n":
+        vocab = None
+    return TokenizerFiles.of(
+        str(path),
+        spiece=spiece,
+        vocab=vocab,
+        wordpiece=wordpiece,
+        settings=settings,
+        origin="spiece" if spiece else "vocab" if lines else "wordpiece",
+    )
