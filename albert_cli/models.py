@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from albert_cli.default_model import named_or_default
+from albert_cli.default_model import NAME, named_or_default
 from albert_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
 
     A path that exists, in any format the converters read; a published name (`albert-base-v2`); else a repository id of
     the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only config, safetensors weights
-    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None is the built-in model. Raises
+    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None and `built-in` are the built-in model. Raises
     ModelError with one line.
     """
     path = named_or_default(None if name is None else Path(name))
-    text = str(name) if name is not None else str(path)
+    text = NAME if name is None or str(name) == NAME else str(name)
     if path.exists():
         return Model(path, text)
     wanted, _, revision = text.partition("@")

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from albert_cli import default_model
 from albert_cli.embedding.embedder import BATCH_TOKENS
 from albert_cli.embedding.encoders import find_device
 from albert_cli.embedding.settings import Device
@@ -64,6 +65,8 @@ def load(name: str | None, head: Literal["mlm", "sop"], *, device: Device = "aut
     config = checkpoint.config
     if head not in spec.components(checkpoint.tensors, config):
         raise HeadError(f"{found.name}: holds no {spec.HEADS[head]}, and random weights say nothing; {_ADVICE[head]}")
+    if found.name == default_model.NAME:
+        default_model.warn_of_head(head)
     tokenizer = AlbertTokenizer.from_files(checkpoint.tokenizer)
     if len(tokenizer) > config.vocab_size:
         raise HeadError(f"{found.name}: the tokenizer has {len(tokenizer)} pieces, the model only {config.vocab_size}")

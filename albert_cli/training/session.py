@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_cli import tasks
-from albert_cli.default_model import named_or_default
+from albert_cli.default_model import NAME, named_or_default
 from albert_cli.errors import DataError, RunError
 from albert_cli.tasks import Sources
 from albert_cli.training import figures
@@ -91,7 +91,9 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
     if resume and (out / RUN).exists():
         layers.append({key: value for key, value in settings_module.read_toml(out / RUN).items() if key != "task"})
     model = next((layer["model"] for layer in layers if layer.get("model")), None)
-    named = model or str(named_or_default(None))
+    if not model:
+        named_or_default(None)  # says so
+    named = model or NAME
     return settings_module.resolve(tasks.named(task), {"model": named}, *layers)
 
 

@@ -1,0 +1,1 @@
+"""The built-in model: its weights and card (`model/`), and how it is made (`build.py`, `recipe.toml`)."""
