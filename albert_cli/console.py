@@ -239,8 +239,8 @@ def pretraining_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], 
             if event == "plan":
                 tasks["train"] = bar.add_task("pretraining", total=1000)
                 say(
-                    f"{record['parameters']:,} parameters; {record['tokens']:,} tokens in {record['documents']:,} documents, "
-                    f"{record['held_out_documents']:,} more held out"
+                    f"{record['parameters']:,} parameters; {record['tokens']:,} tokens; {record['documents']:,} "
+                    f"documents, {record['held_out_documents']:,} more held out"
                 )
             elif event == "progress":
                 if record["what"] not in tasks:

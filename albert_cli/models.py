@@ -51,8 +51,8 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
 
     A path that exists, in any format the converters read; a published name (`albert-base-v2`); else a repository id of
     the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only config, safetensors weights
-    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None and `built-in` are the built-in model. Raises
-    ModelError with one line.
+    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None and `built-in` are the built-in
+    model. Raises ModelError with one line.
     """
     path = named_or_default(None if name is None else Path(name))
     text = NAME if name is None or str(name) == NAME else str(name)

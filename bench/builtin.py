@@ -47,8 +47,8 @@ def main() -> None:
         rows["teacher's vectors of pieces"] = means(vectors - vectors.mean(0), tokenizer, texts)
     print(f"{'STS-B dev, 1,500 pairs':32}{'Spearman':>9}")
     for name, vectors in rows.items():
-        vectors = unit(vectors)
-        cosines = (vectors[: len(first)] * vectors[len(first) :]).sum(1)
+        ones = unit(vectors)
+        cosines = (ones[: len(first)] * ones[len(first) :]).sum(1)
         print(f"{name:32}{spearmanr(cosines, scores).statistic:9.3f}")
 
 

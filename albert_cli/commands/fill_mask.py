@@ -24,7 +24,7 @@ def fill_mask(
     targets: Annotated[
         str | None, typer.Option("--targets", metavar="A,B", help="Compare these words instead, each of one piece.")
     ] = None,
-    source: options.Source = None,
+    source: options.TextSource = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
     errors: options.Errors = "strict",

@@ -26,7 +26,7 @@ _STYLES = ((0.5, "green"), (0.01, ""), (0.0001, "yellow"), (0.0, "red"))
 def score(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
     model: options.ModelName = None,
-    source: options.Source = None,
+    source: options.TextSource = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
     errors: options.Errors = "strict",

@@ -21,7 +21,7 @@ def sop(
         list[str] | None, typer.Argument(metavar="FIRST SECOND", help="Two segments of text.", show_default=False)
     ] = None,
     model: options.ModelName = None,
-    source: options.Source = None,
+    source: options.TextSource = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
     pair_column: Annotated[

@@ -1,1 +1,1 @@
-"""Pretraining: corpus, vocabulary, masked batches, sentence-order pairs, a teacher, the loop; and what the heads say."""
+"""Pretraining: corpus, vocabulary, masked sentence pairs, a teacher, the loop; and what the heads say of texts."""

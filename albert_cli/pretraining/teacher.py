@@ -197,7 +197,7 @@ def prepare(
 
 
 def principal_axes(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """The `size` axes (dimensions, size) that keep most of the vectors' lengths; padded with 0 beyond the dimensions."""
+    """The `size` axes (dimensions, size) that keep most of the vectors' lengths; 0 beyond the dimensions."""
     values, axes = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
     axes = axes[:, np.argsort(values)[::-1]][:, :size]
     return np.pad(axes, ((0, 0), (0, size - axes.shape[1]))).astype(np.float32)

@@ -353,7 +353,7 @@ _PATHS = ("model", "data", "train", "dev", "test")  # may move: what counts is t
 
 
 def accelerator_for(precision: str) -> Accelerator:
-    """The device and precision to compute with; auto is bf16 on a GPU that has it. TrainingError for fp16 without one."""
+    """What to compute with; auto is bf16 on a GPU that has it. TrainingError for fp16 without a GPU."""
     gpu = torch.cuda.is_available()
     if precision == "auto":
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
