@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import errors
 from typer.testing import CliRunner
 
+from albert_cli.default_model import BuiltInModelNotice, built_in
 from albert_cli.main import app
 from albert_cli.models import resolve
-from albert_cli.default_model import BuiltInModelNotice, built_in
 from converters.errors import CheckpointError
 
 COMMIT = "8e2f239c5f8a2c0f253781ca60135db913e5c80c"

@@ -96,11 +96,12 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 updates = []
                 for parameter in parameters:
-                    state = self.state[parameter]
+                    state, gradient = self.state[parameter], parameter.grad
+                    assert gradient is not None
                     if not state:
                         state["momentum"] = torch.zeros_like(parameter)
-                    state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                    updates.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
+                    state["momentum"].lerp_(gradient, 1 - group["momentum"])
+                    updates.append(gradient.lerp(state["momentum"], group["momentum"]))
                 scale = group["lr"] * 0.2 * max(shape) ** 0.5
                 for parameter, update in zip(parameters, self._orthogonal(torch.stack(updates)), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=scale)
@@ -114,7 +115,8 @@ class Muon(torch.optim.Optimizer):
         for _ in range(5):
             gram = x @ x.transpose(1, 2)
             x = a * x + (b * gram + c * gram @ gram) @ x
-        return x.transpose(1, 2) if tall else x
+        result: Tensor = x.transpose(1, 2) if tall else x
+        return result
 
 
 class Together:

@@ -152,7 +152,7 @@ def _tokenizer(
     made = out / corpora.NAME / "spiece.model"
     wanted = _digest([corpora.fingerprint(files, ""), settings.hold_out, settings.vocab_size, settings.seed])
     stamp = out / corpora.NAME / "spiece.json"
-    if made.is_file() and stamp.is_file() and parse_json(read_small(stamp), str(stamp)) == wanted:
+    if made.is_file() and stamp.is_file() and parse_json(read_small(stamp), str(stamp)) == {"made_of": wanted}:
         data = read_small(made)
     else:
         from albert_cli.pretraining.vocabulary import train_vocabulary
@@ -161,7 +161,7 @@ def _tokenizer(
         data = train_vocabulary(
             _training_sentences(files, settings.hold_out), settings.vocab_size or DEFAULT_VOCAB_SIZE, seed=settings.seed
         )
-        for path, content in ((made, data), (stamp, dump_json(wanted))):
+        for path, content in ((made, data), (stamp, dump_json({"made_of": wanted}))):
             with staged(path, force=True, ours=None) as beside:
                 beside.write_bytes(content)
     return TokenizerFiles.of("the corpus", spiece=data, origin="trained on the corpus")

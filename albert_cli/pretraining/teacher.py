@@ -49,7 +49,7 @@ class Teacher:
         pooling = parse_json(read_optional(directory / "1_Pooling" / "config.json") or b"{}", str(directory))
         if pooling and not pooling.get("pooling_mode_mean_tokens"):
             raise TrainingError(f"{directory}: its vectors are not means of the hidden states (1_Pooling/config.json)")
-        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
             self.model = transformers.AutoModel.from_pretrained(directory, local_files_only=True).eval().to(device)
@@ -79,8 +79,8 @@ class Teacher:
             while end < len(order) and (end + 1 - start) * len(encoded[order[end]]) <= _BATCH_TOKENS:
                 end += 1
             rows = order[start:end]
-            batch = self.tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")
-            batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            padded = self.tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")
+            batch = {name: tensor.to(self.device) for name, tensor in padded.items()}
             if batch["input_ids"].shape[1]:
                 states = self.model(**batch).last_hidden_state.float()
                 mask = batch["attention_mask"][..., None].float()
