@@ -37,6 +37,7 @@ def convert(
     keep_optimizer: Annotated[
         bool, typer.Option("--keep-optimizer", help="Carry the optimizer's slots (adam_m, adam_v, lamb_m, lamb_v).")
     ] = False,
+    config: options.Config = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -53,6 +54,8 @@ def convert(
         albert convert albert.npz tf/ --to tf                # and back to TensorFlow
 
         albert convert hf/ half/ --to safetensors --dtype float16
+
+        albert convert hf/ module/ --to saved-model          # for hub.KerasLayer
     """
     from converters import hub
 
@@ -65,6 +68,7 @@ def convert(
             dtype=dtype.value if dtype else None,
             force=force,
             keep_optimizer=keep_optimizer,
+            config=config,
             progress=progress,
         )
     if json:
