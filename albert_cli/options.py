@@ -18,7 +18,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="Settings (albert_config.json, config.json or some of their keys) of a model that holds none: saved-model.",
+        help="Settings (albert_config.json, config.json, or some of their keys) for a model without: saved-model.",
     ),
 ]
 To = Annotated[

@@ -67,8 +67,8 @@ class Checkpoint:
     """An ALBERT on disk or about to be: see `converters.spec` for the tensors.
 
     `optimizer` maps `<canonical name>/<slot>` (adam_m, adam_v, lamb_m, lamb_v) to tensors of the variable's own layout.
-    `dropped` counts what the reader left out, by reason; `notes` tell what it had to find out or assume. Arrays are read
-    when asked for and not kept.
+    `dropped` counts what the reader left out, by reason; `notes` tell what it had to find out or assume. Arrays are
+    read when asked for and not kept.
     """
 
     config: AlbertConfig

@@ -68,7 +68,8 @@ def formats() -> dict[str, ModuleType]:
 def load(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
     """Open a model of any format; arrays stay on disk until read.
 
-    `config` is a file of settings for a format that may hold none (a SavedModel); they override what is found. Raises FormatError (what it is cannot be told), CorruptError, ConfigError, or SpecError (every missing, unknown or
+    `config` is a file of settings for a format that may hold none (saved-model); they override what is found.
+    Raises FormatError (what it is cannot be told), CorruptError, ConfigError, or SpecError (every missing, unknown or
     misshapen tensor in one message).
     """
     path = Path(path)

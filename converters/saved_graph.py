@@ -1,4 +1,4 @@
-"""What the graph of a SavedModel tells of an ALBERT that its variables do not: how often each layer is applied, and how.
+"""What the graph of a SavedModel tells of an ALBERT and its variables do not: how often a layer is applied, and how.
 
 The graph is data to be searched, never run. A variable's uses are counted along the edges from a signature's outputs,
 through the functions that call one another (tensorflow/core/protobuf/meta_graph.proto, framework/graph.proto,

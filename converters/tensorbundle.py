@@ -133,26 +133,27 @@ def _entry(name: str, value: bytes, index: Path, texts: Collection[str]) -> _Ent
         raise SpecError(
             f"{index}: variable {name} is partitioned into slices; merge it with TensorFlow before converting"
         )
-    code, place = wire.number(fields, 1), [wire.number(fields, key) for key in (3, 4, 5, 6)]
+    code = wire.number(fields, 1)
+    shard, offset, size, crc = (wire.number(fields, key) for key in (3, 4, 5, 6))
     if code == _STRING and name in texts:
-        return _Entry(np.dtype(np.uint8), (_text_bytes(name, place[2]),), *place, text=True)
+        return _Entry(np.dtype(np.uint8), (_text_bytes(name, size),), shard, offset, size, crc, text=True)
     if code not in _DTYPES:
         kind = _OTHER_DTYPES.get(code, f"number {code}")
         raise SpecError(f"{index}: variable {name} is of type {kind}, which holds no weights of an ALBERT")
     shape = []
     for item in fields.get(2, []):
         for dimension in wire.fields(wire.message(item)).get(2, []):
-            size = wire.number(wire.fields(wire.message(dimension)), 1)
-            if size >= 2**40:
-                raise _Bad(f"tensor {name} has a dimension of {size}")
-            shape.append(size)
+            length = wire.number(wire.fields(wire.message(dimension)), 1)
+            if length >= 2**40:
+                raise _Bad(f"tensor {name} has a dimension of {length}")
+            shape.append(length)
     dtype = _DTYPES[code]
     wanted = dtype.itemsize
     for dimension in shape:
         wanted *= dimension
-    if place[2] != wanted:
-        raise _Bad(f"tensor {name} of shape {shape} takes {wanted} bytes, the index says {place[2]}")
-    return _Entry(dtype, tuple(shape), *place)
+    if size != wanted:
+        raise _Bad(f"tensor {name} of shape {shape} takes {wanted} bytes, the index says {size}")
+    return _Entry(dtype, tuple(shape), shard, offset, size, crc)
 
 
 def _text_bytes(name: str, size: int) -> int:

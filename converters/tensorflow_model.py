@@ -78,24 +78,31 @@ def _functions(config: AlbertConfig, weights: Mapping[str, Any], act: Callable[[
     """What the module is called by, and its signature."""
     tf = tensorflow()
     drops = bool(config.hidden_dropout_prob or config.attention_probs_dropout_prob)
-    encode = tf.function(
-        lambda ids, mask, types, training: _encode(config, weights, act, ids, mask, types, training=training),
-        autograph=False,
-    )
+    specs = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in INPUTS}
+
+    def encoder(training: bool) -> Any:
+        """Traced once, however often it is called by."""
+
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+        def encode(*inputs: Any) -> Any:
+            return _encode(config, weights, act, *inputs, training=training)
+
+        return encode.get_concrete_function(*specs.values())
+
+    encode = {training: encoder(training) for training in {False, drops}}
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def call(inputs: Any, training: bool = False) -> Any:
         """The inputs by name, as later modules take them, or in a list, as the first ones did."""
         named = isinstance(inputs, Mapping)
-        outputs = encode(*((inputs[name] for name in INPUTS) if named else inputs), training and drops)
+        outputs = encode[training and drops](*((inputs[name] for name in INPUTS) if named else inputs))
         return outputs if named else [outputs[name] for name in ("pooled_output", "sequence_output") if name in outputs]
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def serve(input_word_ids: Any, input_mask: Any, input_type_ids: Any) -> Any:
-        outputs = encode(input_word_ids, input_mask, input_type_ids, False)
+        outputs = encode[False](input_word_ids, input_mask, input_type_ids)
         return {name: outputs[name] for name in ("pooled_output", "sequence_output") if name in outputs}
 
-    specs = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in INPUTS}
     for training in (False, True):
         for inputs in (specs, list(specs.values())):
             call.get_concrete_function(inputs, training=training)
@@ -230,6 +237,9 @@ def _settle(path: Path) -> None:
         new = {f"{stem}{number}": f"{stem}{place}" for place, (number, stem) in enumerate(numbered)}
         for function in library.function:
             function.signature.name = new.get(function.signature.name, function.signature.name)
+            for argument in function.arg_attr.values():
+                if argument.attr["_user_specified_name"].s.isdigit():  # a variable's number in this process
+                    del argument.attr["_user_specified_name"]
         for node in [*meta.graph_def.node, *(node for function in library.function for node in function.node_def)]:
             for attribute in node.attr.values():
                 if attribute.func.name in new:

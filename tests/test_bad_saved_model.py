@@ -51,7 +51,11 @@ def keras_variables(config=TINY, objects=None):
         "transformer/intermediate/bias": (I,),
         "transformer/output/kernel": (I, H),
         "transformer/output/bias": (H,),
-        **{f"transformer/{part}_layer_norm/{item}": (H,) for part in ("self_attention", "output") for item in ("gamma", "beta")},
+        **{
+            f"transformer/{part}_layer_norm/{item}": (H,)
+            for part in ("self_attention", "output")
+            for item in ("gamma", "beta")
+        },
         "pooler_transform/kernel": (H, H),
         "pooler_transform/bias": (H,),
     }
@@ -76,7 +80,15 @@ def keras_module(directory, arrays=None, *, names=None, objects=None, graph=None
     keys = {name: f"variables/{number}/.ATTRIBUTES/VARIABLE_VALUE" for number, name in enumerate(arrays)}
     if objects is None:
         objects = b"".join(
-            field(1, field(2, field(1, b"VARIABLE_VALUE") + field(2, (names or {}).get(name, name).encode()) + field(3, key.encode())))
+            field(
+                1,
+                field(
+                    2,
+                    field(1, b"VARIABLE_VALUE")
+                    + field(2, (names or {}).get(name, name).encode())
+                    + field(3, key.encode()),
+                ),
+            )
             for name, key in keys.items()
         )
     (directory / "variables").mkdir(parents=True)
@@ -264,7 +276,13 @@ def keras_metadata(data):
 
 def test_layers_from_keras_where_the_graph_tells_none(tmp_path):
     source = keras_module(tmp_path / "m", graph=saved_model_pb([node("out", "Placeholder")]))
-    inner = {"num_layers": 6, "num_attention_heads": 2, "dropout_rate": 0.1, "attention_dropout_rate": 0.2, "initializer": {"config": {"stddev": 0.5}}}
+    inner = {
+        "num_layers": 6,
+        "num_attention_heads": 2,
+        "dropout_rate": 0.1,
+        "attention_dropout_rate": 0.2,
+        "initializer": {"config": {"stddev": 0.5}},
+    }
     settings = {"config": {"layers": [{"class_name": "AlbertEncoder", "config": inner}]}}
     (source / "keras_metadata.pb").write_bytes(keras_metadata(json.dumps(settings).encode()))
     found = hub.load(source)
@@ -288,7 +306,10 @@ def test_keras_and_graph_that_disagree(tmp_path, refused):
         (b"\xff", "not a sound SavedModel (index out of range"),
         (keras_metadata(b'"num_layers" "num_attention_heads"'), "not a sound SavedModel (Extra data"),
         (keras_metadata(b"[" * 100_000 + b'"num_layers" "num_attention_heads"'), "not a sound SavedModel ("),
-        (keras_metadata(b'{"num_layers": "x", "num_attention_heads": 2, "dropout_rate": "much"}'), "hidden_dropout_prob is 'much'"),
+        (
+            keras_metadata(b'{"num_layers": "x", "num_attention_heads": 2, "dropout_rate": "much"}'),
+            "hidden_dropout_prob is 'much'",
+        ),
     ],
 )
 def test_damaged_keras_settings(tmp_path, refused, data, fault):
@@ -386,7 +407,11 @@ WRONG = {
         (8, 2, 4),
         "cannot be of shape [8, 2, 4] (2 heads of 8 make it [2, 4, 8])",
     ),
-    "another width": ("transformer/output/kernel", (12, 9), "ffn_output.weight is [9, 12], the config asks for [8, 12]"),
+    "another width": (
+        "transformer/output/kernel",
+        (12, 9),
+        "ffn_output.weight is [9, 12], the config asks for [8, 12]",
+    ),
     "a scalar": ("pooler_transform/kernel", (), "albert.pooler.weight is [], the config asks for [8, 8]"),
 }
 
@@ -406,11 +431,15 @@ def test_two_variables_of_one_name(tmp_path, refused):
     )
 
 
-@pytest.mark.parametrize("objects", [b"\xff", field(1, field(2, field(3, b"\xff\xff") + field(2, b"\xfe"))), field(1, 7)])
+@pytest.mark.parametrize(
+    "objects", [b"\xff", field(1, field(2, field(3, b"\xff\xff") + field(2, b"\xfe"))), field(1, 7)]
+)
 def test_damaged_graph_of_objects(tmp_path, refused, objects):
     source = keras_module(tmp_path / "m", objects=objects)
     message = refused("inspect", source)
-    assert message.startswith(f"{source / 'variables/variables'}.index: its _CHECKPOINTABLE_OBJECT_GRAPH is not sound (")
+    assert message.startswith(
+        f"{source / 'variables/variables'}.index: its _CHECKPOINTABLE_OBJECT_GRAPH is not sound ("
+    )
 
 
 def test_graph_of_objects_with_a_byte_changed(tmp_path, refused):

@@ -1,10 +1,10 @@
 """TF-Hub's modules: a SavedModel directory with `saved_model.pb`, `variables/variables.*` and `assets/`.
 
 TF1 modules (google/albert_base/1-3: Google's variable names, under `module/` or not) and TF2 ones
-(tensorflow/albert_en_base/1-3: Keras names of TensorFlow Model Garden's AlbertEncoder, kernels by head) are read without
-TensorFlow; written are TF2 ones, by TensorFlow. A module of others holds no config: sizes are read off its variables,
-layers and heads off its graph (converters.saved_graph), and what had to be assumed is told. A module of ours, like some
-of Google's, has `albert_config.json` among its assets.
+(tensorflow/albert_en_base/1-3: Keras names of TensorFlow Model Garden's AlbertEncoder, kernels by head) are read
+without TensorFlow; written are TF2 ones, by TensorFlow. A module of others holds no config: sizes are read off its
+variables, layers and heads off its graph (converters.saved_graph), and what had to be assumed is told. A module of
+ours, like some of Google's, has `albert_config.json` among its assets.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ _LAYER = re.compile(r"(?:bert/encoder/)?transformer/group_(\d+)/inner_group_(\d+
 
 
 def names(config: AlbertConfig) -> NameTable:
-    """The table for a config: one layer alone has Model Garden's names, several have group and inner layer in theirs."""
+    """The table for a config: one layer alone has Model Garden's names, several have group and inner layer in them."""
     return NAMES if config.num_hidden_groups == config.inner_group_num == 1 else GROUPED
 
 
@@ -339,7 +339,7 @@ def _listed(settings: Mapping[str, Any]) -> str:
 
 
 def _layers(uses: list[int | None], settings: Json) -> int | None:
-    """The number of layers, from how often the graph uses each group; None where graph and Keras do not agree on one."""
+    """The number of layers, from how often the graph uses each group; None where graph and Keras do not agree."""
     found = {settings["num_layers"]} if isinstance(settings.get("num_layers"), int) else set()
     counted = [count for count in uses if count is not None]
     if len(counted) == len(uses):
