@@ -371,7 +371,7 @@ def saved_model_pb(nodes, functions=(), output="out", signature="tokens", tags=(
 
 
 def google_nodes(config, module=""):
-    """Of the graph of Google's module, what tells layers and heads: each layer reads and reshapes the query's kernel."""
+    """Of the graph of Google's module, what tells layers and heads: each layer reads, reshapes the query's kernel."""
     nodes, last = [constant("shape", [config.hidden_size, config.num_attention_heads, config.head_size])], "ids"
     kernel = f"{module}bert/encoder/transformer/group_%d/inner_group_0/attention_1/self/query/kernel"
     nodes += [node(kernel % group, "VarHandleOp") for group in range(config.num_hidden_groups)]
