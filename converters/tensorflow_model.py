@@ -52,7 +52,8 @@ def save(
                 for name, tensor in variables.items()
             }
             weights = {canonical[name]: variable for name, variable in held.items() if name in canonical}
-            module = tf.train.Checkpoint()
+            # Its variables are attributes here, saved with it, where tf.Module has properties of these names.
+            module = type("Module", (tf.Module,), {"variables": None, "trainable_variables": None})()
             module.variables = [weights[name] for name in weights if name.startswith("albert.")]
             module.trainable_variables = list(module.variables)
             module.regularization_losses = []
