@@ -38,8 +38,9 @@ def save(
     """Write a SavedModel into the empty directory `path`; it holds the whole model in memory once.
 
     `variables` are tensors by their name in the module, and `canonical` gives the names of `converters.spec` for those
-    that are weights; the rest (optimizer slots) are kept along. `assets` are files (name, bytes) by attribute. Raises
-    ConfigError for an activation that TensorFlow has not, CheckpointError where TensorFlow cannot write.
+    that are weights; the rest (optimizer slots) lie beside them in the files and are no part of the module that is
+    loaded. `assets` are files (name, bytes) by attribute. Raises ConfigError for an activation that TensorFlow has not,
+    CheckpointError where TensorFlow cannot write.
     """
     tf = tensorflow()
     act = _activation(config.hidden_act)
@@ -47,18 +48,17 @@ def save(
     sources.mkdir()
     try:
         with tf.device("CPU"):
-            held = {
-                name: tf.Variable(to_tensorflow(tensor.read()), trainable=name in canonical, name=name)
+            weights = {
+                canonical[name]: tf.Variable(to_tensorflow(tensor.read()), name=name)
                 for name, tensor in variables.items()
+                if name in canonical
             }
-            weights = {canonical[name]: variable for name, variable in held.items() if name in canonical}
             # Its variables are attributes here, saved with it, where tf.Module has properties of these names.
             module = type("Module", (tf.Module,), {"variables": None, "trainable_variables": None})()
             module.variables = [weights[name] for name in weights if name.startswith("albert.")]
             module.trainable_variables = list(module.variables)
             module.regularization_losses = []
             module.heads = [weights[name] for name in weights if not name.startswith("albert.")]
-            module.optimizer_slots = [held[name] for name in held if name not in canonical]
             module.do_lower_case = tf.Variable(lowercase, trainable=False, name="do_lower_case")
             if step is not None:
                 module.global_step = tf.Variable(step, dtype=tf.int64, trainable=False, name=STEP)
@@ -68,11 +68,31 @@ def save(
         module.__call__, signature = _functions(config, weights, act)
         with _quiet():
             tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
+        if slots := {name: tensor for name, tensor in variables.items() if name not in canonical}:
+            _add(slots, path / "variables", path / "parts")
     except tf.errors.OpError as error:
         raise CheckpointError(f"{path}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
     finally:
         shutil.rmtree(sources, ignore_errors=True)
     _settle(path)
+
+
+def _add(tensors: Mapping[str, Tensor], bundle: Path, parts: Path) -> None:
+    """Put more tensors into the files of the variables; `parts` is a name for a directory to work in."""
+    tf = tensorflow()
+    bundle.rename(parts)
+    with tf.device("CPU"):
+        tf.raw_ops.SaveV2(
+            prefix=str(parts / "more"),
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=[to_tensorflow(tensor.read()) for tensor in tensors.values()],
+        )
+        prefixes = [str(parts / name) for name in ("variables", "more")]
+        tf.raw_ops.MergeV2Checkpoints(
+            checkpoint_prefixes=prefixes, destination_prefix=str(bundle / "variables"), delete_old_dirs=False
+        )
+    shutil.rmtree(parts)
 
 
 def _functions(config: AlbertConfig, weights: Mapping[str, Any], act: Callable[[Any], Any]) -> tuple[Any, Any]:

@@ -126,6 +126,13 @@ def test_the_hand_written_modules_are_sound(source, tmp_path):
     assert found.tensors[f"{layer}.dense.weight"].read().tobytes() == kernel.reshape(8, 8).T.tobytes()
 
 
+def test_another_file(source, refused):
+    path = source / "tfhub_module.pb"
+    assert refused("inspect", path, "--from", "saved-model") == (
+        f"{path}: not a SavedModel; name its directory, or the saved_model.pb in it"
+    )
+
+
 # --- the graph's file
 
 

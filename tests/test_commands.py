@@ -219,7 +219,7 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
     [
         ("convert nowhere out", "nowhere: no such file, directory or checkpoint"),
         ("convert hf out --from bson5", "'bson5' is no format here; the formats are {formats}"),
-        ("convert hf out", "out: could become several formats; say --to safetensors or --to tf"),
+        ("convert hf out", "out: could become several formats; say --to {directories}"),
         ("convert hf out.pt", "out.pt: no format writes a .pt file; say --to {choices}"),
         ("inspect empty", "empty: a directory that holds no model of a known format ({formats})"),
         (
@@ -236,7 +236,10 @@ def test_a_mistake_gives_one_line_and_exit_code_1(model, tmp_path, arguments, me
     run("convert", model, tmp_path / "bf16", "--dtype", "bfloat16")
     known = list(hub.formats())
     done = albert(*arguments.split(), cwd=tmp_path)
-    expected = message.format(formats=", ".join(known), choices=" or --to ".join(known))
+    directories = [name for name, module in hub.formats().items() if hasattr(module, "write") and module.OURS]
+    expected = message.format(
+        formats=", ".join(known), choices=" or --to ".join(known), directories=" or --to ".join(directories)
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"albert: {expected}\n")
     assert not (tmp_path / "out").exists()
 

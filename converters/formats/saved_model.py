@@ -17,7 +17,7 @@ from typing import Any
 from converters import spec, variables, wire
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
 from converters.config import REQUIRED, AlbertConfig, Json, dump_json, from_google, parse_json
-from converters.errors import CheckpointError, ConfigError, CorruptError, SpecError
+from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
 from converters.files import need, read_optional, read_small
 from converters.formats import tf
 from converters.names import Layout, NameTable, Row
@@ -128,6 +128,8 @@ def fits_target(path: Path) -> bool:
 
 def read(path: Path, config: Path | None = None) -> Checkpoint:
     """`config` is a file of settings that override, or complete, what the module tells."""
+    if not path.is_dir() and path.name != _GRAPH:
+        raise FormatError(f"{path}: not a SavedModel; name its directory, or the {_GRAPH} in it")
     directory = path if path.is_dir() else path.parent
     where = str(directory)
     if not (directory / _GRAPH).exists():
