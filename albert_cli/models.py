@@ -32,13 +32,13 @@ class Model:
     name: str
     revision: str | None = None
 
-    def load(self, *, format: str | None = None) -> Checkpoint:
+    def load(self, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
         """The checkpoint; its arrays stay on disk until read. A model of the Hub is called by its name and revision."""
         from dataclasses import replace
 
         from converters import hub
 
-        checkpoint = hub.load(self.path, format=format)
+        checkpoint = hub.load(self.path, format=format, config=config)
         return replace(checkpoint, where=self.called(checkpoint.where))
 
     def called(self, where: str) -> str:

@@ -16,6 +16,14 @@ From = Annotated[
     str | None,
     typer.Option("--from", metavar="FORMAT", help="Format of the source, where its contents leave a doubt."),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings (albert_config.json, config.json, or some of their keys) for a model without: saved-model.",
+    ),
+]
 To = Annotated[
     str | None, typer.Option("--to", metavar="FORMAT", help="Format of the target, where its name does not tell.")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,8 @@ class Checkpoint:
     """An ALBERT on disk or about to be: see `converters.spec` for the tensors.
 
     `optimizer` maps `<canonical name>/<slot>` (adam_m, adam_v, lamb_m, lamb_v) to tensors of the variable's own layout.
-    `dropped` counts what the reader left out, by reason. Arrays are read when asked for and not kept.
+    `dropped` counts what the reader left out, by reason; `notes` tell what it had to find out or assume. Arrays are
+    read when asked for and not kept.
     """
 
     config: AlbertConfig
@@ -78,6 +79,7 @@ class Checkpoint:
     dropped: Mapping[str, int] = field(default_factory=dict)
     format: str = ""
     where: str = ""
+    notes: Sequence[str] = ()
 
     def everything(self) -> dict[str, Tensor]:
         """Weights and optimizer slots together."""

@@ -30,7 +30,7 @@ _HF_REWRITTEN = ("model_type", "dtype", "torch_dtype")
 _MOST_SIZE = 2**30
 _MOST_LAYERS = 4096
 
-_REQUIRED = (
+REQUIRED = (
     "vocab_size",
     "embedding_size",
     "hidden_size",
@@ -130,10 +130,8 @@ class AlbertConfig:
             raise ConfigError(f"{where} has model_type {model_type!r}: not an ALBERT")
         data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
         if dialect == "google":
-            act = data.get("hidden_act", "gelu")
-            act = _ACTIVATION_FROM_GOOGLE.get(act, act) if isinstance(act, str) else act
-            data["hidden_act"] = data.pop(_HF_ACTIVATION_KEY, None) or act
-        absent = [key for key in _REQUIRED if key not in data]
+            data = from_google({"hidden_act": "gelu"} | data)
+        absent = [key for key in REQUIRED if key not in data]
         if absent:
             raise ConfigError(f"{where} lacks {', '.join(absent)}")
         known = {item.name for item in dataclasses.fields(cls)} - {"extra"}
@@ -187,6 +185,14 @@ def read_config(path: Path) -> AlbertConfig:
     data = parse_json(read_small(path), str(path))
     dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
     return AlbertConfig.from_json(data, str(path), dialect=dialect)
+
+
+def from_google(data: Json) -> Json:
+    """The settings of an `albert_config.json`, or some of them, in Hugging Face's terms."""
+    data = dict(data)
+    act = data.get("hidden_act")
+    act = data.pop(_HF_ACTIVATION_KEY, None) or (_ACTIVATION_FROM_GOOGLE.get(act, act) if isinstance(act, str) else act)
+    return data if act is None else data | {"hidden_act": act}
 
 
 def parse_json(text: bytes, where: str) -> Any:

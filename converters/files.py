@@ -127,8 +127,7 @@ def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re
         raise TargetError(f"{target}: a symbolic link to nothing; remove it or name another target")
     if target.exists():
         for source in sources:
-            within = ours is not None and ours.fullmatch(source.name) is not None
-            if source.exists() and (target.samefile(source) or (within and target.samefile(source.parent))):
+            if source.exists() and (target.samefile(source) or (ours is not None and _within(source, target, ours))):
                 raise TargetError(f"{target}: the target is the source itself ({source}); name another target")
         if not target.is_dir() and not target.is_file():
             raise TargetError(f"{target}: a pipe or device, not a place for a model; name another target")
@@ -136,14 +135,35 @@ def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re
             raise TargetError(f"{target}: a directory, where this format writes one file; name a file")
         if ours is not None and not target.is_dir():
             raise TargetError(f"{target}: a file, where this format writes a directory; name a directory")
-        taken = target.is_file() or any(ours.fullmatch(entry.name) for entry in target.iterdir() if ours)
-        if taken and not force:
+        if (ours is None or our_files(target, ours)) and not force:
             raise TargetError(f"{target}: exists already; --force replaces the model in it")
     room = target if target.is_dir() else _nearest(target)
     if not room.is_dir():
         raise TargetError(f"{room}: a file, so {target} cannot be made below it")
     if not os.access(room, os.W_OK | os.X_OK):
         raise TargetError(f"{room}: no permission to write there")
+
+
+def our_files(directory: Path, ours: re.Pattern[str]) -> list[str]:
+    """The files of a model in a directory, as names relative to it; only directories so named are looked into."""
+    return sorted(name for name in _names(directory, ours) if ours.fullmatch(name))
+
+
+def _names(directory: Path, ours: re.Pattern[str]) -> Iterator[str]:
+    """What lies in a directory, and in those directories in it that a format fills (`variables` of `variables/x`)."""
+    for entry in directory.iterdir():
+        if ours.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+            yield from (f"{entry.name}/{inner.name}" for inner in entry.iterdir())
+        else:
+            yield entry.name
+
+
+def _within(source: Path, target: Path, ours: re.Pattern[str]) -> bool:
+    """Whether a file is one of those that a format writes into the target."""
+    return any(
+        target.samefile(parent) and ours.fullmatch(source.relative_to(parent).as_posix()) is not None
+        for parent in source.parents[:2]
+    )
 
 
 @contextlib.contextmanager
@@ -215,21 +235,29 @@ def _place_directory(built: Path, target: Path, *, ours: re.Pattern[str], force:
         except OSError:
             if not target.exists():
                 raise
-    before = {entry.name for entry in target.iterdir() if ours.fullmatch(entry.name)}
+    before = our_files(target, ours)
     if before and not force:
         raise TargetError(f"{target}: exists already; --force replaces the model in it")
-    names = sorted(entry.name for entry in built.iterdir())
     if not _swap(built, target, ours):
+        names = sorted(_names(built, ours))
         for name in names:
+            folder = (target / name).parent
+            if folder.is_symlink() or folder.is_file():  # where ours is to be
+                folder.unlink()
+            folder.mkdir(exist_ok=True)
             os.replace(built / name, target / name)
-        for name in before.difference(names):
-            (target / name).unlink()
+        for name in set(before).difference(names):
+            if not (target / name).is_dir():
+                (target / name).unlink()
+        for folder in {(target / name).parent for name in before} - {target}:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # unless something is in it
     _sync_entry(target)
 
 
 def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:
     """Exchange two directories in one step, with links to the user's other files; False where that is not possible."""
-    others = [entry.name for entry in target.iterdir() if not ours.fullmatch(entry.name)]
+    others = [name for name in _names(target, ours) if not ours.fullmatch(name)]
     if built.parent != target.parent or target.samefile(".") or target.stat().st_uid != os.geteuid():
         return False
     try:
@@ -240,9 +268,9 @@ def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:
         return False
     if not _exchange(built, target):
         return False
-    for entry in list(built.iterdir()):  # a file that the user added meanwhile
-        if not ours.fullmatch(entry.name) and not os.path.lexists(target / entry.name):
-            os.rename(entry, target / entry.name)
+    for name in list(_names(built, ours)):  # a file that the user added meanwhile
+        if not ours.fullmatch(name) and not os.path.lexists(target / name):
+            os.rename(built / name, target / name)
     return True
 
 
@@ -262,10 +290,9 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _sync(path: Path) -> None:
     """Bring a file, or a directory of files, to the disk."""
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    for file in sorted(path.rglob("*")) if path.is_dir() else ():
         _sync_entry(file)
-    if path.is_dir():
-        _sync_entry(path)
+    _sync_entry(path)
 
 
 def _sync_entry(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from converters import formats as formats_package
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
-from converters.files import check_target, explained, staged, syncing
+from converters.files import check_target, explained, our_files, staged, syncing
 from converters.memory import reused
 from converters.names import slot_of
 from converters.proof import Progress
@@ -64,16 +65,20 @@ def formats() -> dict[str, ModuleType]:
     return {module.NAME: module for module in modules}
 
 
-def load(path: Path | str, *, format: str | None = None) -> Checkpoint:
+def load(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
     """Open a model of any format, also inside an archive (`converters.archives`); arrays stay on disk until read.
 
+    `config` is a file of settings for a format that may hold none (saved-model); they override what is found.
     Raises FormatError (what it is cannot be told), CorruptError, ConfigError, or SpecError (every missing, unknown or
     misshapen tensor in one message).
     """
     path = Path(path)
     with explained(path):
         archived = _archived(path)
-        checkpoint = _read_archived(*archived, format) if archived else _read(source_format(path, format), path)
+        if archived:
+            checkpoint = _read_archived(*archived, format, config)
+        else:
+            checkpoint = _read(source_format(path, format), path, config)
     weights = checkpoint.tensors
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in weights.items()}, checkpoint.where)
     faults = []
@@ -91,8 +96,10 @@ def load(path: Path | str, *, format: str | None = None) -> Checkpoint:
     return checkpoint
 
 
-def _read(reader: ModuleType, path: Path) -> Checkpoint:
-    checkpoint: Checkpoint = reader.read(path)
+def _read(reader: ModuleType, path: Path, config_file: Path | None = None) -> Checkpoint:
+    if config_file is not None and "config" not in inspect.signature(reader.read).parameters:
+        raise FormatError(f"{path}: {reader.NAME} has a config of its own, so it takes no --config; edit that one")
+    checkpoint: Checkpoint = reader.read(path) if config_file is None else reader.read(path, config_file)
     config = checkpoint.config
     if config.extra.get("architectures") == [spec.architecture(checkpoint.tensors, config)]:
         # Follows from the heads, so it is no setting to carry over.
@@ -109,12 +116,12 @@ def _archived(path: Path) -> tuple[Path, Path] | None:
     return None
 
 
-def _read_archived(archive: Path, place: Path, format: str | None) -> Checkpoint:
+def _read_archived(archive: Path, place: Path, format: str | None, config: Path | None) -> Checkpoint:
     opened = archives.Opened(archive)
     try:
         with opened.speaking_of_the_archive():
             path = opened.root / place if place.parts else _model_in(opened, format)
-            return opened.holding(_read(source_format(path, format), path))
+            return opened.holding(_read(source_format(path, format), path, config))
     except BaseException:
         opened.close()
         raise
@@ -175,11 +182,15 @@ def convert(
     dtype: str | None = None,
     force: bool = False,
     keep_optimizer: bool = False,
+    config: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source."""
+    """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source.
+
+    `config`: as in `load`.
+    """
     source, target = Path(source), Path(target)
-    checkpoint = load(source, format=source_as)
+    checkpoint = load(source, format=source_as, config=config)
     writer = target_format(target, target_as, source_format=checkpoint.format, recast=dtype is not None)
     dropped = dict(checkpoint.dropped)
     if checkpoint.optimizer and not keep_optimizer:
@@ -204,7 +215,7 @@ def convert(
         tokenizer=describe_tokenizer(checkpoint),
         global_step=checkpoint.global_step,
         cast=cast,
-        notes=list(getattr(writer, "notes", lambda _: [])(checkpoint)),
+        notes=[*checkpoint.notes, *getattr(writer, "notes", lambda _: [])(checkpoint)],
     )
 
 
@@ -241,8 +252,8 @@ def _files(source: Path, reader: ModuleType) -> list[Path]:
     if archived := _archived(source):
         return [archived[0]]
     directory = source if source.is_dir() else source.parent
-    beside = directory.iterdir() if reader.OURS is not None else ()
-    return [source, *(path for path in beside if reader.OURS.fullmatch(path.name))]
+    beside = our_files(directory, reader.OURS) if reader.OURS is not None else ()
+    return [source, *(directory / name for name in beside)]
 
 
 def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:

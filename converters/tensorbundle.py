@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import google_crc32c
 import ml_dtypes
 import numpy as np
 
+from converters import wire
 from converters.checkpoint import Array, Tensor, fill
 from converters.errors import CorruptError, SpecError
 from converters.files import explained, open_regular, read_small
@@ -35,12 +36,12 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     2: np.dtype(np.float64),
     3: np.dtype(np.int32),
     9: np.dtype(np.int64),
+    10: np.dtype(np.bool_),
     14: np.dtype(ml_dtypes.bfloat16),
     19: np.dtype(np.float16),
 }
-_OTHER_DTYPES = {7: "string", 10: "bool", 20: "resource", 21: "variant"}
-
-Fields = dict[int, list["int | bytes"]]
+_STRING = 7
+_OTHER_DTYPES = {_STRING: "string", 20: "resource", 21: "variant"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class _Entry:
     offset: int
     size: int
     crc: int
+    text: bool = False
 
 
 def is_index(path: Path) -> bool:
@@ -62,24 +64,27 @@ def is_index(path: Path) -> bool:
         return file.read() == MAGIC
 
 
-def read_bundle(prefix: Path) -> dict[str, Tensor]:
-    """The variables of the checkpoint `prefix`, in name order; CorruptError names the file, tensor and fault."""
+def read_bundle(prefix: Path, *, texts: Collection[str] = ()) -> dict[str, Tensor]:
+    """The variables of the checkpoint `prefix`, in name order; CorruptError names the file, tensor and fault.
+
+    A variable named in `texts` may be one string and comes as a row of its bytes (uint8).
+    """
     index = prefix.with_name(prefix.name + ".index")
     data = read_small(index, _MOST_INDEX_BYTES)
     try:
         items = list(_table(data))
         if not items or items[0][0] != b"":
             raise _Bad("no header entry")
-        header = _fields(items[0][1])
-        shards = _number(header, 1)
-        if _number(header, 2) != 0:
+        header = wire.fields(items[0][1])
+        shards = wire.number(header, 1)
+        if wire.number(header, 2) != 0:
             raise _Bad("big-endian data")
         if not 0 < shards <= len(items) + 1:
             raise _Bad(f"{shards} data files")
         # The slices of a partitioned variable have binary keys; the entry under its name tells of them.
         entries = {key.decode("utf-8"): value for key, value in items[1:] if not key.startswith(b"\0")}
-        parsed = {name: _entry(name, value, index) for name, value in entries.items()}
-    except (_Bad, IndexError, struct.error, UnicodeDecodeError) as error:
+        parsed = {name: _entry(name, value, index, texts) for name, value in entries.items()}
+    except wire.FAULTS as error:
         raise CorruptError(f"{index}: not a sound TensorFlow checkpoint index ({error})") from None
     sizes = []
     for number in range(shards):
@@ -101,7 +106,7 @@ def read_bundle(prefix: Path) -> dict[str, Tensor]:
     return tensors
 
 
-class _Bad(Exception):
+class _Bad(wire.WireError):
     """A structural fault of the index."""
 
 
@@ -111,37 +116,53 @@ def _shard(prefix: Path, number: int, count: int) -> Path:
 
 def _load(path: Path, name: str, entry: _Entry) -> Array:
     array = empty(entry.shape, entry.dtype)
-    crc = fill(array, path, entry.offset, f"tensor {name}", lambda piece, crc: int(google_crc32c.extend(crc, piece)))
+    offset, start = entry.offset, 0
+    if entry.text:  # before its bytes lie their number and the checksum of that (tensor_bundle.cc, WriteStringTensor)
+        offset += entry.size - array.nbytes
+        start = google_crc32c.value(struct.pack("<I", array.nbytes))
+        start = google_crc32c.extend(start, struct.pack("<I", _mask(start)))
+    crc = fill(array, path, offset, f"tensor {name}", lambda piece, crc: int(google_crc32c.extend(crc, piece)), start)
     if _mask(crc) != entry.crc:
         raise CorruptError(f"{path}: tensor {name} is damaged (its CRC-32C does not match the index)")
     return array
 
 
-def _entry(name: str, value: bytes, index: Path) -> _Entry:
-    fields = _fields(value)
+def _entry(name: str, value: bytes, index: Path, texts: Collection[str]) -> _Entry:
+    fields = wire.fields(value)
     if 7 in fields:
         raise SpecError(
             f"{index}: variable {name} is partitioned into slices; merge it with TensorFlow before converting"
         )
-    code = _number(fields, 1)
+    code = wire.number(fields, 1)
+    shard, offset, size, crc = (wire.number(fields, key) for key in (3, 4, 5, 6))
+    if code == _STRING and name in texts:
+        return _Entry(np.dtype(np.uint8), (_text_bytes(name, size),), shard, offset, size, crc, text=True)
     if code not in _DTYPES:
         kind = _OTHER_DTYPES.get(code, f"number {code}")
         raise SpecError(f"{index}: variable {name} is of type {kind}, which holds no weights of an ALBERT")
     shape = []
     for item in fields.get(2, []):
-        for dimension in _fields(_bytes(item)).get(2, []):
-            size = _number(_fields(_bytes(dimension)), 1)
-            if size >= 2**40:
-                raise _Bad(f"tensor {name} has a dimension of {size}")
-            shape.append(size)
+        for dimension in wire.fields(wire.message(item)).get(2, []):
+            length = wire.number(wire.fields(wire.message(dimension)), 1)
+            if length >= 2**40:
+                raise _Bad(f"tensor {name} has a dimension of {length}")
+            shape.append(length)
     dtype = _DTYPES[code]
-    size = _number(fields, 5)
     wanted = dtype.itemsize
     for dimension in shape:
         wanted *= dimension
     if size != wanted:
         raise _Bad(f"tensor {name} of shape {shape} takes {wanted} bytes, the index says {size}")
-    return _Entry(dtype, tuple(shape), _number(fields, 3), _number(fields, 4), size, _number(fields, 6))
+    return _Entry(dtype, tuple(shape), shard, offset, size, crc)
+
+
+def _text_bytes(name: str, size: int) -> int:
+    """The length of one string that takes `size` bytes with its own length (a varint) and a checksum before it."""
+    for head in range(5, 10):
+        length = size - head
+        if length >= 0 and max(1, (length.bit_length() + 6) // 7) == head - 4:
+            return length
+    raise _Bad(f"tensor {name} of {size} bytes is not one string")
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -150,16 +171,16 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise _Bad("the magic number at its end is missing: truncated, or another kind of file")
     footer = data[-_FOOTER_BYTES:]
     position = 0
-    offset, position = _varint(footer, position)
-    size, position = _varint(footer, position)
+    offset, position = wire.varint(footer, position)
+    size, position = wire.varint(footer, position)
     if any(_block(data, offset, size)):
         raise _Bad("a metaindex block, which TensorFlow leaves empty")
-    offset, position = _varint(footer, position)
-    size, position = _varint(footer, position)
+    offset, position = wire.varint(footer, position)
+    size, position = wire.varint(footer, position)
     last: bytes | None = None
     for _, handle in _block(data, offset, size):
-        start, position = _varint(handle, 0)
-        length, _ = _varint(handle, position)
+        start, position = wire.varint(handle, 0)
+        length, _ = wire.varint(handle, position)
         for key, value in _block(data, start, length):
             if last is not None and key <= last:
                 raise _Bad(f"key {key[:80]!r} is out of order")
@@ -186,9 +207,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         raise _Bad(f"the block at byte {offset} counts {restarts} restarts")
     position, key, unpacked = 0, b"", 0
     while position < limit:
-        shared, position = _varint(block, position)
-        fresh, position = _varint(block, position)
-        length, position = _varint(block, position)
+        shared, position = wire.varint(block, position)
+        fresh, position = wire.varint(block, position)
+        length, position = wire.varint(block, position)
         if shared > len(key) or position + fresh + length > limit:
             raise _Bad(f"the block at byte {offset} has an entry beyond its end")
         key = key[:shared] + block[position : position + fresh]
@@ -202,7 +223,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 def _unsnap(data: bytes) -> bytes:
     """Undo Snappy (google/snappy format_description.txt), which old TensorFlow used for the index."""
-    size, position = _varint(data, 0)
+    size, position = wire.varint(data, 0)
     if size > _MOST_EXPANSION * len(data):
         raise _Bad(f"a Snappy block claims {size} bytes")
     out = bytearray()
@@ -235,58 +256,6 @@ def _unsnap(data: bytes) -> bytes:
     if len(out) != size:
         raise _Bad("a Snappy block of another length than it says")
     return bytes(out)
-
-
-def _fields(data: bytes) -> Fields:
-    """The fields of a protocol buffer, by number; fixed-size numbers arrive as whole numbers."""
-    fields: Fields = {}
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        wire = tag & 7
-        value: int | bytes
-        if wire == 0:
-            value, position = _varint(data, position)
-        elif wire in (1, 5):
-            width = 8 if wire == 1 else 4
-            (value,) = struct.unpack_from("<Q" if wire == 1 else "<I", data, position)
-            position += width
-        elif wire == 2:
-            length, position = _varint(data, position)
-            if position + length > len(data):
-                raise _Bad("a field beyond the end of its message")
-            value = data[position : position + length]
-            position += length
-        else:
-            raise _Bad(f"a field of wire type {wire}")
-        fields.setdefault(tag >> 3, []).append(value)
-    return fields
-
-
-def _number(fields: Fields, number: int) -> int:
-    value = fields.get(number, [0])[-1]
-    if not isinstance(value, int):
-        raise _Bad(f"field {number} is no number")
-    return value
-
-
-def _bytes(value: int | bytes) -> bytes:
-    if not isinstance(value, bytes):
-        raise _Bad("a number where a message was expected")
-    return value
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise _Bad("a number of more than 64 bits")
 
 
 def _mask(crc: int) -> int:

@@ -35,6 +35,8 @@ GROUPED = AlbertConfig(
     num_hidden_groups=2,
     inner_group_num=2,
 )
+# Formats that TensorFlow writes, which takes seconds to import.
+BY_TENSORFLOW = ("tf", "saved-model")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Every bit pattern must survive: infinities, signed zeros, denormals, quiet and signaling NaNs with payloads.
 SPECIAL = np.array(
@@ -321,6 +323,80 @@ def tf1(directory, config=TINY, variables=None, **options):
     tf1_files(directory, config)
     variables = google_variables(config) | {"global_step": np.int64(7)} if variables is None else variables
     write_bundle(directory / "model.ckpt-best", {k: np.asarray(v) for k, v in variables.items()}, **options)
+    return directory
+
+
+# --- SavedModels, by hand (tensorflow/core/protobuf/meta_graph.proto, framework/node_def.proto)
+
+
+def node(name, op, *inputs, **attributes):
+    """A node of a graph; attributes are the bytes of an AttrValue."""
+    return (
+        field(1, name.encode())
+        + field(2, op.encode())
+        + b"".join(field(3, item.encode()) for item in inputs)
+        + b"".join(field(5, field(1, key.encode()) + field(2, value)) for key, value in attributes.items())
+    )
+
+
+def constant(name, values):
+    """A node that gives a float or a row of int32."""
+    if isinstance(values, float):
+        tensor = field(1, 1) + varint(5 << 3 | 5) + struct.pack("<f", values)
+    else:
+        tensor = field(1, 3) + field(4, struct.pack(f"<{len(values)}i", *values))
+    return node(name, "Const", value=field(8, tensor))
+
+
+def function(name, arguments, *nodes):
+    signature = field(1, name.encode()) + b"".join(field(2, field(1, item.encode())) for item in arguments)
+    return field(1, signature) + b"".join(field(3, item) for item in nodes)
+
+
+def call(name, callee, *inputs):
+    return node(name, "StatefulPartitionedCall", *inputs, f=field(10, field(1, callee.encode())))
+
+
+def saved_model_pb(nodes, functions=(), output="out", signature="tokens", tags=()):
+    """The bytes of a `saved_model.pb` whose one signature gives the named node's output."""
+    library = b"".join(field(1, item) for item in functions)
+    graph = b"".join(field(1, item) for item in nodes) + (field(2, library) if library else b"")
+    outputs = field(2, field(1, b"sequence_output") + field(2, field(1, f"{output}:0".encode())))
+    meta = (
+        field(1, b"".join(field(4, tag.encode()) for tag in tags))
+        + field(2, graph)
+        + field(5, field(1, signature.encode()) + field(2, outputs))
+    )
+    return field(1, 1) + field(2, meta)
+
+
+def google_nodes(config, module=""):
+    """Of the graph of Google's module, what tells layers and heads: each layer reads, reshapes the query's kernel."""
+    nodes, last = [constant("shape", [config.hidden_size, config.num_attention_heads, config.head_size])], "ids"
+    kernel = f"{module}bert/encoder/transformer/group_%d/inner_group_0/attention_1/self/query/kernel"
+    nodes += [node(kernel % group, "VarHandleOp") for group in range(config.num_hidden_groups)]
+    for layer in range(config.num_hidden_layers):
+        nodes += [
+            node(f"layer_{layer}/read", "ReadVariableOp", kernel % config.group_of(layer)),
+            node(f"layer_{layer}/reshape", "Reshape", f"layer_{layer}/read", "shape"),
+            node(f"layer_{layer}", "Einsum", last, f"layer_{layer}/reshape:0"),
+        ]
+        last = f"layer_{layer}"
+    nodes += [constant("gelu", 0.044715), constant("epsilon", 1e-12)]
+    nodes += [node("sum", "AddV2", last, "epsilon"), node("root", "Rsqrt", "sum")]
+    return [*nodes, node("out", "Mul", "root", "gelu"), node("saved", "ReadVariableOp", kernel % 0)]
+
+
+def hub_module(directory, config=TINY, *, variables=None, graph=None, module=""):
+    """A TF1 module like Google's, by hand: no config in it."""
+    (directory / "variables").mkdir(parents=True)
+    (directory / "assets").mkdir()
+    (directory / "assets" / "30k-clean.model").write_bytes(spiece())
+    (directory / "tfhub_module.pb").write_bytes(field(1, 3))
+    variables = google_variables(config) if variables is None else variables
+    write_bundle(directory / "variables/variables", {f"{module}{name}": item for name, item in variables.items()})
+    pb = saved_model_pb(google_nodes(config, module)) if graph is None else graph
+    (directory / "saved_model.pb").write_bytes(pb)
     return directory
 
 

@@ -22,7 +22,7 @@ FORMATS = hub.formats()
 READABLE = [name for name, module in FORMATS.items() if hasattr(module, "read")]
 WRITABLE = [name for name, module in FORMATS.items() if hasattr(module, "write")]
 BOTH = [name for name in READABLE if name in WRITABLE]
-LIGHT = [name for name in BOTH if name != "tf"]  # without the import of TensorFlow
+LIGHT = [name for name in BOTH if name not in making.BY_TENSORFLOW]  # without its import
 
 SHAPES = {
     "1 group": TINY,

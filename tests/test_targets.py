@@ -24,7 +24,7 @@ from converters import files, hub
 from converters.errors import CheckpointError, TargetError
 
 WRITABLE = [name for name, module in hub.formats().items() if hasattr(module, "write") and hasattr(module, "read")]
-LIGHT = [name for name in WRITABLE if name != "tf"]  # without the import of TensorFlow
+LIGHT = [name for name in WRITABLE if name not in making.BY_TENSORFLOW]  # without its import
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ def convert(
     keep_optimizer: Annotated[
         bool, typer.Option("--keep-optimizer", help="Carry the optimizer's slots (adam_m, adam_v, lamb_m, lamb_v).")
     ] = False,
+    config: options.Config = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -56,6 +57,8 @@ def convert(
         albert convert albert_base_v2.tar.gz hf/             # as Google published it
 
         albert convert hf/ albert.onnx                       # for onnxruntime, checked against PyTorch
+
+        albert convert hf/ module/ --to saved-model          # for hub.KerasLayer
     """
     from albert_cli import exporters, models
     from converters import hub
@@ -82,6 +85,7 @@ def convert(
             dtype=dtype.value if dtype else None,
             force=force,
             keep_optimizer=keep_optimizer,
+            config=config,
             progress=progress,
         )
     report = dataclasses.replace(report, source=model.called(report.source))

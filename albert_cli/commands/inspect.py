@@ -18,6 +18,7 @@ app = typer.Typer()
 def inspect(
     model: options.Model,
     source_as: options.From = None,
+    config: options.Config = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and SHA-256.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -36,7 +37,7 @@ def inspect(
     from albert_cli import models
     from converters import proof
 
-    checkpoint = models.resolve(model).load(format=source_as)
+    checkpoint = models.resolve(model).load(format=source_as, config=config)
     with console.progress_bytes() as progress:
         digests = proof.tensor_digests(checkpoint, progress)
     facts = _facts(checkpoint) | {"weights_sha256": proof.weights_digest(checkpoint, digests)}
@@ -76,6 +77,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "optimizer_slots": len(checkpoint.optimizer),
         "global_step": checkpoint.global_step,
         "dropped": dict(checkpoint.dropped),
+        "notes": list(checkpoint.notes),
         "tokenizer": hub.describe_tokenizer(checkpoint),
         "tokenizer_sha256": checkpoint.tokenizer.digest(),
     }
@@ -113,4 +115,5 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["optimizer_slots"]:
         rows.append(("optimizer", f"{facts['optimizer_slots']} slots"))
     rows += [("left out", f"{count} {reason}") for reason, count in facts["dropped"].items()]
+    rows += [("note", note) for note in facts["notes"]]
     console.print_table([row for row in rows if row[1]])

@@ -43,11 +43,13 @@ _IN = "bert/encoder/transformer/group_{group}/inner_group_{inner}/"
 _OUT = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
 
 
-def _linear(canonical: str, foreign: str) -> list[Row]:
+def linear(canonical: str, foreign: str) -> list[Row]:
+    """The rows of a dense layer."""
     return [Row(f"{canonical}.weight", f"{foreign}/kernel", T), Row(f"{canonical}.bias", f"{foreign}/bias")]
 
 
-def _norm(canonical: str, foreign: str) -> list[Row]:
+def norm(canonical: str, foreign: str) -> list[Row]:
+    """The rows of a LayerNorm."""
     return [Row(f"{canonical}.weight", f"{foreign}/gamma"), Row(f"{canonical}.bias", f"{foreign}/beta")]
 
 
@@ -56,19 +58,19 @@ NAMES = NameTable(
         Row("albert.embeddings.word_embeddings.weight", "bert/embeddings/word_embeddings"),
         Row("albert.embeddings.position_embeddings.weight", "bert/embeddings/position_embeddings"),
         Row("albert.embeddings.token_type_embeddings.weight", "bert/embeddings/token_type_embeddings"),
-        *_norm("albert.embeddings.LayerNorm", "bert/embeddings/LayerNorm"),
-        *_linear("albert.encoder.embedding_hidden_mapping_in", "bert/encoder/embedding_hidden_mapping_in"),
-        *_linear(_OUT + "attention.query", _IN + "attention_1/self/query"),
-        *_linear(_OUT + "attention.key", _IN + "attention_1/self/key"),
-        *_linear(_OUT + "attention.value", _IN + "attention_1/self/value"),
-        *_linear(_OUT + "attention.dense", _IN + "attention_1/output/dense"),
-        *_norm(_OUT + "attention.LayerNorm", _IN + "LayerNorm"),
-        *_linear(_OUT + "ffn", _IN + "ffn_1/intermediate/dense"),
-        *_linear(_OUT + "ffn_output", _IN + "ffn_1/intermediate/output/dense"),
-        *_norm(_OUT + "full_layer_layer_norm", _IN + "LayerNorm_1"),
-        *_linear("albert.pooler", "bert/pooler/dense"),
-        *_linear("predictions.dense", "cls/predictions/transform/dense"),
-        *_norm("predictions.LayerNorm", "cls/predictions/transform/LayerNorm"),
+        *norm("albert.embeddings.LayerNorm", "bert/embeddings/LayerNorm"),
+        *linear("albert.encoder.embedding_hidden_mapping_in", "bert/encoder/embedding_hidden_mapping_in"),
+        *linear(_OUT + "attention.query", _IN + "attention_1/self/query"),
+        *linear(_OUT + "attention.key", _IN + "attention_1/self/key"),
+        *linear(_OUT + "attention.value", _IN + "attention_1/self/value"),
+        *linear(_OUT + "attention.dense", _IN + "attention_1/output/dense"),
+        *norm(_OUT + "attention.LayerNorm", _IN + "LayerNorm"),
+        *linear(_OUT + "ffn", _IN + "ffn_1/intermediate/dense"),
+        *linear(_OUT + "ffn_output", _IN + "ffn_1/intermediate/output/dense"),
+        *norm(_OUT + "full_layer_layer_norm", _IN + "LayerNorm_1"),
+        *linear("albert.pooler", "bert/pooler/dense"),
+        *linear("predictions.dense", "cls/predictions/transform/dense"),
+        *norm("predictions.LayerNorm", "cls/predictions/transform/LayerNorm"),
         Row("predictions.bias", "cls/predictions/output_bias"),
         Row("sop_classifier.classifier.weight", "cls/seq_relationship/output_weights"),
         Row("sop_classifier.classifier.bias", "cls/seq_relationship/output_bias"),
@@ -113,7 +115,7 @@ def read(path: Path) -> Checkpoint:
     prefix = _prefix(path)
     directory = prefix.parent
     found = read_bundle(prefix)
-    _refuse_strangers(found, str(prefix))
+    refuse_strangers(found, str(prefix))
     if not (directory / CONFIG).exists():
         raise CheckpointError(f"{directory}: no {CONFIG} beside {prefix.name}; copy the model's one there")
     data, settings = variables.split_settings(parse_json(read_small(directory / CONFIG), str(directory / CONFIG)))
@@ -194,7 +196,8 @@ def _state(directory: Path) -> str:
     return (read_optional(directory / "checkpoint") or b"").decode("utf-8", "replace")
 
 
-def _refuse_strangers(names: Iterable[str], where: str) -> None:
+def refuse_strangers(names: Iterable[str], where: str) -> None:
+    """SpecError for the variables of a model that is called an ALBERT and is another."""
     for name in names:
         for pattern, what in _STRANGERS.items():
             if re.fullmatch(pattern, name):
@@ -203,14 +206,11 @@ def _refuse_strangers(names: Iterable[str], where: str) -> None:
 
 def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None:
     """Write a version-2 checkpoint with TensorFlow; it holds the whole model once."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # saving needs none of it, and it announces itself on stderr
-    import tensorflow as tf
-
+    tf = tensorflow()
     names = list(tensors)
     try:
         with tf.device("CPU"):
-            held = [_tensor(tensor.read()) for tensor in tensors.values()]
+            held = [to_tensorflow(tensor.read()) for tensor in tensors.values()]
             if step is not None:
                 names.append(STEP)
                 held.append(tf.constant(step, tf.int64))
@@ -219,13 +219,21 @@ def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None
         raise CheckpointError(f"{prefix}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
 
 
-def _tensor(array: Array) -> Any:
+def tensorflow() -> Any:
+    """TensorFlow, imported without its announcements on stderr."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # saving needs none of it, and it announces itself
+    import tensorflow as tf
+
+    return tf
+
+
+def to_tensorflow(array: Array) -> Any:
     """TensorFlow's tensor of an array, copied once: into memory that it takes over as it is.
 
     `tf.constant` takes three times the memory on the way. TensorFlow asks for multiples of 64 bytes (EIGEN_MAX_ALIGN).
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     brief = array.dtype == ml_dtypes.bfloat16  # which numpy cannot hand over under its name

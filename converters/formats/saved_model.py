@@ -1,0 +1,378 @@
+"""TF-Hub's modules: a SavedModel directory with `saved_model.pb`, `variables/variables.*` and `assets/`.
+
+TF1 modules (google/albert_base/1-3: Google's variable names, under `module/` or not) and TF2 ones
+(tensorflow/albert_en_base/1-3: Keras names of TensorFlow Model Garden's AlbertEncoder, kernels by head) are read
+without TensorFlow; written are TF2 ones, by TensorFlow. A module of others holds no config: sizes are read off its
+variables, layers and heads off its graph (converters.saved_graph), and what had to be assumed is told. A module of
+ours, like some of Google's, has `albert_config.json` among its assets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from converters import spec, variables, wire
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
+from converters.config import REQUIRED, AlbertConfig, Json, dump_json, from_google, parse_json
+from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
+from converters.files import need, read_optional, read_small
+from converters.formats import tf
+from converters.names import Layout, NameTable, Row
+from converters.saved_graph import SavedGraph
+from converters.tensorbundle import read_bundle
+from converters.tokenizer_files import TokenizerFiles
+
+NAME = "saved-model"
+DESCRIPTION = "TF-Hub module: SavedModel of TF1 or TF2 (saved_model.pb, variables/, assets/)"
+DTYPES = FLOATS
+
+_GRAPH, _KERAS, _ASSETS = "saved_model.pb", "keras_metadata.pb", "assets"
+_VARIABLES = "variables/variables"
+_SPIECE, _VOCAB, _WORDPIECE = "30k-clean.model", "30k-clean.vocab", "vocab.txt"
+OURS = re.compile(
+    r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|tfhub_module\.pb"
+    r"|variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
+    r"|assets(/(30k-clean\.(model|vocab)|vocab\.txt|albert_config\.json))?"
+)
+
+# Those of the published modules take a few megabytes.
+_MOST_GRAPH_BYTES = 32 * 2**20
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
+_DROP = {r"save_counter": "counter of checkpoints"}
+
+
+def _by_head(array: Array, config: AlbertConfig, *shape: int) -> Array:
+    if array.shape != shape:
+        raise ValueError(f"{config.num_attention_heads} heads of {config.hidden_size} make it {list(shape)}")
+    return array
+
+
+def _in(array: Array, config: AlbertConfig) -> Array:
+    H, A = config.hidden_size, config.num_attention_heads
+    return _by_head(array, config, H, A, H // A).reshape(H, H).T
+
+
+def _out(array: Array, config: AlbertConfig) -> Array:
+    H, A = config.hidden_size, config.num_attention_heads
+    return _by_head(array, config, A, H // A, H).reshape(H, H).T
+
+
+def _bias(array: Array, config: AlbertConfig) -> Array:
+    H, A = config.hidden_size, config.num_attention_heads
+    return _by_head(array, config, A, H // A).reshape(H)
+
+
+# Kernels from the hidden size to the heads, from the heads back, and biases of heads.
+_TO_HEADS = Layout(_in, lambda array, config: array.T.reshape(array.shape[1], config.num_attention_heads, -1))
+_FROM_HEADS = Layout(_out, lambda array, config: array.T.reshape(config.num_attention_heads, -1, array.shape[0]))
+_OF_HEADS = Layout(_bias, lambda array, config: array.reshape(config.num_attention_heads, -1))
+
+
+def _table(ours: str, theirs: str) -> NameTable:
+    """Model Garden's names for everything, the one layer's being `theirs`; heads have Google's names."""
+    projected = [
+        row
+        for part in ("query", "key", "value")
+        for row in (
+            Row(f"{ours}attention.{part}.weight", f"{theirs}self_attention/{part}/kernel", _TO_HEADS),
+            Row(f"{ours}attention.{part}.bias", f"{theirs}self_attention/{part}/bias", _OF_HEADS),
+        )
+    ]
+    rows = [
+        Row("albert.embeddings.word_embeddings.weight", "word_embeddings/embeddings"),
+        Row("albert.embeddings.position_embeddings.weight", "position_embedding/embeddings"),
+        Row("albert.embeddings.token_type_embeddings.weight", "type_embeddings/embeddings"),
+        *tf.norm("albert.embeddings.LayerNorm", "embeddings/layer_norm"),
+        *tf.linear("albert.encoder.embedding_hidden_mapping_in", "embedding_projection"),
+        *projected,
+        Row(f"{ours}attention.dense.weight", f"{theirs}self_attention/attention_output/kernel", _FROM_HEADS),
+        Row(f"{ours}attention.dense.bias", f"{theirs}self_attention/attention_output/bias"),
+        *tf.norm(f"{ours}attention.LayerNorm", f"{theirs}self_attention_layer_norm"),
+        *tf.linear(f"{ours}ffn", f"{theirs}intermediate"),
+        *tf.linear(f"{ours}ffn_output", f"{theirs}output"),
+        *tf.norm(f"{ours}full_layer_layer_norm", f"{theirs}output_layer_norm"),
+        *tf.linear("albert.pooler", "pooler_transform"),
+    ]
+    return NameTable([*rows, *(row for row in tf.NAMES.rows if not row.canonical.startswith("albert."))], _DROP)
+
+
+NAMES = _table("albert.encoder.albert_layer_groups.0.albert_layers.0.", "transformer/")
+# Model Garden has no name for a second group or inner layer: Google's stand in for it.
+GROUPED = _table(
+    "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}.",
+    "transformer/group_{group}/inner_group_{inner}/",
+)
+
+_STRANGERS = re.compile(r"(bert/encoder|transformer)/layer_\d+/.*")
+_LAYER = re.compile(r"(?:bert/encoder/)?transformer/group_(\d+)/inner_group_(\d+)/")
+
+
+def names(config: AlbertConfig) -> NameTable:
+    """The table for a config: one layer alone has Model Garden's names, several have group and inner layer in them."""
+    return NAMES if config.num_hidden_groups == config.inner_group_num == 1 else GROUPED
+
+
+def recognises(path: Path) -> bool:
+    if path.is_dir():
+        return (path / _GRAPH).exists() or (path / f"{_VARIABLES}.index").exists()
+    return path.is_file() and path.name == _GRAPH
+
+
+def fits_target(path: Path) -> bool:
+    return False  # a bare directory becomes a Hugging Face one: say --to saved-model
+
+
+def read(path: Path, config: Path | None = None) -> Checkpoint:
+    """`config` is a file of settings that override, or complete, what the module tells."""
+    if not path.is_dir() and path.name != _GRAPH:
+        raise FormatError(f"{path}: not a SavedModel; name its directory, or the {_GRAPH} in it")
+    directory = path if path.is_dir() else path.parent
+    where = str(directory)
+    if not (directory / _GRAPH).exists():
+        raise CheckpointError(f"{directory}: no {_GRAPH} beside the variables; copy the whole module")
+    graph = SavedGraph(read_small(directory / _GRAPH, _MOST_GRAPH_BYTES), str(directory / _GRAPH))
+    found = _variables(directory)
+    lower, step = found.pop(_LOWER, None), found.pop(tf.STEP, None)
+    _refuse_others(found, where)
+    assets = directory / _ASSETS
+    said, settings = _config_among(assets)
+    overriding = _settings(config)
+    notes: list[str] = []
+    if said is None:
+        said, notes = _facts(found, graph, read_optional(directory / _KERAS), where, overriding)
+    settled = AlbertConfig.from_json(said | overriding, where if config is None else str(config), dialect="hf")
+    table = tf.NAMES if _words(found).startswith("bert/") else names(settled)
+    canonical = variables.to_canonical(found, table, settled, where)
+    if lower is not None and "do_lower_case" not in settings:
+        settings = settings | {"do_lower_case": bool(lower.read().all())}
+    return Checkpoint(
+        config=settled,
+        tensors=canonical.tensors,
+        tokenizer=_tokenizer(assets, settings),
+        optimizer=canonical.optimizer,
+        global_step=None if step is None else tf.scalar(step, tf.STEP, where),
+        dropped=canonical.dropped,
+        format=NAME,
+        where=where,
+        notes=notes,
+    )
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    need("tensorflow", "writing a SavedModel", package="tensorflow-cpu")
+    from converters import tensorflow_model
+
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    assets = {
+        "albert_config": ("albert_config.json", dump_json(config.to_google() | tokenizer.settings)),
+        "sp_model_file": (_SPIECE, tokenizer.model()),
+        "sp_vocab_file": (_VOCAB, tokenizer.lines()),
+        "vocab_file": (_WORDPIECE, tokenizer.wordpiece),
+    }
+    table = names(config)
+    tensorflow_model.save(
+        config,
+        variables.to_foreign(checkpoint, table),
+        {row.foreign: row.canonical for row in table.expand(config).by_foreign.values()},
+        checkpoint.global_step,
+        {attribute: (name, data) for attribute, (name, data) in assets.items() if data is not None},
+        lowercase=tokenizer.lowercase,
+        path=path,
+    )
+
+
+def notes(checkpoint: Checkpoint) -> list[str]:
+    """What a user of the written module should know."""
+    found = []
+    if "pooler" not in spec.components(checkpoint.tensors, checkpoint.config):
+        found.append("the model has no pooler, so the module has no pooled_output")
+    if checkpoint.config.share not in ("all", "none"):
+        found.append(f"share {checkpoint.config.share!r}: trained in TensorFlow, the layers' copies go their own ways")
+    if kinds := {tensor.dtype.name for tensor in checkpoint.tensors.values()} - {"float32"}:
+        found.append(f"weights stay {' and '.join(sorted(kinds))}; the module computes in float32")
+    return found
+
+
+def _variables(directory: Path) -> dict[str, Tensor]:
+    """The variables by name: of TF1 as the bundle has them, of TF2 as its graph of objects calls them."""
+    prefix = directory / _VARIABLES
+    if not prefix.with_name(prefix.name + ".index").exists():
+        raise CheckpointError(f"{directory}: no {_VARIABLES}.index, so a SavedModel without variables, not an ALBERT")
+    found = read_bundle(prefix, texts=[_OBJECT_GRAPH])
+    objects = found.pop(_OBJECT_GRAPH, None)
+    if objects is not None:
+        readable = _object_names(objects.read().tobytes(), f"{prefix}.index")
+        named = [(readable.get(key, key), tensor) for key, tensor in found.items()]
+    else:
+        inside = all(name.startswith("module/") for name in found)
+        named = [(name.removeprefix("module/") if inside else name, tensor) for name, tensor in found.items()]
+    if twice := len(named) - len(dict(named)):
+        raise SpecError(f"{directory}: {twice} of its variables bear the name of another, so they cannot be told apart")
+    return dict(named)
+
+
+def _object_names(data: bytes, where: str) -> dict[str, str]:
+    """Checkpoint key -> the variable's own name (tensorflow/core/protobuf/trackable_object_graph.proto)."""
+    names = {}
+    try:
+        for item in wire.messages(wire.fields(data), 1):
+            for attribute in map(wire.fields, wire.messages(wire.fields(item), 2)):
+                key = wire.text(attribute, 3)
+                if key != _LOWER and (name := wire.text(attribute, 2)):
+                    names[key] = name
+    except wire.FAULTS as error:
+        raise CorruptError(f"{where}: its {_OBJECT_GRAPH} is not sound ({error})") from None
+    return names
+
+
+def _words(found: Mapping[str, Tensor]) -> str:
+    """The name of the word embeddings, which tells the two kinds of module apart; empty where there are none."""
+    candidates = ("bert/embeddings/word_embeddings", "word_embeddings/embeddings")
+    return next((name for name in candidates if name in found), "")
+
+
+def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
+    """SpecError for the variables of another model than an ALBERT."""
+    tf.refuse_strangers(found, where)
+    if unshared := next((name for name in found if _STRANGERS.fullmatch(name)), None):
+        raise SpecError(f"{where}: a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
+    if not _words(found):
+        held = f"it holds {spec.listing(found)}" if found else "it holds none"
+        raise SpecError(f"{where}: a SavedModel without the variables of an ALBERT ({held})")
+
+
+def _config_among(assets: Path) -> tuple[Json | None, Json]:
+    """The config among a module's assets in Hugging Face's terms, None without one; and its tokenizer's settings."""
+    path = assets / tf.CONFIG
+    data = read_optional(path)
+    if data is None:
+        return None, {}
+    parsed, settings = variables.split_settings(parse_json(data, str(path)))
+    return AlbertConfig.from_json(parsed, str(path), dialect="google").to_hf(), settings
+
+
+def _settings(path: Path | None) -> Json:
+    """The settings in a config of either dialect, told apart by Hugging Face's model_type; none without a file."""
+    if path is None:
+        return {}
+    data, _ = variables.split_settings(parse_json(read_small(path), str(path)))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a JSON {type(data).__name__}, not an object of settings")
+    return data if "model_type" in data else from_google(data)
+
+
+def _facts(
+    found: Mapping[str, Tensor], graph: SavedGraph, keras: bytes | None, where: str, overriding: Json
+) -> tuple[Json, list[str]]:
+    """The config that variables and graph tell, and notes on what was read there and what assumed."""
+    words = _words(found)
+    google = words.startswith("bert/")
+    layers = {(int(match[1]), int(match[2])) for name in found if (match := _LAYER.match(name))} or {(0, 0)}
+    groups, inner = (1 + max(place) for place in zip(*layers, strict=True))
+    if google or len(layers) > 1:
+        stem = "bert/encoder/transformer" if google else "transformer"
+        stems = [f"{stem}/group_{group}/inner_group_0/" for group in range(groups)]
+    else:
+        stems = ["transformer/"]
+    query = "attention_1/self/query/kernel" if google else "self_attention/query/kernel"
+    intermediate = "ffn_1/intermediate/dense/kernel" if google else "intermediate/kernel"
+    position, kinds = (
+        ("bert/embeddings/position_embeddings", "bert/embeddings/token_type_embeddings")
+        if google
+        else ("position_embedding/embeddings", "type_embeddings/embeddings")
+    )
+
+    def size(name: str, axis: int) -> int | None:
+        shape = found[name].shape if name in found else ()
+        return shape[axis] if axis < len(shape) else None
+
+    settings = graph.keras_settings(keras)
+    hidden = size(stems[0] + query, 0)
+    told: dict[str, Any] = {
+        "vocab_size": size(words, 0),
+        "embedding_size": size(words, 1),
+        "hidden_size": hidden,
+        "num_hidden_layers": _layers([graph.uses(stem + query) for stem in stems], settings),
+        "num_attention_heads": (
+            _heads(graph.reshaped(stems[0] + query), hidden) if google else size(stems[0] + query, 1)
+        ),
+        "intermediate_size": size(stems[0] + intermediate, 1),
+        "num_hidden_groups": groups,
+        "inner_group_num": inner,
+        "max_position_embeddings": size(position, 0),
+        "type_vocab_size": size(kinds, 0),
+        "hidden_act": graph.activation(),
+        "layer_norm_eps": graph.epsilon(),
+        "hidden_dropout_prob": settings.get("dropout_rate"),
+        "attention_probs_dropout_prob": settings.get("attention_dropout_rate"),
+        "initializer_range": _deviation(settings),
+    }
+    told = {key: value for key, value in told.items() if value is not None}
+    if absent := [key for key in REQUIRED if key not in told and key not in overriding]:
+        raise ConfigError(
+            f"{where}: neither its variables nor its graph tell {', '.join(absent)}; say it with --config FILE "
+            "(the model's albert_config.json, or a JSON object of just that)"
+        )
+    read_off = {key: told[key] for key in _GRAPH_TOLD if key in told and key not in overriding}
+    assumed = {key: usual for key, usual in _ASSUMED.items() if key not in told and key not in overriding}
+    notes = [f"the module holds no config; read off its variables and graph: {_listed(read_off)}"] if read_off else []
+    if assumed:
+        notes.append(f"assumed, for the module does not tell: {_listed(assumed)}; --config FILE says otherwise")
+    return told | assumed, notes
+
+
+# What no variable's shape tells; and the values of the published models for what the graph may not tell either.
+_GRAPH_TOLD = ("num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
+_ASSUMED = {
+    "hidden_act": "gelu_new",
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.02,
+}
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
+
+
+def _layers(uses: list[int | None], settings: Json) -> int | None:
+    """The number of layers, from how often the graph uses each group; None where graph and Keras do not agree."""
+    found = {settings["num_layers"]} if isinstance(settings.get("num_layers"), int) else set()
+    counted = [count for count in uses if count is not None]
+    if len(counted) == len(uses):
+        layers = sum(counted)
+        applied = [int(layer / (layers / len(uses))) for layer in range(layers)]
+        if [applied.count(group) for group in range(len(uses))] != counted:
+            return None
+        found.add(layers)
+    return found.pop() if len(found) == 1 else None
+
+
+def _heads(shape: list[int] | None, hidden: int | None) -> int | None:
+    """The number of heads, from the shape that Google's code gives a kernel: hidden size, heads, size of a head."""
+    if shape is None or hidden is None or len(shape) != 3 or shape[0] != hidden or shape[1] * shape[2] != hidden:
+        return None
+    return shape[1]
+
+
+def _deviation(settings: Json) -> Any:
+    initializer = settings.get("initializer")
+    inner = initializer.get("config") if isinstance(initializer, dict) else None
+    return inner.get("stddev") if isinstance(inner, dict) else None
+
+
+def _tokenizer(assets: Path, settings: Json) -> TokenizerFiles:
+    spiece, vocab, wordpiece = (read_optional(assets / name) for name in (_SPIECE, _VOCAB, _WORDPIECE))
+    return TokenizerFiles.of(
+        str(assets),
+        spiece=spiece,
+        vocab=vocab,
+        wordpiece=wordpiece,
+        settings=settings,
+        origin=_SPIECE if spiece else _VOCAB if vocab else _WORDPIECE,
+    )

@@ -1,0 +1,281 @@
+"""An ALBERT in TensorFlow's own operations, saved as a TF2 SavedModel that any TensorFlow loads without this package.
+
+What calls and attributes a module offers follows TensorFlow Model Garden (official/nlp/tools/export_tfhub_lib.py,
+official/nlp/albert/export_albert_tfhub.py) and tensorflow.org/hub/reusable_saved_models; the computation is that of
+Google's modeling.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from converters.checkpoint import Tensor
+from converters.config import AlbertConfig
+from converters.errors import CheckpointError, ConfigError
+from converters.formats.tf import STEP, tensorflow, to_tensorflow
+
+INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
+
+# TensorFlow's counters are in these names; see `_settle`.
+_FUNCTION = re.compile(r"(__inference_.*_)(\d+)")
+
+
+def save(
+    config: AlbertConfig,
+    variables: Mapping[str, Tensor],
+    canonical: Mapping[str, str],
+    step: int | None,
+    assets: Mapping[str, tuple[str, bytes]],
+    *,
+    lowercase: bool,
+    path: Path,
+) -> None:
+    """Write a SavedModel into the empty directory `path`; it holds the whole model in memory once.
+
+    `variables` are tensors by their name in the module, and `canonical` gives the names of `converters.spec` for those
+    that are weights; the rest (optimizer slots) lie beside them in the files and are no part of the module that is
+    loaded. `assets` are files (name, bytes) by attribute. Raises ConfigError for an activation that TensorFlow has not,
+    CheckpointError where TensorFlow cannot write.
+    """
+    tf = tensorflow()
+    act = _activation(config.hidden_act)
+    sources = path / "assets-to-be"
+    sources.mkdir()
+    try:
+        with tf.device("CPU"):
+            weights = {
+                canonical[name]: tf.Variable(to_tensorflow(tensor.read()), name=name)
+                for name, tensor in variables.items()
+                if name in canonical
+            }
+            # Its variables are attributes here, saved with it, where tf.Module has properties of these names.
+            module = type("Module", (tf.Module,), {"variables": None, "trainable_variables": None})()
+            module.variables = [weights[name] for name in weights if name.startswith("albert.")]
+            module.trainable_variables = list(module.variables)
+            module.regularization_losses = []
+            module.heads = [weights[name] for name in weights if not name.startswith("albert.")]
+            module.do_lower_case = tf.Variable(lowercase, trainable=False, name="do_lower_case")
+            if step is not None:
+                module.global_step = tf.Variable(step, dtype=tf.int64, trainable=False, name=STEP)
+            for attribute, (name, data) in assets.items():
+                (sources / name).write_bytes(data)
+                setattr(module, attribute, tf.saved_model.Asset(str(sources / name)))
+        module.__call__, signature = _functions(config, weights, act)
+        with _quiet():
+            tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
+        if slots := {name: tensor for name, tensor in variables.items() if name not in canonical}:
+            _add(slots, path / "variables", path / "parts")
+    except tf.errors.OpError as error:
+        raise CheckpointError(f"{path}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
+    finally:
+        shutil.rmtree(sources, ignore_errors=True)
+    _settle(path)
+
+
+def _add(tensors: Mapping[str, Tensor], bundle: Path, parts: Path) -> None:
+    """Put more tensors into the files of the variables; `parts` is a name for a directory to work in."""
+    tf = tensorflow()
+    bundle.rename(parts)
+    with tf.device("CPU"):
+        tf.raw_ops.SaveV2(
+            prefix=str(parts / "more"),
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=[to_tensorflow(tensor.read()) for tensor in tensors.values()],
+        )
+        prefixes = [str(parts / name) for name in ("variables", "more")]
+        tf.raw_ops.MergeV2Checkpoints(
+            checkpoint_prefixes=prefixes, destination_prefix=str(bundle / "variables"), delete_old_dirs=False
+        )
+    shutil.rmtree(parts)
+
+
+def _functions(config: AlbertConfig, weights: Mapping[str, Any], act: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """What the module is called by, and its signature."""
+    tf = tensorflow()
+    drops = bool(config.hidden_dropout_prob or config.attention_probs_dropout_prob)
+    specs = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in INPUTS}
+
+    def encoder(training: bool) -> Any:
+        """Traced once, however often it is called by."""
+
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+        def encode(*inputs: Any) -> Any:
+            return _encode(config, weights, act, *inputs, training=training)
+
+        return encode.get_concrete_function(*specs.values())
+
+    encode = {training: encoder(training) for training in {False, drops}}
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def call(inputs: Any, training: bool = False) -> Any:
+        """The inputs by name, as later modules take them, or in a list, as the first ones did."""
+        named = isinstance(inputs, Mapping)
+        outputs = encode[training and drops](*((inputs[name] for name in INPUTS) if named else inputs))
+        return outputs if named else [outputs[name] for name in ("pooled_output", "sequence_output") if name in outputs]
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def serve(input_word_ids: Any, input_mask: Any, input_type_ids: Any) -> Any:
+        outputs = encode[False](input_word_ids, input_mask, input_type_ids)
+        return {name: outputs[name] for name in ("pooled_output", "sequence_output") if name in outputs}
+
+    for training in (False, True):
+        for inputs in (specs, list(specs.values())):
+            call.get_concrete_function(inputs, training=training)
+    return call, serve.get_concrete_function(**specs)
+
+
+def _encode(
+    config: AlbertConfig,
+    weights: Mapping[str, Any],
+    act: Callable[[Any], Any],
+    ids: Any,
+    mask: Any,
+    types: Any,
+    *,
+    training: bool,
+) -> dict[str, Any]:
+    """Ids, mask and token types (batch, tokens) -> the outputs of Model Garden's encoder, in float32.
+
+    A shared layer's variables are read each time the layer is applied, so that the graph tells the number of layers.
+    """
+    tf = tensorflow()
+
+    def weight(name: str) -> Any:
+        return tf.cast(weights[name], tf.float32)
+
+    def linear(x: Any, name: str, equation: str = "bti,io->bto") -> Any:
+        return tf.einsum(equation, x, weight(f"{name}.weight")) + weight(f"{name}.bias")
+
+    def norm(x: Any, name: str) -> Any:
+        mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
+        scale, offset = weight(f"{name}.weight"), weight(f"{name}.bias")
+        return tf.nn.batch_normalization(x, mean, variance, offset, scale, config.layer_norm_eps)
+
+    def drop(x: Any, rate: float) -> Any:
+        return tf.nn.dropout(x, rate) if training and rate else x
+
+    def layer(x: Any, name: str) -> Any:
+        query, key, value = (
+            linear(x, f"{name}.attention.{part}", "bti,iad->btad") for part in ("query", "key", "value")
+        )
+        scores = tf.einsum("bfad,btad->baft", query, key) * config.head_size**-0.5
+        scores = tf.where(visible, scores, scores.dtype.min)  # (batch, heads, from, to)
+        share = drop(tf.nn.softmax(scores), config.attention_probs_dropout_prob)
+        context = tf.einsum("baft,btad->bfad", share, value)
+        attended = drop(linear(context, f"{name}.attention.dense", "bfad,ado->bfo"), config.hidden_dropout_prob)
+        attended = norm(attended + x, f"{name}.attention.LayerNorm")
+        output = linear(act(linear(attended, f"{name}.ffn")), f"{name}.ffn_output")
+        return norm(drop(output, config.hidden_dropout_prob) + attended, f"{name}.full_layer_layer_norm")
+
+    embeddings = "albert.embeddings"
+    words, kinds, places = (
+        weights[f"{embeddings}.{part}_embeddings.weight"] for part in ("word", "token_type", "position")
+    )
+    x = tf.cast(tf.gather(words, ids), tf.float32) + tf.cast(tf.gather(kinds, types), tf.float32)
+    x += tf.cast(places[: tf.shape(ids)[1]], tf.float32)  # (batch, tokens, E)
+    x = drop(norm(x, f"{embeddings}.LayerNorm"), config.hidden_dropout_prob)
+    projection = "albert.encoder.embedding_hidden_mapping_in"
+    if f"{projection}.weight" in weights:  # left out where it is the identity
+        x = linear(x, projection)
+    visible = tf.cast(mask, tf.bool)[:, tf.newaxis, tf.newaxis, :]
+    outputs = []
+    for number in range(config.num_hidden_layers):
+        for inner in range(config.inner_group_num):
+            x = layer(x, f"albert.encoder.albert_layer_groups.{config.group_of(number)}.albert_layers.{inner}")
+        outputs.append(x)
+    found = {"sequence_output": x, "encoder_outputs": outputs}
+    if "albert.pooler.weight" in weights:
+        first = x[:, 0]
+        pooled = tf.tanh(tf.matmul(first, weight("albert.pooler.weight")) + weight("albert.pooler.bias"))
+        found |= {"pooled_output": pooled, "default": pooled}
+    return found
+
+
+def _activation(name: str) -> Callable[[Any], Any]:
+    """The activation of that name in TensorFlow; ConfigError lists the known ones."""
+    nn = tensorflow().nn
+
+    def gelu_tanh(x: Any) -> Any:
+        return nn.gelu(x, approximate=True)
+
+    known: dict[str, Callable[[Any], Any]] = {
+        "gelu": nn.gelu,
+        "gelu_accurate": gelu_tanh,
+        "gelu_fast": gelu_tanh,
+        "gelu_new": gelu_tanh,
+        "gelu_python": nn.gelu,
+        "gelu_python_tanh": gelu_tanh,
+        "gelu_pytorch_tanh": gelu_tanh,
+        "hardswish": lambda x: x * nn.relu6(x + 3) / 6,
+        "leaky_relu": lambda x: nn.leaky_relu(x, alpha=0.01),
+        "linear": lambda x: x,
+        "mish": lambda x: x * nn.tanh(nn.softplus(x)),
+        "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+        "relu": nn.relu,
+        "relu2": lambda x: nn.relu(x) ** 2,
+        "relu6": nn.relu6,
+        "sigmoid": nn.sigmoid,
+        "silu": nn.silu,
+        "swish": nn.silu,
+        "tanh": nn.tanh,
+    }
+    if name not in known:
+        raise ConfigError(f"hidden_act is {name!r}; a SavedModel computes one of {', '.join(known)}")
+    return known[name]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TensorFlow's word on every asset that it writes."""
+    logger = tensorflow().get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _settle(path: Path) -> None:
+    """Make the files' bytes follow from the model alone.
+
+    TensorFlow numbers functions through the life of a process, and signs what it saves with a random number in
+    `fingerprint.pb`, which no reader needs.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    (path / "fingerprint.pb").unlink(missing_ok=True)
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    for meta in saved.meta_graphs:
+        library, objects = meta.graph_def.library, meta.object_graph_def
+        numbered = sorted((int(match[2]), match[1]) for item in library.function if (match := _numbered(item)))
+        new = {f"{stem}{number}": f"{stem}{place}" for place, (number, stem) in enumerate(numbered)}
+        for function in library.function:
+            function.signature.name = new.get(function.signature.name, function.signature.name)
+            for argument in function.arg_attr.values():
+                if argument.attr["_user_specified_name"].s.isdigit():  # a variable's number in this process
+                    del argument.attr["_user_specified_name"]
+        for node in [*meta.graph_def.node, *(node for function in library.function for node in function.node_def)]:
+            for attribute in node.attr.values():
+                if attribute.func.name in new:
+                    attribute.func.name = new[attribute.func.name]
+        library.function.sort(key=lambda function: str(function.signature.name))
+        for name in [name for name in objects.concrete_functions if name in new]:
+            objects.concrete_functions[new[name]].CopyFrom(objects.concrete_functions.pop(name))
+        for item in objects.nodes:
+            traced = item.function.concrete_functions if item.HasField("function") else []
+            traced[:] = [new.get(name, name) for name in traced]
+            if item.HasField("bare_concrete_function"):
+                bare = item.bare_concrete_function
+                bare.concrete_function_name = new.get(bare.concrete_function_name, bare.concrete_function_name)
+    (path / "saved_model.pb").write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def _numbered(function: Any) -> re.Match[str] | None:
+    return _FUNCTION.fullmatch(function.signature.name)
