@@ -13,7 +13,7 @@ from albert_cli.embedding import fast, kernels
 from albert_cli.embedding.fast import FastEncoder
 from albert_cli.model.encoder import ACTIVATIONS, Albert, activation
 from albert_cli.model.heads import AlbertPreTraining
-from converters.config import AlbertConfig
+from converters.config import PRESETS, AlbertConfig
 
 TINY = AlbertConfig(
     vocab_size=97,
@@ -118,6 +118,28 @@ def test_equals_transformers():
             for i, t in zip(ids, types, strict=True)
         ]
     assert error(output, torch.cat(expected)) < 1e-5
+
+
+def test_equals_the_plain_encoder_at_base_shape_and_512_tokens():
+    model = Albert(dataclasses.replace(PRESETS["base"], vocab_size=500, num_hidden_layers=3), pooler=False).eval()
+    generator = np.random.default_rng(4)
+    ids = [generator.integers(0, 500, length) for length in (512, 3, 40, 512, 38)]
+    output = FastEncoder(model, "fp32").encode(ids)
+    with torch.inference_mode():
+        for number, row in enumerate(ids):
+            expected = model(torch.from_numpy(row)[None]).sequence_output[0]
+            got = output.hidden_states[0][output.offsets[number] : output.offsets[number + 1]]
+            assert (got - expected).abs().max() < 1e-5
+
+
+def test_int8_keeps_the_sentence_vectors_of_trained_weights(shared_data):
+    from albert_cli.embedding.embedder import Embedder
+
+    lines = (shared_data / "glue/QNLI/dev.tsv").read_text(encoding="utf-8").split("\n")[1:129]
+    texts = [line.split("\t")[2] for line in lines]
+    fp32, int8 = (Embedder.from_pretrained("built-in", precision=name).embed(texts) for name in ("fp32", "int8"))
+    cosines = (fp32 * int8).sum(1) / np.linalg.norm(fp32, axis=1) / np.linalg.norm(int8, axis=1)
+    assert cosines.mean() > 0.995
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
