@@ -183,17 +183,20 @@ def bench_formats(shape: str, rounds: int, only: str, work: Path) -> list[tuple[
     for _ in range(rounds):
         for key, figures in results.items():
             figures.append(run(plans[key].split(), work, copy=True))
-            print(shape, *key, {name: round(value, 2) for name, value in figures[-1].items()}, file=sys.stderr)
+            print(shape, *key, json.dumps(figures[-1]), file=sys.stderr)
+    return format_lines(shape, sizes, results)
+
+
+def format_lines(shape: str, sizes: list[int], results: dict[tuple[str, str], list[Figures]]) -> list[tuple[str, ...]]:
+    """Medians against the median of all copies of this shape, which are of as many bytes; the highest peaks."""
+    copies = medians([item for figures in results.values() for item in figures])
     lines = []
     for (name, what), figures in results.items():
         mid = medians(figures)
         peak = max(item["peak"] for item in figures)
         most = allowed(mid["before"], max(sizes), sum(sizes), whole=what == "write" and name in WRITERS)
-        seconds = [f"{mid[key]:.2f}" for key in ("seconds", "cpu", "cp", "cp_cpu")]
-        ratios = [
-            f"{statistics.median(item[ours] / item[copy] for item in figures):.1f}"
-            for ours, copy in (("seconds", "cp"), ("cpu", "cp_cpu"))
-        ]
+        seconds = [f"{mid['seconds']:.2f}", f"{mid['cpu']:.2f}", f"{copies['cp']:.2f}", f"{copies['cp_cpu']:.3f}"]
+        ratios = [f"{mid['seconds'] / copies['cp']:.1f}", f"{mid['cpu'] / copies['cp_cpu']:.1f}"]
         memory = [f"{peak / 1e6:.0f}", f"{most / 1e6:.0f}", "ok" if peak <= most else "too much memory"]
         lines.append((shape, name, what, f"{sum(sizes) / 1e6:.0f}", *seconds, *ratios, *memory))
     return lines
