@@ -1,20 +1,26 @@
 """Time and memory of the commands on big models, each in a process of its own, against `cp` of the same bytes.
 
     python bench/convert.py [--shapes xlarge,xxlarge] [--rounds 3] [--quick] [--only TEXT]
+    python bench/convert.py --formats [--shapes base,xxlarge] …    reading and writing each format, in one table
     python bench/convert.py --measure convert SOURCE TARGET …      one `albert` command, as JSON
 
 Every conversion is timed with its proof (all of the target read back and compared), and without the imports, which have
 a column of their own. It ends on the disk (fsync), where `cp` leaves its bytes in the page cache, so there are two
 yardsticks: `cp`, and `cp` followed by `sync FILE`. Copy and conversion alternate; figures are medians.
+
+With `--formats`, reading is `albert inspect` (every tensor read and hashed), writing a conversion from safetensors;
+onnx, which is only written, and only by torch's exporter, is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -27,8 +33,19 @@ ROOT = Path(__file__).parents[1]
 # In place of this folder, whose tokenize.py would hide the standard library's.
 sys.path[0] = str(ROOT)
 
-PATHS = {"tf": "tf", "safetensors": "hf", "npz": "model.npz"}
-CONVERSIONS = [(source, target) for source in PATHS for target in PATHS if source != target]
+PATHS = {
+    "tf": "tf",
+    "safetensors": "hf",
+    "torch": "pt",
+    "npz": "model.npz",
+    "bson": "model.tfbson",
+    "saved-model": "module",
+}
+# With each other; --formats has all of them.
+CONVERTED = ("tf", "safetensors", "npz")
+CONVERSIONS = [(source, target) for source in CONVERTED for target in CONVERTED if source != target]
+# What writes a format takes all tensors at once.
+WRITERS = {"tf": "tensorflow", "saved-model": "tensorflow", "torch": "torch"}
 OTHERS = [
     "init out/hf --preset {} --to safetensors",
     "init out/tf --preset {} --to tf",
@@ -47,6 +64,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="xlarge,xxlarge", help="presets, separated by commas (xlarge,xxlarge)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each conversion is run (3)")
     parser.add_argument("--quick", action="store_true", help="the base shape, once")
+    parser.add_argument("--formats", action="store_true", help="every format read and written, all shapes in one table")
     parser.add_argument("--only", default="", metavar="TEXT", help="the rows that hold this text")
     parser.add_argument("--measure", nargs=argparse.REMAINDER, metavar="ARGUMENT", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -54,9 +72,34 @@ def main() -> None:
         print(json.dumps(measure(options.measure)))
         return
     shapes, rounds = (["base"], 1) if options.quick else (options.shapes.split(","), options.rounds)
+    table = []
     for shape in shapes:
         with tempfile.TemporaryDirectory(prefix="albert-bench-") as work:
-            bench(shape, rounds, options.only, Path(work))
+            if options.formats:
+                table += bench_formats(shape, rounds, options.only, Path(work))
+            else:
+                bench(shape, rounds, options.only, Path(work))
+    if options.formats:
+        from albert_cli.console import print_table
+
+        load = f"a load of {os.getloadavg()[2]:.0f} on {os.cpu_count()} cores"
+        print(f"\n{rounds} round{'s' if rounds > 1 else ''}, {load}\n")
+        headers = (
+            "shape",
+            "format",
+            "",
+            "MB",
+            "s",
+            "CPU s",
+            "cp s",
+            "its CPU s",
+            "x cp",
+            "x CPU",
+            "peak MB",
+            "allowed",
+            "",
+        )
+        print_table(table, headers, right=range(3, 12))
 
 
 def measure(arguments: list[str]) -> Figures:
@@ -66,10 +109,11 @@ def measure(arguments: list[str]) -> Figures:
     from converters import hub
 
     hub.formats()
-    if writes_tf(arguments):
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
-        import tensorflow as tf  # noqa: F401
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    library = writer(arguments) or ("torch" if PATHS["torch"] in arguments[1:2] else None)
+    if library:
+        importlib.import_module(library)
     imported, cpu = time.perf_counter(), time.process_time()
     before = resident("VmRSS")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -83,13 +127,14 @@ def measure(arguments: list[str]) -> Figures:
     }
 
 
-def writes_tf(arguments: list[str]) -> bool:
-    return arguments[-2:] == ["--to", "tf"]
+def writer(arguments: list[str]) -> str | None:
+    """The library that writes the target, where that is not ours."""
+    return WRITERS.get(arguments[-1]) if arguments[-2] == "--to" else None
 
 
-def allowed(before: float, largest: int, model: int, *, tf: bool) -> float:
-    """The most bytes a command may have resident: TensorFlow's saver may hold the model once."""
-    return before + 2 * largest + SLACK + (model if tf else 0)
+def allowed(before: float, largest: int, model: int, *, whole: bool) -> float:
+    """The most bytes a command may have resident: TensorFlow's and torch's savers may hold the model once."""
+    return before + 2 * largest + SLACK + (model if whole else 0)
 
 
 def resident(key: str) -> int:
@@ -103,8 +148,8 @@ def bench(shape: str, rounds: int, only: str, work: Path) -> None:
     from albert_cli.console import print_table
     from converters import hub
 
-    for name, path in PATHS.items():
-        in_fresh_process(["init", path, "--preset", shape, "--to", name], work)
+    for name in CONVERTED:
+        in_fresh_process(["init", PATHS[name], "--preset", shape, "--to", name], work)
     sizes = [tensor.nbytes for tensor in hub.load(work / PATHS["safetensors"]).tensors.values()]
     plans = [f"convert {PATHS[source]} out/{PATHS[target]} --to {target}" for source, target in CONVERSIONS]
     plans += [plan.format(shape) for plan in OTHERS]
@@ -122,25 +167,72 @@ def bench(shape: str, rounds: int, only: str, work: Path) -> None:
     print_table(rows, headers, right=range(1, 10))
 
 
-def run(arguments: list[str], work: Path) -> Figures:
-    """One command in a fresh process; before a conversion its source is copied with `cp`."""
+def bench_formats(shape: str, rounds: int, only: str, work: Path) -> list[tuple[str, ...]]:
+    """Write and read a model of this shape in every format, each beside a copy of what is read; the table's lines."""
+    from converters import hub
+
+    source = PATHS["safetensors"]
+    in_fresh_process(["init", source, "--preset", shape, "--to", "safetensors"], work)
+    sizes = [tensor.nbytes for tensor in hub.load(work / source).tensors.values()]
+    plans = {}
+    for name, path in PATHS.items():
+        if only in name:
+            plans[name, "write"] = f"convert {source} out/{path} --to {name}"
+            plans[name, "read"] = f"inspect {path}"
+    results: dict[tuple[str, str], list[Figures]] = {key: [] for key in plans}
+    for _ in range(rounds):
+        for key, figures in results.items():
+            figures.append(run(plans[key].split(), work, copy=True))
+            print(shape, *key, json.dumps(figures[-1]), file=sys.stderr)
+    return format_lines(shape, sizes, results)
+
+
+def format_lines(shape: str, sizes: list[int], results: dict[tuple[str, str], list[Figures]]) -> list[tuple[str, ...]]:
+    """Medians against the median of all copies of this shape, which are of as many bytes; the highest peaks."""
+    copies = medians([item for figures in results.values() for item in figures])
+    lines = []
+    for (name, what), figures in results.items():
+        mid = medians(figures)
+        peak = max(item["peak"] for item in figures)
+        most = allowed(mid["before"], max(sizes), sum(sizes), whole=what == "write" and name in WRITERS)
+        seconds = [f"{mid['seconds']:.2f}", f"{mid['cpu']:.2f}", f"{copies['cp']:.2f}", f"{copies['cp_cpu']:.3f}"]
+        ratios = [f"{mid['seconds'] / copies['cp']:.1f}", f"{mid['cpu'] / copies['cp_cpu']:.1f}"]
+        memory = [f"{peak / 1e6:.0f}", f"{most / 1e6:.0f}", "ok" if peak <= most else "too much memory"]
+        lines.append((shape, name, what, f"{sum(sizes) / 1e6:.0f}", *seconds, *ratios, *memory))
+    return lines
+
+
+def run(arguments: list[str], work: Path, *, copy: bool = False) -> Figures:
+    """One command in a fresh process; before a conversion, or where asked, its source is copied with `cp`.
+
+    A model that the folder has not yet in this format stays there.
+    """
     out = work / "out"
     out.mkdir()
-    copy = copied(work / arguments[1], out / "copy") if arguments[0] == "convert" else {}
+    copies = copied(work / arguments[1], out / "copy") if copy or arguments[0] == "convert" else {}
     figures = in_fresh_process(arguments, work)
+    for made in out.iterdir():
+        if not (work / made.name).exists():
+            made.rename(work / made.name)
     shutil.rmtree(out)
-    return figures | copy
+    return figures | copies
 
 
 def copied(model: Path, copy: Path) -> Figures:
-    """Seconds of `cp` of a model's weights, alone and with `sync`."""
-    files = [file for file in model.iterdir() if file.is_file()] if model.is_dir() else [model]
-    times = [time.perf_counter()]
+    """Seconds of `cp` of a model's weights, alone and with `sync`; CPU seconds of `cp`."""
+    files = [file for file in model.rglob("*") if file.is_file()] if model.is_dir() else [model]
+    times, cpu = [time.perf_counter()], [children_cpu()]
     for command in ("cp", str(max(files, key=lambda file: file.stat().st_size)), str(copy)), ("sync", str(copy)):
         subprocess.run(command, check=True)
         times.append(time.perf_counter())
+        cpu.append(children_cpu())
     copy.unlink()
-    return {"cp": times[1] - times[0], "sync": times[2] - times[0]}
+    return {"cp": times[1] - times[0], "sync": times[2] - times[0], "cp_cpu": cpu[1] - cpu[0]}
+
+
+def children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def in_fresh_process(arguments: list[str], work: Path) -> Figures:
@@ -149,11 +241,15 @@ def in_fresh_process(arguments: list[str], work: Path) -> Figures:
     return figures
 
 
+def medians(results: list[Figures]) -> Figures:
+    return {key: statistics.median(figures[key] for figures in results) for key in results[0]}
+
+
 def row(plan: str, results: list[Figures], model: int, largest: int) -> tuple[str, ...]:
     """One line of the table: medians, the highest peak, and whether time and memory keep to their limits."""
-    mid = {key: statistics.median(figures[key] for figures in results) for key in results[0]}
+    mid = medians(results)
     peak = max(figures["peak"] for figures in results)
-    most = allowed(mid["before"], largest, model, tf=writes_tf(plan.split()))
+    most = allowed(mid["before"], largest, model, whole=writer(plan.split()) is not None)
     verdicts = ["ok" if peak <= most else "too much memory"]
     copies = [""] * 4
     if "cp" in mid:
