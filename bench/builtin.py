@@ -43,7 +43,7 @@ def main() -> None:
         teacher = Teacher(options.teacher, torch.device("cpu"))
         rows["teacher"] = teacher.vectors(texts)
         pieces = [tokenizer.segmenter.piece(n).replace("▁", " ").strip() for n in range(len(tokenizer))]
-        vectors = teacher.vectors(pieces, special_tokens=False)
+        vectors = teacher.vectors(pieces)
         rows["teacher's vectors of pieces"] = means(vectors - vectors.mean(0), tokenizer, texts)
     print(f"{'STS-B dev, 1,500 pairs':32}{'Spearman':>9}")
     for name, vectors in rows.items():
