@@ -172,7 +172,7 @@ def trainers(work: Work) -> Run:
             use_cpu=True,
             report_to=[],
             save_strategy="no",
-            logging_steps=LOGGED,
+            logging_steps=min(LOGGED, settings.steps or LOGGED),
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
