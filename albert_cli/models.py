@@ -42,7 +42,9 @@ class Model:
         return replace(checkpoint, where=self.called(checkpoint.where))
 
     def called(self, where: str) -> str:
-        """A place in this model, in terms of its name: not of where the Hub's cache happens to be."""
+        """A place in this model, in terms of its name: not of where the package or the Hub's cache happens to be."""
+        if self.name == NAME:
+            return where.replace(str(self.path), NAME)
         return where.replace(str(self.path), f"{self.name}@{self.revision[:12]}") if self.revision else where
 
 
