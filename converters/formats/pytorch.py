@@ -65,10 +65,10 @@ def recognises(path: Path) -> bool:
         return any((path / name).exists() for name in (_WEIGHTS, _INDEX)) and not safetensors.recognises(path)
     if not path.is_file():
         return False
-    if path.suffix in _SUFFIXES:
-        return True
     with explained(path), open_regular(path) as file:
         start = file.read(2 + len(_LEGACY_MAGIC))
+        if path.suffix in _SUFFIXES:  # damaged ones too, but no document of BSON, which begins with its own length
+            return int.from_bytes(start[:4], "little") != path.stat().st_size
         if start[:4] != b"PK\3\4":
             return start[2:] == _LEGACY_MAGIC
         try:
