@@ -151,7 +151,11 @@ def test_graph_truncated_anywhere(source, graph):
             hub.load(source)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 100, b"\xff" * 100, b"PK\3\4 an archive", b"\x12\x02\x0a\x7f"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0" * 100, b"\xff" * 100, b"PK\3\4 an archive", b"\x12\x02\x0a\x7f"],
+    ids=["empty", "zeros", "ones", "archive", "cut short"],
+)
 def test_graph_of_another_kind_of_file(source, graph, tmp_path, refused, data):
     graph.write_bytes(data)
     assert refused("convert", source, tmp_path / "out").startswith(f"{graph}: not a sound SavedModel (")
