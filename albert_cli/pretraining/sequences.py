@@ -126,9 +126,13 @@ def of_document(
             end += 1
         if ordered and end - at > 1:
             middle = int(random.integers(at + 1, end))
-            a, b = _truncate((starts[at], starts[middle]), (starts[middle], starts[end]), target, random)
+            a, b = (starts[at], starts[middle]), (starts[middle], starts[end])
             swapped = random.random() < 0.5
-            spans.append((*b, *a) if swapped else (*a, *b))
+            if swapped:
+                a, b = b, a
+            # Cut after swapping: which one loses the odd token must not tell the order.
+            a, b = _truncate(a, b, target, random)
+            spans.append((*a, *b))
             orders.append(SWAPPED if swapped else IN_ORDER)
         else:
             low, high = starts[at], starts[end]
