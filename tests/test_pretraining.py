@@ -28,6 +28,7 @@ from albert_cli.model.loading import load_model
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import masking, optimizers, sequences
 from albert_cli.pretraining import teacher as teachers
+from albert_cli.pretraining.local_heads import start_local
 from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.pretraining.objective import Batch, Objective, sentence_vectors, teacher_loss
 from albert_cli.pretraining.pretrain import pretrain
@@ -238,6 +239,16 @@ def test_sequences_are_neighbouring_segments_half_of_them_swapped(corpus):
         assert made.lengths.max() <= 32
     judged = [order for order in orders if order != NO_ORDER]
     assert 0.4 < judged.count(SWAPPED) / len(judged) < 0.6
+
+
+def test_lengths_of_cut_segments_do_not_tell_the_order(corpus):
+    longer = {IN_ORDER: set(), SWAPPED: set()}
+    for number in range(60):
+        made = spread(corpus, number)
+        for (a, b, c, d), order in zip(made.spans.tolist(), made.orders.tolist(), strict=True):
+            if order != NO_ORDER and b - a + d - c == 29 and abs(b - a - (d - c)) == 1:  # all the room there is
+                longer[order].add(b - a - (d - c))
+    assert longer[IN_ORDER] == longer[SWAPPED] == {1}
 
 
 def test_every_token_of_a_document_is_used_or_cut_for_want_of_room(corpus):
@@ -545,6 +556,52 @@ def test_sharing_variants_count_as_in_the_papers_table(share, millions, exact):
 
 
 # Runs
+
+
+def test_local_heads_begin_by_looking_at_their_neighbours():
+    shape = SHAPE | {"vocab_size": 500, "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 8}
+    config = AlbertConfig.from_json(shape | {"max_position_embeddings": 96}, "test", dialect="google")
+    torch.manual_seed(0)
+    model = AlbertPreTraining(config).eval()
+    start_local(model, 4)
+    layer = model.albert.encoder.albert_layer_groups[0].albert_layers[0].attention
+
+    @torch.no_grad()
+    def attention():
+        x = model.albert.embeddings(torch.randint(5, 500, (20, 96)), None, None)
+        x = model.albert.encoder.embedding_hidden_mapping_in(x)
+        query, key = (part(x).unflatten(-1, (8, 32)).transpose(1, 2) for part in (layer.query, layer.key))
+        return (query @ key.transpose(2, 3) / 32**0.5).softmax(-1)  # (batch, heads, tokens, tokens)
+
+    places = torch.arange(2, 94)
+    among_words = attention()
+    for other in (model.albert.embeddings.word_embeddings, model.albert.embeddings.token_type_embeddings):
+        other.weight.data.zero_()
+    alone = attention()
+    for head, offset in enumerate([-1, 1, -2, 2]):
+        assert (alone[:, head, places].argmax(-1) == places + offset).all()
+        assert alone[:, head, places, places + offset].mean() > 0.9
+        assert among_words[:, head, places, places + offset].mean() > 1.5 / 96  # words are in the way, not all of it
+    assert among_words[:, 4:].max() < 0.1  # the others are as even as ever
+
+
+def test_faults_of_local_heads_are_told(texts, tokenizer_files, tmp_path, refused):
+    (tmp_path / "spiece.model").write_bytes(tokenizer_files.spiece)
+
+    def start(*arguments):
+        return refused("pretrain", "--corpus", texts, "--out", tmp_path / "out", "--steps", 2, *arguments)
+
+    assert start("--local-heads", 5) == "local_heads is 5, not between 0 and 4"
+    assert start("--local-heads", 2, "--init", "built-in") == (
+        "local_heads is how a fresh model begins; leave it out beside --init"
+    )
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE | {"max_position_embeddings": 128}))
+    given = ("--tokenizer", tmp_path / "spiece.model", "--config", tmp_path / "config.json")
+    assert start(*given, "--local-heads", 3) == "local_heads is 3, but the model has 2 attention heads"
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE | {"embedding_size": 4, "max_position_embeddings": 128}))
+    assert start(*given, "--local-heads", 2) == (
+        "local_heads needs attention heads of 2 dimensions and embeddings of 8, not 16 and 4"
+    )
 
 
 def hashes(folder):

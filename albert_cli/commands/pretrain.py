@@ -68,6 +68,10 @@ def pretrain(
     whole_words: Annotated[
         bool | None, typer.Option("--whole-words/--pieces", help="n-grams of words (the paper's) or of pieces.")
     ] = None,
+    local_heads: Annotated[
+        int | None,
+        typer.Option("--local-heads", metavar="N", help="Heads that begin by looking at a neighbour; 0, at most 4."),
+    ] = None,
     weight: Annotated[
         list[str] | None,
         typer.Option("--weight", metavar="FILE=W", help="How often an epoch goes through a file: 0.2, 3; 1."),
@@ -144,6 +148,7 @@ def pretrain(
         "share": share and share.value,
         "mask_rate": mask_rate,
         "whole_words": whole_words,
+        "local_heads": local_heads,
         "teacher": teacher and str(teacher),
         "teacher_sentences": teacher_sentences,
         "teacher_texts": teacher_texts and str(teacher_texts),

@@ -19,6 +19,7 @@ from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import assign, to_checkpoint
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import teacher as teachers
+from albert_cli.pretraining.local_heads import start_local, waves
 from albert_cli.pretraining.loop import LOG, Job, Record, train
 from albert_cli.pretraining.settings import PretrainSettings, read_settings
 from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
@@ -90,6 +91,8 @@ def pretrain(
                 settings, model, corpus, files, train_documents, tokenizer, out, accelerator.device, report,
                 fresh=base is None,
             )  # fmt: skip
+    if settings.local_heads:
+        start_local(model, settings.local_heads)
     if resume and (out / RUN).exists():
         _check_same(out, settings, hashes)
         if (out / SUMMARY).exists():
@@ -188,6 +191,8 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> AlbertConfig
         raise TrainingError(
             f"--max-length is {settings.max_length}, but the model has {config.max_position_embeddings} positions"
         )
+    if settings.local_heads:
+        waves(config, settings.local_heads)  # told before the corpus is read
     return config
 
 

@@ -15,6 +15,8 @@ from converters.config import SHARE_CHOICES
 
 # pretraining.optimizers has the same names; it needs torch, which --help does without.
 OPTIMIZERS = ("adamw", "lamb", "muon")
+# Where the heads of `local_heads` begin to look, in tokens from their own: the first one back, the second ahead, ...
+OFFSETS = (-1, 1, -2, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class PretrainSettings:
     warmup: float = 0.05
     mask_rate: float = 0.15
     whole_words: bool = True
+    local_heads: int = 0
     hold_out: int = 50
     eval_every: int = 500
     eval_sequences: int = 1000
@@ -95,6 +98,10 @@ class PretrainSettings:
             faults.append("--init takes tokenizer, config and sharing from that model; leave them out")
         if self.teacher is None and self.teacher_texts is not None:
             faults.append("teacher_texts without --teacher: nobody to learn them from")
+        if not 0 <= self.local_heads <= len(OFFSETS):
+            faults.append(f"local_heads is {self.local_heads}, not between 0 and {len(OFFSETS)}")
+        if self.local_heads and self.init is not None:
+            faults.append("local_heads is how a fresh model begins; leave it out beside --init")
         if self.seed < 0:
             faults.append(f"seed is {self.seed}, not 0 or more")
         if faults:

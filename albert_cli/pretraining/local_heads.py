@@ -1,0 +1,73 @@
+"""Attention heads that begin by looking at a neighbour, so that a fresh model has local order from its first step.
+
+A small model left to find the use of positions by itself stays long at what word frequencies alone tell. Positions
+begin as sinusoids (arXiv 1706.03762, section 3.5) in a few of the E dimensions; a turn of each frequency's plane leads
+from one place to another (the same section), and a head's query and key are given that turn.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from albert_cli.errors import TrainingError
+from albert_cli.model.encoder import Attention
+from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.pretraining.settings import OFFSETS
+from converters.config import AlbertConfig
+
+# Wavelengths in tokens, from the shortest that tells neighbours apart.
+_SHORTEST, _LONGEST = 4.0, 256.0
+# By how much the score of the wanted neighbour is above that of the token after it: e ** 5 times the attention.
+_LEAD = 5.0
+# Of the E dimensions, those that positions share with words.
+_SHARE = 1 / 4
+
+
+def waves(config: AlbertConfig, heads: int) -> int:
+    """How many sinusoids (of two dimensions each) a head and the embeddings have room for.
+
+    Raises TrainingError when that is none, or when the model has fewer heads than `heads`.
+    """
+    if heads > config.num_attention_heads:
+        raise TrainingError(f"local_heads is {heads}, but the model has {config.num_attention_heads} attention heads")
+    count = int(min(config.head_size, config.embedding_size * _SHARE)) // 2
+    if not count:
+        raise TrainingError(
+            "local_heads needs attention heads of 2 dimensions and embeddings of 8, "
+            f"not {config.head_size} and {config.embedding_size}"
+        )
+    return count
+
+
+@torch.no_grad()
+def start_local(model: AlbertPreTraining, heads: int) -> None:
+    """Write sinusoids over the position embeddings, and the turns into query and key of the first `heads` heads of
+    every layer. Raises TrainingError as `waves` does."""
+    config = model.config
+    embeddings, encoder = model.albert.embeddings, model.albert.encoder
+    first = config.embedding_size - 2 * waves(config, heads)  # of the dimensions that positions take
+    frequencies = 2 * np.pi / np.geomspace(_SHORTEST, _LONGEST, waves(config, heads))
+    angles = np.arange(config.max_position_embeddings)[:, None] * frequencies
+    spread = embeddings.word_embeddings.weight.square().mean().sqrt().item()
+    table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1) * spread * math.sqrt(2)
+    embeddings.position_embeddings.weight.zero_()
+    embeddings.position_embeddings.weight[:, first:] = torch.from_numpy(table).float()
+    back = torch.linalg.pinv(encoder.embedding_hidden_mapping_in.weight)[first:]  # (2 waves, H)
+    # What LayerNorm makes of a wave's amplitude, then the score a head would give with a scale of 1.
+    amplitude = 2 / (1 + len(back) / config.embedding_size)
+    gap = amplitude * float((1 - np.cos(frequencies)).sum()) / math.sqrt(config.head_size)
+    scale = math.sqrt(_LEAD / gap)
+    for attention in (module for module in encoder.modules() if isinstance(module, Attention)):
+        for head, offset in enumerate(OFFSETS[:heads]):
+            rows = slice(head * config.head_size, head * config.head_size + len(back))
+            attention.query.weight[rows] = scale * _turn(frequencies, offset) @ back
+            attention.key.weight[rows] = scale * back
+
+
+def _turn(frequencies: np.ndarray, offset: int) -> torch.Tensor:
+    """The matrix that makes the sinusoids of place p those of place p + offset."""
+    cosines, sines = np.diag(np.cos(frequencies * offset)), np.diag(np.sin(frequencies * offset))
+    return torch.from_numpy(np.block([[cosines, sines], [-sines, cosines]])).float()
