@@ -229,8 +229,8 @@ def _check_answers(address: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=20).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, str(error)) from error
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from error
 
 
 def _no_cluster(address: str, reason: str) -> EmbeddingError:
