@@ -180,7 +180,10 @@ def test_what_does_not_fit_the_cluster_is_said(cluster, texts, letter_model, tmp
     with pytest.raises(EmbeddingError, match=wanted):
         run(job(texts, letter_model, tmp_path / "out.parquet"), Cluster(cluster.address, actors=3))
     with pytest.raises(EmbeddingError, match="2 actors of 1 CPUs and 1 GPUs do not fit"):
-        run(job(texts, letter_model, tmp_path / "out.parquet", force=True), Cluster(cluster.address, actors=2, gpus_per_actor=1))
+        run(
+            job(texts, letter_model, tmp_path / "out.parquet", force=True),
+            Cluster(cluster.address, actors=2, gpus_per_actor=1),
+        )
     stdin = Job(Source("-"), tmp_path / "o.parquet", job(texts, letter_model, tmp_path / "o").plan, Layout())
     with pytest.raises(EmbeddingError, match="--engine ray reads the input on the cluster; name a file"):
         run(stdin, cluster)
