@@ -394,6 +394,16 @@ def test_what_does_not_fit_is_one_line(letter_model, texts, options, message):
     assert not texts.with_suffix(".parquet").exists()
 
 
+def test_nothing_to_read_is_said(letter_model, tmp_path):
+    with pytest.raises(CheckpointError, match=r"^standard input: there is no text to read$"):
+        embed("--in", "-", "--out", tmp_path / "o.parquet", "--model", letter_model, input="")
+    with pytest.raises(CheckpointError, match=r"none\.txt: no such file or directory$"):
+        embed("--in", tmp_path / "none.txt", "--model", letter_model)
+    done = embed("--in", tmp_path, "--model", letter_model, code=2)
+    assert "--out is needed, as --in is not one file" in re.sub(r"[│\s]+", " ", done.output)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_without_a_pooler_has_no_pooler_vectors(letter_model, texts, tmp_path):
     from safetensors.numpy import load_file, save_file
 

@@ -276,6 +276,22 @@ def test_merge_refuses_what_is_no_whole(texts, model, tmp_path):
     assert not (tmp_path / "m.parquet").exists()
 
 
+def test_a_run_that_has_done_nothing_is_in_nobodys_way(texts, model, tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("key,body\n1,a\n")
+    with pytest.raises(CheckpointError, match="the header has no column 'text'"):
+        engine.run(job(tmp_path / "t.csv", model))
+    assert not parts.directory_of(tmp_path / "t.parquet").exists()
+    # Killed before its first part, it leaves what the next run takes over, whatever its settings are.
+    with monkeypatch.context() as patched:
+        patched.setattr(parts.Parts, "_leave_nothing_empty", lambda self: None)
+        with pytest.raises(CheckpointError):
+            engine.run(job(tmp_path / "t.csv", model))
+    names = sorted(entry.name for entry in parts.directory_of(tmp_path / "t.parquet").iterdir())
+    assert names == ["lock", "manifest.json"]
+    other = {"columns": Columns("body"), "settings": Settings(pooling="cls")}
+    assert engine.run(job(tmp_path / "t.csv", model, **other)).rows == 1
+
+
 def test_ids_are_checked_before_any_work(tmp_path, model):
     (tmp_path / "t.csv").write_text("id,text\n1,a\n2,b\n1,c\n")
     with pytest.raises(CheckpointError, match=r"t\.csv: line 4: the id '1' is that of .*t\.csv: line 2 already"):

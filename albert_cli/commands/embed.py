@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from albert_cli import console, options
+from converters.errors import CheckpointError
 
 if TYPE_CHECKING:
     from albert_cli.embedding.engine import Report
@@ -152,7 +154,7 @@ def embed(
     texts = Source(source, columns, kind=input_format, errors=errors)
     if texts.skipped:
         names = ", ".join(file.name for file in texts.skipped[:5]) + (", …" if len(texts.skipped) > 5 else "")
-        console.warn(f"{source}: {len(texts.skipped)} files of other kinds are left out: {names}")
+        console.warn(f"{source}: files of other kinds are left out ({len(texts.skipped)}): {names}")
     # The workers of a cluster need not have what this machine has.
     there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
     plan = Plan.of(
@@ -227,6 +229,8 @@ def _target(source: str, out: Path | None, shard: tuple[int, int]) -> Path:
 
     if out is None:
         given = Path(source)
+        if not (given.exists() or glob.has_magic(source) or source == "-"):
+            raise CheckpointError(f"{given}: no such file or directory")
         if not given.is_file():
             raise typer.BadParameter("--out is needed, as --in is not one file")
         name = plain_name(given)

@@ -25,6 +25,7 @@ from albert_cli.embedding.parts import Parts, Summary, facts_of
 from albert_cli.embedding.sources import Source, place
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError, TextError
+from albert_cli.text_lines import STANDARD_INPUT
 from converters.errors import TargetError
 
 # On a GPU a thousand rows are a matter of milliseconds.
@@ -181,7 +182,8 @@ def blocks(job: Job, work: Work, progress: Progress | None = None) -> Iterator[B
         # A shard can be without rows, and its file says so; no rows at all are a mistake.
         whole = next(job.source.blocks(rows, characters), None)
         if whole is None:
-            raise TextError(f"{job.source.path}: there is no text to read")
+            where = "standard input" if STANDARD_INPUT in job.source.files else job.source.path
+            raise TextError(f"{where}: there is no text to read")
         work.total = 1
         if not work.parts.committed:
             yield Block(0, whole.slice(0, 0), hashlib.sha256().hexdigest())

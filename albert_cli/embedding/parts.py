@@ -76,7 +76,8 @@ class Parts:
 
         `facts` decide the result and must be those of the run that is resumed; `notes` (the model's name) go into the
         file as they were at its beginning. Raises TargetError for a target or an unfinished run that is in the way,
-        EmbeddingError where the facts differ, naming the differences.
+        EmbeddingError where the facts differ, naming the differences. A run without a finished part is nothing that
+        could go on: it is in nobody's way, and leaves nothing where it ends by an error.
         """
         parts = cls(target, facts, notes)
         parts._check_target(resume=resume, force=force)
@@ -90,7 +91,11 @@ class Parts:
                 parts._remove()
             else:
                 parts._begin(resume=resume, force=force)
-            yield parts
+            try:
+                yield parts
+            except BaseException:
+                parts._leave_nothing_empty()
+                raise
 
     def check(self, number: int, digest: str, rows: str) -> None:
         """TargetError where a committed part was made of other rows; `rows` says which, for the message."""
@@ -172,8 +177,9 @@ class Parts:
         manifest = self.directory / _MANIFEST
         data = read_optional(manifest)
         if data is not None:
-            found = parse_json(data, str(manifest))
             self.refresh()
+        if data is not None and self.committed:
+            found = parse_json(data, str(manifest))
             if not resume and not force:
                 raise TargetError(
                     f"{self.directory}: holds an unfinished run ({len(self.committed)} parts); "
@@ -210,6 +216,12 @@ class Parts:
                     f"{self.target}: another run is writing it now; wait for it, or name another --out"
                 ) from None
             yield
+
+    def _leave_nothing_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            self.refresh()
+            if not self.committed:
+                self._remove()
 
     def _remove(self, *, keep_lock: bool = False) -> None:
         """Remove our own files, the manifest last so that a kill in between leaves a run that can go on."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -187,16 +189,52 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    try:
-        ray.init(
-            address=cluster.address or "local",
-            include_dashboard=None if cluster.address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise EmbeddingError(f"--address {cluster.address}: no Ray cluster answers there ({error})") from error
+    _start(ray, cluster)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, cluster: Cluster) -> None:
+    """`ray.init`; EmbeddingError where there is no cluster, or where none can be started here."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address is None:
+        options |= {"address": "local", "include_dashboard": False}
+    else:
+        options["address"] = cluster.address
+        _check_answers(cluster.address)
+    for attempt in (1, 2):
+        try:
+            ray.init(**options)
+        except Exception as error:  # a start that takes too long is raised as no more than that
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if cluster.address is not None:
+                raise _no_cluster(cluster.address, reason) from error
+            # Ray gives a process of its own 15 s to start, too little while its libraries are first read from a slow
+            # disk: https://github.com/ray-project/ray/issues/65983
+            if attempt == 1 and "timed out" in reason:
+                continue
+            raise EmbeddingError(
+                f"no Ray cluster could be started on this machine ({reason}); try again when it is less busy, use "
+                "--engine local, or name a cluster with --address"
+            ) from error
+        return
+
+
+def _check_answers(address: str) -> None:
+    """EmbeddingError where nobody listens at HOST:PORT: Ray would try for a quarter of an hour."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()) or "/" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=20).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> EmbeddingError:
+    return EmbeddingError(
+        f"--address {address}: no Ray cluster answers there ({reason}); start one with `ray start --head`, or leave "
+        "--address out; one that wants a token needs RAY_AUTH_MODE=token here"
+    )
