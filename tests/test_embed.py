@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -395,8 +397,10 @@ def test_what_does_not_fit_is_one_line(letter_model, texts, options, message):
 
 
 def test_nothing_to_read_is_said(letter_model, tmp_path):
-    with pytest.raises(CheckpointError, match=r"^standard input: there is no text to read$"):
-        embed("--in", "-", "--out", tmp_path / "o.parquet", "--model", letter_model, input="")
+    out = ["--out", str(tmp_path / "o.parquet"), "--model", str(letter_model)]
+    command = [sys.executable, "-m", "albert_cli.main", "embed", "--in", "-", *out]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "albert: standard input: there is no text to read\n")
     with pytest.raises(CheckpointError, match=r"none\.txt: no such file or directory$"):
         embed("--in", tmp_path / "none.txt", "--model", letter_model)
     done = embed("--in", tmp_path, "--model", letter_model, code=2)
