@@ -74,11 +74,18 @@ def test_the_card_says_what_was_measured():
     assert facts["hashes"].keys() == {"corpus", "teacher"}
 
 
-def test_the_recipe_is_one_that_pretrain_takes():
-    settings = resolve({"corpus": ("texts",), "minutes": 1.0}, ROOT / "albert_cli/builtin/recipe.toml", None)
+def test_the_recipes_are_ones_that_pretrain_takes():
+    first, second = (
+        resolve({"corpus": ("texts",)} | more, ROOT / f"albert_cli/builtin/{stage}.toml", None)
+        for stage, more in (("stage_1", {}), ("stage_2", {"init": "runs/stage_1"}))
+    )
     config = hub.load(built_in()).config
-    assert config.hidden_size == settings.config["hidden_size"]
-    assert config.vocab_size == settings.vocab_size
+    assert {key: getattr(config, key) for key in first.config} == first.config
+    assert config.vocab_size == first.vocab_size
+    assert [stage["steps"] for stage in card()["stages"]] == [first.steps, second.steps]
+    for settings, stage in zip((first, second), card()["stages"], strict=True):
+        as_run = {key: value for key, value in stage["settings"].items() if key not in ("steps", "minutes")}
+        assert as_run == {key: json.loads(json.dumps(getattr(settings, key))) for key in as_run}
 
 
 def test_plain_sentences_are_different_and_the_same_for_a_seed():

