@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for v in 3.11 3.12 3.13 3.10; do command -v python$$v >/dev/null 2>&1 && python$$v -c '' 2>/dev/null && echo python$$v && break; done)
 BIN := .venv/bin
 DEMO := demo-out
+# Processes that share the tests, file by file; 0 runs all in one.
+WORKERS ?= 2
 
 .PHONY: install demo test lint docs model bench clean
 
@@ -27,7 +29,7 @@ demo: install
 	$(BIN)/albert diff $(DEMO)/tf $(DEMO)/hf
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -22,7 +22,10 @@ class Logged(Protocol):
 
     directory: Path
     accelerator: Accelerator
-    report: Callable[[Record], None]
+
+    @property
+    def report(self) -> Callable[[Record], None]:
+        """The listener."""
 
 
 def add(job: Logged, progress: Progress, record: Record) -> None:
