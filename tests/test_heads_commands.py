@@ -396,8 +396,8 @@ def test_tables_are_written_to_files(letter_model, albert, refused, tmp_path):
     assert lines[2] == ["1", "", "0", "0.0", "", ""]
     ok(albert("sop", "a", "b", *model, "--out", tmp_path / "o.jsonl"))
     assert json.loads((tmp_path / "o.jsonl").read_text())["truncated"] == 0
-    assert "o.jsonl: exists already; --force replaces" in refused(
-        "sop", "a", "b", *model, "--out", tmp_path / "o.jsonl"
+    assert refused("sop", "a", "b", *model, "--out", tmp_path / "o.jsonl") == (
+        f"{tmp_path / 'o.jsonl'}: exists already; --force replaces it"
     )
     ok(albert("sop", "a", "c", *model, "--out", tmp_path / "o.jsonl", "--force"))
     assert json.loads((tmp_path / "o.jsonl").read_text())["second"] == "c"
@@ -418,7 +418,9 @@ def test_the_picture(letter_model, albert, refused, tmp_path):
     for colour in (odd, usual):
         assert (np.abs(picture - colour).max(1) < 0.01).sum() > 1000
     model = ["--model", letter_model]
-    assert "p.png: exists already; --force replaces" in refused("score", "a", *model, "--plot", tmp_path / "p.png")
+    assert refused("score", "a", *model, "--plot", tmp_path / "p.png") == (
+        f"{tmp_path / 'p.png'}: exists already; --force replaces it"
+    )
     expected = f"{tmp_path / 'p.bmp'}: a picture is a .png, .svg or .pdf file"
     assert refused("score", "a", *model, "--plot", tmp_path / "p.bmp") == expected
     assert refused("score", *["a"] * 13, *model, "--plot", tmp_path / "q.png") == (

@@ -132,7 +132,7 @@ def test_the_heat_map_is_a_picture_with_every_label(sentences, letter_model, tmp
     # A heat map: the diagonal is the darkest, so many different colours are there.
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 100
     assert (tmp_path / "heat.svg").read_text(encoding="utf-8").count("<svg") == 1
-    with pytest.raises(CheckpointError, match=r"heat\.png: exists already; --force replaces"):
+    with pytest.raises(CheckpointError, match=r"heat\.png: exists already; --force replaces it$"):
         run("similarity", *options, tmp_path / "heat.png")
     before = (tmp_path / "heat.png").read_bytes()
     run("similarity", *options, tmp_path / "heat.png", "--force")

@@ -80,8 +80,9 @@ def inventory(path):
 def test_existing_target_is_refused_and_replaced_by_force(a, models, tmp_path, albert, refused, form):
     target = tmp_path / place(form)
     assert albert("convert", a, target, "--to", form, "--keep-optimizer")[0] == 0
+    replaced = "the model in it" if target.is_dir() else "it"
     assert refused("convert", models / "b", target, "--to", form) == (
-        f"{target}: exists already; --force replaces the model in it"
+        f"{target}: exists already; --force replaces {replaced}"
     )
     assert albert("convert", models / "b", target, "--to", form, "--force")[0] == 0
     assert making.same(hub.load(target), hub.load(models / "b")) is True
@@ -261,7 +262,7 @@ def test_through_a_link_to_a_file(a, models, tmp_path, albert, refused):
     real, link = tmp_path / "real" / "x.npz", tmp_path / "link.npz"
     assert albert("convert", a, real)[0] == 0
     link.symlink_to("real/x.npz")
-    assert refused("convert", models / "b", link) == f"{link}: exists already; --force replaces the model in it"
+    assert refused("convert", models / "b", link) == f"{link}: exists already; --force replaces it"
     assert albert("convert", models / "b", link, "--force")[0] == 0
     assert link.is_symlink()
     assert making.same(hub.load(real), hub.load(models / "b")) is True
