@@ -103,18 +103,25 @@ def test_filled_masks_equal_transformers(model, albert):
             assert wanted[given[-1]] > wanted.sort().values[-51] - 1e-7
 
 
-def test_scores_equal_transformers(model, albert):
-    """Each token masked by hand in turn, one text at a time, unpadded."""
+@pytest.mark.parametrize("mask", ["word-l2r", "piece"])
+def test_scores_equal_transformers(model, albert, mask):
+    """Each token masked by hand in turn, with what follows in its word or alone, one text at a time, unpadded."""
     theirs = transformers.AlbertForMaskedLM.from_pretrained(model).eval()
     tokenizer = AlbertTokenizer.from_pretrained(model)
     texts = SENTENCES if len(tokenizer) > 1000 else [text[:45] for text in SENTENCES]
-    found = json.loads(ok(albert("score", *texts, "--model", model, "--json")))
+    chosen = [] if mask == "word-l2r" else ["--mask", mask]
+    found = json.loads(ok(albert("score", *texts, "--model", model, "--json", *chosen)))
+    assert {record["mask"] for record in found} == {mask}
     for record, text in zip(found, texts, strict=True):
         encoding = tokenizer.encode(text)
         ids = torch.tensor(encoding.ids)
         inner = torch.arange(1, len(ids) - 1)
         masked = ids.repeat(len(inner), 1)
-        masked[torch.arange(len(inner)), inner] = tokenizer.mask_id
+        for row, place in enumerate(inner.tolist()):
+            masked[row, place] = tokenizer.mask_id
+            while mask == "word-l2r" and encoding.pieces[place + 1][0].isalnum():
+                place += 1  # noqa: PLW2901
+                masked[row, place] = tokenizer.mask_id
         with torch.no_grad():
             logs = theirs(masked).logits[torch.arange(len(inner)), inner].log_softmax(-1)
         own = logs[torch.arange(len(inner)), ids[1:-1]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -33,6 +33,10 @@ def score(
     odd: Annotated[
         int, typer.Option("--odd", min=0, metavar="N", help="Mark the N least likely tokens of each text.")
     ] = 1,
+    mask: Annotated[
+        Literal["word-l2r", "piece"],
+        typer.Option("--mask", help="Mask with a token the rest of its word, which gives it away, or the token alone."),
+    ] = "word-l2r",
     totals: Annotated[bool, typer.Option("--totals", help="A line for each text instead of its tokens.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the tokens as bars: .png, .svg, .pdf.")
@@ -45,7 +49,8 @@ def score(
 ) -> None:
     """Score each token of a text by how likely the model finds it where it is masked, and mark the odd one.
 
-    Each token is masked in turn, so a text of n tokens costs as much as n texts. The sum of the natural logarithms is
+    Each token is masked in turn, so a text of n tokens costs as much as n texts; and with it what follows in its word
+    (Kauf and Ivanova 2023, arXiv 2305.10588), unless --mask piece says otherwise. The sum of the natural logarithms is
     the text's pseudo-log-likelihood (Salazar et al. 2020, arXiv 1910.14659); exp(-mean) is its pseudo-perplexity. The
     rank is the token's place among the whole vocabulary, and beside it stands the model's own first choice.
 
@@ -76,7 +81,7 @@ def score(
     tokenizer = heads.tokenizer
     with console.progress_count("scoring") as tick:
         found = scoring.score_texts(
-            heads.model, tokenizer, given.firsts, places=given.places, batch_tokens=batch_tokens, tick=tick
+            heads.model, tokenizer, given.firsts, mask=mask, places=given.places, batch_tokens=batch_tokens, tick=tick
         )
     empty = sum(not len(one) for one in found)
     if empty:
@@ -89,7 +94,7 @@ def score(
     elif json:
         console.print_json(
             [
-                data if totals else data | {"token_scores": list(_tokens(one, tokenizer, odd))}
+                data | {"mask": mask} | ({} if totals else {"token_scores": list(_tokens(one, tokenizer, odd))})
                 for one, data in zip(found, _totals(found), strict=True)
             ]
         )
