@@ -80,10 +80,10 @@ def _without(path: str, chars: set[str]) -> set[str]:
 
 
 def _fonts() -> Iterator[tuple[str, str]]:
-    """Family and file of the system's upright fonts of usual weight, the largest ones first."""
+    """Family and file of the system's upright fonts of usual weight, the largest ones first; not the one of boxes only."""
     found = {
         font.name: font.fname
         for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname), reverse=True)
-        if font.style == "normal" and font.weight in (400, "normal", "regular")
+        if font.style == "normal" and font.weight in (400, "normal", "regular") and "Last Resort" not in font.name
     }
     yield from sorted(found.items(), key=lambda item: (not any(name in item[0] for name in _LARGE), item))

@@ -522,7 +522,7 @@ def test_a_million_values(path, element):
         within = f"weights '{QUERY}'"
         for member, members in (
             *((name, {**julia_members(), name: bomb}) for name in ("config", "weights", "vocab", "spiece")),
-            ("config", {**julia_members(), "_backrefs": bomb, "weights": backref(7)}),
+            (("config", "_backrefs"), {**julia_members(), "_backrefs": bomb, "weights": backref(7)}),
             *(("weights", side) for side in sides),
             *((within, query(julia_members(), **{place: bomb})) for place in ("size", "type", "data")),
         ):

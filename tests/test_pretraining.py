@@ -128,17 +128,11 @@ def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(tex
     assert train_vocabulary(sentences, 100) == tokenizer_files.spiece
     with pytest.raises(DataError) as error:
         train_vocabulary(sentences, 30000)
-    begin, end = (
-        "no vocabulary of 30000 pieces can be made of this text: it yields ",
-        " at most; lower --vocab-size to ",
-    )
-    most = int(str(error.value).removeprefix(begin).partition(end)[0])
-    assert str(error.value) == f"{begin}{most}{end}that, or pass more text"
+    begin = "no vocabulary of 30000 pieces can be made of this text: it yields "
+    most = int(str(error.value).removeprefix(begin).partition(" ")[0])
+    assert str(error.value) == f"{begin}{most} at most; lower --vocab-size to that, or pass more text"
     assert len(parse_model(train_vocabulary(sentences, most), "the largest").pieces) == most
-    message = (
-        r"^no vocabulary of 10 pieces can be made of this text: its characters and the special pieces alone are \d+; "
-    )
-    with pytest.raises(DataError, match=message + "raise --vocab-size$"):
+    with pytest.raises(DataError, match=r"its characters and the special pieces alone are \d+; raise --vocab-size$"):
         train_vocabulary(sentences, 10)
     with pytest.raises(DataError, match="there is no text to train a vocabulary on"):
         train_vocabulary([" "], 100)
