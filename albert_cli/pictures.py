@@ -80,7 +80,7 @@ def _without(path: str, chars: set[str]) -> set[str]:
 
 
 def _fonts() -> Iterator[tuple[str, str]]:
-    """Family and file of the system's upright fonts of usual weight, the largest ones first; not the one of boxes only."""
+    """Family and file of the system's upright fonts of usual weight, the largest first; not the one of mere boxes."""
     found = {
         font.name: font.fname
         for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname), reverse=True)
