@@ -304,18 +304,19 @@ def test_targets_are_compared(letter_model, heads, albert):
 
 
 def test_word_pieces_keep_the_spacing_of_the_text(tmp_path, albert):
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "我", "你", "好", "play", "##ing"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "我", "你", "好", "play", "##ing", ".", "("]
     (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-    config = {"vocab_size": 10, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 1,
+    config = {"vocab_size": 12, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 1,
               "num_attention_heads": 2, "intermediate_size": 8}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     ok(albert("init", tmp_path / "m", "--config", tmp_path / "config.json", "--tokenizer", tmp_path / "vocab.txt"))
-    arguments = ["--model", tmp_path / "m", "--top", 10, "--json"]
+    arguments = ["--model", tmp_path / "m", "--top", 12, "--json"]
     [record] = json.loads(ok(albert("fill-mask", "你[MASK]play [MASK]", *arguments)))
     first, second = ({one["piece"]: one["filled"] for one in mask} for mask in record["masks"])
     assert first["好"] == "你好play [MASK]"
     assert second["##ing"] == "你[MASK]playing"
     assert second["[UNK]"] == "你[MASK]play [UNK]"
+    assert (second["."], second["("]) == ("你[MASK]play.", "你[MASK]play (")
     assert "play" in ok(albert("fill-mask", "你[MASK]", "--targets", "play,好", "--model", tmp_path / "m"))
 
 

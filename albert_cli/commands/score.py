@@ -24,7 +24,7 @@ _STYLES = ((0.5, "green"), (0.01, ""), (0.0001, "yellow"), (0.0, "red"))
 
 @app.command()
 def score(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
+    texts: options.Texts = None,
     model: options.ModelName = None,
     source: options.TextSource = None,
     input_format: options.InputFormat = None,
@@ -67,16 +67,14 @@ def score(
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
     from albert_cli.pretraining import scoring, tables
-    from albert_cli.pretraining.texts import Texts, read
+    from albert_cli.pretraining.texts import given_or_read
 
     tables.check(out, source, force=force)
     if plot is not None:
         from albert_cli.pretraining import bars
 
         bars.check(plot, force=force)
-    given = Texts(texts or [])
-    if source:
-        given = read(source, text_column=text_column, kind=input_format, errors=errors)
+    given = given_or_read(texts, source, text_column=text_column, kind=input_format, errors=errors)
     heads = scoring.load(model, "mlm", device=device)
     tokenizer = heads.tokenizer
     with console.progress_count("scoring") as tick:

@@ -38,6 +38,8 @@ from converters import spec
 Tick = Callable[[int, int], None]
 
 MASK = "[MASK]"
+# Punctuation that stands right behind a word: for WordPiece the same with a space and without.
+_AFTER_A_WORD = frozenset(".,;:!?%)]}…")
 Masking = Literal["word-l2r", "piece"]
 # Logits held at once: 64 MiB of them.
 _LOGITS = 2**24
@@ -175,7 +177,9 @@ def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: AlbertToken
     if piece in special.values():
         return before + piece + after
     if special["unk"] == "[UNK]":  # WordPiece marks what goes on a word, and Chinese has no spaces
-        return before.rstrip() + piece[2:] + after if piece.startswith("##") else before + piece + after
+        if piece.startswith("##") or piece in _AFTER_A_WORD:
+            return before.rstrip() + piece.removeprefix("##") + after
+        return before + piece + after
     if not piece.startswith(SPACE):
         return before.rstrip() + piece + after
     return before + (" " if _goes_on(text, span[0]) else "") + piece.removeprefix(SPACE) + after
