@@ -3,6 +3,7 @@
 import json
 import re
 
+import making
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,15 +14,7 @@ from albert_cli.embedding.similarity import VectorFile, Vectors, cosines, neares
 from albert_cli.main import app
 from converters.errors import CheckpointError
 
-# The six sentences of TensorFlow Hub's article on sentence similarity.
-SENTENCES = [
-    "I like my phone",
-    "My phone is not good.",
-    "Recently a lot of hurricanes have hit the US",
-    "Global warming is real",
-    "How old are you?",
-    "what is your age?",
-]
+SENTENCES = list(making.SIX)
 
 
 def run(*arguments, code=0):
