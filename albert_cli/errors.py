@@ -1,6 +1,10 @@
-"""Faults of what is asked of a model, beside those of the model itself (converters.errors)."""
+"""Faults of what is asked of a model, beside those of the model itself (converters.errors); and notices."""
 
 from converters.errors import CheckpointError
+
+
+class Notice(UserWarning):
+    """What the reader should know of something that is done all the same; a command tells it once, in one line."""
 
 
 class TokenizerError(CheckpointError):

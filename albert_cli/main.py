@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from albert_cli import __version__, commands, console
-from albert_cli.default_model import BuiltInModelNotice
+from albert_cli.errors import Notice
 from converters.errors import CheckpointError
 
 _MOST_MESSAGE = 4000
@@ -61,7 +61,7 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("always", category=BuiltInModelNotice)
+            warnings.filterwarnings("always", category=Notice)
             warnings.showwarning = _tell(warnings.showwarning)
             app(standalone_mode=True)
     except CheckpointError as error:
@@ -83,7 +83,7 @@ def _tell(show: Callable[..., None]) -> Callable[..., None]:
     told = set()
 
     def tell(message: Warning | str, category: type[Warning], *arguments: Any, **more: Any) -> None:
-        if not issubclass(category, BuiltInModelNotice):
+        if not issubclass(category, Notice):
             show(message, category, *arguments, **more)
         elif str(message) not in told:
             told.add(str(message))

@@ -33,9 +33,10 @@ from albert_cli.default_model import built_in
 from albert_cli.model.loading import load_model
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import masking, sequences
-from albert_cli.pretraining.loop import Job, Record, train
+from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
+from albert_cli.training.log import Record
 from converters import hub
 from converters.config import AlbertConfig
 from converters.initialize import initialize

@@ -136,7 +136,8 @@ def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re
         if ours is not None and not target.is_dir():
             raise TargetError(f"{target}: a file, where this format writes a directory; name a directory")
         if (ours is None or our_files(target, ours)) and not force:
-            raise TargetError(f"{target}: exists already; --force replaces the model in it")
+            replaced = "it" if ours is None else "the model in it"
+            raise TargetError(f"{target}: exists already; --force replaces {replaced}")
     room = target if target.is_dir() else _nearest(target)
     if not room.is_dir():
         raise TargetError(f"{room}: a file, so {target} cannot be made below it")

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import signal
 import string
 import sys
@@ -7,6 +8,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Two workers with as many threads each as there are cores would only wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
 
 # The machine may be busy, and a first call loads libraries.
 settings.register_profile("patient", deadline=None)

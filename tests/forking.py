@@ -60,9 +60,10 @@ def serve():
 
     from converters import hub
 
-    # Whatever is imported late is imported now: an unprivileged child may not be able to read the libraries.
+    # Whatever is imported late is imported now: an unprivileged child may not be able to read the libraries. But not
+    # TensorFlow, which costs seconds.
     with tempfile.TemporaryDirectory() as folder:
-        forms = [form for form in hub.formats() if form != "tf"]
+        forms = [form for form in hub.formats() if form not in making.BY_TENSORFLOW]
         for name, form in enumerate([*forms, forms[0]]):
             hub.save(making.model(), f"{folder}/{name}", format=form)
             hub.load(f"{folder}/{name}")

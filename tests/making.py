@@ -1,5 +1,6 @@
 """Building checkpoints of every kind, sound and broken, for the tests."""
 
+import dataclasses
 import io
 import json
 import struct
@@ -24,16 +25,15 @@ TINY = AlbertConfig(
     intermediate_size=12,
     max_position_embeddings=10,
 )
-GROUPED = AlbertConfig(
-    vocab_size=23,
-    embedding_size=6,
-    hidden_size=8,
-    num_hidden_layers=4,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_position_embeddings=10,
-    num_hidden_groups=2,
-    inner_group_num=2,
+GROUPED = dataclasses.replace(TINY, vocab_size=23, num_hidden_groups=2, inner_group_num=2)
+# The sentences of TensorFlow Hub's article on sentence similarity.
+SIX = (
+    "I like my phone",
+    "My phone is not good.",
+    "Recently a lot of hurricanes have hit the US",
+    "Global warming is real",
+    "How old are you?",
+    "what is your age?",
 )
 # Formats that TensorFlow writes, which takes seconds to import.
 BY_TENSORFLOW = ("tf", "saved-model")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import making
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -28,14 +29,6 @@ ROOT = Path(__file__).parents[1]
 NOTICE = re.compile(
     r"albert: no --model is named: this is the small built-in one \([\d,]+ parameters\); "
     r"name a big one with --model albert-base-v2\n"
-)
-SIX = (
-    "I like my phone",
-    "My phone is not good.",
-    "Recently a lot of hurricanes have hit the US",
-    "Global warming is real",
-    "How old are you?",
-    "what is your age?",
 )
 
 
@@ -100,7 +93,7 @@ def test_plain_sentences_are_different_and_the_same_for_a_seed():
 
 
 def test_phones_and_ages_stand_out():
-    vectors = Embedder.from_pretrained("built-in").embed(list(SIX))
+    vectors = Embedder.from_pretrained("built-in").embed(list(making.SIX))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = vectors @ vectors.T
     others = [cosines[a, b] for a in range(6) for b in range(a) if a // 2 != b // 2]
@@ -118,13 +111,13 @@ def test_it_agrees_with_people_on_similar_sentences(shared_data):
 
 
 def test_every_command_works_without_a_model(albert, tmp_path):
-    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in SIX))
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in making.SIX))
     for command in (
         ["tokenize", "He opened the door."],
         ["fill-mask", "He opened the [MASK]."],
         ["sop", "He opened the door.", "Then he went in."],
         ["score", "He opened the door."],
-        ["similarity", *SIX],
+        ["similarity", *making.SIX],
         ["embed", "--in", tmp_path / "texts.txt", "--out", tmp_path / "vectors.parquet"],
     ):
         code, out, err = albert(*command)

@@ -13,28 +13,21 @@ from converters import hub
 
 
 @pytest.fixture(scope="module")
-def converted(shared_data, tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "hf"
-    hub.convert(shared_data / "checkpoints/tf1-google", target)
-    return target
-
-
-@pytest.fixture(scope="module")
 def expected(shared_data):
     with np.load(shared_data / "checkpoints/tf1-google/expected.npz") as file:
         return dict(file)
 
 
-def test_transformers_loads_every_key_and_no_other(converted):
-    _, info = transformers.AlbertForPreTraining.from_pretrained(converted, output_loading_info=True)
+def test_transformers_loads_every_key_and_no_other(google_model):
+    _, info = transformers.AlbertForPreTraining.from_pretrained(google_model, output_loading_info=True)
     assert {key: list(value) for key, value in info.items() if value} == {}
 
 
-def test_outputs_equal_the_reference_graphs(converted, expected):
+def test_outputs_equal_the_reference_graphs(google_model, expected):
     ids, mask, types = (torch.tensor(expected[key]).long() for key in ("input_ids", "input_mask", "token_type_ids"))
     positions = torch.tensor(expected["masked_lm_positions"]).long()[:2, :2]
-    theirs = transformers.AlbertForPreTraining.from_pretrained(converted).eval()
-    ours = load_model(converted)
+    theirs = transformers.AlbertForPreTraining.from_pretrained(google_model).eval()
+    ours = load_model(google_model)
     with torch.no_grad():
         encoded = theirs.albert(ids, mask, types)
         heads = theirs(ids, mask, types)
@@ -57,12 +50,12 @@ def test_outputs_equal_the_reference_graphs(converted, expected):
         assert np.abs(order.log_softmax(-1).numpy() - expected["sop_log_probs"]).max() < 5e-5
 
 
-def test_every_format_gives_the_same_outputs(converted, tmp_path):
-    hub.convert(converted, tmp_path / "m.npz")
+def test_every_format_gives_the_same_outputs(google_model, tmp_path):
+    hub.convert(google_model, tmp_path / "m.npz")
     hub.convert(tmp_path / "m.npz", tmp_path / "tf", target_as="tf")
     ids = torch.arange(5, 37).reshape(2, 16)
     with torch.no_grad():
-        first, *others = (load_model(path)(ids) for path in (converted, tmp_path / "m.npz", tmp_path / "tf"))
+        first, *others = (load_model(path)(ids) for path in (google_model, tmp_path / "m.npz", tmp_path / "tf"))
     for other in others:
         assert torch.equal(other.prediction_logits, first.prediction_logits)
         assert torch.equal(other.sop_logits, first.sop_logits)

@@ -103,18 +103,25 @@ def test_filled_masks_equal_transformers(model, albert):
             assert wanted[given[-1]] > wanted.sort().values[-51] - 1e-7
 
 
-def test_scores_equal_transformers(model, albert):
-    """Each token masked by hand in turn, one text at a time, unpadded."""
+@pytest.mark.parametrize("mask", ["word-l2r", "piece"])
+def test_scores_equal_transformers(model, albert, mask):
+    """Each token masked by hand in turn, with what follows in its word or alone, one text at a time, unpadded."""
     theirs = transformers.AlbertForMaskedLM.from_pretrained(model).eval()
     tokenizer = AlbertTokenizer.from_pretrained(model)
     texts = SENTENCES if len(tokenizer) > 1000 else [text[:45] for text in SENTENCES]
-    found = json.loads(ok(albert("score", *texts, "--model", model, "--json")))
+    chosen = [] if mask == "word-l2r" else ["--mask", mask]
+    found = json.loads(ok(albert("score", *texts, "--model", model, "--json", *chosen)))
+    assert {record["mask"] for record in found} == {mask}
     for record, text in zip(found, texts, strict=True):
         encoding = tokenizer.encode(text)
         ids = torch.tensor(encoding.ids)
         inner = torch.arange(1, len(ids) - 1)
         masked = ids.repeat(len(inner), 1)
-        masked[torch.arange(len(inner)), inner] = tokenizer.mask_id
+        for row, place in enumerate(inner.tolist()):
+            masked[row, place] = tokenizer.mask_id
+            while mask == "word-l2r" and encoding.pieces[place + 1][0].isalnum():
+                place += 1  # noqa: PLW2901
+                masked[row, place] = tokenizer.mask_id
         with torch.no_grad():
             logs = theirs(masked).logits[torch.arange(len(inner)), inner].log_softmax(-1)
         own = logs[torch.arange(len(inner)), ids[1:-1]]
@@ -297,18 +304,19 @@ def test_targets_are_compared(letter_model, heads, albert):
 
 
 def test_word_pieces_keep_the_spacing_of_the_text(tmp_path, albert):
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "我", "你", "好", "play", "##ing"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "我", "你", "好", "play", "##ing", ".", "("]
     (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-    config = {"vocab_size": 10, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 1,
+    config = {"vocab_size": 12, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 1,
               "num_attention_heads": 2, "intermediate_size": 8}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     ok(albert("init", tmp_path / "m", "--config", tmp_path / "config.json", "--tokenizer", tmp_path / "vocab.txt"))
-    arguments = ["--model", tmp_path / "m", "--top", 10, "--json"]
+    arguments = ["--model", tmp_path / "m", "--top", 12, "--json"]
     [record] = json.loads(ok(albert("fill-mask", "你[MASK]play [MASK]", *arguments)))
     first, second = ({one["piece"]: one["filled"] for one in mask} for mask in record["masks"])
     assert first["好"] == "你好play [MASK]"
     assert second["##ing"] == "你[MASK]playing"
     assert second["[UNK]"] == "你[MASK]play [UNK]"
+    assert (second["."], second["("]) == ("你[MASK]play.", "你[MASK]play (")
     assert "play" in ok(albert("fill-mask", "你[MASK]", "--targets", "play,好", "--model", tmp_path / "m"))
 
 
@@ -396,8 +404,8 @@ def test_tables_are_written_to_files(letter_model, albert, refused, tmp_path):
     assert lines[2] == ["1", "", "0", "0.0", "", ""]
     ok(albert("sop", "a", "b", *model, "--out", tmp_path / "o.jsonl"))
     assert json.loads((tmp_path / "o.jsonl").read_text())["truncated"] == 0
-    assert "o.jsonl: exists already; --force replaces" in refused(
-        "sop", "a", "b", *model, "--out", tmp_path / "o.jsonl"
+    assert refused("sop", "a", "b", *model, "--out", tmp_path / "o.jsonl") == (
+        f"{tmp_path / 'o.jsonl'}: exists already; --force replaces it"
     )
     ok(albert("sop", "a", "c", *model, "--out", tmp_path / "o.jsonl", "--force"))
     assert json.loads((tmp_path / "o.jsonl").read_text())["second"] == "c"
@@ -418,7 +426,9 @@ def test_the_picture(letter_model, albert, refused, tmp_path):
     for colour in (odd, usual):
         assert (np.abs(picture - colour).max(1) < 0.01).sum() > 1000
     model = ["--model", letter_model]
-    assert "p.png: exists already; --force replaces" in refused("score", "a", *model, "--plot", tmp_path / "p.png")
+    assert refused("score", "a", *model, "--plot", tmp_path / "p.png") == (
+        f"{tmp_path / 'p.png'}: exists already; --force replaces it"
+    )
     expected = f"{tmp_path / 'p.bmp'}: a picture is a .png, .svg or .pdf file"
     assert refused("score", "a", *model, "--plot", tmp_path / "p.bmp") == expected
     assert refused("score", *["a"] * 13, *model, "--plot", tmp_path / "q.png") == (

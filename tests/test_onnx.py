@@ -145,7 +145,7 @@ def exported_before(exported, monkeypatch):
 def test_an_existing_one_is_replaced_by_force_alone(exported, model, albert, tmp_path, refused):
     target = tmp_path / "x.onnx"
     target.write_bytes(b"mine")
-    assert refused("convert", model, target) == f"{target}: exists already; --force replaces the model in it"
+    assert refused("convert", model, target) == f"{target}: exists already; --force replaces it"
     (tmp_path / "out").mkdir()
     for name in ("config.json", "notes.txt"):
         (tmp_path / "out" / name).write_text("mine")

@@ -127,8 +127,14 @@ def test_the_vocabulary_has_googles_layout_and_every_ascii_character(tokenizer_f
 def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(texts, tokenizer_files):
     sentences = [sentence for _, document in corpora.Files.find([texts]).documents() for sentence in document]
     assert train_vocabulary(sentences, 100) == tokenizer_files.spiece
-    with pytest.raises(DataError, match=r"no vocabulary of 30000 pieces can be made of this text: .*too high"):
+    with pytest.raises(DataError) as error:
         train_vocabulary(sentences, 30000)
+    begin = "no vocabulary of 30000 pieces can be made of this text: it yields "
+    most = int(str(error.value).removeprefix(begin).partition(" ")[0])
+    assert str(error.value) == f"{begin}{most} at most; lower --vocab-size to that, or pass more text"
+    assert len(parse_model(train_vocabulary(sentences, most), "the largest").pieces) == most
+    with pytest.raises(DataError, match=r"its characters and the special pieces alone are \d+; raise --vocab-size$"):
+        train_vocabulary(sentences, 10)
     with pytest.raises(DataError, match="there is no text to train a vocabulary on"):
         train_vocabulary([" "], 100)
 
@@ -675,28 +681,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(texts, tmp_path, optimizer):
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
 
 
-def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path):
+def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path, albert):
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
-    command = [
-        sys.executable, "-m", "albert_cli.main", "pretrain", "--corpus", str(texts), "--config",
-        str(tmp_path / "config.json"), "--vocab-size", "100", "--steps", "100", "--eval-every", "10",
-        "--batch-tokens", "256", "--max-length", "32", "--hold-out", "10",
+    arguments = [
+        "pretrain", "--corpus", str(texts), "--config", str(tmp_path / "config.json"), "--vocab-size", "100",
+        "--steps", "100", "--eval-every", "10", "--batch-tokens", "256", "--max-length", "32", "--hold-out", "10",
     ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    whole = subprocess.run(
-        [*command, "--out", str(tmp_path / "whole")], cwd=ROOT, env=environment, capture_output=True, check=True
-    )
-    assert b"step 100  masked_lm_accuracy" in whole.stdout
-    with subprocess.Popen([*command, "--out", str(tmp_path / "cut")], cwd=ROOT, env=environment) as process:
+    code, out, _ = albert(*arguments, "--out", tmp_path / "whole")
+    assert code == 0
+    assert "step 100  masked_lm_accuracy" in out
+    command = [sys.executable, "-m", "albert_cli.main", *arguments, "--out", str(tmp_path / "cut")]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         log = tmp_path / "cut" / "metrics.jsonl"
         while process.poll() is None and not (log.exists() and log.read_bytes().count(b'"dev"') >= 4):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    subprocess.run(
-        [*command, "--out", str(tmp_path / "cut"), "--resume"], cwd=ROOT, env=environment, capture_output=True,
-        check=True,
-    )  # fmt: skip
+    assert albert(*arguments, "--out", tmp_path / "cut", "--resume")[0] == 0
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import making
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,15 +14,7 @@ from albert_cli.embedding.similarity import VectorFile, Vectors, cosines, neares
 from albert_cli.main import app
 from converters.errors import CheckpointError
 
-# The six sentences of TensorFlow Hub's article on sentence similarity.
-SENTENCES = [
-    "I like my phone",
-    "My phone is not good.",
-    "Recently a lot of hurricanes have hit the US",
-    "Global warming is real",
-    "How old are you?",
-    "what is your age?",
-]
+SENTENCES = list(making.SIX)
 
 
 def run(*arguments, code=0):
@@ -132,7 +125,7 @@ def test_the_heat_map_is_a_picture_with_every_label(sentences, letter_model, tmp
     # A heat map: the diagonal is the darkest, so many different colours are there.
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 100
     assert (tmp_path / "heat.svg").read_text(encoding="utf-8").count("<svg") == 1
-    with pytest.raises(CheckpointError, match=r"heat\.png: exists already; --force replaces"):
+    with pytest.raises(CheckpointError, match=r"heat\.png: exists already; --force replaces it$"):
         run("similarity", *options, tmp_path / "heat.png")
     before = (tmp_path / "heat.png").read_bytes()
     run("similarity", *options, tmp_path / "heat.png", "--force")

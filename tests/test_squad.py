@@ -22,6 +22,12 @@ from albert_cli.training.run import load_run
 from converters import hub
 
 
+def train(given_, out):
+    session.one(
+        "squad", given_, out, config=None, seeds=[], compare=[], resume=False, force=False, report=lambda record: None
+    )
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return AlbertTokenizer.from_files(tokenizer_files()[0])
@@ -112,17 +118,7 @@ def test_bad_squad_files(tmp_path):
         with pytest.raises(Exception, match=message):
             read_squad(path)
     with pytest.raises(DataError, match=re.escape("squad needs --data with a directory that holds train-v2.0.json or")):
-        session.one(
-            "squad",
-            {"model": str(write_model(tmp_path / "m")), "data": str(tmp_path / "m")},
-            tmp_path / "run",
-            config=None,
-            seeds=[],
-            compare=[],
-            resume=False,
-            force=False,
-            report=lambda record: None,
-        )
+        train({"model": str(write_model(tmp_path / "m")), "data": str(tmp_path / "m")}, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
@@ -132,17 +128,7 @@ def run(tmp_path_factory):
     write_squad(root / "train-v2.0.json", count=150)
     write_squad(root / "dev-v2.0.json", count=30, seed=8)
     given_ = {"model": str(root / "model"), "data": str(root), "epochs": 12, "batch_size": 16, "max_length": 64}
-    session.one(
-        "squad",
-        given_ | {"learning_rate": 1e-2, "eval_every": 60},
-        root / "run",
-        config=None,
-        seeds=[],
-        compare=[],
-        resume=False,
-        force=False,
-        report=lambda record: None,
-    )
+    train(given_ | {"learning_rate": 1e-2, "eval_every": 60}, root / "run")
     return root / "run"
 
 

@@ -365,7 +365,7 @@ def test_an_empty_batch(tokenizer):
 
 
 def test_a_line_of_a_megabyte(tokenizer):
-    for text in ("the quick fox, 1999, Café " * 40_000, "x" * 10**6, "各" * 10**6, "é\u0301" * 500_000):
+    for text in ("the quick fox, 1999, Café " * 40_000, "x" * 10**6, "各" * 333_333, "é\u0301" * 250_000):
         encoding = tokenizer.encode(text, special_tokens=False)
         assert encoding.ids == tokenizer.ids([text])[0]
         assert encoding.offsets[-1][1] == len(text.rstrip())

@@ -20,20 +20,13 @@ GLUE_TIES = ["a greater metropolitan area of 2.666 million", "the aaa of action 
 
 
 @pytest.fixture(scope="module")
-def folder(shared_data, tmp_path_factory):
-    target = tmp_path_factory.mktemp("hub") / "hf"
-    hub.convert(shared_data / "checkpoints/tf1-google", target)
-    return target
+def theirs(google_model):
+    return AutoTokenizer.from_pretrained(google_model)
 
 
 @pytest.fixture(scope="module")
-def theirs(folder):
-    return AutoTokenizer.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def ours(folder):
-    return AlbertTokenizer.from_pretrained(folder)
+def ours(google_model):
+    return AlbertTokenizer.from_pretrained(google_model)
 
 
 def test_golden_ids_under_transformers(shared_data, theirs):
@@ -91,20 +84,20 @@ def test_decoding_under_transformers(theirs):
     assert theirs.decode(theirs("in 1992, (he)")["input_ids"], skip_special_tokens=True) == "in 1992, (he)"
 
 
-def test_reading_back_is_not_disturbed(shared_data, folder):
-    source, target = hub.load(shared_data / "checkpoints/tf1-google").tokenizer, hub.load(folder).tokenizer
+def test_reading_back_is_not_disturbed(shared_data, google_model):
+    source, target = hub.load(shared_data / "checkpoints/tf1-google").tokenizer, hub.load(google_model).tokenizer
     assert (target.spiece, target.vocab, target.wordpiece) == (source.spiece, source.vocab, source.wordpiece)
     assert (target.lowercase, target.keep_accents) == (True, False)
-    again = AlbertTokenizer.from_pretrained(folder / "tokenizer.json")
-    assert again.ids(["in 1992, (he)"]) == AlbertTokenizer.from_pretrained(folder).ids(["in 1992, (he)"])
+    again = AlbertTokenizer.from_pretrained(google_model / "tokenizer.json")
+    assert again.ids(["in 1992, (he)"]) == AlbertTokenizer.from_pretrained(google_model).ids(["in 1992, (he)"])
 
 
-def test_the_bytes_are_the_same_each_time(shared_data, folder):
+def test_the_bytes_are_the_same_each_time(shared_data, google_model):
     files = hub.load(shared_data / "checkpoints/tf1-google").tokenizer
-    assert tokenizer_json(files) == tokenizer_json(files) == (folder / "tokenizer.json").read_bytes()
-    config = json.loads((folder / "tokenizer_config.json").read_text())
+    assert tokenizer_json(files) == tokenizer_json(files) == (google_model / "tokenizer.json").read_bytes()
+    config = json.loads((google_model / "tokenizer_config.json").read_text())
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
-    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    added = json.loads((google_model / "tokenizer.json").read_text())["added_tokens"]
     assert [token["content"] for token in added] == ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
 
 

@@ -18,7 +18,7 @@ app = typer.Typer()
 
 @app.command("fill-mask")
 def fill_mask(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
+    texts: options.Texts = None,
     model: options.ModelName = None,
     top: Annotated[int | None, typer.Option("--top", min=1, metavar="K", help="The K likeliest; 5 by default.")] = None,
     targets: Annotated[
@@ -55,12 +55,10 @@ def fill_mask(
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
     from albert_cli.pretraining import scoring, tables
-    from albert_cli.pretraining.texts import Texts, read
+    from albert_cli.pretraining.texts import given_or_read
 
     tables.check(out, source, force=force)
-    given = Texts(texts or [])
-    if source:
-        given = read(source, text_column=text_column, kind=input_format, errors=errors)
+    given = given_or_read(texts, source, text_column=text_column, kind=input_format, errors=errors)
     heads = scoring.load(model, "mlm", device=device)
     with console.progress_count("filling in") as tick:
         filled = scoring.fill_masks(

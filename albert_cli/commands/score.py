@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,7 +24,7 @@ _STYLES = ((0.5, "green"), (0.01, ""), (0.0001, "yellow"), (0.0, "red"))
 
 @app.command()
 def score(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
+    texts: options.Texts = None,
     model: options.ModelName = None,
     source: options.TextSource = None,
     input_format: options.InputFormat = None,
@@ -33,6 +33,10 @@ def score(
     odd: Annotated[
         int, typer.Option("--odd", min=0, metavar="N", help="Mark the N least likely tokens of each text.")
     ] = 1,
+    mask: Annotated[
+        Literal["word-l2r", "piece"],
+        typer.Option("--mask", help="Mask with a token the rest of its word, which gives it away, or the token alone."),
+    ] = "word-l2r",
     totals: Annotated[bool, typer.Option("--totals", help="A line for each text instead of its tokens.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the tokens as bars: .png, .svg, .pdf.")
@@ -45,7 +49,8 @@ def score(
 ) -> None:
     """Score each token of a text by how likely the model finds it where it is masked, and mark the odd one.
 
-    Each token is masked in turn, so a text of n tokens costs as much as n texts. The sum of the natural logarithms is
+    Each token is masked in turn, so a text of n tokens costs as much as n texts; and with it what follows in its word
+    (Kauf and Ivanova 2023, arXiv 2305.10588), unless --mask piece says otherwise. The sum of the natural logarithms is
     the text's pseudo-log-likelihood (Salazar et al. 2020, arXiv 1910.14659); exp(-mean) is its pseudo-perplexity. The
     rank is the token's place among the whole vocabulary, and beside it stands the model's own first choice.
 
@@ -62,21 +67,19 @@ def score(
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
     from albert_cli.pretraining import scoring, tables
-    from albert_cli.pretraining.texts import Texts, read
+    from albert_cli.pretraining.texts import given_or_read
 
     tables.check(out, source, force=force)
     if plot is not None:
         from albert_cli.pretraining import bars
 
         bars.check(plot, force=force)
-    given = Texts(texts or [])
-    if source:
-        given = read(source, text_column=text_column, kind=input_format, errors=errors)
+    given = given_or_read(texts, source, text_column=text_column, kind=input_format, errors=errors)
     heads = scoring.load(model, "mlm", device=device)
     tokenizer = heads.tokenizer
     with console.progress_count("scoring") as tick:
         found = scoring.score_texts(
-            heads.model, tokenizer, given.firsts, places=given.places, batch_tokens=batch_tokens, tick=tick
+            heads.model, tokenizer, given.firsts, mask=mask, places=given.places, batch_tokens=batch_tokens, tick=tick
         )
     empty = sum(not len(one) for one in found)
     if empty:
@@ -89,7 +92,7 @@ def score(
     elif json:
         console.print_json(
             [
-                data if totals else data | {"token_scores": list(_tokens(one, tokenizer, odd))}
+                data | {"mask": mask} | ({} if totals else {"token_scores": list(_tokens(one, tokenizer, odd))})
                 for one, data in zip(found, _totals(found), strict=True)
             ]
         )

@@ -24,9 +24,7 @@ def similarity(
         list[str] | None,
         typer.Argument(metavar="[TEXT|FILE]...", help="Texts, or one or two .parquet files of albert embed."),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them.")
-    ] = None,
+    source: options.TextSource = None,
     top: Annotated[
         int | None, typer.Option("--top", min=1, metavar="K", help="The K nearest of each instead of the table.")
     ] = None,
@@ -40,14 +38,12 @@ def similarity(
         typer.Option("--pooling", help="How the vectors of tokens become that of a text."),
     ] = "mean",
     layer: Annotated[int, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.")] = -1,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts of --in.")
-    ] = None,
+    text_column: options.TextColumn = None,
     embedding_column: Annotated[
         str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
     ] = None,
     device: options.Device = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace the picture that is there already.")] = False,
+    force: options.ForceFile = False,
 ) -> None:
     """Compare texts or embedding files by the cosine of their vectors.
 

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from albert_cli import pictures
 from albert_cli.errors import EmbeddingError
-from converters.files import check_target, staged
 
 # More cells than these have no room for a number each.
 _NUMBERED = 16
@@ -23,10 +23,7 @@ def draw(
     table: NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], target: Path, *, force: bool = False
 ) -> None:
     """Draw the cosines with a label for each row and column; the ending of `target` says PNG, SVG or PDF."""
-    kind = target.suffix.lower().removeprefix(".")
-    if kind not in ("png", "svg", "pdf"):
-        raise EmbeddingError(f"{target}: a picture is a .png, .svg or .pdf file")
-    check_target(target, force=force, sources=(), ours=None)
+    pictures.check(target, EmbeddingError, force=force)
     height, width = table.shape
     side = 0.75 if max(table.shape) <= _NUMBERED else 0.3
     figure = Figure(figsize=(max(4.0, side * width + 3.2), max(3.2, side * height + 2.4)), layout="constrained")
@@ -44,12 +41,8 @@ def draw(
             colour = "white" if value > middle + (1 - low) / 6 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.8)
-    with staged(target, force=force, ours=None) as built:
-        # Without its date, so that the same table gives the same bytes.
-        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-        figure.savefig(built, format=kind, dpi=150, metadata=metadata)
+    pictures.save(figure, target, force=force)
 
 
 def _label(text: str) -> str:
-    # A dollar sign would begin a formula.
-    return "\n".join(textwrap.wrap(text, _LABEL, max_lines=3, placeholder=" …")).replace("$", r"\$")
+    return pictures.plain("\n".join(textwrap.wrap(text, _LABEL, max_lines=3, placeholder=" …")))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from albert_cli import pictures
 from albert_cli.errors import HeadError
-from converters.files import check_target, staged
 
 if TYPE_CHECKING:
     from albert_cli.pretraining.scoring import TextScore
@@ -22,9 +22,7 @@ _USUAL, _ODD, _CHOICE = "#56B4E9", "#D55E00", "#000000"
 
 def check(target: Path, *, force: bool) -> None:
     """Refuse a file that cannot be drawn, before any work is done (HeadError, TargetError)."""
-    if target.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise HeadError(f"{target}: a picture is a .png, .svg or .pdf file")
-    check_target(target, force=force, sources=(), ours=None)
+    pictures.check(target, HeadError, force=force)
 
 
 def draw(found: Sequence[TextScore], target: Path, *, odd: int = 1, force: bool = False) -> None:
@@ -43,12 +41,7 @@ def draw(found: Sequence[TextScore], target: Path, *, odd: int = 1, force: bool 
         places, marked = range(len(one)), one.odd(odd)
         axes.bar(places, one.log_probabilities, color=[_ODD if place in marked else _USUAL for place in places])
         axes.scatter(places, one.choice_log_probabilities, marker="_", s=150, color=_CHOICE, zorder=3)
-        # A dollar sign would begin a formula.
-        axes.set_xticks(places, [piece.replace("$", r"\$") for piece in one.pieces], rotation=45, ha="right")
+        axes.set_xticks(places, [pictures.plain(piece) for piece in one.pieces], rotation=45, ha="right")
         axes.set_ylim(low * 1.05, 0)
         axes.set_ylabel("log-probability")
-    with staged(target, force=force, ours=None) as built:
-        kind = target.suffix.lower().removeprefix(".")
-        # Without its date, so that the same scores give the same bytes.
-        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-        figure.savefig(built, format=kind, dpi=150, metadata=metadata)
+    pictures.save(figure, target, force=force)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -28,16 +26,15 @@ from albert_cli.pretraining.sequences import NO_ORDER, Sequences
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.teacher import Lessons
 from albert_cli.tokenizer import AlbertTokenizer
-from albert_cli.training import state
+from albert_cli.training import log, state
+from albert_cli.training.log import Record
 from albert_cli.training.rows import out_of_memory
 from albert_cli.training.state import Progress
 
-LOG = "metrics.jsonl"
 CLIP = 1.0
 # Every so many steps the means of the losses are logged.
 _LOG_EVERY = 20
 _EVALUATION_SEED = 7919
-Record = dict[str, Any]
 
 
 @dataclass
@@ -68,7 +65,7 @@ def train(job: Job, *, resume: bool) -> Progress:
     path = job.directory / state.NAME
     if resume and path.exists():
         loop.progress = state.load(path, job.model, loop.plain_optimizer, job.accelerator.scaler)  # type: ignore[arg-type]
-    loop.cut_log()
+    log.cut(job, loop.progress)
     loop.run(path)
     return loop.progress
 
@@ -276,7 +273,8 @@ class _Loop:
                 "sentence_order_accuracy": sop_right / judged_all,
                 "sentence_order_loss": sop / judged_all,
             }
-        self.log({"event": "dev", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)} | figures)
+        record = {"event": "dev", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)}
+        log.add(self.job, at, record | figures)
 
     def check_finite(self, loss: float, norm: Any) -> None:
         # With fp16, an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
@@ -300,27 +298,12 @@ class _Loop:
             at = self.progress
             record = {"event": "train", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)}
             done = {"done": round(min(1.0, self.job.settings.done(at.step, at.epoch_seconds)), 5)}
-            self.log(record | done | means | {"learning_rate": rate, "tokens": tokens})
+            log.add(self.job, at, record | done | means | {"learning_rate": rate, "tokens": tokens})
             self.sums.clear()
 
     def end(self) -> None:
-        sha = hashlib.sha256()
-        for tensor in state.trained_tensors(self.job.model).values():
-            sha.update(tensor.cpu().contiguous().numpy().tobytes())
-        self.log({"event": "end", "step": self.progress.step, "last_weights_sha256": sha.hexdigest()})
-
-    def log(self, record: Record) -> None:
-        if self.main:
-            with open(self.job.directory / LOG, "ab") as file:
-                file.write((json.dumps(record) + "\n").encode())
-                self.progress.log_bytes = file.tell()
-            self.job.report(record)
-
-    def cut_log(self) -> None:
-        """Forget what was logged after the saved state: it is about to happen again."""
-        if self.main:
-            with open(self.job.directory / LOG, "ab") as file:
-                file.truncate(self.progress.log_bytes)
+        at, sha = self.progress, log.weights_sha256(self.job.model)
+        log.add(self.job, at, {"event": "end", "step": at.step, "last_weights_sha256": sha})
 
     def _agreed(self, finished: bool) -> bool:
         """The main process's clock decides for all."""

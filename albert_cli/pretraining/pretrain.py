@@ -20,11 +20,12 @@ from albert_cli.model.loading import assign, to_checkpoint
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import teacher as teachers
 from albert_cli.pretraining.local_heads import start_local, waves
-from albert_cli.pretraining.loop import LOG, Job, Record, train
+from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PretrainSettings, read_settings
 from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
 from albert_cli.training import state
 from albert_cli.training.finetune import accelerator_for, digest_of, read_log
+from albert_cli.training.log import Record
 from albert_cli.training.run import versions
 from converters import hub, spec
 from converters.checkpoint import Checkpoint
@@ -336,4 +337,4 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(dump_json(data)).hexdigest()
 
 
-__all__ = ["LOG", "OURS", "pretrain"]
+__all__ = ["OURS", "pretrain"]

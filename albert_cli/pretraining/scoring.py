@@ -26,6 +26,7 @@ from albert_cli.errors import HeadError
 from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import load_model
 from albert_cli.models import resolve
+from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.pretraining.texts import named, refuse
 from albert_cli.segmenters import SPACE
 from albert_cli.tokenizer import AlbertTokenizer, TokenBatch
@@ -37,6 +38,9 @@ from converters import spec
 Tick = Callable[[int, int], None]
 
 MASK = "[MASK]"
+# Punctuation that stands right behind a word: for WordPiece the same with a space and without.
+_AFTER_A_WORD = frozenset(".,;:!?%)]}…")
+Masking = Literal["word-l2r", "piece"]
 # Logits held at once: 64 MiB of them.
 _LOGITS = 2**24
 _ADVICE = {
@@ -173,7 +177,9 @@ def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: AlbertToken
     if piece in special.values():
         return before + piece + after
     if special["unk"] == "[UNK]":  # WordPiece marks what goes on a word, and Chinese has no spaces
-        return before.rstrip() + piece[2:] + after if piece.startswith("##") else before + piece + after
+        if piece.startswith("##") or piece in _AFTER_A_WORD:
+            return before.rstrip() + piece.removeprefix("##") + after
+        return before + piece + after
     if not piece.startswith(SPACE):
         return before.rstrip() + piece + after
     return before + (" " if _goes_on(text, span[0]) else "") + piece.removeprefix(SPACE) + after
@@ -184,8 +190,8 @@ def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: AlbertToken
 
 @dataclass(frozen=True)
 class TextScore:
-    """The pseudo-log-likelihood of a text (Salazar et al. 2020, arXiv 1910.14659); lists and arrays have one entry per
-    token, special ones left out.
+    """The pseudo-log-likelihood of a text (Salazar et al. 2020, arXiv 1910.14659; within words by Kauf and Ivanova
+    2023, arXiv 2305.10588); lists and arrays have one entry per token, special ones left out.
 
     `offsets`: spans in the text. `log_probabilities`: of the token itself when it is masked, natural logarithms.
     `ranks`: its place among all pieces, from 1. `choices` and `choice_log_probabilities`: what the model would put.
@@ -236,12 +242,15 @@ def score_texts(
     tokenizer: AlbertTokenizer,
     texts: Sequence[str],
     *,
+    mask: Masking = "word-l2r",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> list[TextScore]:
     """Mask each token in turn and ask how likely it is: a text of n tokens costs n texts.
 
+    `mask`: with a token the rest of its word is masked (`word-l2r`), which would give it away, or it alone (`piece`).
+    Words are those of whole-word masking: a piece that begins with a letter or digit goes on the word before it.
     A text without tokens has a score without entries. Raises HeadError, telling all of them, for texts longer than the
     model's positions, and where there is no token at all.
     """
@@ -254,12 +263,22 @@ def score_texts(
     rows = np.repeat(np.arange(len(texts)), counts)
     plain = np.ones(len(tokens.ids), bool)
     plain[tokens.starts[:-1]] = plain[tokens.starts[1:] - 1] = False
-    queries = _Queries(rows, np.flatnonzero(plain), np.ones(len(rows), np.int64))
+    own_places = np.flatnonzero(plain)
+    masked = np.ones(len(rows), np.int64)
+    if mask == "word-l2r":
+        begins = np.flatnonzero(Vocabulary.of(tokenizer).begins[tokens.ids])  # [SEP] is one, so every word has an end
+        masked = begins[np.searchsorted(begins, own_places, side="right")] - own_places
+    firsts = np.cumsum(masked) - masked
+    queries = _Queries(rows, np.arange(masked.sum()) + np.repeat(own_places - firsts, masked), masked)
+    token_of = np.full(len(queries.places), -1)  # of what is masked only for another's sake, none
+    token_of[firsts] = np.arange(len(rows))
     own = torch.from_numpy(tokens.ids[plain].astype(np.int64))
     pieces = len(tokenizer)
     log_probabilities, best = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
     ranks, choices = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    for numbers, logits in _logits(model, tokens, queries, tokenizer.mask_id, batch_tokens, tick):
+    for places_run, every in _logits(model, tokens, queries, tokenizer.mask_id, batch_tokens, tick):
+        asked = token_of[places_run] >= 0
+        numbers, logits = token_of[places_run[asked]], every[torch.from_numpy(asked).to(every.device)]
         known, ids = logits[:, :pieces], own[numbers].to(logits.device)
         choice = known.argmax(-1)  # the first of equals
         ranks[numbers], choices[numbers] = _ranks(known, ids).cpu(), choice.cpu()

@@ -57,6 +57,13 @@ def read(
     return Texts(firsts, seconds if paired else None, places)
 
 
+def given_or_read(
+    texts: Sequence[str] | None, source: str | None, *, text_column: str | None, kind: Kind | None, errors: Errors
+) -> Texts:
+    """The texts of the command line, or the rows of a file (see `read`)."""
+    return read(source, text_column=text_column, kind=kind, errors=errors) if source else Texts(list(texts or []))
+
+
 def named(count: int, places: Sequence[str] | None, what: str = "text") -> Callable[[int], str]:
     """What a message calls each of `count` texts."""
     if places is not None and len(places) != count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import string
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -56,9 +57,17 @@ def train_vocabulary(sentences: Iterable[str], size: int, *, seed: int = 42, mos
             minloglevel=2,
         )
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"no vocabulary of {size} pieces can be made of this text: {reason}") from None
+        raise DataError(f"no vocabulary of {size} pieces can be made of this text: {_reason(str(error))}") from None
     return model.getvalue()
+
+
+def _reason(said: str) -> str:
+    """What SentencePiece complains of, in our words where they are known."""
+    if found := re.search(r"size too high .*<= (\d+)", said):
+        return f"it yields {found[1]} at most; lower --vocab-size to that, or pass more text"
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", said):
+        return f"its characters and the special pieces alone are {found[1]}; raise --vocab-size"
+    return " ".join(said.split())
 
 
 def _sample(sentences: Iterable[str], most: int, seed: int) -> list[str]:

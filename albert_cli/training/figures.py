@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from converters.files import staged
+from albert_cli import pictures
 
 if TYPE_CHECKING:
     from albert_cli.training.finetune import Split
@@ -127,5 +127,4 @@ def smooth(values: list[float]) -> list[float]:
 
 
 def _save(figure: Figure, target: Path, *, force: bool = True) -> None:
-    with staged(target, force=force, ours=None) as beside:
-        figure.savefig(beside, format="png", dpi=130)
+    pictures.save(figure, target, force=force, dpi=130)

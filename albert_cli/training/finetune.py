@@ -24,7 +24,8 @@ from albert_cli.tasks import Task, named
 from albert_cli.tokenizer import AlbertTokenizer
 from albert_cli.training import data, questions, run, state
 from albert_cli.training.data import Examples
-from albert_cli.training.loop import LOG, Job, Record, train
+from albert_cli.training.log import LOG, Record
+from albert_cli.training.loop import Job, train
 from albert_cli.training.metrics import compute
 from albert_cli.training.questions import Questions, Windows
 from albert_cli.training.rows import Kind, Rows, infer, mean_loss, out_of_memory

@@ -7,8 +7,6 @@ the decay after the warm-up starts at the full learning rate.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import re
 import time
@@ -24,14 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from albert_cli.errors import TrainingError
-from albert_cli.training import state
+from albert_cli.training import log, state
 from albert_cli.training.batches import epoch_batches
+from albert_cli.training.log import Record
 from albert_cli.training.rows import Kind, Rows, loss_sum, out_of_memory
 from albert_cli.training.settings import Plan, Settings
 from albert_cli.training.state import Progress
-
-LOG = "metrics.jsonl"
-Record = dict[str, Any]
 
 # Google's exclude_from_weight_decay, and the batch norm of MLP heads.
 _NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias|batch_norm")
@@ -78,7 +74,7 @@ def train(job: Job, *, resume: bool) -> Progress:
     state_file = job.directory / state.NAME
     if resume and state_file.exists():
         loop.progress = state.load(state_file, job.model, loop.plain_optimizer, job.accelerator.scaler)
-    loop.cut_log()
+    log.cut(job, loop.progress)
     loop.run(state_file)
     return loop.progress
 
@@ -119,7 +115,7 @@ class _Loop:
                     self.log_losses()
                 if epoch_over:
                     at.epoch_seconds += time.perf_counter() - began
-                    self.log({"event": "epoch", "epoch": at.epoch + 1, "seconds": round(at.epoch_seconds, 4)})
+                    log.add(job, at, {"event": "epoch", "epoch": at.epoch + 1, "seconds": round(at.epoch_seconds, 4)})
                     at.epoch, at.batch, at.epoch_seconds, began = at.epoch + 1, 0, 0.0, time.perf_counter()
                 if evaluating:
                     paused = time.perf_counter()
@@ -210,38 +206,23 @@ class _Loop:
             at.stale += 1
             if job.settings.early_stop is not None and at.stale >= job.settings.early_stop:
                 record["early_stop"] = at.finished = True
-        self.log(record)
+        log.add(job, at, record)
 
     def end(self) -> None:
-        sha = hashlib.sha256()
-        for tensor in state.trained_tensors(self.job.model).values():
-            sha.update(tensor.cpu().contiguous().numpy().tobytes())
-        at = self.progress
-        self.log({"event": "end", "step": at.step, "best_step": at.best_step, "last_weights_sha256": sha.hexdigest()})
+        at, sha = self.progress, log.weights_sha256(self.job.model)
+        record = {"event": "end", "step": at.step, "best_step": at.best_step, "last_weights_sha256": sha}
+        log.add(self.job, at, record)
 
     def log_losses(self) -> None:
         if self.losses:
             rate = self.plain_optimizer.param_groups[0]["lr"]
             loss, norm = sum(self.losses) / len(self.losses), float(self.norm)
             step = {"event": "train", "step": self.progress.step, "epoch": self.epochs()}
-            self.log(step | {"loss": loss, "learning_rate": rate, "gradient_norm": norm})
+            log.add(self.job, self.progress, step | {"loss": loss, "learning_rate": rate, "gradient_norm": norm})
             self.losses.clear()
 
     def epochs(self) -> float:
         return round(self.progress.step / self.job.plan.steps_per_epoch, 4)
-
-    def log(self, record: Record) -> None:
-        if self.main:
-            with open(self.job.directory / LOG, "ab") as file:
-                file.write((json.dumps(record) + "\n").encode())
-                self.progress.log_bytes = file.tell()
-            self.job.report(record)
-
-    def cut_log(self) -> None:
-        """Forget what was logged after the saved state: it is about to happen again."""
-        if self.main:
-            with open(self.job.directory / LOG, "ab") as file:
-                file.truncate(self.progress.log_bytes)
 
     def _evaluation_message(self) -> str:
         length = self.job.settings.max_length

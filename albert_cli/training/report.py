@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from albert_cli.training.loop import Record
+from albert_cli.training.log import Record
 from converters.files import staged
 
 if TYPE_CHECKING:

@@ -1,0 +1,77 @@
+"""Progress and what training tells, as a terminal shows it."""
+
+import pytest
+
+from albert_cli import console
+
+
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """What was shown so far: (stdout, stderr)."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    return capsys.readouterr
+
+
+DEV = {"event": "dev", "step": 4, "epoch": 0.5, "loss": 0.25, "accuracy": 0.75, "best": True, "early_stop": True}
+
+
+def test_fine_tuning_is_told(terminal):
+    with console.training_progress(quiet=False) as hear:
+        hear({"event": "task", "task": "cola"})
+        hear({"event": "note", "text": "a note"})
+        hear({"event": "features", "done": 1, "rows": 3})
+        hear({"event": "features", "done": 3, "rows": 3})
+        hear({"event": "plan", "train_rows": 9, "steps": 7, "warmup_steps": 2})
+        hear({"event": "train", "step": 3, "loss": 1.234})
+        hear(DEV)
+    out, err = terminal()
+    assert out.splitlines() == [
+        "task cola",
+        "9 rows, 7 steps, 2 of warm-up",
+        "step 4  epoch 0.50  loss 0.2500  accuracy 0.7500  best",
+        "stopped early: no better for as many evaluations as --early-stop allows",
+    ]
+    assert "albert: note: a note\n" in err
+    for shown in ("features", "loss 1.2340", "3/7"):
+        assert shown in err
+
+
+def test_pretraining_is_told(terminal):
+    with console.pretraining_progress(quiet=False) as hear:
+        hear({"event": "progress", "what": "reading", "done": 2, "total": 5})
+        hear({"event": "plan", "parameters": 1234, "tokens": 5678, "documents": 9, "held_out_documents": 1})
+        hear({"event": "train", "step": 3, "masked_lm_loss": 4.5, "sentence_order_loss": 0.7, "done": 0.5})
+        hear({"event": "dev", "step": 4, "epoch": 0, "masked_lm_accuracy": 0.5, "sentence_order_loss": 0.25})
+    out, err = terminal()
+    assert out.splitlines() == [
+        "1,234 parameters; 5,678 tokens; 9 documents, 1 more held out",
+        "step 4  masked_lm_accuracy 0.5000  sentence_order_loss 0.2500",
+    ]
+    for shown in ("reading", "2/5", "masked words 4.500, order 0.700", "500/1000"):
+        assert shown in err
+
+
+def test_quiet_leaves_the_bar_alone(terminal):
+    with console.training_progress(quiet=True) as hear:
+        hear({"event": "plan", "train_rows": 9, "steps": 7, "warmup_steps": 2})
+        hear(DEV)
+    assert terminal()[0] == ""
+
+
+def test_rows_and_their_rate_are_shown(terminal):
+    with console.progress_rows(100) as advance:
+        advance(1200, 40)
+        advance(34, 50)
+    _, err = terminal()
+    assert "embedding" in err
+    assert "1,234 rows" in err
+    assert "50%" in err
+
+
+def test_nothing_is_shown_without_a_terminal(capsys):
+    with console.progress_rows(100) as advance, console.progress_count("x") as tick, console.progress_bytes() as more:
+        advance(1, 1)
+        tick(1, 2)
+        more("reading", 1, 2)
+    assert capsys.readouterr() == ("", "")
