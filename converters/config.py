@@ -108,6 +108,12 @@ class AlbertConfig:
     def head_size(self) -> int:
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def shared(self) -> str:
+        """What layers have in common, one of SHARE_CHOICES: `share`, but `none` where each layer is its own group."""
+        alone = self.num_hidden_groups == self.num_hidden_layers > 1
+        return "none" if self.share == "all" and alone else self.share
+
     def group_of(self, layer: int) -> int:
         """The group that layer `layer` (from 0) uses, as transformers computes it.
 

@@ -261,6 +261,8 @@ def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:
     others = [name for name in _names(target, ours) if not ours.fullmatch(name)]
     if built.parent != target.parent or target.samefile(".") or target.stat().st_uid != os.geteuid():
         return False
+    if any(_empty(entry) and not (built / entry.name).exists() for entry in target.iterdir()):
+        return False  # the user's, even where it is named as one of ours
     try:
         for name in others:
             os.link(target / name, built / name, follow_symlinks=False)  # fails for a directory
@@ -273,6 +275,10 @@ def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:
         if not ours.fullmatch(name) and not os.path.lexists(target / name):
             os.rename(built / name, target / name)
     return True
+
+
+def _empty(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -22,6 +22,7 @@ from converters.names import slot_of
 from converters.proof import Progress
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
+_COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to names another format"
 # A target so named is meant to be a file of some format, not a new directory.
 _MODEL_SUFFIXES = (
     ".bin",
@@ -34,7 +35,9 @@ _MODEL_SUFFIXES = (
     ".pt",
     ".pth",
     ".safetensors",
+    ".tar",
     ".tfbson",
+    ".tgz",
     ".zip",
 )
 
@@ -191,7 +194,7 @@ def convert(
     """
     source, target = Path(source), Path(target)
     checkpoint = load(source, format=source_as, config=config)
-    writer = target_format(target, target_as, source_format=checkpoint.format, recast=dtype is not None)
+    writer = target_format(target, target_as)
     dropped = dict(checkpoint.dropped)
     if checkpoint.optimizer and not keep_optimizer:
         dropped["optimizer slots"] = len(checkpoint.optimizer)
@@ -202,6 +205,7 @@ def convert(
     digests = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = spec.components(checkpoint.tensors, checkpoint.config)
     absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
+    copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
     return Report(
         source=checkpoint.where,
         target=str(target),
@@ -215,7 +219,11 @@ def convert(
         tokenizer=describe_tokenizer(checkpoint),
         global_step=checkpoint.global_step,
         cast=cast,
-        notes=[*checkpoint.notes, *getattr(writer, "notes", lambda _: [])(checkpoint)],
+        notes=[
+            *checkpoint.notes,
+            *getattr(writer, "notes", lambda _: [])(checkpoint),
+            *([_COPY] if copied else []),
+        ],
     )
 
 
@@ -296,9 +304,7 @@ def _readable() -> dict[str, ModuleType]:
     return {name: module for name, module in formats().items() if hasattr(module, "read")}
 
 
-def target_format(
-    path: Path, name: str | None = None, *, source_format: str | None = None, recast: bool = False
-) -> ModuleType:
+def target_format(path: Path, name: str | None = None) -> ModuleType:
     """The format to write at `path`: by name, suffix, what is there already, else a Hugging Face directory."""
     known = {key: module for key, module in formats().items() if hasattr(module, "write")}
     if name is not None:
@@ -306,17 +312,14 @@ def target_format(
     fitting = [module for module in known.values() if module.fits_target(path)]
     if not fitting and path.is_dir():
         fitting = [module for module in known.values() if hasattr(module, "recognises") and module.recognises(path)]
-    directories = [module for module in known.values() if module.OURS is not None]
     if not fitting and path.suffix in _MODEL_SUFFIXES and not path.is_dir():
         raise FormatError(f"{path}: no format writes a {path.suffix} file; say --to {' or --to '.join(known)}")
-    if not fitting and (source_format != DEFAULT_DIRECTORY_FORMAT or recast):
+    if not fitting:
         return known[DEFAULT_DIRECTORY_FORMAT]
     if len(fitting) == 1:
         return fitting[0]
-    choices = fitting or directories
-    raise FormatError(
-        f"{path}: could become several formats; say --to {' or --to '.join(module.NAME for module in choices)}"
-    )
+    choices = " or --to ".join(module.NAME for module in fitting)
+    raise FormatError(f"{path}: could become several formats; say --to {choices}")
 
 
 def _named(name: str, known: dict[str, ModuleType]) -> ModuleType:

@@ -6,15 +6,22 @@ the model must be rebuilt from them. Chinese models have a WordPiece list (`voca
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
+import io
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import CorruptError
 from converters.files import need
+
+# Far above any vocabulary.
+_MOST_LINES = 500_000
+_MOST_SHOWN = 120
 
 # Google's training options: README of google-research/albert (spm_train), and the order of the first 13 pieces.
 CONTROL_PIECES = ("<pad>", "[CLS]", "[SEP]", "[MASK]")
@@ -55,7 +62,7 @@ class TokenizerFiles:
         if spiece is not None and vocab == vocab_lines(spiece, where):
             vocab = None
         elif spiece is None and vocab is not None:
-            parse_vocab(vocab, where)
+            check_vocab(vocab, where)
         settings = settings or {}
         return cls(
             spiece,
@@ -110,24 +117,43 @@ def ends_in_digit_comma(piece: str) -> bool:
 
 def parse_vocab(vocab: bytes, where: str) -> list[tuple[str, float]]:
     """Pieces and scores of a `.vocab` file, in id order; CorruptError names the first bad line."""
-    try:
-        text = vocab.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        bad = vocab.count(b"\n", 0, error.start) + 1
-        raise CorruptError(f"{where}: line {bad} of the vocabulary is not UTF-8") from None
-    pieces: dict[str, float] = {}
-    # Only \n ends a line: pieces may hold other Unicode line ends.
-    for line_number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        piece, _, score = line.removesuffix("\r").rpartition("\t")
+    check_vocab(vocab, where)
+    return list(_scored(vocab, where))
+
+
+def check_vocab(vocab: bytes, where: str) -> None:
+    """CorruptError for what `parse_vocab` refuses; takes at most three times the file's memory."""
+    import numpy as np
+
+    if vocab.count(b"\n") > _MOST_LINES:
+        raise CorruptError(f"{where}: the vocabulary has more than {_MOST_LINES} lines")
+    # A set of the pieces would take twenty times the file; equal hashes of 64 bits are equal pieces.
+    hashes = np.fromiter((hash(piece) for piece, _ in _scored(vocab, where)), np.int64)
+    ordered = np.sort(hashes)
+    if (ordered[1:] == ordered[:-1]).any():
+        del ordered
+        order = np.argsort(hashes, kind="stable").astype(np.int32)
+        hashes = hashes[order]
+        again = int(order[1:][hashes[1:] == hashes[:-1]].min())
+        piece, _ = next(itertools.islice(_scored(vocab, where), again, None))
+        raise CorruptError(f"{where}: line {again + 1} of the vocabulary repeats the piece {piece!r}")
+    if not (hashes == hash(UNKNOWN_PIECE)).any():
+        raise CorruptError(f"{where}: the vocabulary has no {UNKNOWN_PIECE} piece, so it is not a SentencePiece one")
+
+
+def _scored(vocab: bytes, where: str) -> Iterator[tuple[str, float]]:
+    """Piece and score of each line. Only \\n ends a line: pieces may hold other Unicode line ends."""
+    for number, line in enumerate(io.BytesIO(vocab.removeprefix(codecs.BOM_UTF8) or b"\n"), 1):
+        try:
+            text = line.decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise CorruptError(f"{where}: line {number} of the vocabulary is not UTF-8") from None
+        piece, _, score = text.removesuffix("\r").rpartition("\t")
         value = _score(score)
         if not piece or value is None:
-            raise CorruptError(f"{where}: line {line_number} of the vocabulary is {line!r}, not piece<TAB>score")
-        if piece in pieces:
-            raise CorruptError(f"{where}: line {line_number} of the vocabulary repeats the piece {piece!r}")
-        pieces[piece] = value
-    if UNKNOWN_PIECE not in pieces:
-        raise CorruptError(f"{where}: the vocabulary has no {UNKNOWN_PIECE} piece, so it is not a SentencePiece one")
-    return list(pieces.items())
+            shown = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+            raise CorruptError(f"{where}: line {number} of the vocabulary is {shown!r}, not piece<TAB>score")
+        yield piece, value
 
 
 @functools.lru_cache(maxsize=4)

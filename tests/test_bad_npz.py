@@ -1,10 +1,12 @@
 """Damaged and hostile .npz archives: each refused in one line that names file and member."""
 
+import contextlib
 import dataclasses
 import json
 import pickle
 import re
 import struct
+import tracemalloc
 import zipfile
 
 import making
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from making import npy_bytes, npz_members, write_npz, write_zip
 
 from converters import hub
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, CorruptError
+from converters.tokenizer_files import TokenizerFiles
 
 QUERY = "weights/bert/encoder/transformer/group_0/inner_group_0/attention_1/self/query/kernel"
 CANONICAL = "albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight"
@@ -332,11 +335,29 @@ def test_config_that_is_not_json(path, members, refused):
         (b"<unk>\t0\na\t1\na\t2", "line 3 of the vocabulary repeats the piece 'a'"),
         (b"a\t0", "the vocabulary has no <unk> piece, so it is not a SentencePiece one"),
         (b"<unk>\t0\n\xff\t1", "line 2 of the vocabulary is not UTF-8"),
+        (b"a\t1\nb\t1\nb\t2\na\t2", "line 3 of the vocabulary repeats the piece 'b'"),
+        (b"<unk>\t0\n" + b"x" * 10**6, f"line 2 of the vocabulary is '{'x' * 120}…', not piece<TAB>score"),
+        (b"a\t0\n" * 500_002, "the vocabulary has more than 500000 lines"),
     ],
+    ids=lambda item: str(item)[:40],
 )
 def test_damaged_vocabulary(path, members, refused, vocab, fault):
     write_npz(path, members | {"vocab": np.frombuffer(vocab, np.uint8)})
     assert refused("inspect", path) == f"{path}: {fault}"
+
+
+@pytest.mark.parametrize("last", [b"", b"0\t0\n"], ids=["sound", "repeated"])
+def test_a_vocabulary_of_short_lines_takes_little_memory(last):
+    """Four times the file's in all, the file itself among them."""
+    vocab = b"<unk>\t0\n" + b"".join(b"%x\t0\n" % number for number in range(60_000)) + last
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptError, match="repeats") if last else contextlib.nullcontext():
+            TokenizerFiles.of("here", vocab=vocab, origin="test")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < (4 if last else 3) * len(vocab)
 
 
 def test_unknown_and_missing_members(path, members, refused, tmp_path):

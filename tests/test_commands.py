@@ -90,6 +90,23 @@ def test_convert_json_is_one_document_with_the_digest_of_every_tensor(model, tmp
     assert {item["name"]: item["sha256"] for item in inspected["tensors"]} == data["digests"]
 
 
+def test_a_bare_directory_becomes_a_hugging_face_one(model, tmp_path):
+    """Whatever the source is: also where it is one itself, and then that is said."""
+    copy = "note       the source is safetensors too, so this is a copy; --to names another format"
+    for source in (model, "built-in", model / "model.safetensors"):
+        target = tmp_path / f"out-{Path(source).stem}"
+        lines = run("convert", source, target).stdout.splitlines()
+        assert lines[0] == f"converted  {source} (safetensors) -> {target} (safetensors)"
+        assert [line for line in lines if line.startswith("note")] == [copy]
+        assert run("diff", source, target).exit_code == 0
+    run("convert", model, tmp_path / "m.npz")
+    for source in (tmp_path / "m.npz", model):
+        extra = ["--to", "safetensors"] if source == model else []
+        done = run("convert", source, tmp_path / f"from-{source.stem}", *extra)
+        assert done.stdout.splitlines()[0].endswith("(safetensors)")
+        assert "note" not in done.stdout
+
+
 def test_cast_reports_its_largest_error(model, tmp_path):
     done = run("convert", model, tmp_path / "half", "--dtype", "float16")
     assert "tensors to float16, largest error " in done.stdout
@@ -178,6 +195,35 @@ def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
     assert data["heads"] == {"mlm": True, "sop": True, "classifier": False, "qa": False}
 
 
+@pytest.mark.parametrize(
+    ("changes", "sharing", "fewer"),
+    [
+        ({}, "all: the same weights in every layer", "2x fewer"),
+        ({"num_hidden_groups": 2}, "all: the same weights in every layer of a group", "48% fewer"),
+        ({"num_hidden_groups": 4}, "none: each layer has weights of its own", "24% fewer"),
+        ({"num_hidden_groups": 4, "share": "none"}, "none: each layer has weights of its own", "24% fewer"),
+        (
+            {"num_hidden_groups": 4, "share": "attention"},
+            "attention: the same in every layer; the feed-forward network is each layer's own",
+            "42% fewer",
+        ),
+        (
+            {"num_hidden_groups": 4, "share": "ffn"},
+            "ffn: the same in every layer; the attention is each layer's own",
+            "42% fewer",
+        ),
+        ({"num_hidden_groups": 4, "embedding_size": 16}, "none: each layer has weights of its own", "2% more"),
+    ],
+)
+def test_inspect_names_what_is_shared(tmp_path, changes, sharing, fewer):
+    (tmp_path / "config.json").write_text(json.dumps(SMALL | {"num_hidden_layers": 4} | changes))
+    run("init", tmp_path / "m", "--config", tmp_path / "config.json")
+    lines = dict(line.split(maxsplit=1) for line in run("inspect", tmp_path / "m").stdout.splitlines() if " " in line)
+    assert lines["sharing"] == sharing
+    assert lines["against"].endswith(f": {fewer}")
+    assert json.loads(run("inspect", tmp_path / "m", "--json").stdout)["share"] == sharing.partition(":")[0]
+
+
 def test_inspect_gives_the_same_weights_digest_in_every_format(model, tmp_path):
     run("convert", model, tmp_path / "m.npz")
     digests = {
@@ -219,7 +265,7 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
     [
         ("convert nowhere out", "nowhere: no such file, directory or checkpoint"),
         ("convert hf out --from bson5", "'bson5' is no format here; the formats are {formats}"),
-        ("convert hf out", "out: could become several formats; say --to {directories}"),
+        ("convert hf out.tar", "out.tar: no format writes a .tar file; say --to {choices}"),
         ("convert hf out.pt", "out.pt: no format writes a .pt file; say --to {choices}"),
         ("inspect empty", "empty: a directory that holds no model of a known format ({formats})"),
         (
@@ -239,7 +285,6 @@ def test_a_mistake_gives_one_line_and_exit_code_1(model, tmp_path, albert, monke
     expected = message.format(
         formats=", ".join(known),
         choices=" or --to ".join(writable),
-        directories=" or --to ".join(name for name in writable if known[name].OURS is not None),
     )
     monkeypatch.chdir(tmp_path)
     assert albert(*arguments.split()) == (1, "", f"albert: {expected}\n")

@@ -154,6 +154,19 @@ def test_convert_inspect_and_diff_take_names(hub, tmp_path, albert, letter_model
     assert len(hub) == 3
 
 
+@pytest.mark.parametrize(("target", "form"), [("out.tfbson", "bson"), ("hf", "safetensors")])
+@pytest.mark.parametrize("name", ["albert/albert-base-v2", "albert-base-v2", "built-in"])
+def test_a_name_is_converted(hub, tmp_path, albert, name, target, form):
+    code, out, _ = albert(
+        "convert", name, tmp_path / target, "--json", *(["--dtype", "float32"] if form == "bson" else [])
+    )
+    assert code == 0
+    report = json.loads(out)
+    assert (report["source_format"], report["target_format"]) == ("safetensors", form)
+    assert albert("inspect", tmp_path / target)[0] == 0
+    assert len(hub) == (name != "built-in")
+
+
 def test_an_older_repository_has_pickled_weights_only(hub, tmp_path, letter_model, monkeypatch):
     """They are asked for where there are no others, of the very same commit."""
     from converters import hub as converters_hub

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -120,6 +121,21 @@ def test_force_touches_our_files_only(a, models, tmp_path, albert, monkeypatch, 
     assert (target / "README.md").stat().st_ino == inode
     assert stat.S_IMODE(target.stat().st_mode) == 0o750
     assert making.same(hub.load(target), hub.load(models / "b")) is True
+    assert not strays(tmp_path)
+
+
+@pytest.mark.parametrize("swap", [True, False], ids=["in one step", "file by file"])
+def test_an_empty_directory_stays(tmp_path, monkeypatch, swap):
+    """Also where it is named as one that the format fills, but this model does not."""
+    target = tmp_path / "out"
+    (target / "assets").mkdir(parents=True)
+    (target / "weights").write_text("old")
+    if not swap:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    with files.staged(target, force=True, ours=re.compile(r"weights|assets(/vocab)?")) as beside:
+        (beside / "weights").write_text("new")
+    assert (target / "weights").read_text() == "new"
+    assert names(target) == ["assets", "weights"]
     assert not strays(tmp_path)
 
 

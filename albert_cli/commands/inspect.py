@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+# The variants of the paper's table 4.
+_SHARING = {
+    "all": "the same weights in every layer{}",
+    "attention": "the same in every layer; the feed-forward network is each layer's own",
+    "ffn": "the same in every layer; the attention is each layer's own",
+    "none": "each layer has weights of its own",
+}
+
 
 @app.command()
 def inspect(
@@ -67,6 +75,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "path": checkpoint.where,
         "format": checkpoint.format,
         "config": checkpoint.config.to_hf(),
+        "share": checkpoint.config.shared,
         "dtypes": sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()}),
         "parameters": parameters,
         "parameters_total": sum(parameters.values()),
@@ -83,6 +92,14 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+def _fewer(model: int, bert: int) -> str:
+    """How many parameters are saved: in whole times, or in percent where that is less than half."""
+    if bert >= 2 * model:
+        return f"{bert // model}x fewer"
+    percent = round(100 * (bert - model) / bert)
+    return f"{abs(percent)}% {'fewer' if percent > 0 else 'more'}" if percent else "about as many"
+
+
 def _print(facts: dict[str, Any]) -> None:
     from converters import spec
 
@@ -94,14 +111,14 @@ def _print(facts: dict[str, Any]) -> None:
         f"I={config['intermediate_size']} V={config['vocab_size']}, {config['hidden_act']}"
     )
     heads = [f"{what}: {'yes' if facts['heads'][part] else 'no'}" for part, what in spec.HEADS.items()]
-    against = (
-        f"{facts['parameters_without_heads']:,} without heads; a BERT of this shape has "
-        f"{facts['bert_of_same_shape']:,}: {int(facts['times_fewer'])}x fewer"
-    )
+    bert, model = facts["bert_of_same_shape"], facts["parameters_without_heads"]
+    against = f"{model:,} without heads; a BERT of this shape has {bert:,}: {_fewer(model, bert)}"
+    sharing = _SHARING[facts["share"]].format(" of a group" if config["num_hidden_groups"] > 1 else "")
     rows = [
         ("model", facts["path"]),
         ("format", f"{facts['format']}, {' and '.join(facts['dtypes'])}"),
         ("shape", shape),
+        ("sharing", f"{facts['share']}: {sharing}"),
         *((f"  {part}", f"{count:,}") for part, count in facts["parameters"].items()),
         ("parameters", f"{facts['parameters_total']:,}"),
         ("against BERT", against),
