@@ -9,18 +9,21 @@ WORKERS ?= 2
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+# What the commands need, and with .[dev] what the tests need as well.
+.venv/runtime: EXTRA =
+.venv/installed: EXTRA = [dev]
+.venv/runtime .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and was not found; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)'
+	@touch .venv/runtime $@
 
-demo: install
+demo: .venv/runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO)
 	@printf '%s\n' "I like my phone" "My phone is not good." "Recently a lot of hurricanes have hit the US" \
 		"Global warming is real" "How old are you?" "what is your age?" > $(DEMO)/texts.txt
 	$(BIN)/albert tokenize "The café sold 9,000 books."
-	$(BIN)/albert fill-mask "He opened the [MASK] and went in." --top 3
+	$(BIN)/albert fill-mask "He drank a cup of [MASK]." --top 3
 	$(BIN)/albert embed --in $(DEMO)/texts.txt --out $(DEMO)/texts.parquet
 	$(BIN)/albert similarity --in $(DEMO)/texts.txt --plot $(DEMO)/similarity.png
 	$(BIN)/albert convert built-in $(DEMO)/tf --to tf --dtype float32

@@ -468,3 +468,12 @@ def test_nothing_heavy_is_loaded_for_help():
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout == "[]\n"
+
+
+def test_a_model_is_loaded_without_torchs_compiler():
+    code = (
+        "import sys; from albert_cli.model.loading import load_model; from albert_cli.default_model import built_in\n"
+        "model = load_model(built_in()); print('torch._dynamo' in sys.modules, next(model.parameters()).device)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False cpu\n"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from albert_cli.model.heads import AlbertPreTraining
 from converters import spec
@@ -47,10 +51,29 @@ def load_model(
         checkpoint = hub.load(path_or_checkpoint, format=format)
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
     parts = spec.components(checkpoint.tensors, checkpoint.config)
-    with torch.device("meta"):
+    with shapes_only():
         model = AlbertPreTraining(checkpoint.config, pooler="pooler" in parts, mlm="mlm" in parts, sop="sop" in parts)
     assign(model, checkpoint, dtype=dtype)
     return model.eval()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out what torch.nn.init does."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Modules made within have parameters on the meta device, without values.
+
+    Drawing these would draw nothing, but torch imports its compiler for it, which takes longer than loading a model.
+    """
+    with torch.device("meta"), _Undrawn():
+        yield
 
 
 def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from albert_cli import models
 from albert_cli.errors import RunError
 from albert_cli.model.fine_tuning import Classifier, QuestionAnswering
-from albert_cli.model.loading import assign, to_checkpoint
+from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.tokenizer import AlbertTokenizer
 from albert_cli.training.rows import Kind
 from albert_cli.training.settings import load_toml
@@ -174,7 +174,7 @@ def load_run(directory: Path) -> LoadedRun:
         raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
     checkpoint = hub.load(directory, format="safetensors")
     config: AlbertConfig = checkpoint.config
-    with torch.device("meta"):
+    with shapes_only():
         model: Model
         if info.kind == "answers":
             model = QuestionAnswering(config)
