@@ -191,14 +191,14 @@ def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
     # The paper's table 1 rounds these to 18M and 334M.
     assert data["parameters_without_heads"] == 17_683_968
     assert data["bert_of_same_shape"] == 334_607_360
-    assert "18x fewer" in run("inspect", tmp_path / "large.npz").stdout
+    assert "18.9x fewer" in run("inspect", tmp_path / "large.npz").stdout
     assert data["heads"] == {"mlm": True, "sop": True, "classifier": False, "qa": False}
 
 
 @pytest.mark.parametrize(
     ("changes", "sharing", "fewer"),
     [
-        ({}, "all: the same weights in every layer", "2x fewer"),
+        ({}, "all: the same weights in every layer", "2.5x fewer"),
         ({"num_hidden_groups": 2}, "all: the same weights in every layer of a group", "48% fewer"),
         ({"num_hidden_groups": 4}, "none: each layer has weights of its own", "24% fewer"),
         ({"num_hidden_groups": 4, "share": "none"}, "none: each layer has weights of its own", "24% fewer"),

@@ -93,9 +93,9 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _fewer(model: int, bert: int) -> str:
-    """How many parameters are saved: in whole times, or in percent where that is less than half."""
+    """How many parameters are saved: in times, or in percent where that is less than half."""
     if bert >= 2 * model:
-        return f"{bert // model}x fewer"
+        return f"{bert / model:.1f}x fewer"
     percent = round(100 * (bert - model) / bert)
     return f"{abs(percent)}% {'fewer' if percent > 0 else 'more'}" if percent else "about as many"
 
