@@ -26,15 +26,6 @@ TINY = AlbertConfig(
     max_position_embeddings=10,
 )
 GROUPED = dataclasses.replace(TINY, vocab_size=23, num_hidden_groups=2, inner_group_num=2)
-# The sentences of TensorFlow Hub's article on sentence similarity.
-SIX = (
-    "I like my phone",
-    "My phone is not good.",
-    "Recently a lot of hurricanes have hit the US",
-    "Global warming is real",
-    "How old are you?",
-    "what is your age?",
-)
 # Formats that TensorFlow writes, which takes seconds to import.
 BY_TENSORFLOW = ("tf", "saved-model")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import making
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +17,7 @@ import transformers
 from scipy.stats import spearmanr
 
 from albert_cli import default_model
-from albert_cli.builtin.plain_sentences import plain_sentences
+from albert_cli.builtin.plain_sentences import SIX, plain_sentences
 from albert_cli.default_model import built_in, card
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.model.loading import load_model
@@ -97,7 +96,7 @@ def test_plain_sentences_are_different_and_the_same_for_a_seed():
 
 
 def test_phones_and_ages_stand_out():
-    vectors = Embedder.from_pretrained("built-in").embed(list(making.SIX))
+    vectors = Embedder.from_pretrained("built-in").embed(list(SIX))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = vectors @ vectors.T
     others = [cosines[a, b] for a in range(6) for b in range(a) if a // 2 != b // 2]
@@ -115,13 +114,13 @@ def test_it_agrees_with_people_on_similar_sentences(shared_data):
 
 
 def test_every_command_works_without_a_model(albert, tmp_path):
-    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in making.SIX))
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in SIX))
     for command in (
         ["tokenize", "He opened the door."],
         ["fill-mask", "He opened the [MASK]."],
         ["sop", "He opened the door.", "Then he went in."],
         ["score", "He opened the door."],
-        ["similarity", *making.SIX],
+        ["similarity", *SIX],
         ["embed", "--in", tmp_path / "texts.txt", "--out", tmp_path / "vectors.parquet"],
     ):
         code, out, err = albert(*command)

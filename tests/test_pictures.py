@@ -56,8 +56,10 @@ def test_a_character_that_no_font_has_is_told(fonts, tmp_path):
 
 
 def test_many_such_characters_are_counted(fonts, tmp_path):
-    with pytest.warns(Notice, match="has 一 七 万 三 上 and 2 more, so boxes"):
+    with pytest.warns(Notice) as told:
         draw(TABLE, ["一七万三上", "下不"], ["c", "d"], tmp_path / "heat.svg")
+    assert [" has 一 七 万 三 上 and 2 more, so boxes" in str(one.message) for one in told] == [True]
+    assert (tmp_path / "heat.svg").read_text().lstrip().startswith("<?xml")
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])

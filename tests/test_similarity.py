@@ -3,18 +3,18 @@
 import json
 import re
 
-import making
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from albert_cli.builtin.plain_sentences import SIX
 from albert_cli.embedding.similarity import VectorFile, Vectors, cosines, nearest
 from albert_cli.main import app
 from converters.errors import CheckpointError
 
-SENTENCES = list(making.SIX)
+SENTENCES = list(SIX)
 
 
 def run(*arguments, code=0):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_cli import console
-from albert_cli.builtin.plain_sentences import plain_sentences
+from albert_cli.builtin.plain_sentences import SIX, plain_sentences
 from albert_cli.default_model import built_in
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining.pretrain import TEACHER, pretrain
@@ -25,14 +25,6 @@ from converters.files import staged
 HERE = Path(__file__).parent
 STAGES = sorted(HERE.glob("stage_*.toml"))
 PLAIN_SENTENCES = 40_000
-_SIX = (
-    "I like my phone",
-    "My phone is not good.",
-    "Recently a lot of hurricanes have hit the US",
-    "Global warming is real",
-    "How old are you?",
-    "what is your age?",
-)
 
 
 def main() -> None:
@@ -84,7 +76,7 @@ def _facts(runs: list[Path], target: Path) -> dict[str, Any]:
     last = stages[-1]
     return {
         "parameters": sum(tensor.size for tensor in checkpoint.tensors.values()),
-        **{key: sum(stage[key] for stage in stages) for key in ("steps", "minutes", "tokens_seen")},
+        **{key: round(sum(stage[key] for stage in stages), 1) for key in ("steps", "minutes", "tokens_seen")},
         **{key: last[key] for key in ("held_out", "hashes", "versions")},
         "six_sentences": _similarities(target),
         "weights_sha256": hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest(),
@@ -116,7 +108,7 @@ def _similarities(model: Path) -> dict[str, float]:
     """Cosines of the three pairs of the TF-Hub article's six sentences."""
     from albert_cli.embedding.embedder import Embedder
 
-    vectors = Embedder.from_pretrained(str(model)).embed(list(_SIX))
+    vectors = Embedder.from_pretrained(str(model)).embed(list(SIX))
     cosines = (vectors @ vectors.T) / ((vectors**2).sum(1)[:, None] * (vectors**2).sum(1)) ** 0.5
     return {
         name: round(float(cosines[2 * number, 2 * number + 1]), 3)

@@ -9,6 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+# The sentences of TensorFlow Hub's article on sentence similarity, by which models are compared.
+SIX = (
+    "I like my phone",
+    "My phone is not good.",
+    "Recently a lot of hurricanes have hit the US",
+    "Global warming is real",
+    "How old are you?",
+    "what is your age?",
+)
+
 _PEOPLE = """man woman boy girl child baby person lady guy teenager toddler student teacher doctor nurse farmer soldier
 singer dancer chef cook worker policeman firefighter player runner cyclist rider musician artist photographer sailor
 father mother grandmother grandfather brother sister friend neighbor customer waiter driver pilot couple family group

@@ -48,8 +48,9 @@ def start_local(model: AlbertPreTraining, heads: int) -> None:
     every layer. Raises TrainingError as `waves` does."""
     config = model.config
     embeddings, encoder = model.albert.embeddings, model.albert.encoder
-    first = config.embedding_size - 2 * waves(config, heads)  # of the dimensions that positions take
-    frequencies = 2 * np.pi / np.geomspace(_SHORTEST, _LONGEST, waves(config, heads))
+    count = waves(config, heads)
+    first = config.embedding_size - 2 * count  # of the dimensions that positions take
+    frequencies = 2 * np.pi / np.geomspace(_SHORTEST, _LONGEST, count)
     angles = np.arange(config.max_position_embeddings)[:, None] * frequencies
     spread = embeddings.word_embeddings.weight.square().mean().sqrt().item()
     table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1) * spread * math.sqrt(2)
