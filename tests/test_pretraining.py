@@ -817,7 +817,7 @@ def test_a_teachers_vectors_are_learnt_beside_the_words(texts, encoder, tmp_path
     pretrain(given, tmp_path / "whole")
     losses = [record["teacher_loss"] for record in read_log(tmp_path / "whole") if record["event"] == "train"]
     assert losses[-1] < losses[0]
-    parts = list((tmp_path / "whole/teacher").iterdir())
+    parts = [path for path in (tmp_path / "whole/teacher").iterdir() if not path.name.startswith("axes")]
     assert len(parts) == 1
     before = parts[0].stat().st_mtime_ns
 
@@ -834,6 +834,35 @@ def test_a_teachers_vectors_are_learnt_beside_the_words(texts, encoder, tmp_path
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
     pretrain(given, tmp_path / "whole", force=True)
     assert parts[0].stat().st_mtime_ns == before  # computed once
+
+
+def test_a_teachers_axes_turn_to_what_a_model_knows(corpus, tokenizer, encoder, tmp_path):
+    """The principal axes of other sentences point elsewhere, so a model would have had to learn all of it again."""
+    torch.manual_seed(3)
+    model = AlbertPreTraining(AlbertConfig(**SHAPE))
+    chosen = teachers.choose(corpus, np.arange(20), np.ones(1), 60, seed=0)
+    misses = {}
+    for learner in (None, model):
+        lessons, axes = teachers.prepare(
+            teachers.Teacher(encoder, torch.device("cpu")), corpus, chosen, None, tokenizer, SHAPE["hidden_size"],
+            tmp_path / str(learner is None), learner=learner,
+        )  # fmt: skip
+        ids, mask = map(torch.from_numpy, lessons.inputs(np.arange(len(lessons)), tokenizer.pad_id))
+        with torch.inference_mode():
+            learnt = sentence_vectors(model.eval(), ids, mask).numpy()
+        vectors = lessons.vectors.astype(np.float32)
+        best = vectors @ teachers.turn(vectors, learnt)
+        misses[learner is None] = float(((best - vectors) * learnt).sum(1).mean())
+        assert axes @ axes.T == pytest.approx(np.eye(len(axes)), abs=1e-4)
+    assert misses[False] == pytest.approx(0, abs=1e-3)
+    assert misses[True] > 0.1
+
+
+def test_a_rotation_is_found():
+    random = np.random.default_rng(1)
+    vectors = teachers.unit(random.normal(size=(50, 4)).astype(np.float32))
+    rotation = np.linalg.qr(random.normal(size=(4, 4)))[0].astype(np.float32)
+    assert teachers.turn(vectors, vectors @ rotation) == pytest.approx(rotation, abs=1e-5)
 
 
 def test_what_is_no_teacher_is_told(texts, tmp_path):

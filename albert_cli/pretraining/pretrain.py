@@ -254,7 +254,15 @@ def _teach(
 
     texts = Path(settings.teacher_texts) if settings.teacher_texts else None
     lessons, axes = teachers.prepare(
-        teacher, corpus, chosen, texts, tokenizer, model.config.hidden_size, out / TEACHER, progress=tick
+        teacher,
+        corpus,
+        chosen,
+        texts,
+        tokenizer,
+        model.config.hidden_size,
+        out / TEACHER,
+        learner=model if settings.init else None,
+        progress=tick,
     )
     if fresh:
         teachers.start_static(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from albert_cli.errors import TrainingError
 from albert_cli.pretraining.corpus import Corpus
+from albert_cli.pretraining.objective import sentence_vectors
 from albert_cli.text_lines import read_lines
 from albert_cli.tokenizer import AlbertTokenizer
 from converters.config import parse_json
@@ -34,6 +35,7 @@ _BATCH_TOKENS = 2048
 _POOL = 64
 # The principal axes of the vectors are those of so many of them.
 _FOR_AXES = 20_000
+_FOR_TURN = 5_000
 # The spread of trained word embeddings (Google's initial one is 0.02), and what is left of positions and types.
 _WORD_SPREAD = 0.05
 _COMMON_SHARE = 0.1
@@ -92,7 +94,10 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Lessons:
-    """Sentences (row i: `ids[starts[i]:starts[i + 1]]`, special tokens included) and their vectors (rows, H)."""
+    """Sentences (row i: `ids[starts[i]:starts[i + 1]]`, special tokens included) and their vectors (rows, H).
+
+    Before they are projected the vectors have the teacher's dimensions.
+    """
 
     ids: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -160,13 +165,15 @@ def prepare(
     hidden_size: int,
     directory: Path,
     *,
+    learner: AlbertPreTraining | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Lessons, NDArray[np.float32]]:
     """The lessons, and the axes (dimensions, H) that turn the teacher's vectors into H numbers.
 
     Vectors are kept in `directory` part by part, so that a killed run goes on; a part is named by a hash of the teacher
     and its sentences. With fewer than the teacher's dimensions the vectors are projected on their principal axes, which
-    keeps most of every cosine.
+    keeps most of every cosine. Only cosines matter, so the axes are then turned towards the vectors of `learner`, a
+    model that knows something already; they are kept in `directory` too.
     """
     rows = [corpus.ids[corpus.sentences[n] : corpus.sentences[n + 1]].astype(np.int64).tolist() for n in sentences]
     written = [tokenizer.decode(row) for row in rows]
@@ -189,11 +196,44 @@ def prepare(
         if progress:
             progress(len(part), len(written))
     whole = np.concatenate(parts)
-    axes = principal_axes(whole[:: max(1, len(whole) // _FOR_AXES)].astype(np.float32), hidden_size)
-    vectors = np.concatenate([unit(part.astype(np.float32) @ axes).astype(np.float16) for part in parts])
     framed = [[tokenizer.cls_id, *row, tokenizer.sep_id] for row in rows]
     starts = np.concatenate([[0], np.cumsum([len(row) for row in framed])]).astype(np.int64)
-    return Lessons(np.array([number for row in framed for number in row], np.int64), starts, vectors), axes
+    lessons = Lessons(np.array([number for row in framed for number in row], np.int64), starts, whole)
+    kept = directory / f"axes-{digest[:24]}-{hidden_size}.npy"
+    if kept.exists():
+        axes = np.load(kept, allow_pickle=False)
+    else:
+        some = np.arange(0, len(lessons), max(1, len(lessons) // _FOR_AXES))
+        axes = principal_axes(whole[some].astype(np.float32), hidden_size)
+        if learner is not None:
+            some = some[:: max(1, len(some) // _FOR_TURN)]
+            learnt = _vectors(learner, lessons, some, tokenizer.pad_id)
+            axes = axes @ turn(unit(whole[some].astype(np.float32) @ axes), learnt)
+        with staged(kept, force=True, ours=None) as beside, open(beside, "wb") as file:
+            np.save(file, axes, allow_pickle=False)
+    vectors = np.concatenate([unit(part.astype(np.float32) @ axes).astype(np.float16) for part in parts])
+    return replace(lessons, vectors=vectors), axes
+
+
+def turn(vectors: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rotation (H, H) that leads `vectors` (rows, H) as near to `wanted` (rows, H) as any does (Procrustes)."""
+    from scipy.linalg import orthogonal_procrustes
+
+    rotation: NDArray[np.float32] = orthogonal_procrustes(vectors, wanted)[0].astype(np.float32)
+    return rotation
+
+
+@torch.inference_mode()
+def _vectors(model: AlbertPreTraining, lessons: Lessons, rows: NDArray[np.int64], pad_id: int) -> NDArray[np.float32]:
+    """The model's own vectors of some of the lessons, (rows, H)."""
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    found = []
+    for start in range(0, len(rows), _POOL):
+        ids, mask = (torch.from_numpy(part).to(device) for part in lessons.inputs(rows[start : start + _POOL], pad_id))
+        found.append(sentence_vectors(model, ids, mask).cpu().numpy())
+    model.train(training)
+    return np.concatenate(found)
 
 
 def principal_axes(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
