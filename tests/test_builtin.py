@@ -64,7 +64,7 @@ def test_the_card_says_what_was_measured():
     ):
         assert shown in page
     assert [stage["hashes"].keys() for stage in facts["stages"]] == [
-        {"corpus", "teacher"}, {"corpus", "teacher", "init"}, {"corpus", "teacher", "init"},
+        {"corpus", "teacher"}, *3 * [{"corpus", "teacher", "init"}],
     ]  # fmt: skip
 
 
