@@ -23,7 +23,7 @@ demo: .venv/runtime
 	@printf '%s\n' "I like my phone" "My phone is not good." "Recently a lot of hurricanes have hit the US" \
 		"Global warming is real" "How old are you?" "what is your age?" > $(DEMO)/texts.txt
 	$(BIN)/albert tokenize "The café sold 9,000 books."
-	$(BIN)/albert fill-mask "He drank a cup of [MASK]." --top 3
+	$(BIN)/albert fill-mask "He drank a cup of [MASK]."
 	$(BIN)/albert embed --in $(DEMO)/texts.txt --out $(DEMO)/texts.parquet
 	$(BIN)/albert similarity --in $(DEMO)/texts.txt --plot $(DEMO)/similarity.png
 	$(BIN)/albert convert built-in $(DEMO)/tf --to tf --dtype float32

@@ -107,12 +107,13 @@ def measure(arguments: list[str]) -> Figures:
     start = time.perf_counter()
     from albert_cli.main import app
     from converters import hub
+    from converters.formats.tf import tensorflow
 
     hub.formats()
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     library = writer(arguments) or ("torch" if PATHS["torch"] in arguments[1:2] else None)
-    if library:
+    if library == "tensorflow":
+        tensorflow()
+    elif library:
         importlib.import_module(library)
     imported, cpu = time.perf_counter(), time.process_time()
     before = resident("VmRSS")

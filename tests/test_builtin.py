@@ -64,7 +64,7 @@ def test_the_card_says_what_was_measured():
     ):
         assert shown in page
     assert [stage["hashes"].keys() for stage in facts["stages"]] == [
-        {"corpus", "teacher"}, *3 * [{"corpus", "teacher", "init"}],
+        {"corpus", "teacher"}, *4 * [{"corpus", "teacher", "init"}],
     ]  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def test_it_agrees_with_people_on_similar_sentences(shared_data):
     embedder = Embedder.from_pretrained("built-in")
     first, second = (embedder.embed([row[name] for row in rows]) for name in ("sentence1", "sentence2"))
     cosines = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
-    assert spearmanr(cosines, [float(row["score"]) for row in rows]).statistic > 0.75
+    assert spearmanr(cosines, [float(row["score"]) for row in rows]).statistic > 0.78
 
 
 def test_every_command_works_without_a_model(albert, tmp_path):

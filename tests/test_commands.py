@@ -58,6 +58,19 @@ def test_help_is_quick_and_imports_nothing_heavy():
         assert command in done.stdout
 
 
+def test_tensorflow_comes_without_keras_until_somebody_asks_for_it(model, tmp_path):
+    code = (
+        "import sys; from converters import hub\n"
+        f"hub.convert({str(model)!r}, {str(tmp_path / 'tf')!r}, target_as='tf')\n"
+        "print([name for name in ('tensorflow', 'keras', 'matplotlib') if name in sys.modules])\n"
+        "import tensorflow as tf\n"
+        "print(tf.keras.layers.Dense(2)(tf.ones([1, 3])).shape)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.stdout.splitlines() == ["['tensorflow']", "(1, 2)"]
+
+
 @pytest.mark.parametrize("command", ["convert", "diff", "init", "inspect"])
 def test_every_command_has_help_with_examples(command):
     text = run(command, "--help").stdout

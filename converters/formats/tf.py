@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -220,11 +221,18 @@ def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None
 
 
 def tensorflow() -> Any:
-    """TensorFlow, imported without its announcements on stderr."""
+    """TensorFlow, imported without its announcements on stderr and without Keras, which `tf.keras` still loads."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # saving needs none of it, and it announces itself
-    import tensorflow as tf
-
+    # Keras brings matplotlib, pandas, SciPy and more, two of five seconds; TensorFlow passes over one that is absent.
+    hidden = "keras" not in sys.modules
+    if hidden:
+        sys.modules["keras"] = None  # type: ignore[assignment]
+    try:
+        import tensorflow as tf
+    finally:
+        if hidden:
+            del sys.modules["keras"]
     return tf
 
 
