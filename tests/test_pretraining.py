@@ -837,7 +837,10 @@ def test_a_teachers_vectors_are_learnt_beside_the_words(texts, encoder, tmp_path
 
 
 def test_a_teachers_axes_turn_to_what_a_model_knows(corpus, tokenizer, encoder, tmp_path):
-    """The principal axes of other sentences point elsewhere, so a model would have had to learn all of it again."""
+    """The principal axes of other sentences point elsewhere, so a model would have had to learn all of it again.
+
+    One directory: what is kept in it for one model is not taken for another.
+    """
     torch.manual_seed(3)
     model = AlbertPreTraining(AlbertConfig(**SHAPE))
     chosen = teachers.choose(corpus, np.arange(20), np.ones(1), 60, seed=0)
@@ -845,7 +848,7 @@ def test_a_teachers_axes_turn_to_what_a_model_knows(corpus, tokenizer, encoder, 
     for learner in (None, model):
         lessons, axes = teachers.prepare(
             teachers.Teacher(encoder, torch.device("cpu")), corpus, chosen, None, tokenizer, SHAPE["hidden_size"],
-            tmp_path / str(learner is None), learner=learner,
+            tmp_path / "teacher", learner=learner,
         )  # fmt: skip
         ids, mask = map(torch.from_numpy, lessons.inputs(np.arange(len(lessons)), tokenizer.pad_id))
         with torch.inference_mode():

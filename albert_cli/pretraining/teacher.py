@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional as F
 
 from albert_cli.errors import TrainingError
@@ -59,13 +60,6 @@ class Teacher:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise TrainingError(f"{directory}: no Hugging Face encoder to learn from ({reason})") from None
         self.device = device
-
-    def digest(self) -> str:
-        """SHA-256 of the weights."""
-        sha = hashlib.sha256()
-        for tensor in self.model.state_dict().values():
-            sha.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return sha.hexdigest()
 
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str], *, special_tokens: bool = True) -> NDArray[np.float32]:
@@ -173,7 +167,8 @@ def prepare(
     Vectors are kept in `directory` part by part, so that a killed run goes on; a part is named by a hash of the teacher
     and its sentences. With fewer than the teacher's dimensions the vectors are projected on their principal axes, which
     keeps most of every cosine. Only cosines matter, so the axes are then turned towards the vectors of `learner`, a
-    model that knows something already; they are kept in `directory` too.
+    model that knows something already. They are kept too, named by a hash of all they were made of: rounding that
+    differs from run to run must not change what a resumed run learns.
     """
     rows = [corpus.ids[corpus.sentences[n] : corpus.sentences[n + 1]].astype(np.int64).tolist() for n in sentences]
     written = [tokenizer.decode(row) for row in rows]
@@ -182,11 +177,12 @@ def prepare(
         written += further
         rows += [row[:LONGEST] for row in tokenizer.ids(further)]
     directory.mkdir(parents=True, exist_ok=True)
-    digest = teacher.digest()
-    parts = []
+    digest = _digest(teacher.model)
+    parts, names = [], []
     for start in range(0, len(written), _PART):
         part = written[start : start + _PART]
         name = hashlib.sha256("\n".join([digest, *part]).encode()).hexdigest()[:24]
+        names.append(name)
         path = directory / f"{name}.npy"
         if not path.exists():
             found = teacher.vectors(part).astype(np.float16)
@@ -199,7 +195,8 @@ def prepare(
     framed = [[tokenizer.cls_id, *row, tokenizer.sep_id] for row in rows]
     starts = np.concatenate([[0], np.cumsum([len(row) for row in framed])]).astype(np.int64)
     lessons = Lessons(np.array([number for row in framed for number in row], np.int64), starts, whole)
-    kept = directory / f"axes-{digest[:24]}-{hidden_size}.npy"
+    made_of = [str(hidden_size), *names, *([_digest(learner)] if learner is not None else [])]
+    kept = directory / f"axes-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:24]}.npy"
     if kept.exists():
         axes = np.load(kept, allow_pickle=False)
     else:
@@ -213,6 +210,14 @@ def prepare(
             np.save(file, axes, allow_pickle=False)
     vectors = np.concatenate([unit(part.astype(np.float32) @ axes).astype(np.float16) for part in parts])
     return replace(lessons, vectors=vectors), axes
+
+
+def _digest(model: nn.Module) -> str:
+    """SHA-256 of the weights."""
+    sha = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        sha.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def turn(vectors: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
