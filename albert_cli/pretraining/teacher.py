@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ SHORTEST, LONGEST = 3, 48
 _PART = 4096  # sentences whose vectors are computed and kept at once
 _BATCH_TOKENS = 2048
 _POOL = 64
-# The principal axes of the vectors are those of so many of them.
+# The principal axes of the vectors are those of so many of them, and turned by so many.
 _FOR_AXES = 20_000
 _FOR_TURN = 5_000
 # The spread of trained word embeddings (Google's initial one is 0.02), and what is left of positions and types.
@@ -183,12 +184,7 @@ def prepare(
         part = written[start : start + _PART]
         name = hashlib.sha256("\n".join([digest, *part]).encode()).hexdigest()[:24]
         names.append(name)
-        path = directory / f"{name}.npy"
-        if not path.exists():
-            found = teacher.vectors(part).astype(np.float16)
-            with staged(path, force=True, ours=None) as beside, open(beside, "wb") as file:
-                np.save(file, found, allow_pickle=False)
-        parts.append(np.load(path, allow_pickle=False))
+        parts.append(_kept(directory / f"{name}.npy", partial(_halves, teacher, part)))
         if progress:
             progress(len(part), len(written))
     whole = np.concatenate(parts)
@@ -196,20 +192,35 @@ def prepare(
     starts = np.concatenate([[0], np.cumsum([len(row) for row in framed])]).astype(np.int64)
     lessons = Lessons(np.array([number for row in framed for number in row], np.int64), starts, whole)
     made_of = [str(hidden_size), *names, *([_digest(learner)] if learner is not None else [])]
-    kept = directory / f"axes-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:24]}.npy"
-    if kept.exists():
-        axes = np.load(kept, allow_pickle=False)
-    else:
-        some = np.arange(0, len(lessons), max(1, len(lessons) // _FOR_AXES))
-        axes = principal_axes(whole[some].astype(np.float32), hidden_size)
-        if learner is not None:
-            some = some[:: max(1, len(some) // _FOR_TURN)]
-            learnt = _vectors(learner, lessons, some, tokenizer.pad_id)
-            axes = axes @ turn(unit(whole[some].astype(np.float32) @ axes), learnt)
-        with staged(kept, force=True, ours=None) as beside, open(beside, "wb") as file:
-            np.save(file, axes, allow_pickle=False)
+    made = hashlib.sha256(" ".join(made_of).encode()).hexdigest()[:24]
+    axes = _kept(directory / f"axes-{made}.npy", lambda: _axes(lessons, hidden_size, learner, tokenizer.pad_id))
     vectors = np.concatenate([unit(part.astype(np.float32) @ axes).astype(np.float16) for part in parts])
     return replace(lessons, vectors=vectors), axes
+
+
+def _kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """The array in the file, which is made where there is none."""
+    if not path.exists():
+        made = make()
+        with staged(path, force=True, ours=None) as beside, open(beside, "wb") as file:
+            np.save(file, made, allow_pickle=False)
+    array: NDArray[Any] = np.load(path, allow_pickle=False)
+    return array
+
+
+def _halves(teacher: Teacher, texts: Sequence[str]) -> NDArray[np.float16]:
+    return teacher.vectors(texts).astype(np.float16)
+
+
+def _axes(lessons: Lessons, size: int, learner: AlbertPreTraining | None, pad_id: int) -> NDArray[np.float32]:
+    """The principal axes (dimensions, size) of the teacher's vectors, turned towards the learner's."""
+    rows = np.arange(0, len(lessons), max(1, len(lessons) // _FOR_AXES))
+    axes = principal_axes(lessons.vectors[rows].astype(np.float32), size)
+    if learner is None:
+        return axes
+    rows = rows[:: max(1, len(rows) // _FOR_TURN)]
+    projected = unit(lessons.vectors[rows].astype(np.float32) @ axes)
+    return axes @ turn(projected, _vectors(learner, lessons, rows, pad_id))
 
 
 def _digest(model: nn.Module) -> str:
