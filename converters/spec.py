@@ -139,8 +139,8 @@ def check(config: AlbertConfig, shapes: Mapping[str, Shape], where: str) -> None
 
 
 def listing(items: Iterable[str], separator: str = ", ") -> str:
-    """The first few items and a count of the rest."""
-    items = list(items)
+    """The first few items and a count of the rest, in one line whatever a file names its tensors."""
+    items = ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in item) for item in items]
     rest = len(items) - _SHOWN
     return separator.join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 

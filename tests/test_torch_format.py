@@ -496,6 +496,13 @@ def test_odd_archives(weights, source, refused):
     )
 
 
+def test_a_name_with_a_line_break_is_told_in_one_line(source, weights):
+    change(weights, lambda state: {"\n" + name: tensor for name, tensor in state.items()})
+    with pytest.raises(CheckpointError, match=r"tensors unknown: \\nalbert\.") as error:
+        hub.load(source)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
 def test_any_changed_bytes_give_our_error_or_a_model(sound, tmp_path_factory, old):
     folder = tmp_path_factory.mktemp("fuzz")
