@@ -1,7 +1,7 @@
-"""Every key and file that a model directory may hold, and what is made of it: the one declaration behind docs/formats.md.
+"""Every key and file that a model directory may hold, and what is done with it: the source of docs/formats.md's table.
 
-`transformers` and `sentence-transformers` write many settings beside the weights. A setting that changes ids, vectors or
-probabilities is honoured or refused, never ignored; a key that is not listed here makes a test fail.
+`transformers` and `sentence-transformers` write many settings beside the weights. A setting that changes ids, vectors
+or probabilities is honoured or refused, never ignored; a key that is not listed here makes a test fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Treatment = Literal["honoured", "no effect", "refused"]
 
 @dataclass(frozen=True)
 class Key:
-    """`key` is a dotted path in the JSON of `file`, or empty for the file as a whole; `note` says what is done with it."""
+    """`key` is a dotted path in the JSON of `file`, or empty for the whole file; `note` says what is done with it."""
 
     file: str
     key: str
