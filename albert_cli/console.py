@@ -11,10 +11,20 @@ from typing import Any, NamedTuple
 
 import typer
 
+from albert_cli.arguments import STANDARD_OUTPUT
+
 
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(data, indent=2))
+
+
+def print_lines(rows: Iterable[dict[str, Any]]) -> int:
+    """JSON lines on stdout; how many there were."""
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 — it is returned
+        typer.echo(json.dumps(row))
+    return count
 
 
 def print_table(
@@ -58,7 +68,9 @@ def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, 
 
 
 def tell_written(target: Path, rows: int, *, json: bool) -> None:
-    """What became of the rows: they are in a file."""
+    """What became of the rows: they are in a file. Nothing, where they were printed (`-`)."""
+    if target == STANDARD_OUTPUT:
+        return
     if json:
         print_json({"out": str(target), "rows": rows})
     else:
@@ -80,8 +92,8 @@ class Table(NamedTuple):
 
 
 def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool = False) -> None:
-    """Text and tables, as they come, to stdout or a file; the file appears whole or not at all (TargetError)."""
-    if out is None:
+    """Text and tables, as they come, to stdout (None, `-`) or a file, which appears whole or not at all."""
+    if out is None or out == STANDARD_OUTPUT:
         for block in blocks:
             if isinstance(block, Table):
                 print_table(*block[:2], right=block.right, styles=block.styles)

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from albert_cli import __version__, commands, console
+from albert_cli import __version__, arguments, commands, console
 from albert_cli.errors import Notice
 from converters.errors import CheckpointError
 
@@ -34,7 +34,10 @@ app = typer.Typer(
 )
 
 for _module in pkgutil.iter_modules(commands.__path__):
-    app.add_typer(importlib.import_module(f"{commands.__name__}.{_module.name}").app)
+    _found = importlib.import_module(f"{commands.__name__}.{_module.name}").app
+    for _command in _found.registered_commands:
+        _command.callback = arguments.checked(_command.callback)
+    app.add_typer(_found)
 
 
 def _version(wanted: bool) -> None:

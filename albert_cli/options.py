@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from albert_cli.arguments import Kind
 from converters.config import PRESETS
 
 Force = Annotated[bool, typer.Option("--force", help="Replace the model that is at the target already.")]
@@ -31,9 +32,13 @@ _ANY_MODEL = (
     "A model of any format: directory, file, archive or checkpoint prefix; a published name (albert-base-v2); or a "
     "repository of the Hugging Face Hub (owner/name, owner/name@revision)."
 )
-Model = Annotated[str, typer.Argument(metavar="MODEL", help=_ANY_MODEL, show_default=False)]
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_ANY_MODEL, show_default=False)]
-Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Directory or file to write.", show_default=False)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=_ANY_MODEL, show_default=False), Kind.PATH]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_ANY_MODEL, show_default=False), Kind.PATH]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="TARGET", help="Directory or file to write.", show_default=False),
+    Kind.FILE_OUT,
+]
 ModelName = Annotated[
     str | None,
     typer.Option(
@@ -42,6 +47,7 @@ ModelName = Annotated[
         help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id.",
         show_default=False,
     ),
+    Kind.PATH,
 ]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
@@ -56,7 +62,9 @@ ConfigFile = Annotated[
 ]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)]
 TextSource = Annotated[
-    str | None, typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them; - is stdin.")
+    str | None,
+    typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them; - is stdin."),
+    Kind.PATH,
 ]
 InputFormat = Annotated[
     Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,
@@ -68,7 +76,12 @@ TextColumn = Annotated[
 Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
 OutTable = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="Write a table instead: .csv, .tsv, .jsonl or .parquet."),
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Write a table instead: .csv, .tsv, .jsonl or .parquet; - prints JSON lines.",
+    ),
+    Kind.STREAM_OUT,
 ]
 ForceFile = Annotated[bool, typer.Option("--force", help="Replace the file that is there already.")]
 BatchTokens = Annotated[

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 # Configs, vocabularies and indices are a few megabytes at the most.
 SMALL_FILE_BYTES = 64 * 2**20
 _MOST_AT_ONCE = 4 * 2**20
+# What so ends is meant as a file of that kind, and never as a new directory (albert-v1.5 and model.v2 are).
+_FILE_KINDS = frozenset({
+    ".7z", ".arrow", ".avro", ".bin", ".bmp", ".bson", ".bz2", ".ckpt", ".csv", ".db", ".doc", ".docx", ".feather",
+    ".ggml", ".gguf", ".gif", ".gz", ".h5", ".hdf5", ".htm", ".html", ".ipynb", ".jld2", ".jpeg", ".jpg", ".json",
+    ".jsonl", ".keras", ".log", ".mat", ".md", ".mlmodel", ".model", ".msgpack", ".ndjson", ".npy", ".npz", ".ods",
+    ".onnx", ".orc", ".ort", ".ot", ".parquet", ".pb", ".pbtxt", ".pdf", ".pickle", ".pkl", ".png", ".pt", ".pte",
+    ".pth", ".py", ".rar", ".rds", ".safetensors", ".sqlite", ".svg", ".tab", ".tar", ".tfbson", ".tflite", ".tgz",
+    ".toml", ".torchscript", ".tsv", ".txt", ".vocab", ".webp", ".xls", ".xlsx", ".xml", ".xz", ".yaml", ".yml",
+    ".zip", ".zst",
+})  # fmt: skip
 
 
 def need(module: str, purpose: str, *, package: str | None = None) -> None:
@@ -143,6 +153,17 @@ def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re
         raise TargetError(f"{room}: a file, so {target} cannot be made below it")
     if not os.access(room, os.W_OK | os.X_OK):
         raise TargetError(f"{room}: no permission to write there")
+
+
+def meant_as_file(path: Path) -> bool:
+    """Whether a name that is not there as a directory ends as the files of some known kind do."""
+    return path.suffix.lower() in _FILE_KINDS and not path.is_dir()
+
+
+def check_directory_name(target: Path, what: str) -> None:
+    """Refuse a file's name for what is a directory (TargetError)."""
+    if meant_as_file(target):
+        raise TargetError(f"{target}: {what} is a directory, not a {target.suffix} file; name one without this ending")
 
 
 def our_files(directory: Path, ours: re.Pattern[str]) -> list[str]:

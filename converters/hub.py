@@ -16,30 +16,13 @@ from converters import formats as formats_package
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
 from converters.errors import CheckpointError, FormatError, SpecError
-from converters.files import check_target, explained, our_files, staged, syncing
+from converters.files import check_target, explained, meant_as_file, our_files, staged, syncing
 from converters.memory import reused
 from converters.names import slot_of
 from converters.proof import Progress
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
 _COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to names another format"
-# A target so named is meant to be a file of some format, not a new directory.
-_MODEL_SUFFIXES = (
-    ".bin",
-    ".bson",
-    ".gz",
-    ".h5",
-    ".json",
-    ".onnx",
-    ".pb",
-    ".pt",
-    ".pth",
-    ".safetensors",
-    ".tar",
-    ".tfbson",
-    ".tgz",
-    ".zip",
-)
 
 
 @dataclass(frozen=True)
@@ -312,8 +295,11 @@ def target_format(path: Path, name: str | None = None) -> ModuleType:
     fitting = [module for module in known.values() if module.fits_target(path)]
     if not fitting and path.is_dir():
         fitting = [module for module in known.values() if hasattr(module, "recognises") and module.recognises(path)]
-    if not fitting and path.suffix in _MODEL_SUFFIXES and not path.is_dir():
-        raise FormatError(f"{path}: no format writes a {path.suffix} file; say --to {' or --to '.join(known)}")
+    if not fitting and meant_as_file(path):
+        files = " ".join(suffix for module in known.values() for suffix in getattr(module, "SUFFIXES", ()))
+        raise FormatError(
+            f"{path}: no format writes a {path.suffix} file (but {files}); say --to {' or --to '.join(known)}"
+        )
     if not fitting:
         return known[DEFAULT_DIRECTORY_FORMAT]
     if len(fitting) == 1:

@@ -278,8 +278,18 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
     [
         ("convert nowhere out", "nowhere: no such file, directory or checkpoint"),
         ("convert hf out --from bson5", "'bson5' is no format here; the formats are {formats}"),
-        ("convert hf out.tar", "out.tar: no format writes a .tar file; say --to {choices}"),
-        ("convert hf out.pt", "out.pt: no format writes a .pt file; say --to {choices}"),
+        ("convert hf out.tar", "out.tar: no format writes a .tar file (but .tfbson .bson .npz); say --to {choices}"),
+        ("convert hf out.pt", "out.pt: no format writes a .pt file (but .tfbson .bson .npz); say --to {choices}"),
+        ("convert hf out.gguf", "out.gguf: no format writes a .gguf file (but .tfbson .bson .npz); say --to {choices}"),
+        (
+            "init out.H5 --preset tiny",
+            "out.H5: no format writes a .H5 file (but .tfbson .bson .npz); say --to {choices}",
+        ),
+        (
+            "pretrain --corpus hf --out run.csv",
+            "run.csv: a run is a directory, not a .csv file; name one without this ending",
+        ),
+        ("finetune csv --out r.zip", "r.zip: a run is a directory, not a .zip file; name one without this ending"),
         ("inspect empty", "empty: a directory that holds no model of a known format ({formats})"),
         (
             "convert bf16 out.npz",

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from albert_cli import console, options
+from albert_cli import arguments, console, options
+from albert_cli.arguments import Kind
 
 app = typer.Typer()
 
@@ -17,7 +18,9 @@ def answer(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run of albert finetune squad.", show_default=False)],
     question: Annotated[str, typer.Argument(metavar="QUESTION", show_default=False)],
     context: Annotated[
-        str, typer.Argument(metavar="CONTEXT", help="The text, or @FILE to read it from a file.", show_default=False)
+        str,
+        typer.Argument(metavar="CONTEXT", help="The text, or @FILE to read it from a file.", show_default=False),
+        Kind.RAW,
     ],
     json: options.Json = False,
 ) -> None:
@@ -32,7 +35,8 @@ def answer(
     from albert_cli.training import predict
     from albert_cli.training.run import load_run
 
-    found = predict.answer(load_run(run), question, _context(context))
+    text = _context(context)
+    found = predict.answer(load_run(run), question, text)
     if json:
         console.print_json(found)
     else:
@@ -41,7 +45,18 @@ def answer(
 
 def _context(text: str) -> str:
     if not text.startswith("@"):
+        text = arguments.decoded(text, "CONTEXT")
+        arguments.tell_of_file(text, "@{} reads it")
         return text
+    from albert_cli.errors import TextError
     from converters.files import read_small
 
-    return read_small(Path(text[1:])).decode("utf-8", "replace")
+    path = Path(arguments.expanded(text[1:]))
+    data = read_small(path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise TextError(
+            f"{path}: line {line} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it"
+        ) from None

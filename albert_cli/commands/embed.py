@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import Kind
 from converters.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ def embed(
             "standard input.",
             show_default=False,
         ),
+        Kind.PATH,
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The Parquet file; by default beside the input.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The Parquet file; by default beside the input."),
+        Kind.FILE_OUT,
     ] = None,
     model: options.ModelName = None,
     pooling: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import Kind
 
 app = typer.Typer()
 
@@ -22,7 +23,9 @@ def evaluate(
         typer.Option("--data", metavar="PATH", help="A file with labels or a data directory; else the run's own."),
     ] = None,
     curves: Annotated[
-        Path | None, typer.Option("--curves", metavar="PNG", help="Draw the training curves of all runs in one figure.")
+        Path | None,
+        typer.Option("--curves", metavar="PNG", help="Draw the training curves of all runs in one figure."),
+        Kind.FILE_OUT,
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the figure.")] = False,
     json: options.Json = False,
@@ -40,6 +43,11 @@ def evaluate(
     from albert_cli.training import predict
     from albert_cli.training.run import load_run
 
+    if curves is not None:
+        from albert_cli import pictures
+        from albert_cli.errors import RunError
+
+        pictures.check(curves, RunError, force=force)
     found = {}
     for path in runs:
         with console.progress_count(str(path)) as tick:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from albert_cli import console, options, tasks
+from albert_cli.arguments import Kind
 
 app = typer.Typer()
 
@@ -32,7 +33,9 @@ def finetune(
         typer.Option("--data", metavar="DIR", help="Directory of the task's files, or of GLUE; else downloaded."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="The run's directory; runs/TASK by default.")
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="The run's directory; runs/TASK by default."),
+        Kind.FILE_OUT,
     ] = None,
     train: Annotated[Path | None, typer.Option("--train", metavar="FILE", help="Training rows.")] = None,
     dev: Annotated[
@@ -93,7 +96,9 @@ def finetune(
         Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML, as in a run.toml.")
     ] = None,
     submission: Annotated[
-        Path | None, typer.Option("--submission", metavar="ZIP", help="glue: write the files the GLUE server takes.")
+        Path | None,
+        typer.Option("--submission", metavar="ZIP", help="glue: write the files the GLUE server takes."),
+        Kind.FILE_OUT,
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -150,8 +155,10 @@ def finetune(
         raise typer.BadParameter("--submission needs all of GLUE: albert finetune glue --submission out.zip")
     numbers = _seeds(seeds)
     from albert_cli.training import session
+    from converters.files import check_directory_name
 
     out = out or Path("runs") / task
+    check_directory_name(out, "a run")
     with console.training_progress(quiet=json) as report:
         if task == "glue":
             result = session.glue(

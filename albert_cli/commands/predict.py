@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import Kind
 
 app = typer.Typer()
 
@@ -27,7 +28,9 @@ def predict(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where to write it, of any of these kinds.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where to write it, of any of these kinds."),
+        Kind.STREAM_OUT,
     ] = None,
     text_column: Annotated[
         str | None, typer.Option("--text-column", metavar="NAME", help="The text; by default as in training.")

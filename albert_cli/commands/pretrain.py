@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import Kind
 from converters.config import PRESETS, read_config
 
 app = typer.Typer()
@@ -33,11 +34,15 @@ def pretrain(
         list[Path] | None,
         typer.Option("--corpus", metavar="DIR|FILE", help="Text: a line a paragraph, empty lines between documents."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The run's directory.")] = Path("runs/pretrain"),
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The run's directory."), Kind.FILE_OUT] = Path(
+        "runs/pretrain"
+    ),
     preset: options.Preset = None,
     config: options.ConfigFile = None,
     init: Annotated[
-        str | None, typer.Option("--init", metavar="MODEL", help="Go on from this model: path, name or Hub id.")
+        str | None,
+        typer.Option("--init", metavar="MODEL", help="Go on from this model: path, name or Hub id."),
+        Kind.PATH,
     ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt; else trained.")
@@ -75,10 +80,12 @@ def pretrain(
     weight: Annotated[
         list[str] | None,
         typer.Option("--weight", metavar="FILE=W", help="How often an epoch goes through a file: 0.2, 3; 1."),
+        Kind.PATH,
     ] = None,
     unordered: Annotated[
         list[str] | None,
         typer.Option("--unordered", metavar="FILE", help="A file whose lines do not follow on one another."),
+        Kind.PATH,
     ] = None,
     teacher: Annotated[
         Path | None,
@@ -159,6 +166,9 @@ def pretrain(
     }
     from albert_cli.pretraining.pretrain import pretrain as run
     from albert_cli.pretraining.settings import resolve
+    from converters.files import check_directory_name
+
+    check_directory_name(out, "a run")
 
     with console.pretraining_progress(quiet=json) as report:
         summary = run(resolve(given, settings, out if resume else None), out, resume=resume, force=force, report=report)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +40,9 @@ def score(
     ] = "word-l2r",
     totals: Annotated[bool, typer.Option("--totals", help="A line for each text instead of its tokens.")] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the tokens as bars: .png, .svg, .pdf.")
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the tokens as bars: .png, .svg, .pdf."),
+        Kind.FILE_OUT,
     ] = None,
     json: options.Json = False,
     out: options.OutTable = None,

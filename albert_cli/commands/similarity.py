@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from albert_cli import console, options
+from albert_cli import arguments, console, options
+from albert_cli.arguments import Kind
+from albert_cli.errors import TextError
 
 if TYPE_CHECKING:
     from albert_cli.embedding.similarity import Neighbour, VectorFile, Vectors
@@ -23,13 +25,16 @@ def similarity(
     items: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT|FILE]...", help="Texts, or one or two .parquet files of albert embed."),
+        Kind.RAW,
     ] = None,
     source: options.TextSource = None,
     top: Annotated[
         int | None, typer.Option("--top", min=1, metavar="K", help="The K nearest of each instead of the table.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw a heat map: .png, .svg, .pdf.")
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw a heat map: .png, .svg, .pdf."),
+        Kind.FILE_OUT,
     ] = None,
     json: options.Json = False,
     model: options.ModelName = None,
@@ -64,8 +69,7 @@ def similarity(
     from albert_cli.embedding import similarity as engine
     from albert_cli.embedding.settings import Settings
 
-    files = [Path(item) for item in items or [] if item.endswith(".parquet") and Path(item).is_file()]
-    texts = [item for item in items or [] if Path(item) not in files]
+    files, texts = _sorted(items or [])
     if len(files) > 2 or (len(files) == 2 and texts) or (files and source):
         raise typer.BadParameter("give texts, or texts and one file of vectors, or two files")
     stored = [engine.VectorFile(path, embedding_column) for path in files]
@@ -107,6 +111,22 @@ def similarity(
         draw(table, a.labels, other.labels, plot, force=force)
         if not json:
             typer.echo(f"{plot}: {len(a)} x {len(other)} cosines")
+
+
+def _sorted(items: list[str]) -> tuple[list[Path], list[str]]:
+    """The files of vectors and the texts; TextError for another file, whose name would be compared."""
+    files: list[Path] = []
+    texts: list[str] = []
+    for item in items:
+        path = Path(arguments.expanded(item)) if item.startswith("~/") else Path(item)
+        there = arguments.is_file(path)
+        if path.suffix.lower() == ".parquet" and (there or not any(map(str.isspace, item))):
+            files.append(path)
+        elif there:
+            raise TextError(f"{item}: a file where a text is expected; --in {item} compares its lines")
+        else:
+            texts.append(arguments.decoded(item, "TEXT"))
+    return files, texts
 
 
 def _tell_table(a: Vectors, b: Vectors, table: Any, *, json: bool) -> None:

@@ -11,8 +11,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import STANDARD_OUTPUT, Kind
 
 app = typer.Typer()
+
+_Format = Literal["table", "json", "jsonl", "ids", "tokens", "html"]
+_FORMATS: dict[str, _Format] = {".json": "json", ".jsonl": "jsonl", ".html": "html", ".htm": "html"}
+_TEXT = (".txt", ".log", ".md")
 
 
 @app.command()
@@ -26,6 +31,7 @@ def tokenize(
             help="A model of any format, a .model, .vocab, vocab.txt or tokenizer.json, a published name "
             "(albert-base-v2) or a Hugging Face Hub repository id.",
         ),
+        Kind.PATH,
     ] = None,
     source: Annotated[
         Path | None, typer.Option("--in", metavar="FILE", help="Take a text from each line; - is standard input.")
@@ -58,8 +64,9 @@ def tokenize(
         int, typer.Option("--index-base", min=0, max=1, help="The number of the first id; 1 as in Julia.")
     ] = 0,
     format: Annotated[
-        Literal["table", "json", "jsonl", "ids", "tokens", "html"], typer.Option("--format", help="How to print.")
-    ] = "table",
+        _Format | None,
+        typer.Option("--format", help="How to print; as the name of --out ends (.json, .jsonl, .html), else table."),
+    ] = None,
     json: options.Json = False,
     stats: Annotated[bool, typer.Option("--stats", help="Figures of the whole input instead of its tokens.")] = False,
     compare: Annotated[
@@ -80,7 +87,7 @@ def tokenize(
     errors: Annotated[
         Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")
     ] = "strict",
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file."), Kind.STREAM_OUT] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
 ) -> None:
     """Show how texts become token ids, exactly as Google's tokenizer makes them, and why.
@@ -117,15 +124,16 @@ def tokenize(
     _check_input(texts or [], source, pair=pair, decode=decode)
     if pad and max_length is None:
         raise typer.BadParameter("--pad needs --max-length: the length to fill up to")
-    if format in ("ids", "tokens", "html") and given:
-        raise typer.BadParameter(f"--format {format} does not go with {given[0]}; choose table, json or jsonl")
+    shown = _format("json" if json else format, out)
+    if shown in ("ids", "tokens", "html") and given:
+        raise typer.BadParameter(f"--format {shown} does not go with {given[0]}; choose table, json or jsonl")
 
     flags: dict[str, Any] = {"lowercase": not cased and None, "keep_accents": keep_accents or None, "raw": raw}
     tokenizer = AlbertTokenizer.from_pretrained(resolve(model, tokenizer_only=True).path, **flags)
     view = reports.View(
         tokenizer,
         index_base=index_base,
-        format="json" if json else format,
+        format=shown,
         settings={
             "special_tokens": not (no_special or raw),
             "special_in_text": special_in_text,
@@ -135,7 +143,7 @@ def tokenize(
             "pad_to": max_length if pad else None,
         },
     )
-    with _progress(source, visible=out is not None or stats) as progress:
+    with _progress(source, visible=out not in (None, STANDARD_OUTPUT) or stats) as progress:
         inputs = _inputs(texts or [], source, pair=pair, errors=errors, progress=progress)
         if stats:
             output = view.statistics(inputs)
@@ -149,6 +157,20 @@ def tokenize(
         else:
             output = view.records(inputs)
         console.write(output, out, force=force)
+
+
+def _format(wanted: _Format | None, out: Path | None) -> _Format:
+    """What is asked for, or what the name of the file says; BadParameter where these differ."""
+    from converters.files import meant_as_file
+
+    suffix = "" if out is None else out.suffix.lower()
+    named = _FORMATS.get(suffix)
+    if out is not None and named is None and suffix not in _TEXT and meant_as_file(out):
+        kinds = f"{', '.join(_FORMATS)} or {_TEXT[0]} (table, ids, tokens)"
+        raise typer.BadParameter(f"tokens are written as {kinds}, not {suffix}; name such a file", param_hint="--out")
+    if wanted and named and wanted != named:
+        raise typer.BadParameter(f"{out} is to be {named} by its name, and {wanted} by --format; change one")
+    return wanted or named or "table"
 
 
 def _check_input(texts: list[str], source: Path | None, *, pair: bool, decode: str | None) -> None:

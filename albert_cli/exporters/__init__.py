@@ -47,4 +47,6 @@ def asked_for(target: Path, name: str | None) -> ModuleType | None:
     known = exporters()
     if name is not None:
         return known.get(name)
-    return next((module for module in known.values() if target.suffix == module.SUFFIX and not target.is_dir()), None)
+    return next(
+        (module for module in known.values() if target.suffix.lower() == module.SUFFIX and not target.is_dir()), None
+    )

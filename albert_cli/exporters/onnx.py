@@ -54,7 +54,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
     from converters import hub
     from converters.formats import safetensors
 
-    ours = None if target.suffix == SUFFIX and not target.is_dir() else _OURS
+    ours = None if target.suffix.lower() == SUFFIX and not target.is_dir() else _OURS
     with explained(target):
         check_target(target, force=force, sources=() if source is None else (source,), ours=ours)
     _check_sizes(checkpoint)

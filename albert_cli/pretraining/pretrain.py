@@ -21,7 +21,7 @@ from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import teacher as teachers
 from albert_cli.pretraining.local_heads import start_local, waves
 from albert_cli.pretraining.loop import Job, train
-from albert_cli.pretraining.settings import PretrainSettings, read_settings
+from albert_cli.pretraining.settings import PATHS, PretrainSettings, read_settings
 from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
 from albert_cli.training import state
 from albert_cli.training.finetune import accelerator_for, digest_of, read_log
@@ -290,9 +290,6 @@ def _plain(settings: PretrainSettings) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value not in (None, {}, [])}
 
 
-_PATHS = ("corpus", "tokenizer", "init", "teacher", "teacher_texts")  # may move: what counts is their contents
-
-
 def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -> None:
     """Refuse to go on with other settings or data than the run was begun with."""
     from albert_cli.training.settings import load_toml
@@ -302,7 +299,7 @@ def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -
     changed = [
         f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
         for key in sorted(now.keys() | before.keys())
-        if before.get(key) != now.get(key) and key not in _PATHS
+        if before.get(key) != now.get(key) and key not in PATHS
     ]
     old = load_toml(out / RUN).get("hashes", {})
     changed += [f"the contents of {key} changed" for key in old if old[key] != hashes.get(key)]

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from albert_cli.arguments import expanded_in
 from albert_cli.errors import TrainingError
 from albert_cli.training.settings import PRECISIONS, load_toml
 from converters.config import SHARE_CHOICES
 
+# Settings that are paths, or names of models.
+PATHS = ("corpus", "tokenizer", "init", "teacher", "teacher_texts")
 # pretraining.optimizers has the same names; it needs torch, which --help does without.
 OPTIMIZERS = ("adamw", "lamb", "muon")
 # Where the heads of `local_heads` begin to look, in tokens from their own: the first one back, the second ahead, ...
@@ -139,7 +142,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise TrainingError(
             f"{path}: {', '.join(unknown)}: no such setting; the settings are {', '.join(sorted(known))}"
         )
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    paths = expanded_in(table, PATHS)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in paths.items()}
 
 
 def resolve(given: Mapping[str, Any], file: Path | None, run: Path | None) -> PretrainSettings:

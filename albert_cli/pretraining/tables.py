@@ -6,25 +6,29 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from albert_cli import console
+from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import HeadError
 from converters.files import check_target
 
 
 def check(out: Path | None, source: str | None, *, force: bool) -> None:
     """Refuse a file that cannot be written, before any work is done (HeadError, TargetError)."""
-    if out is None:
+    if out is None or out == STANDARD_OUTPUT:
         return
     from albert_cli.training.predict import KINDS
 
-    if out.suffix not in KINDS:
+    if out.suffix.lower() not in KINDS:
         raise HeadError(f"{out}: a table is written as {', '.join(KINDS)}; name such a file")
     check_target(out, force=force, sources=[Path(source)] if source else [], ours=None)
 
 
 def write(rows: Iterable[dict[str, Any]], out: Path, *, force: bool) -> int:
-    """Write rows, which all have the same columns; how many there were."""
+    """Write rows, which all have the same columns, `-` as JSON lines to stdout; how many there were."""
     from albert_cli.training.predict import write_table
 
+    if out == STANDARD_OUTPUT:
+        return console.print_lines(rows)
     listed = list(rows)
     write_table({name: [row[name] for row in listed] for name in listed[0]} if listed else {}, out, force=force)
     return len(listed)

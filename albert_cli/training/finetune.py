@@ -30,7 +30,7 @@ from albert_cli.training.metrics import compute
 from albert_cli.training.questions import Questions, Windows
 from albert_cli.training.rows import Kind, Rows, infer, mean_loss, out_of_memory
 from albert_cli.training.run import RunInfo
-from albert_cli.training.settings import Plan, Settings
+from albert_cli.training.settings import PATHS, Plan, Settings
 from converters.checkpoint import Checkpoint
 from converters.config import dump_json, parse_json
 from converters.files import check_target, need, read_small, staged
@@ -343,14 +343,11 @@ def _check_same(out: Path, info: RunInfo) -> None:
     changed = [
         f"{key} was {before.settings.get(key)!r}, now {now.get(key)!r}"
         for key in sorted(now.keys() | before.settings.keys())
-        if before.settings.get(key) != now.get(key) and key not in _PATHS
+        if before.settings.get(key) != now.get(key) and key not in PATHS
     ]
     changed += [f"the contents of {key} changed" for key, sha in before.hashes.items() if info.hashes.get(key) != sha]
     if changed:
         raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
-
-
-_PATHS = ("model", "data", "train", "dev", "test")  # may move: what counts is their contents
 
 
 def accelerator_for(precision: str) -> Accelerator:

@@ -134,7 +134,7 @@ def file(
     info = loaded.info
     check_target(out, force=force, sources=[source], ours=None)
     kinds = (".json",) if info.kind == "answers" else KINDS
-    if out.suffix not in kinds:
+    if out.suffix.lower() not in kinds:
         raise RunError(f"{out}: predictions are written as {', '.join(kinds)}; name such a file")
     if info.kind == "answers":
         asked = questions.read_squad(source)
@@ -162,7 +162,8 @@ def file(
 def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False) -> None:
     """Write columns as CSV, TSV, JSON lines or Parquet, by the name's suffix."""
     with staged(out, force=force, ours=None) as beside:
-        if out.suffix == ".parquet":
+        kind = out.suffix.lower()
+        if kind == ".parquet":
             need("pyarrow", "writing Parquet")
             import pyarrow as pa
             from pyarrow import parquet
@@ -170,11 +171,11 @@ def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False
             parquet.write_table(pa.table(columns), beside)
             return
         rows = zip(*columns.values(), strict=True)
-        if out.suffix == ".jsonl":
+        if kind == ".jsonl":
             lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
             beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             return
-        if out.suffix == ".tsv":
+        if kind == ".tsv":
             beside.write_text("".join(_tsv_lines([tuple(columns), *rows], out)), "utf-8")
             return
         text = io.StringIO(newline="")

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from albert_cli.arguments import expanded_in
 from albert_cli.errors import TrainingError
 from albert_cli.tasks import Recipe, Sources, Task
 from converters.files import read_small
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+# Settings that are paths (the model may be a name, too).
+PATHS = ("model", "data", "train", "dev", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +177,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             faults.append(f"{key} is {value!r}, not of type {wanted.split(' ', maxsplit=1)[0]}")
     if faults:
         raise TrainingError(f"{path}: {'; '.join(faults)}; the settings are {', '.join(fields)}")
-    return dict(table)
+    return expanded_in(table, PATHS)
 
 
 def load_toml(path: Path) -> dict[str, Any]:

@@ -30,11 +30,11 @@ from converters.tokenizer_files import TokenizerFiles, parse_wordpiece
 NAME = "bson"
 DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl saves and loads it"
 OURS = None
+SUFFIXES = (".tfbson", ".bson")
 # Julia itself has no bfloat16.
 DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
 NAMES = tf.NAMES.within(npz.julia)
 
-_SUFFIXES = (".bson", ".tfbson")
 _OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32))
 _CONFIG_BYTES = 1 << 18
 _MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
@@ -43,7 +43,7 @@ _MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
 def recognises(path: Path) -> bool:
     if not path.is_file():
         return False
-    if path.suffix in _SUFFIXES:
+    if path.suffix.lower() in SUFFIXES:
         return True  # damaged ones too
     try:
         with julia_file.opened(path) as file:
@@ -53,7 +53,7 @@ def recognises(path: Path) -> bool:
 
 
 def fits_target(path: Path) -> bool:
-    return path.suffix in _SUFFIXES
+    return path.suffix.lower() in SUFFIXES
 
 
 def read(path: Path) -> Checkpoint:

@@ -34,6 +34,7 @@ from converters.tokenizer_files import TokenizerFiles
 NAME = "npz"
 DESCRIPTION = "Julia-readable .npz with the members of a BSON file (config, weights, vocab)"
 OURS = None
+SUFFIXES = (".npz",)
 # NPZ.jl knows no bfloat16.
 DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
@@ -71,14 +72,14 @@ def recognises(path: Path) -> bool:
     with explained(path), open_regular(path) as file:
         begins = file.read(2) == b"PK"  # others may end as one, such as a .tar of one
     if not begins or not zipfile.is_zipfile(path):
-        return path.suffix == ".npz"  # damaged
+        return path.suffix.lower() in SUFFIXES  # damaged
     with _archive(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
     return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in names)
 
 
 def fits_target(path: Path) -> bool:
-    return path.suffix == ".npz"
+    return path.suffix.lower() in SUFFIXES
 
 
 def read(path: Path) -> Checkpoint:

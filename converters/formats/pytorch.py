@@ -67,7 +67,9 @@ def recognises(path: Path) -> bool:
         return False
     with explained(path), open_regular(path) as file:
         start = file.read(2 + len(_LEGACY_MAGIC))
-        if path.suffix in _SUFFIXES:  # damaged ones too, but no document of BSON, which begins with its own length
+        if (
+            path.suffix.lower() in _SUFFIXES
+        ):  # damaged ones too, but no document of BSON, which begins with its own length
             return int.from_bytes(start[:4], "little") != path.stat().st_size
         if start[:4] != b"PK\3\4":
             return start[2:] == _LEGACY_MAGIC
@@ -84,7 +86,7 @@ def fits_target(path: Path) -> bool:
 
 def place(path: Path) -> Path:
     """The directory to write; a name of one file is refused."""
-    if path.suffix in _SUFFIXES and not path.is_dir():
+    if path.suffix.lower() in _SUFFIXES and not path.is_dir():
         raise TargetError(f"{path}: {NAME} is a directory of {_WEIGHTS}, config.json and tokenizer; name a directory")
     return path
 

@@ -73,7 +73,7 @@ def names(config: AlbertConfig) -> NameTable:
 def recognises(path: Path) -> bool:
     if path.is_dir():
         return (path / _WEIGHTS).exists() or (path / _INDEX).exists()
-    return path.is_file() and path.suffix == ".safetensors"
+    return path.is_file() and path.suffix.lower() == ".safetensors"
 
 
 def fits_target(path: Path) -> bool:

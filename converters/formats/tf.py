@@ -100,7 +100,7 @@ def recognises(path: Path) -> bool:
 
 
 def fits_target(path: Path) -> bool:
-    return path.name.startswith("model.ckpt") or path.suffix in (".ckpt", ".index")
+    return path.name.startswith("model.ckpt") or path.suffix.lower() in (".ckpt", ".index")
 
 
 def place(path: Path) -> Path:

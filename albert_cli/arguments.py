@@ -1,0 +1,145 @@
+"""What was typed, put right before a command sees it: texts are text, `~` is the home directory, `-` is no file.
+
+Of a command's parameters a `Path` is a path, and so is a string marked PATH; every other string is text, but for those
+marked RAW, which the command itself looks into. An argument that is no UTF-8 reaches Python with lone surrogates, which
+every tokenizer and file would lose or stumble over.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import typer
+
+from albert_cli.errors import Notice, TextError
+from converters.errors import CheckpointError
+
+
+class Kind(Enum):
+    """What a parameter holds, beside its type; stands in the annotation."""
+
+    PATH = "a path, of any bytes, though it is a string"
+    RAW = "the command finds out itself"
+    FILE_OUT = "a path to write, of a file or directory: not standard output"
+    STREAM_OUT = "a file to write; - is standard output"
+
+
+STANDARD_OUTPUT = Path("-")
+
+
+def checked(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with every argument put right, or refused, before it begins."""
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        for name, value in given.items():
+            if value is not None:
+                given[name] = _checked(name, value, facts()[name], given)
+        command(**given)
+
+    @functools.cache
+    def facts() -> dict[str, tuple[Any, set[Kind]]]:
+        """Of each parameter Typer's description and our marks."""
+        return {name: _marks(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
+
+    return wrapper
+
+
+def expanded(path: str) -> str:
+    """A path with `~` and `~user` at its beginning replaced, as a shell does where it stands alone."""
+    found = os.path.expanduser(path)  # noqa: PTH111 — a name that is no path must keep its slashes
+    if found == path and path.startswith("~") and not os.path.lexists(path):
+        user = path.partition("/")[0]
+        if user != path:
+            raise CheckpointError(
+                f"{path}: there is no user {user[1:]!r} here; an absolute path names a directory that is so called"
+            )
+    return found
+
+
+def expanded_in(table: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A table of settings with `~` replaced in those that are paths, or lists of them."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [one(item) for item in value]
+        return expanded(value) if isinstance(value, str) else value
+
+    return {name: one(value) if name in names else value for name, value in table.items()}
+
+
+def decoded(text: str, what: str, errors: str = "strict") -> str:
+    """A text of the command line; TextError where its bytes were none, unless `errors` is "replace"."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        if errors == "replace":
+            return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        before, bad = text[: error.start], text[error.start].encode("utf-8", "surrogateescape")
+        raise TextError(
+            f"{what} is not {_encoding()}: byte 0x{bad[0]:02x} at offset {len(os.fsencode(before))} of "
+            f"{text.encode('utf-8', 'backslashreplace').decode():.60}; convert it to {_encoding()}"
+        ) from None
+    return text
+
+
+def _encoding() -> str:
+    return sys.getfilesystemencoding().upper()
+
+
+def _marks(hint: Any) -> tuple[Any, set[Kind]]:
+    if not hasattr(hint, "__metadata__"):  # Python 3.10 wraps the hint of a parameter that defaults to None
+        hint = next((item for item in get_args(hint) if hasattr(item, "__metadata__")), hint)
+    metadata = getattr(hint, "__metadata__", ())
+    info = next((item for item in metadata if not isinstance(item, Kind)), None)
+    return info, {item for item in metadata if isinstance(item, Kind)}
+
+
+def _checked(name: str, value: Any, facts: tuple[Any, set[Kind]], given: dict[str, Any]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_checked(name, item, facts, given) for item in value]
+    info, kinds = facts
+    if Kind.RAW in kinds or not isinstance(value, (str, Path)) or isinstance(value, Enum):
+        return value
+    what = _called(name, info)
+    if Kind.FILE_OUT in kinds and value == STANDARD_OUTPUT:
+        raise typer.BadParameter("- is standard output, which this is not written to; name a file", param_hint=what)
+    if isinstance(value, Path):
+        return Path(expanded(str(value)))
+    if Kind.PATH in kinds:
+        return expanded(value)
+    text = decoded(value, what, str(given.get("errors", "strict")))
+    if isinstance(info, typer.models.ArgumentInfo) and "source" in given:
+        tell_of_file(text)
+    return text
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no text is too long, or too strange, to be asked for."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, a NUL
+        return False
+
+
+def tell_of_file(text: str, advice: str = "--in {} reads it") -> None:
+    """Notice that a text is also the name of a file, which is not read."""
+    if is_file(Path(text)):
+        warnings.warn(f"{text!r} is taken as a text, not as the file of that name; {advice.format(text)}", Notice, 2)
+
+
+def _called(name: str, info: Any) -> str:
+    """What messages call a parameter: --out, or TEXT."""
+    if isinstance(info, typer.models.ArgumentInfo):
+        return info.metavar or name.upper()
+    flags: Sequence[str] = [
+        text for text in (getattr(info, "default", None), *(getattr(info, "param_decls", None) or ())) if text
+    ]
+    return next((flag for flag in flags if str(flag).startswith("-")), "--" + name.replace("_", "-"))
