@@ -115,7 +115,7 @@ def wanted(texts, **more):
 def test_the_vocabulary_has_googles_layout_and_every_ascii_character(tokenizer_files, tokenizer):
     model = parse_model(tokenizer_files.spiece, "it")
     pieces = [piece.piece for piece in model.pieces]
-    assert " ".join(pieces[:13]) == '<pad> <unk> [CLS] [SEP] [MASK] ( ) " - . – £ €'  # noqa: RUF001
+    assert " ".join(pieces[:13]) == '<pad> <unk> [CLS] [SEP] [MASK] ( ) " - . – £ €'
     assert len(pieces) == 100
     assert (model.trainer_spec.model_type, model.trainer_spec.character_coverage) == (1, pytest.approx(0.99995))
     assert (model.trainer_spec.bos_id, model.trainer_spec.eos_id, model.normalizer_spec.name) == (-1, -1, "nmt_nfkc")
@@ -150,6 +150,42 @@ def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(tex
         ("\u201cGo,\u201d he said. \u201cNow!\u201d She went.", None),
         ("version 3.5.0 is e.g. new", ["version 3.5.0 is e.g. new"]),
         ("  ", []),
+        # Latin, Cyrillic, Greek, Armenian
+        ("Ihr Haus ist groß. Äpfel sind rot.", ["Ihr Haus ist groß.", "Äpfel sind rot."]),
+        ("Il est là. Étienne dort. « Où ? »", ["Il est là.", "Étienne dort.", "« Où ? »"]),
+        ("Он пришёл домой. Она уже спала!", ["Он пришёл домой.", "Она уже спала!"]),
+        ("А. С. Пушкин умер. Его нет.", ["А. С. Пушкин умер.", "Его нет."]),
+        ("Ήρθε σπίτι. Όλοι κοιμούνταν.", ["Ήρθε σπίτι.", "Όλοι κοιμούνταν."]),
+        ("Նա տուն եկավ։ Նա քնած էր։", ["Նա տուն եկավ։", "Նա քնած էր։"]),
+        # Han, Kana, Hangul
+        ("他回家了。她已经睡了。", ["他回家了。", "她已经睡了。"]),
+        ("彼は「行こう。」さくらが咲いた！本当？", ["彼は「行こう。」", "さくらが咲いた！", "本当？"]),
+        ("그는 집에 왔다. 그녀는 자고 있었다.", ["그는 집에 왔다.", "그녀는 자고 있었다."]),
+        # Arabic, Devanagari, Bengali, Ethiopic, Khmer, Burmese; Thai has no marks
+        ("هل جاء؟ نعم. ذهب إلى البيت.", ["هل جاء؟", "نعم.", "ذهب إلى البيت."]),
+        ("वह घर आया। वह सो चुकी थी।", ["वह घर आया।", "वह सो चुकी थी।"]),
+        ("সে বাড়ি এল। সে ঘুমিয়ে ছিল।", ["সে বাড়ি এল।", "সে ঘুমিয়ে ছিল।"]),
+        ("ሰላም ነው። ደህና ነኝ።", ["ሰላም ነው።", "ደህና ነኝ።"]),
+        ("គាត់មក។ នាងដេក។", ["គាត់មក។", "នាងដេក។"]),
+        ("သူလာသည်။ သူအိပ်သည်။", ["သူလာသည်။", "သူအိပ်သည်။"]),
+        ("เขากลับบ้าน เธอหลับแล้ว", ["เขากลับบ้าน เธอหลับแล้ว"]),
+        # What Unicode's rules alone would cut, or leave whole
+        (
+            "\u201cWhat?\u201d he asked. Dr. Ünal said No. 5 was Mr. A. Smith\u2019s.",
+            [
+                "\u201cWhat?\u201d he asked.",
+                "Dr. Ünal said No. 5 was Mr. A. Smith\u2019s.",
+            ],
+        ),
+        (
+            "It ended in 1950. 12 men came\u2026 Nobody left\u2026 or so.",
+            [
+                "It ended in 1950.",
+                "12 men came\u2026",
+                "Nobody left\u2026 or so.",
+            ],
+        ),
+        ("... !!! One. ???", ["... !!! One. ???"]),
     ],
 )
 def test_paragraphs_are_cut_into_sentences(paragraph, parts):
@@ -470,17 +506,73 @@ def test_the_teachers_loss_worked_out_by_hand():
 
 def test_lamb_worked_out_by_hand():
     weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
-    bias = torch.nn.Parameter(torch.tensor([0.0, 0.0]))
+    bias = torch.nn.Parameter(torch.tensor([30.0, 40.0]))
     model = torch.nn.Module()
     model.weight, model.bias = weight, bias
     lamb = optimizers.make("lamb", model, 0.1)
     weight.grad, bias.grad = torch.tensor([[1.0, -1.0]]), torch.tensor([2.0, 0.0])
     lamb.step()
-    # First step: the update is the gradient's sign, plus 0.01 of the weight; its norm scales the step to the weight's.
-    update = np.array([1 / (1 + 1e-6) + 0.03, -1 / (1 + 1e-6) + 0.04])
+    # First step: 0.1 of the gradient by the root of 0.001 of its square, plus 0.01 of the weight; then as long as it.
+    step = 0.1 / (0.001**0.5 + 1e-6)
+    update = np.array([step + 0.03, -step + 0.04])
     expected = np.array([3.0, 4.0]) - 0.1 * 5 / np.linalg.norm(update) * update
     assert weight.detach().numpy()[0] == pytest.approx(expected, abs=1e-5)
-    assert bias.tolist() == pytest.approx([-0.1, 0.0], abs=1e-6)  # norm 0: the ratio is 1; and no decay
+    assert bias.tolist() == pytest.approx([30 - 0.1 * step, 40], abs=1e-5)  # neither decay nor ratio
+
+
+def googles_lamb(parameters, gradients, rates):
+    """lamb_optimizer.py of google-research/albert, in numpy: (name -> array), a list of such of gradients."""
+    moments = {name: (np.zeros_like(value), np.zeros_like(value)) for name, value in parameters.items()}
+    for grads, rate in zip(gradients, rates, strict=True):
+        for name, value in parameters.items():
+            m, v = moments[name]
+            m = 0.9 * m + 0.1 * grads[name]
+            v = 0.999 * v + 0.001 * grads[name] ** 2
+            moments[name] = m, v
+            update = m / (np.sqrt(v) + 1e-6)
+            ratio = 1.0
+            if not any(part in name for part in ("LayerNorm", "layer_norm", "bias")):
+                update += 0.01 * value
+                norms = np.linalg.norm(value), np.linalg.norm(update)
+                ratio = norms[0] / norms[1] if min(norms) > 0 else 1.0
+            parameters[name] = value - ratio * rate * update
+    return parameters
+
+
+def test_lamb_is_googles_rule():
+    random = np.random.default_rng(3)
+    model = AlbertPreTraining(AlbertConfig(**SHAPE)).double()
+    start = {name: item.detach().numpy().copy() for name, item in model.named_parameters()}
+    gradients = [{name: random.normal(size=item.shape) for name, item in start.items()} for _ in range(6)]
+    rates = [0.01 * (6 - step) / 6 for step in range(6)]
+    lamb = optimizers.make("lamb", model, 0.01)
+    for grads, rate in zip(gradients, rates, strict=True):
+        for name, item in model.named_parameters():
+            item.grad = torch.from_numpy(grads[name])
+        for group in lamb.param_groups:
+            group["lr"] = rate
+        lamb.step()
+    expected = googles_lamb(start, gradients, rates)
+    for name, item in model.named_parameters():
+        assert item.detach().numpy() == pytest.approx(expected[name], abs=1e-12), name
+
+
+@pytest.mark.parametrize(("optimizer", "reached"), [("adamw", 0.377), ("lamb", 0.499)])
+def test_a_bias_leaves_zero(optimizer, reached):
+    """1,000 steps of at most 0.001 lead a bias to 0.5, or most of the way; scaled by its own norm it stays near 0."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(layer.bias)
+    wanted = layer.weight.detach().clone()
+    chosen = optimizers.make(optimizer, layer, 1e-3)
+    for step in range(1000):
+        for group in chosen.param_groups:
+            group["lr"] = 1e-3 * (1 - step / 1000)
+        inputs = torch.randn(64, 1)
+        F.mse_loss(layer(inputs), inputs @ wanted.T + 0.5).backward()
+        chosen.step()
+        chosen.zero_grad()
+    assert layer.bias.item() == pytest.approx(reached, abs=2e-3)
 
 
 def test_muons_step_is_orthogonal_and_of_adamws_size():

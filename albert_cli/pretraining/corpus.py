@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.errors import DataError
+from albert_cli.pretraining.sentences import sentences
 from albert_cli.text_lines import lines_of
 from albert_cli.tokenizer import AlbertTokenizer
 from converters.config import dump_json, parse_json
@@ -31,14 +32,10 @@ OURS = re.compile(r"corpus\.json|(ids|sentences|documents|sources)\.bin")
 _SUFFIXES = (".txt", ".txt.gz", ".txt.xz", ".txt.zst")
 # So many sentences make a document at most: a novel in one piece would be held out, or not, as a whole.
 _MOST_SENTENCES = 400
+# Raised where the same files and tokenizer give other tokens than before.
+_VERSION = 2
 # Sentences tokenized at once.
 _BLOCK = 65536
-
-# The end of a sentence: a mark, closing quotes, white space, then what can begin one; not after a usual abbreviation.
-_END = re.compile(r"""[.!?…]["'”’)\]]*\s+(?=["'“‘(\[]?[A-Z0-9])""")  # noqa: RUF001
-_ABBREVIATION = re.compile(
-    r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Mt|Gen|Col|Capt|Lt|Hon|Rev|Prof|No|vs|e\.g|i\.e|etc|cf|al|Sr|Jr)\.$"
-)
 
 
 @dataclass(frozen=True)
@@ -93,18 +90,6 @@ class Files:
             for document in _documents(path, progress):
                 for start in range(0, len(document), _MOST_SENTENCES):
                     yield number, document[start : start + _MOST_SENTENCES]
-
-
-def sentences(paragraph: str) -> list[str]:
-    """A paragraph's sentences, by their closing marks."""
-    parts, start = [], 0
-    for match in _END.finditer(paragraph):
-        sentence = paragraph[start : match.end()].strip()
-        if not _ABBREVIATION.search(sentence):
-            parts.append(sentence)
-            start = match.end()
-    rest = paragraph[start:].strip()
-    return [*parts, rest] if rest else parts
 
 
 def is_held_out(document: int, hold_out: int) -> bool:
@@ -172,14 +157,19 @@ class Corpus:
 
 def fingerprint(files: Files, tokenizer_digest: str) -> dict[str, Any]:
     """What the tokens depend on: the files' contents and the tokenizer."""
-    contents = {}
+    contents = []
     for path in files.paths:
         sha = hashlib.sha256()
         with explained(path), open(path, "rb") as file:
             while block := file.read(1 << 20):
                 sha.update(block)
-        contents[path.name] = sha.hexdigest()
-    return {"files": contents, "tokenizer": tokenizer_digest, "most_sentences": _MOST_SENTENCES}
+        contents.append([path.name, sha.hexdigest()])  # names may repeat
+    return {
+        "version": _VERSION,
+        "files": contents,
+        "tokenizer": tokenizer_digest,
+        "most_sentences": _MOST_SENTENCES,
+    }
 
 
 def prepare(

@@ -1,6 +1,7 @@
 """The optimizers of pretraining: AdamW, LAMB, and Muon for the matrices of the layers.
 
-LAMB: arXiv 1904.00962, algorithm 2; Google's lamb_optimizer.py for ALBERT. Muon: Keller Jordan's, as PyTorch has it,
+LAMB: Google's lamb_optimizer.py for ALBERT, which differs from arXiv 1904.00962, algorithm 2, in two ways: no bias
+correction, and biases and norms take Adam's plain step. Muon: Keller Jordan's, as PyTorch has it,
 but in the gradients' own precision: torch.optim.Muon computes in bfloat16, which took 23 times as long on a CPU that
 has none. AdamW trains what is no matrix of a layer.
 """
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 OPTIMIZERS = ("adamw", "lamb", "muon")
-# Google's exclude_from_weight_decay.
+# Google's exclude_from_weight_decay; what it names is excluded from LAMB's layer adaptation, too.
 _NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias")
 WEIGHT_DECAY, BETAS, EPSILON = 0.01, (0.9, 0.999), 1e-6
 
@@ -24,7 +25,7 @@ def make(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optim
     """The optimizer of that name over the model's parameters; decay 0.01, but none for biases and norms."""
     named = [(key, item) for key, item in model.named_parameters() if item.requires_grad]
     if name == "lamb":
-        return Lamb(_groups(named), lr=learning_rate)
+        return Lamb([group | {"adapt": group["weight_decay"] > 0} for group in _groups(named)], lr=learning_rate)
     if name == "muon":
         inner = [item for key, item in named if item.ndim == 2 and ".encoder.albert_layer_groups." in f".{key}"]
         chosen = {id(item) for item in inner}
@@ -46,10 +47,14 @@ def _adamw(named: Iterable[tuple[str, Tensor]], learning_rate: float) -> torch.o
 
 
 class Lamb(torch.optim.Optimizer):
-    """Adam's step, scaled for each tensor by the ratio of its norm to the step's (1 where either is 0)."""
+    """Adam's step without bias correction, scaled for each tensor by the ratio of its norm to the step's.
+
+    The ratio is 1 where either norm is 0, and in groups whose `adapt` is false: a bias that begins at 0 would stay
+    there, as its norm would allow it no step.
+    """
 
     def __init__(self, params: Any, lr: float, *, betas: tuple[float, float] = BETAS, eps: float = EPSILON) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "adapt": True})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -60,19 +65,17 @@ class Lamb(torch.optim.Optimizer):
                     continue
                 state = self.state[parameter]
                 if not state:
-                    state["step"] = torch.zeros(())
                     state["exp_avg"] = torch.zeros_like(parameter)
                     state["exp_avg_sq"] = torch.zeros_like(parameter)
-                state["step"] += 1
                 mean, square = state["exp_avg"], state["exp_avg_sq"]
                 mean.lerp_(parameter.grad, 1 - beta1)
                 square.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-                count = float(state["step"])
-                update = (mean / (1 - beta1**count)) / ((square / (1 - beta2**count)).sqrt() + group["eps"])
+                update = mean / (square.sqrt() + group["eps"])
                 update.add_(parameter, alpha=group["weight_decay"])
-                weight_norm, update_norm = parameter.norm(), update.norm()
-                ratio = torch.where((weight_norm > 0) & (update_norm > 0), weight_norm / update_norm, 1.0)
-                parameter.sub_(update * ratio * group["lr"])
+                if group["adapt"]:
+                    weight_norm, update_norm = parameter.norm(), update.norm()
+                    update *= torch.where((weight_norm > 0) & (update_norm > 0), weight_norm / update_norm, 1.0)
+                parameter.sub_(update, alpha=group["lr"])
 
 
 class Muon(torch.optim.Optimizer):
