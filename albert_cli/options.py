@@ -70,6 +70,26 @@ InputFormat = Annotated[
     Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,
     typer.Option("--input-format", help="What the input is, where its name does not tell."),
 ]
+
+
+def _delimiter(text: str | None) -> str | None:
+    from albert_cli.delimited import delimiter_of
+
+    try:
+        return None if text is None else delimiter_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        metavar="CHAR",
+        callback=_delimiter,
+        help="What separates the columns of a CSV file, such as ; or tab; found out by default.",
+    ),
+]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts; text by default.")
 ]

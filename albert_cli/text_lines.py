@@ -14,6 +14,9 @@ from converters.files import explained
 Errors = Literal["strict", "replace"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# The longest first: UTF-16's begins UTF-32's.
+_OTHER_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_CHUNK = 2**20
 # A line is held in memory whole; nobody writes a text of this length, but binary files have no line ends.
 LINE_BYTES = 64 * 2**20
 STANDARD_INPUT = Path("-")
@@ -28,7 +31,7 @@ def read_lines(
     CheckpointError where the file cannot be opened.
     """
     empty = True
-    with explained(path), _opened(path) as file:
+    with explained(path), opened(path) as file:
         for line in lines_of(file, str(path), errors=errors, progress=progress):
             empty = False
             yield line
@@ -37,32 +40,63 @@ def read_lines(
 
 
 def lines_of(
-    file: BinaryIO, where: str, *, errors: Errors = "strict", progress: Callable[[int], None] | None = None
+    file: BinaryIO,
+    where: str,
+    *,
+    errors: Errors = "strict",
+    progress: Callable[[int], None] | None = None,
+    ends: bool = False,
+    advice: str = "convert it to UTF-8, or pass --errors replace",
 ) -> Iterator[str]:
-    """The lines of an open file; `where` is what messages call it.
+    """The lines of an open file, with `ends` as they are; `where` is what messages call it.
 
-    Raises TextError for a line that is not UTF-8 (unless `errors` is "replace") and one over LINE_BYTES.
+    Raises TextError for a line that is not UTF-8 (unless `errors` is "replace"), one over LINE_BYTES, and UTF-16.
     """
     offset = 0
-    for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES + 1), b""), 1):
+    for number, line in enumerate(_raw_lines(file, where), 1):
         if len(line) > LINE_BYTES:
             raise TextError(f"{where}: line {number} is longer than {LINE_BYTES // 2**20} MiB; is this a text file?")
         start = len(_BYTE_ORDER_MARK) if number == 1 and line.startswith(_BYTE_ORDER_MARK) else 0
         body = line[start:].removesuffix(b"\n").removesuffix(b"\r")
         try:
-            yield body.decode("utf-8", errors)
+            text = body.decode("utf-8", errors)
         except UnicodeDecodeError as error:
             place = offset + start + error.start
             raise TextError(
-                f"{where}: line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place}; "
-                "convert it to UTF-8, or pass --errors replace"
+                f"{where}: line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place}; {advice}"
             ) from None
+        yield text + line[start + len(body) :].decode() if ends else text
         offset += len(line)
         if progress:
             progress(len(line))
 
 
-def _opened(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+def _raw_lines(file: BinaryIO, where: str) -> Iterator[bytes]:
+    """The lines with their ends: LF or CRLF, or CR alone in a file that has no LF at all."""
+    first = file.readline(LINE_BYTES + 1)
+    if mark := next((mark for mark in _OTHER_MARKS if first.startswith(mark)), None):
+        raise TextError(
+            f"{where}: {_OTHER_MARKS[mark]} by its byte-order mark, not UTF-8; convert it: "
+            f"iconv -f {_OTHER_MARKS[mark]} -t UTF-8"
+        )
+    if len(first) > 3 and first.count(b"\0") * 3 > len(first):
+        raise TextError(f"{where}: full of zero bytes; if it is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8")
+    if first.endswith(b"\n") or b"\r" not in first[:-1]:
+        if first:
+            yield first
+            yield from iter(lambda: file.readline(LINE_BYTES + 1), b"")
+        return
+    rest = first
+    while more := file.read(_CHUNK):
+        *lines, rest = (rest + more).splitlines(keepends=True)  # the last one may go on
+        yield from lines
+        if len(rest) > LINE_BYTES:
+            break
+    yield from rest.splitlines(keepends=True)
+
+
+def opened(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    """The bytes of a file, or of standard input (`-`)."""
     if path == STANDARD_INPUT:
         return contextlib.nullcontext(sys.stdin.buffer)
     return open(path, "rb")

@@ -687,8 +687,8 @@ def test_usage_errors(tmp_path):
         (("finetune", "csv", "--seed", 1, "--seeds", "1,2"), "--seed and --seeds do not go together"),
         (("finetune", "rte", "--seeds", "1,x"), "not whole numbers as 1,2,3"),
         (("finetune", "rte", "--submission", "out.zip"), "--submission needs all of GLUE"),
-        (("predict", tmp_path), "give texts, or --in FILE with --out FILE"),
-        (("predict", tmp_path, "--in", "x.csv"), "--in and --out go together"),
+        (("predict", tmp_path), "give texts, or --in FILE"),
+        (("predict", tmp_path, "a text", "--out", "x.csv"), "--out needs --in: the rows to predict"),
     ):
         done = invoke(*words)
         assert done.exit_code == 2

@@ -14,6 +14,7 @@ from albert_cli.errors import DataError
 from albert_cli.tasks import Sources
 from albert_cli.training import data
 from albert_cli.training.batches import batch_count, epoch_batches, evaluation_batches
+from converters.errors import CheckpointError
 
 COUNTS = {
     # MRPC's train.tsv holds 3,667 rows under its header here, one fewer than the set that Google counts.
@@ -163,7 +164,7 @@ RTE = "index\tsentence1\tsentence2\tlabel\n"
 )
 def test_what_is_wrong_with_a_glue_file_is_said_with_lines(tmp_path, content, message):
     (tmp_path / "train.tsv").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=re.escape(message)):
+    with pytest.raises(CheckpointError, match=re.escape(message)):
         data.class_numbers(read("rte", Sources(data=tmp_path)), tasks.named("rte").labels)
 
 
@@ -192,9 +193,12 @@ def test_cut_rows_of_qqp_are_left_out_and_counted(tmp_path):
             "broken quoting in the row that begins at line 2 (unexpected end of data)",
         ),
         ('text,label\n"a"b,pos\n', "broken quoting in the row that begins at line 2"),
-        ("text,label\na,b,pos\nc\n", "2 rows not of 2 columns: line 2 has 3, line 3 has 1"),
+        ("text,label\na,b,pos\nc\n", "2 rows not of 2 columns: line 2 has 3, line 3 has 1; a cell that holds ',' st"),
+        ("text,label,text\na,pos,b\n", "several columns are called 'text'; rename all but one"),
+        ("Text,label\na,pos\n", "no column 'text' for the text; its columns are Text, label; did you mean 'Text'?"),
+        ("text,label\n", "holds no rows below its header"),
         ("review,label\na,pos\n", "no column 'text' for the text; its columns are review, label"),
-        (b"text,label\n\xff\xfe,pos\n", "line 2 is not UTF-8 (byte 0xff); convert it"),
+        (b"text,label\n\xff\xfe,pos\n", "line 2 is not UTF-8: byte 0xff at offset 11; convert it to UTF-8"),
         ("", "holds no rows"),
         ("text,label\na,pos\nb,pos\n", "every row has the label 'pos'; a classifier needs at least two"),
         ("text,label\n" + "".join(f"a,{n}.5\n" for n in range(40)), "40 different labels in 40 rows"),
@@ -203,7 +207,7 @@ def test_cut_rows_of_qqp_are_left_out_and_counted(tmp_path):
 def test_what_is_wrong_with_a_csv_file(tmp_path, content, message):
     path = tmp_path / "mine.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError, match=re.escape(message)):
+    with pytest.raises(CheckpointError, match=re.escape(message)):
         data.found_labels(read("csv", Sources(files={"train": path})))
 
 
@@ -217,7 +221,9 @@ def test_other_kinds_of_bad_tables(tmp_path):
         read("csv", Sources(files={"train": path}))
     other = tmp_path / "mine.xls"
     other.touch()
-    with pytest.raises(DataError, match=r"a file of the kind '\.xls'; tables are \.tsv, \.csv, \.jsonl, \.parquet"):
+    with pytest.raises(
+        DataError, match=r"a file of the kind '\.xls'; tables are \.txt, \.csv, \.tsv, .* gzip or zstd too"
+    ):
         read("csv", Sources(files={"train": other}))
     bad = tmp_path / "mine.parquet"
     bad.write_bytes(b"PAR1 and no more")

@@ -65,6 +65,7 @@ def embed(
         Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,
         typer.Option("--input-format", help="What the input is, where its name does not tell."),
     ] = None,
+    delimiter: options.Delimiter = None,
     errors: Annotated[
         Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")
     ] = "strict",
@@ -154,7 +155,8 @@ def embed(
     from albert_cli.embedding.sources import Columns, Source
     from albert_cli.models import resolve
 
-    columns = Columns(text_column, pair_column, id_column, tuple(keep_columns.split(",")) if keep_columns else ())
+    kept = tuple(keep_columns.split(",")) if keep_columns else ()
+    columns = Columns(text_column, pair_column, id_column, kept, delimiter)
     texts = Source(source, columns, kind=input_format, errors=errors)
     if texts.skipped:
         names = ", ".join(file.name for file in texts.skipped[:5]) + (", …" if len(texts.skipped) > 5 else "")

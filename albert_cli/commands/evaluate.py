@@ -22,6 +22,7 @@ def evaluate(
         Path | None,
         typer.Option("--data", metavar="PATH", help="A file with labels or a data directory; else the run's own."),
     ] = None,
+    delimiter: options.Delimiter = None,
     curves: Annotated[
         Path | None,
         typer.Option("--curves", metavar="PNG", help="Draw the training curves of all runs in one figure."),
@@ -52,7 +53,7 @@ def evaluate(
     for path in runs:
         with console.progress_count(str(path)) as tick:
             loaded = load_run(path)
-            splits = predict.dev_splits(loaded, data)
+            splits = predict.dev_splits(loaded, data, delimiter)
             rows = sum(len(split.rows) for split in splits.values())
             found[str(path)] = {
                 name: predict.measure(loaded, split, tick=lambda done, rows=rows: tick(done, rows))  # type: ignore[misc]

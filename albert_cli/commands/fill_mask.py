@@ -27,6 +27,7 @@ def fill_mask(
     source: options.TextSource = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
+    delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
     json: options.Json = False,
     out: options.OutTable = None,
@@ -58,7 +59,7 @@ def fill_mask(
     from albert_cli.pretraining.texts import given_or_read
 
     tables.check(out, source, force=force)
-    given = given_or_read(texts, source, text_column=text_column, kind=input_format, errors=errors)
+    given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
     heads = scoring.load(model, "mlm", device=device)
     with console.progress_count("filling in") as tick:
         filled = scoring.fill_masks(

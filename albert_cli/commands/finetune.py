@@ -49,6 +49,7 @@ def finetune(
         str | None, typer.Option("--text-pair-column", metavar="NAME", help="csv: the second text of a pair.")
     ] = None,
     label_column: Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="csv: the label.")] = None,
+    delimiter: options.Delimiter = None,
     regression: Annotated[
         bool, typer.Option("--regression", help="csv: the label is a number to be predicted.")
     ] = False,
@@ -132,6 +133,7 @@ def finetune(
         "text_column": text_column,
         "text_pair_column": text_pair_column,
         "label_column": label_column,
+        "delimiter": delimiter,
         "regression": regression or None,
         "epochs": epochs,
         "steps": steps,

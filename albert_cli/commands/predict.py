@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from albert_cli import console, options
-from albert_cli.arguments import Kind
+from albert_cli.arguments import STANDARD_OUTPUT, Kind
+
+if TYPE_CHECKING:
+    from albert_cli.training.predict import Predicted
 
 app = typer.Typer()
 
@@ -24,14 +27,22 @@ def predict(
     source: Annotated[
         Path | None,
         typer.Option(
-            "--in", metavar="FILE", help="A table: .csv, .tsv, .jsonl or .parquet; SQuAD's .json for answers."
+            "--in",
+            metavar="FILE",
+            help="A table or lines of text, as albert embed reads them; - is stdin; SQuAD's .json for answers.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write it, of any of these kinds."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write .csv, .tsv, .jsonl or .parquet (.json for answers) instead of printing; - prints JSON lines.",
+        ),
         Kind.STREAM_OUT,
     ] = None,
+    input_format: options.InputFormat = None,
+    delimiter: options.Delimiter = None,
     text_column: Annotated[
         str | None, typer.Option("--text-column", metavar="NAME", help="The text; by default as in training.")
     ] = None,
@@ -52,35 +63,43 @@ def predict(
 
         albert predict runs/qnli "Who wrote it?" "Jane Austen did." --json
 
+        albert predict runs/sst2 --in texts.txt
+
         albert predict runs/sst2 --in texts.csv --out predictions.parquet --probabilities
     """
     texts = texts or []
     if bool(texts) == (source is not None):
-        raise typer.BadParameter("give texts, or --in FILE with --out FILE")
-    if (source is None) != (out is None):
-        raise typer.BadParameter("--in and --out go together")
+        raise typer.BadParameter("give texts, or --in FILE")
+    if source is None and out is not None:
+        raise typer.BadParameter("--out needs --in: the rows to predict")
     if len(texts) > 2:
         raise typer.BadParameter(f"a text or a pair, not {len(texts)} texts; for many use --in FILE")
     from albert_cli.training import predict as predictions
     from albert_cli.training.run import load_run
 
     loaded = load_run(run)
-    if source is not None and out is not None:
+    if source is not None:
+        predictions.check_out(loaded.info, source, out, force=force)
         with console.progress_count("predicting") as tick:
-            rows = predictions.file(
+            found = predictions.file(
                 loaded,
                 source,
-                out,
+                kind=input_format,
+                delimiter=delimiter,
                 text_column=text_column,
                 text_pair_column=text_pair_column,
                 probabilities=probabilities,
-                force=force,
                 tick=tick,
             )
-        if json:
-            console.print_json({"out": str(out), "rows": rows})
+        if out == STANDARD_OUTPUT:
+            console.print_lines(found.rows())
+        elif out is not None:
+            predictions.write(loaded.info, found, out, force=force)
+            console.tell_written(out, len(found), json=json)
+        elif json:
+            console.print_json(list(found.rows()))
         else:
-            typer.echo(f"{out}: {rows} rows")
+            _tell(found)
         return
     result = predictions.one(loaded, texts[0], texts[1] if len(texts) == 2 else None)
     if json:
@@ -90,3 +109,22 @@ def predict(
     else:
         typer.echo(result["prediction"])
         console.print_table([[label, f"{share:.4f}"] for label, share in result["probabilities"].items()], right=[1])
+
+
+def _tell(found: Predicted) -> None:
+    """A line for each row, by the file's own id or numbered from 1."""
+    from albert_cli.inspection.records import visible
+
+    ids = [visible(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
+    values = [[_figure(cell) for cell in found.columns[name]] for name in found.added]
+    texts = [[visible(text) for text in column] for column in found.texts]
+    headers = ["row" if found.ids is None else "id", *found.added, "text", *["pair"] * (len(texts) - 1)]
+    rows = list(zip(ids, *values, *texts, strict=True))
+    figures = [place for place, name in enumerate(found.added, 1) if isinstance(found.columns[name][0], float)]
+    console.print_table(rows, headers, right=[*([0] if found.ids is None else []), *figures])
+
+
+def _figure(cell: object) -> str:
+    from albert_cli.inspection.records import visible
+
+    return f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))

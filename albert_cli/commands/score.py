@@ -30,6 +30,7 @@ def score(
     source: options.TextSource = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
+    delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
     odd: Annotated[
         int, typer.Option("--odd", min=0, metavar="N", help="Mark the N least likely tokens of each text.")
@@ -77,7 +78,7 @@ def score(
         from albert_cli.pretraining import bars
 
         bars.check(plot, force=force)
-    given = given_or_read(texts, source, text_column=text_column, kind=input_format, errors=errors)
+    given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
     heads = scoring.load(model, "mlm", device=device)
     tokenizer = heads.tokenizer
     with console.progress_count("scoring") as tick:

@@ -28,6 +28,7 @@ def sop(
         str | None,
         typer.Option("--pair-column", metavar="NAME", help="The column of the second texts; pair by default."),
     ] = None,
+    delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
     on_truncate: Annotated[
         Literal["warn", "error"],
@@ -60,7 +61,13 @@ def sop(
     tables.check(out, source, force=force)
     if source:
         given = read(
-            source, paired=True, text_column=text_column, pair_column=pair_column, kind=input_format, errors=errors
+            source,
+            paired=True,
+            text_column=text_column,
+            pair_column=pair_column,
+            kind=input_format,
+            delimiter=delimiter,
+            errors=errors,
         )
     else:
         given = Texts((segments or [])[:1], (segments or [])[1:])

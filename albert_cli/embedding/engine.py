@@ -89,6 +89,7 @@ class Job:
             "pair_column": columns.pair,
             "id_column": columns.id,
             "keep_columns": list(columns.keep),
+            **({"delimiter": columns.delimiter} if columns.delimiter else {}),
             "encoding_errors": self.source.errors,
             "shard": "/".join(map(str, self.shard)),
             "block_rows": rows,

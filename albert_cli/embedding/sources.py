@@ -7,9 +7,7 @@ column, and the place of each row: `_row` (its number over all files, from 0), `
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
-import io
 import json
 import os
 import shutil
@@ -18,32 +16,20 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from albert_cli import delimited
 from albert_cli.errors import TextError
-from albert_cli.text_lines import LINE_BYTES, STANDARD_INPUT, Errors, lines_of
+from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, suffix_of
+from albert_cli.text_lines import STANDARD_INPUT, Errors, lines_of
 from albert_cli.text_preparation import encodable
 from converters.files import explained
 
-Kind = Literal["txt", "csv", "tsv", "jsonl", "parquet"]
-KINDS: dict[str, Kind] = {
-    ".txt": "txt",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 # A batch read from a file at once: few enough to hold however long the texts are.
 _BATCH_ROWS, _BATCH_CHARACTERS = 1024, 2**20
 DEFAULT_TEXT_COLUMN, DEFAULT_PAIR_COLUMN = "text", "pair"
@@ -58,12 +44,16 @@ _Row = tuple[int, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are read. A `.txt` file has only its lines; elsewhere `text` is the column of that name."""
+    """Which columns are read. A `.txt` file has only its lines; elsewhere `text` is the column of that name.
+
+    `delimiter` separates the columns of CSV and TSV files; by default it is found out.
+    """
 
     text: str | None = None
     pair: str | None = None
     id: str | None = None
     keep: tuple[str, ...] = ()
+    delimiter: str | None = None
 
     def wanted(self) -> dict[str, str]:
         """Our name -> the file's, in the order of reading."""
@@ -91,6 +81,10 @@ class Source:
         if "txt" in self._kinds and (self.columns.text or self.columns.pair or self.columns.id or self.columns.keep):
             file = self.files[self._kinds.index("txt")]
             raise TextError(f"{file}: lines of text have no columns; leave out --text-column and its like")
+        if self.columns.delimiter and not {"csv", "tsv"} & set(self._kinds):
+            raise TextError(
+                f"{path}: --delimiter is for CSV and TSV, and this is {', '.join(sorted(set(self._kinds)))}"
+            )
         for file in self.files:
             if file != STANDARD_INPUT:
                 with explained(file), open(file, "rb"):
@@ -123,7 +117,7 @@ class Source:
         schema: pa.Schema | None = None
         row = before = 0
         for file, kind in zip(self.files, self._kinds, strict=True):
-            with explained(file), _decompressed(self._opened(file), str(file)) as stream:
+            with explained(file), decompressed(self._opened(file), str(file)) as stream:
                 reader = _READERS[kind](stream, str(file), self.columns, self.errors)
                 for lines, columns in reader:
                     batch = self._batch(str(file), row, lines, columns, schema)
@@ -201,40 +195,6 @@ def place(batch: pa.RecordBatch, row: int) -> str:
     return f"{batch['_file'][row].as_py()}: line {batch['_line'][row].as_py()}"
 
 
-class _Stream(NamedTuple):
-    """A file as it reads after decompression, and `below` it the file itself."""
-
-    file: BinaryIO
-    below: BinaryIO
-    compressed: bool
-
-    def position(self) -> int:
-        """The bytes of the file itself that have been read."""
-        try:
-            return self.below.tell()
-        except (OSError, ValueError):
-            return 0
-
-
-@contextlib.contextmanager
-def _decompressed(opened: contextlib.AbstractContextManager[BinaryIO], where: str) -> Iterator[_Stream]:
-    """The bytes of a file, gzip and zstd taken off: known by how they begin, whatever the name is."""
-    with opened as file:
-        below = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var]
-        head = below.peek(4)
-        codec = next((codec for magic, codec in _COMPRESSED.items() if head.startswith(magic)), None)
-        if codec is None:
-            yield _Stream(below, below, False)
-            return
-        try:
-            with io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(below, mode="r"), codec)) as stream:
-                yield _Stream(stream, below, True)
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise TextError(f"{where}: the compressed data is damaged or cut short ({error})") from None
-
-
 def _find(path: str) -> tuple[list[Path], list[Path]]:
     """The files that `path` names, in order, and those of a directory that are left out."""
     if path == str(STANDARD_INPUT):
@@ -246,7 +206,7 @@ def _find(path: str) -> tuple[list[Path], list[Path]]:
             for file in given.rglob("*")
             if not any(part.startswith((".", "_")) for part in file.relative_to(given).parts) and not file.is_dir()
         )
-        files = [file for file in found if _suffix(file) in KINDS]
+        files = [file for file in found if suffix_of(file) in KINDS]
         if not files:
             raise TextError(f"{path}: the directory holds no file of a known kind ({', '.join(KINDS)})")
         return files, [file for file in found if file not in set(files)]
@@ -262,22 +222,15 @@ def _find(path: str) -> tuple[list[Path], list[Path]]:
 def plain_name(file: Path) -> str:
     """The file's name without the endings of compression and kind: `texts` of `texts.csv.gz`."""
     name = file.name
-    for ending in _COMPRESSED_SUFFIXES:
+    for ending in COMPRESSED_SUFFIXES:
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return Path(name).stem if Path(name).suffix.lower() in KINDS else name
-
-
-def _suffix(file: Path) -> str:
-    name = file.name.lower()
-    for ending in _COMPRESSED_SUFFIXES:
-        name = name.removesuffix(ending)
-    return Path(name).suffix
 
 
 def _kind(file: Path) -> Kind:
     if file == STANDARD_INPUT:
         return "txt"
-    suffix = _suffix(file)
+    suffix = suffix_of(file)
     # /dev/fd/63 and the like: lines of text, as from standard input.
     if file.exists() and not file.is_file() and not suffix:
         return "txt"
@@ -290,53 +243,36 @@ def _kind(file: Path) -> Kind:
 _Reader = Iterator[tuple[Sequence[int], dict[str, pa.Array]]]
 
 
-def _read_txt(stream: _Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
+def _read_txt(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
     rows = ((number, (line,)) for number, line in enumerate(lines_of(stream.file, where, errors=errors), 1))
     return _columns(rows, where, {"text": "text"})
 
 
-def _read_csv(stream: _Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
-    return _separated(stream, where, columns, errors, delimiter=",", quoting=csv.QUOTE_MINIMAL)
+def _read_csv(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
+    return _separated(stream, where, columns, errors, "csv")
 
 
-def _read_tsv(stream: _Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
-    # As GLUE's files are: a quotation mark is a character like any other.
-    return _separated(stream, where, columns, errors, delimiter="\t", quoting=csv.QUOTE_NONE)
+def _read_tsv(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
+    return _separated(stream, where, columns, errors, "tsv")
 
 
-def _separated(
-    stream: _Stream, where: str, columns: Columns, errors: Errors, *, delimiter: str, quoting: int
-) -> _Reader:
-    csv.field_size_limit(LINE_BYTES)
-    lines = (f"{line}\n" for line in lines_of(stream.file, where, errors=errors))
-    records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+def _separated(stream: Stream, where: str, columns: Columns, errors: Errors, kind: Literal["csv", "tsv"]) -> _Reader:
     wanted = columns.wanted()
+    lines = lines_of(stream.file, where, errors=errors, ends=True)
 
     def rows() -> Iterator[_Row]:
-        start = 1
-        header: list[str] = []
-        places: list[int] = []
-        try:
-            for fields in records:
-                line, start = start, records.line_num + 1
-                if not fields:
-                    continue
-                if not header:
-                    header = fields
-                    _check_present(wanted, header, where, "the header")
-                    places = [header.index(name) for name in wanted.values()]
-                    continue
-                if len(fields) != len(header):
-                    raise TextError(f"{where}: line {line} has {len(fields)} fields where the header has {len(header)}")
-                yield line, [fields[place] for place in places]
-        except csv.Error as error:
-            raise TextError(f"{where}: line {start} cannot be read: {error}; is a quotation mark left open?") from None
+        records = delimited.Records(lines, where, kind=kind, delimiter=columns.delimiter, wanted=set(wanted.values()))
+        if not records.header:
+            return
+        _check_present(wanted, records.header, where, "the header")
+        places = [records.header.index(name) for name in wanted.values()]
+        yield from ((line, [cells[place] for place in places]) for line, cells in records)
 
     # A file of such values has no types, and guessing them would turn an id 007 into 7.
     return _columns(rows(), where, wanted, dict.fromkeys(wanted, pa.string()))
 
 
-def _read_jsonl(stream: _Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
+def _read_jsonl(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
     wanted = columns.wanted()
     needed = {name: column for name, column in wanted.items() if not name.startswith("kept.")}
 
@@ -359,7 +295,7 @@ def _read_jsonl(stream: _Stream, where: str, columns: Columns, errors: Errors) -
     return _columns(rows(), where, wanted)
 
 
-def _read_parquet(stream: _Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
+def _read_parquet(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
     wanted = columns.wanted()
     with contextlib.ExitStack() as stack:
         file: BinaryIO = stream.below
@@ -390,7 +326,7 @@ def _read_parquet(stream: _Stream, where: str, columns: Columns, errors: Errors)
             line += batch.num_rows
 
 
-_READERS: dict[Kind, Callable[[_Stream, str, Columns, Errors], _Reader]] = {
+_READERS: dict[Kind, Callable[[Stream, str, Columns, Errors], _Reader]] = {
     "txt": _read_txt,
     "csv": _read_csv,
     "tsv": _read_tsv,
@@ -490,7 +426,10 @@ def _check_present(wanted: dict[str, str], present: Sequence[str], where: str, w
     if missing:
         advice = [text for column, text in _ADVICE.items() if column in missing]
         named, seen = (", ".join(map(repr, names)) or "none" for names in (missing, present))
-        raise TextError(f"{where}: {what} has no column {named}; it has {seen}{'. ' * bool(advice)}{', '.join(advice)}")
+        near = "".join(delimited.did_you_mean(column, present) for column in missing)
+        raise TextError(
+            f"{where}: {what} has no column {named}; it has {seen}{'. ' * bool(advice)}{', '.join(advice)}{near}"
+        )
     twice = [column for column in wanted.values() if present.count(column) > 1]
     if twice:
         raise TextError(f"{where}: {what} has several columns {twice[0]!r}")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from albert_cli.embedding.sources import DEFAULT_PAIR_COLUMN, Columns, Kind, Source, place
+from albert_cli.embedding.sources import DEFAULT_PAIR_COLUMN, Columns, Source, place
 from albert_cli.errors import HeadError, TextError
+from albert_cli.input_files import Kind, suffix_of
 from albert_cli.text_lines import STANDARD_INPUT, Errors
 
 _SHOWN = 5
@@ -32,6 +33,7 @@ def read(
     text_column: str | None = None,
     pair_column: str | None = None,
     kind: Kind | None = None,
+    delimiter: str | None = None,
     errors: Errors = "strict",
 ) -> Texts:
     """The rows of a file, directory, glob or standard input, as albert embed reads them; a missing cell is empty.
@@ -41,9 +43,10 @@ def read(
     """
     if paired and kind is None and path == str(STANDARD_INPUT):
         kind = "tsv"
-    if paired and (kind == "txt" or (kind is None and ".txt" in Path(path).suffixes[-2:])):
+    if paired and (kind == "txt" or (kind is None and suffix_of(Path(path)) == ".txt")):
         raise TextError(f"{path}: lines of text hold no pairs; give a table with a column for each of the two texts")
-    columns = Columns(text_column, (pair_column or DEFAULT_PAIR_COLUMN) if paired else None)
+    pair = (pair_column or DEFAULT_PAIR_COLUMN) if paired else None
+    columns = Columns(text_column, pair, delimiter=delimiter)
     source = Source(path, columns, kind=kind, errors=errors)
     firsts: list[str] = []
     seconds: list[str] = []
@@ -58,10 +61,18 @@ def read(
 
 
 def given_or_read(
-    texts: Sequence[str] | None, source: str | None, *, text_column: str | None, kind: Kind | None, errors: Errors
+    texts: Sequence[str] | None,
+    source: str | None,
+    *,
+    text_column: str | None,
+    kind: Kind | None,
+    delimiter: str | None,
+    errors: Errors,
 ) -> Texts:
     """The texts of the command line, or the rows of a file (see `read`)."""
-    return read(source, text_column=text_column, kind=kind, errors=errors) if source else Texts(list(texts or []))
+    if source is None:
+        return Texts(list(texts or []))
+    return read(source, text_column=text_column, kind=kind, delimiter=delimiter, errors=errors)
 
 
 def named(count: int, places: Sequence[str] | None, what: str = "text") -> Callable[[int], str]:

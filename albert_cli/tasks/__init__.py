@@ -104,6 +104,7 @@ class Sources:
     text_column: str | None = None
     text_pair_column: str | None = None
     label_column: str | None = None
+    delimiter: str | None = None
 
 
 def names() -> list[str]:

@@ -5,19 +5,21 @@ Everything wrong with a file is collected and told once, with line numbers.
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import hashlib
-import io
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from albert_cli import delimited
 from albert_cli.errors import DataError
-from albert_cli.text_lines import read_lines
+from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, suffix_of
+from albert_cli.text_lines import STANDARD_INPUT, lines_of, opened
 from converters.files import explained, need, open_regular
 
 if TYPE_CHECKING:
@@ -80,7 +82,12 @@ class Table:
         """The cells of a column; DataError names the columns there are."""
         place = name if isinstance(name, int) else self.place(name)
         if place is None:
-            raise DataError(f"{self.where}: no column {name!r} for {purpose}; its columns are {_listing(self.header)}")
+            near = delimited.did_you_mean(str(name), self.header)
+            raise DataError(
+                f"{self.where}: no column {name!r} for {purpose}; its columns are {_listing(self.header)}{near}"
+            )
+        if isinstance(name, str) and self.header.count(name) > 1:
+            raise DataError(f"{self.where}: several columns are called {name!r}; rename all but one")
         return [row[place] for row in self.rows]
 
     def place(self, name: str) -> int | None:
@@ -105,24 +112,79 @@ class Table:
         )
 
 
-def read_table(path: Path, *, width: int | None = None, skip_short: bool = False) -> Table:
-    """Read CSV, TSV (nothing is a quote there), JSON lines or Parquet, by the file's suffix.
+def read_table(
+    path: Path,
+    *,
+    kind: Kind | None = None,
+    delimiter: str | None = None,
+    wanted: Collection[str] = (),
+    width: int | None = None,
+    skip_short: bool = False,
+) -> Table:
+    """Read a table: CSV, TSV (nothing is a quote there), JSON lines, Parquet or lines of text (the column `text`).
 
-    `width` is that of a TSV without header. Raises DataError for rows of another width than the header, broken quoting,
-    an empty file; TextError for what is not UTF-8.
+    The kind is that of the name unless given; gzip and zstd are taken off; `-` is standard input. `delimiter` and
+    `wanted`: see albert_cli.delimited. `width` is that of a TSV without header. Raises DataError for a file without
+    rows, TextError for rows of another width than the header, broken quoting and what is not UTF-8.
     """
-    readers: dict[str, Callable[[Path], Table]] = {
-        ".tsv": partial(_read_tsv, width=width, skip_short=skip_short),
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
-    if path.suffix not in readers:
-        raise DataError(f"{path}: a file of the kind {path.suffix!r}; tables are {', '.join(readers)}")
-    table = readers[path.suffix](path)
+    kind = kind or kind_of(path)
+    with explained(path), _seekable(path) as file:
+        digest = _digest(file)
+        with decompressed(contextlib.nullcontext(file), str(path)) as stream:
+            if kind in ("csv", "tsv"):
+                lines = _lines(stream, path, ends=True)
+                options: Any = {"delimiter": delimiter, "wanted": wanted, "width": width, "skip_short": skip_short}
+                records = delimited.Records(lines, str(path), kind=kind, **options)
+                found = list(records)
+                rows, numbers = [cells for _, cells in found], [line for line, _ in found]
+                table = Table(str(path), records.header, rows, numbers, digest, skipped=records.skipped)
+            elif kind == "txt":
+                rows = [[line] for line in _lines(stream, path)]
+                table = Table(str(path), ["text"], rows, list(range(1, len(rows) + 1)), digest)
+            else:
+                table = replace((_read_jsonl if kind == "jsonl" else _read_parquet)(stream, path), digest=digest)
     if not table.rows:
-        raise DataError(f"{path}: holds no rows")
+        raise DataError(f"{path}: holds no rows{' below its header' * bool(table.header)}")
     return table
+
+
+def kind_of(path: Path) -> Kind:
+    """What a file holds by its name; standard input is lines of text. DataError for a name that does not tell."""
+    if _streams(path):
+        return "txt"
+    if suffix_of(path) not in KINDS:
+        known = ", ".join(dict.fromkeys(KINDS))
+        raise DataError(f"{path}: a file of the kind {path.suffix!r}; tables are {known}, gzip or zstd too")
+    return KINDS[suffix_of(path)]
+
+
+def _lines(stream: Stream, path: Path, *, ends: bool = False) -> Iterator[str]:
+    return lines_of(stream.file, str(path), ends=ends, advice="convert it to UTF-8")
+
+
+@contextlib.contextmanager
+def _seekable(path: Path) -> Iterator[BinaryIO]:
+    """The file, or on disk what standard input or a shell's <(command) gives, to be read twice."""
+    if not _streams(path):
+        with open_regular(path) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as copy, opened(path) as stream:
+        shutil.copyfileobj(stream, copy)
+        yield copy
+
+
+def _streams(path: Path) -> bool:
+    return path == STANDARD_INPUT or (path.parent == Path("/dev/fd") and not path.is_file())
+
+
+def _digest(file: BinaryIO) -> str:
+    sha = hashlib.sha256()
+    file.seek(0)
+    for block in iter(lambda: file.read(1 << 20), b""):
+        sha.update(block)
+    file.seek(0)
+    return sha.hexdigest()
 
 
 def read_glue(task: Task, sources: Sources, split: str) -> Examples | None:
@@ -166,8 +228,9 @@ def read_table_split(task: Task, sources: Sources, split: str) -> Examples | Non
 
     path = sources.files.get(split)
     if path is None and sources.data is not None:
-        found = [sources.data / f"{split}{suffix}" for suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
-        path = next((item for item in found if item.is_file()), None)
+        found = {item.name.lower(): item for item in sorted(sources.data.iterdir()) if item.is_file()}
+        ends = [f"{suffix}{packed}" for packed in ("", *COMPRESSED_SUFFIXES) for suffix in KINDS if suffix != ".txt"]
+        path = next((found[f"{split}{end}"] for end in ends if f"{split}{end}" in found), None)
     if path is None:
         return None
     if not path.is_file():
@@ -175,7 +238,8 @@ def read_table_split(task: Task, sources: Sources, split: str) -> Examples | Non
     columns = Columns(
         sources.text_column or "text", sources.text_pair_column, label=sources.label_column or "label", id=None
     )
-    table = read_table(path)
+    wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
+    table = read_table(path, delimiter=sources.delimiter, wanted=wanted)
     labelled = split != "test" or table.place(str(columns.label)) is not None
     return table.examples(columns, labelled=labelled)
 
@@ -284,63 +348,10 @@ def _labels(examples: Examples) -> list[str]:
     return examples.labels
 
 
-def _read_tsv(path: Path, width: int | None = None, skip_short: bool = False) -> Table:
-    """Fields parted by TABs, where no character quotes another; blank lines are left out."""
-    header: list[str] = [] if width is None else [str(number) for number in range(width)]
-    rows, lines, faults = [], [], []
-    for number, line in enumerate(read_lines(path), 1):
-        cells = line.split("\t")
-        if not line.strip():
-            continue
-        if not header:
-            header = [cell.strip() for cell in cells]
-        elif len(cells) != len(header):
-            faults.append(f"line {number} has {len(cells)}")
-        else:
-            rows.append(cells)
-            lines.append(number)
-    if faults and not skip_short:
-        wanted = f"{len(header)} columns" + (f" ({_listing(header)})" if width is None else "")
-        raise DataError(f"{path}: {_count(faults, 'row')} not of {wanted}: {_listing(faults)}")
-    return Table(str(path), header, rows, lines, _digest(path), skipped=len(faults))
-
-
-def _read_csv(path: Path) -> Table:
-    with explained(path), open_regular(path) as file:
-        data = file.read()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}: line {line} is not UTF-8 (byte 0x{data[error.start]:02x}); convert it") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    rows, lines, faults = [], [], []
-    begun = 1
-    try:
-        for cells in reader:
-            if not header:
-                header = [cell.strip() for cell in cells]
-            elif cells and len(cells) != len(header):
-                faults.append(f"line {begun} has {len(cells)}")
-            elif cells:
-                rows.append(cells)
-                lines.append(begun)
-            begun = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: broken quoting in the row that begins at line {begun} ({error}); "
-            'double a quote inside a quoted cell ("")'
-        ) from None
-    if faults:
-        raise DataError(f"{path}: {_count(faults, 'row')} not of {len(header)} columns: {_listing(faults)}")
-    return Table(str(path), header, rows, lines, hashlib.sha256(data).hexdigest())
-
-
-def _read_jsonl(path: Path) -> Table:
+def _read_jsonl(stream: Stream, path: Path) -> Table:
     header: dict[str, None] = {}
     records, lines = [], []
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(_lines(stream, path), 1):
         if not line.strip():
             continue
         try:
@@ -353,22 +364,24 @@ def _read_jsonl(path: Path) -> Table:
         records.append(record)
         lines.append(number)
     rows = [[_cell(record.get(name)) for name in header] for record in records]
-    return Table(str(path), list(header), rows, lines, _digest(path))
+    return Table(str(path), list(header), rows, lines, "")
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(stream: Stream, path: Path) -> Table:
     need("pyarrow", "reading Parquet")
     import pyarrow as pa
     from pyarrow import parquet
 
-    with explained(path):
+    with tempfile.TemporaryFile() if stream.compressed else contextlib.nullcontext(stream.below) as file:
+        if stream.compressed:
+            shutil.copyfileobj(stream.file, file)
         try:
-            table = parquet.read_table(path)
+            table = parquet.read_table(file)
         except pa.ArrowException as error:
             raise DataError(f"{path}: not a sound Parquet file ({str(error).splitlines()[0]})") from None
     columns = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
     rows = [list(cells) for cells in zip(*columns, strict=True)]
-    return Table(str(path), table.column_names, rows, list(range(1, len(rows) + 1)), _digest(path))
+    return Table(str(path), table.column_names, rows, list(range(1, len(rows) + 1)), "")
 
 
 def _cell(value: Any) -> str:
@@ -418,7 +431,7 @@ def _read_hub_split(task: Task, directory: Path, split: str) -> Examples | None:
     paths = sorted((directory / name.parent).glob(f"{name.name}-*.parquet"))
     if not paths:
         return None
-    tables = [_read_parquet(path) for path in paths]
+    tables = [read_table(path, kind="parquet") for path in paths]
     rows = [row for table in tables for row in table.rows]
     whole = replace(
         tables[0],
@@ -440,14 +453,6 @@ def _read_hub_split(task: Task, directory: Path, split: str) -> Examples | None:
         lines=whole.lines,
         digest=whole.digest,
     )
-
-
-def _digest(path: Path) -> str:
-    sha = hashlib.sha256()
-    with explained(path), open_regular(path) as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _count(items: Sequence[str], noun: str) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError, RunError
+from albert_cli.input_files import Kind
 from albert_cli.tasks import Columns, Sources, Task, named
+from albert_cli.text_lines import STANDARD_INPUT
 from albert_cli.training import data, questions
 from albert_cli.training.data import Examples, Table
 from albert_cli.training.finetune import Split, decide, of_kind, score, split_of
@@ -72,14 +75,18 @@ def measure(loaded: LoadedRun, split: Split, *, tick: Tick | None = None) -> dic
     return score(split, run_on(loaded, split, tick=tick).outputs, loaded.info, task_of(loaded.info))
 
 
-def dev_splits(loaded: LoadedRun, path: Path | None) -> dict[str, Split]:
-    """The labelled data to evaluate on, by split."""
+def dev_splits(loaded: LoadedRun, path: Path | None, delimiter: str | None = None) -> dict[str, Split]:
+    """The labelled data to evaluate on, by split; `delimiter` of the file at `path`."""
     info, task, settings = loaded.info, task_of(loaded.info), loaded.info.settings
     if path is not None and path.is_file():
-        return {"dev": split_of(_read_file(info, task, path, labelled=True), info, task, loaded.tokenizer)}
+        return {
+            "dev": split_of(
+                _read_file(info, task, path, labelled=True, delimiter=delimiter), info, task, loaded.tokenizer
+            )
+        }
     sources = _sources(settings)
     if path is not None:
-        sources = Sources(path, {}, sources.text_column, sources.text_pair_column, sources.label_column)
+        sources = replace(sources, data=path, files={})
     found = {
         name: split_of(examples, info, task, loaded.tokenizer)
         for name in task.dev_splits
@@ -116,35 +123,59 @@ def answer(loaded: LoadedRun, question: str, context: str) -> dict[str, Any]:
     return {"answer": found.text, "start": found.start, "end": found.end} | scores
 
 
-def file(
-    loaded: LoadedRun,
-    source: Path,
-    out: Path,
-    *,
-    text_column: str | None = None,
-    text_pair_column: str | None = None,
-    probabilities: bool = False,
-    force: bool = False,
-    tick: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
-    """Predict every row of a table into another one: its columns, then `prediction` (and a probability per label).
+@dataclass(frozen=True)
+class Predicted:
+    """A file with its predictions: all columns, the names of those added, and what each row is called."""
 
-    Questions (SQuAD's JSON) become SQuAD's JSON of answers by id. Returns the number of rows.
-    """
-    info = loaded.info
-    check_target(out, force=force, sources=[source], ours=None)
+    columns: dict[str, list[Any]]
+    texts: list[list[str]]
+    added: list[str]
+    ids: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.columns[self.added[0]])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for row in zip(*self.columns.values(), strict=True):
+            yield dict(zip(self.columns, row, strict=True))
+
+
+def check_out(info: RunInfo, source: Path, out: Path | None, *, force: bool) -> None:
+    """Refuse a file that cannot be written, before any work is done (RunError, TargetError)."""
+    if out is None or out == STANDARD_OUTPUT:
+        return
     kinds = (".json",) if info.kind == "answers" else KINDS
     if out.suffix.lower() not in kinds:
         raise RunError(f"{out}: predictions are written as {', '.join(kinds)}; name such a file")
+    check_target(out, force=force, sources=[source], ours=None)
+
+
+def file(
+    loaded: LoadedRun,
+    source: Path,
+    *,
+    kind: Kind | None = None,
+    delimiter: str | None = None,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    probabilities: bool = False,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> Predicted:
+    """Predict every row of a table: its columns, then `prediction` (and a probability per label).
+
+    Questions (SQuAD's JSON) give the columns `id` and `answer`.
+    """
+    info = loaded.info
     if info.kind == "answers":
         asked = questions.read_squad(source)
         split = split_of(asked, info, None, loaded.tokenizer, labelled=False)
         found = run_on(loaded, split, tick=lambda done: tick(done, len(split.rows)))
-        answers = {item.id: answer.text for item, answer in zip(asked.items, found.values, strict=True)}
-        with staged(out, force=force, ours=None) as beside:
-            beside.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        return len(asked)
-    table, examples = _table(info, source, text_column, text_pair_column)
+        ids = [item.id for item in asked.items]
+        answers = [answer.text for answer in found.values]
+        return Predicted({"id": ids, "answer": answers}, [[item.question for item in asked.items]], ["answer"], ids)
+    table, examples = _table(info, source, text_column, text_pair_column, kind, delimiter)
+    if twice := [name for name in table.header if table.header.count(name) > 1]:
+        raise DataError(f"{source}: several columns are called {twice[0]!r}; rename all but one")
     split = split_of(examples, info, None, loaded.tokenizer, labelled=False)
     found = run_on(loaded, split, tick=lambda done: tick(done, len(split.rows)))
     columns: dict[str, list[Any]] = {
@@ -155,8 +186,19 @@ def file(
         raise DataError(
             f"{source}: has a column {min(clash)!r} already; rename it, for the predictions are called that"
         )
-    write_table(columns | added, out, force=force)
-    return len(examples)
+    own = next((columns[name] for name in ("id", "idx", "index") if name in columns), None)
+    texts = [examples.texts, *([] if examples.pairs is None else [examples.pairs])]
+    return Predicted(columns | added, texts, list(added), own)
+
+
+def write(info: RunInfo, found: Predicted, out: Path, *, force: bool) -> None:
+    """Write predictions as a table, answers as SQuAD's JSON of answers by id."""
+    if info.kind != "answers":
+        write_table(found.columns, out, force=force)
+        return
+    answers = dict(zip(found.columns["id"], found.columns["answer"], strict=True))
+    with staged(out, force=force, ours=None) as beside:
+        beside.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False) -> None:
@@ -267,23 +309,35 @@ def _prediction_columns(info: RunInfo, found: Predictions, probabilities: bool) 
     return columns
 
 
-def _table(info: RunInfo, path: Path, first: str | None, second: str | None) -> tuple[Table, Examples]:
+def _table(
+    info: RunInfo, path: Path, first: str | None, second: str | None, kind: Kind | None, delimiter: str | None
+) -> tuple[Table, Examples]:
     """A table to predict, by the columns named, the run's own, or those of its GLUE task."""
     task, settings = named(info.task), info.settings
-    first = first or settings.get("text_column")
+    first, skip_short = first or settings.get("text_column"), False
+    second = second or settings.get("text_pair_column")
+    columns = Columns(first or "text", second)
     if first is None and task.splits:
-        split = task.splits["test"]
-        columns, width = split.columns, None
-        if path.suffix != ".tsv":
-            columns = Columns(split.columns.first, split.columns.second)
-        table = data.read_table(path, width=width, skip_short=task.skip_short_rows)
-    else:
-        columns = Columns(first or "text", second or settings.get("text_pair_column"))
-        table = data.read_table(path)
+        columns, skip_short = task.splits["test"].columns, task.skip_short_rows
+    if kind is None:
+        kind = "tsv" if path == STANDARD_INPUT and columns.second is not None else data.kind_of(path)
+    if kind == "txt":
+        if columns.second is not None:
+            raise DataError(
+                f"{path}: lines of text hold no pairs, which this model judges; give a table with the columns "
+                f"{columns.first} and {columns.second}"
+            )
+        columns = Columns("text")
+    elif kind != "tsv":
+        columns = Columns(columns.first, columns.second)
+    wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
+    table = data.read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_short=skip_short)
     return table, table.examples(columns, labelled=False)
 
 
-def _read_file(info: RunInfo, task: Task, path: Path, *, labelled: bool) -> Examples | Questions:
+def _read_file(
+    info: RunInfo, task: Task, path: Path, *, labelled: bool, delimiter: str | None = None
+) -> Examples | Questions:
     if info.kind == "answers":
         found = questions.read_squad(path)
         if not found.labelled:
@@ -298,6 +352,7 @@ def _read_file(info: RunInfo, task: Task, path: Path, *, labelled: bool) -> Exam
         settings.get("text_column"),
         settings.get("text_pair_column"),
         settings.get("label_column"),
+        delimiter,
     )
     table_task = named("csv")
     try:
@@ -320,4 +375,5 @@ def _sources(settings: Any) -> Sources:
         settings.get("text_column"),
         settings.get("text_pair_column"),
         settings.get("label_column"),
+        settings.get("delimiter"),
     )

@@ -43,6 +43,7 @@ class Settings:
     text_column: str | None = None
     text_pair_column: str | None = None
     label_column: str | None = None
+    delimiter: str | None = None
     regression: bool = False
     seed: int = 42
     freeze_encoder: bool = False
@@ -99,9 +100,8 @@ class Settings:
     @property
     def sources(self) -> Sources:
         files = {name: Path(path) for name in ("train", "dev", "test") if (path := getattr(self, name))}
-        return Sources(
-            Path(self.data) if self.data else None, files, self.text_column, self.text_pair_column, self.label_column
-        )
+        columns = (self.text_column, self.text_pair_column, self.label_column)
+        return Sources(Path(self.data) if self.data else None, files, *columns, self.delimiter)
 
 
 @dataclass(frozen=True)
