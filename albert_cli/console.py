@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,12 @@ from albert_cli.arguments import STANDARD_OUTPUT
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(data, indent=2))
+
+
+def print_report(report: Any) -> None:
+    """A dataclass of what was done as JSON; what was written is called `out`, as by every command."""
+    facts = dataclasses.asdict(report)
+    print_json({"out" if name == "target" else name: value for name, value in facts.items()})
 
 
 def print_lines(rows: Iterable[dict[str, Any]]) -> int:

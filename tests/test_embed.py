@@ -1,5 +1,6 @@
 """albert embed: vectors against transformers, what the file holds, who can open it, and what is refused."""
 
+import csv
 import json
 import random
 import re
@@ -446,7 +447,7 @@ def test_json_report(letter_model, texts, tmp_path):
     data = json.loads(embed("--in", texts, "--model", letter_model, "--json").stdout)
     assert data.pop("seconds") > 0
     assert data == {
-        "target": str(tmp_path / "texts.parquet"),
+        "out": str(tmp_path / "texts.parquet"),
         "rows": 7,
         "rows_resumed": 0,
         "rows_truncated": 0,
@@ -477,3 +478,75 @@ def test_a_model_is_loaded_without_torchs_compiler():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False cpu\n"
+
+
+def test_the_name_says_what_is_written(letter_model, texts, tmp_path):
+    options = ["--in", texts, "--model", letter_model, "--layer", "1,2", "--keep-text", "--threads", "1"]
+    embed(*options, "--out", tmp_path / "v.parquet")
+    rows = pq.read_table(tmp_path / "v.parquet").to_pylist()
+    embed(*options, "--out", tmp_path / "v.JSONL")
+    lines = [json.loads(line) for line in (tmp_path / "v.JSONL").read_text(encoding="utf-8").splitlines()]
+    embed(*options, "--out", tmp_path / "v.csv")
+    with (tmp_path / "v.csv").open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert len(lines) == len(cells) == len(rows) == 7
+    for row, line, cell in zip(rows, lines, cells, strict=True):
+        assert list(row) == list(line) == list(cell)
+        for name, value in row.items():
+            if name.startswith("embedding"):
+                for found in (line[name], json.loads(cell[name])):
+                    assert np.array_equal(np.array(found, np.float32), np.array(value, np.float32))
+            else:
+                assert line[name] == value
+                assert cell[name] == ("" if value is None else value if name == "text" else json.dumps(value))
+    for dtype in ("float32", "float16", "binary"):
+        single = ["--in", texts, "--model", letter_model, "--out-dtype", dtype, "--threads", "1"]
+        embed(*single, "--out", tmp_path / f"{dtype}.parquet")
+        embed(*single, "--out", tmp_path / f"{dtype}.npy")
+        matrix = np.load(tmp_path / f"{dtype}.npy")
+        assert matrix.dtype == {"float32": np.float32, "float16": np.float16, "binary": np.int8}[dtype]
+        assert np.array_equal(matrix, np.array(pq.read_table(tmp_path / f"{dtype}.parquet")["embedding"].to_pylist()))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("v", [], "v: embeddings are written as .parquet, .pq, .jsonl, .csv, .npy; name such a file"),
+        ("v.csv.gz", [], "v.csv.gz: embeddings are written as .parquet, .pq, .jsonl, .csv, .npy; name such a file"),
+        ("v.jsonl", ["--shard", "0/2"], "v-00000-of-00002.jsonl: shards are written as .parquet, and --merge makes a"),
+        ("v.npy", ["--layer", "all"], "v.npy: .npy holds one vector for each text; name a .parquet, .jsonl or .csv"),
+        ("v.npy", ["--pooling", "tokens"], "v.npy: .npy holds one vector for each text; name"),
+        ("v.npy", ["--keep-text"], "v.npy: .npy holds the vectors alone, no ids, texts, columns or scales; leave out"),
+    ],
+)  # fmt: skip
+def test_what_a_file_cannot_hold_is_refused(letter_model, texts, tmp_path, name, options, message):
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        embed("--in", texts, "--model", letter_model, "--out", tmp_path / name, *options)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("v")]
+
+
+def test_shards_are_merged_into_any_kind(letter_model, texts, tmp_path):
+    options = ["--in", texts, "--model", letter_model, "--threads", "1"]
+    for shard in ("0/2", "1/2"):
+        embed(*options, "--out", tmp_path / "s.parquet", "--shard", shard)
+    for name in ("m.npy", "m.csv", "m.jsonl"):
+        embed("--merge", "--in", tmp_path / "s-*.parquet", "--out", tmp_path / name)
+        embed(*options, "--out", tmp_path / f"whole-{name}")
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+
+
+def test_only_parquet_says_how_it_was_made(letter_model, texts, tmp_path, monkeypatch):
+    from albert_cli.embedding.parts import Parts
+
+    options = ["--in", texts, "--model", letter_model, "--threads", "1", "--out", tmp_path / "v.npy", "--resume"]
+    monkeypatch.setattr(Parts, "_remove", lambda self, **_: None)  # killed before the parts are removed
+    embed(*options)
+    monkeypatch.undo()
+    whole = (tmp_path / "v.npy").read_bytes()
+    embed(*options)
+    assert (tmp_path / "v.npy").read_bytes() == whole
+    assert not (tmp_path / "v.npy.parts").exists()
+    with pytest.raises(CheckpointError, match=r"a \.npy file does not say how it was made, so --resume cannot compare"):
+        embed(*options)
+    embed(*options, "--force")
+    assert (tmp_path / "v.npy").read_bytes() == whole

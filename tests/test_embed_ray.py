@@ -117,7 +117,7 @@ def test_the_command_gives_on_a_cluster_what_it_gives_here(address, texts, lette
         arguments = [*command, "--out", tmp_path / name, *options]
         done = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=False)
         assert done.exit_code == 0, done.output
-        reports.append(json.loads(done.stdout) | {"target": "", "seconds": 0})
+        reports.append(json.loads(done.stdout) | {"out": "", "seconds": 0})
     assert reports[0] == reports[1]
     assert reports[0]["rows"] == 230
     assert same(tmp_path / "local", tmp_path / "ray")

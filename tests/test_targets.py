@@ -336,7 +336,7 @@ def test_a_name_that_is_not_text(a, tmp_path, albert):
     target = tmp_path / os.fsdecode(b"na\xffme.npz")
     code, out, err = albert("convert", a, target, "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out)["target"] == str(target)
+    assert json.loads(out)["out"] == str(target)
     code, out, err = albert("inspect", target)
     assert (code, err) == (0, "")
     assert r"na\udcffme.npz" in out

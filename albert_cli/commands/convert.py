@@ -72,7 +72,7 @@ def convert(
             )
         exported = exporter.export(model.load(format=source_as), target, force=force, source=model.path)
         if json:
-            console.print_json(dataclasses.asdict(exported))
+            console.print_report(exported)
         else:
             console.print_table(_summary_of_export(exported))
         return
@@ -90,7 +90,7 @@ def convert(
         )
     report = dataclasses.replace(report, source=model.called(report.source))
     if json:
-        console.print_json(dataclasses.asdict(report))
+        console.print_report(report)
     else:
         console.print_table(_summary(report))
 

@@ -35,7 +35,11 @@ def embed(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="The Parquet file; by default beside the input."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="What to write: .parquet, .jsonl, .csv, or .npy for the vectors alone; Parquet beside the input.",
+        ),
         Kind.FILE_OUT,
     ] = None,
     model: options.ModelName = None,
@@ -117,7 +121,7 @@ def embed(
     ] = 0,
     json: options.Json = False,
 ) -> None:
-    """Embed texts: a vector for each, in a Parquet file that pyarrow, pandas, Polars and DuckDB open.
+    """Embed texts: a vector for each, in a Parquet file that pyarrow, pandas, Polars and DuckDB open, or another.
 
     The order of the input is kept, no row is lost: an empty text has the vector of the empty sequence and `empty` is
     true; of a text that is too long, `truncated` says how many tokens were left out. A run that is interrupted, even
@@ -144,6 +148,9 @@ def embed(
         return
     part = _shard(shard)
     target = _target(source, out, part)
+    from albert_cli.embedding import kinds
+
+    kinds.check(target, shards=part[1])
     layers, tokens = _layers(layer), _batch_tokens(batch_tokens)
     if engine == "local" and (address or num_actors or gpus_per_actor):
         raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
@@ -192,7 +199,7 @@ def _tell(report: Report, on_truncate: str, *, json: bool) -> None:
     if report.rows_empty:
         console.warn(f"{report.rows_empty:,} of {report.rows:,} texts are empty (column empty)")
     if json:
-        console.print_json(dataclasses.asdict(report))
+        console.print_report(report)
         return
     done = report.rows - report.rows_resumed
     vectors = f"{', '.join(report.columns)} of {report.dims} numbers"
@@ -215,7 +222,7 @@ def _merge(source: str, out: Path | None, *, force: bool, json: bool) -> None:
         raise typer.BadParameter("--merge needs --out: the file to write")
     summary = merge(Source(source).files, out, force=force)
     if json:
-        console.print_json({"target": str(out)} | dataclasses.asdict(summary))
+        console.print_json({"out": str(out)} | dataclasses.asdict(summary))
     else:
         typer.echo(f"{out}: {summary.rows:,} rows, {summary.tokens:,} tokens")
 
@@ -243,7 +250,7 @@ def _target(source: str, out: Path | None, shard: tuple[int, int]) -> Path:
         out = given.with_name(f"{name}.embeddings.parquet" if given.suffix == ".parquet" else f"{name}.parquet")
     index, count = shard
     if count > 1:
-        return out.with_name(f"{out.stem}-{index:05d}-of-{count:05d}{out.suffix or '.parquet'}")
+        return out.with_name(f"{out.stem}-{index:05d}-of-{count:05d}{out.suffix}")
     return out
 
 

@@ -181,7 +181,7 @@ def finetune(
     if not result:
         return  # a further process of a distributed run
     if json:
-        console.print_json(result)
+        console.print_json({"out": str(out)} | result)
     else:
         _show(result, out)
 

@@ -62,7 +62,7 @@ def init(
         digests = hub.write_proved(checkpoint, target, writer, force=force, progress=progress)
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     if json:
-        data = {"target": str(target), "format": writer.NAME, "parameters": parameters, "seed": seed}
+        data = {"out": str(target), "format": writer.NAME, "parameters": parameters, "seed": seed}
         console.print_json(data | {"digests": digests})
     else:
         typer.echo(f"{target} ({writer.NAME}): {parameters:,} parameters, random, seed {seed}")

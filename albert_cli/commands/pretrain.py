@@ -175,7 +175,7 @@ def pretrain(
     if not summary:
         return  # a further process of a distributed run
     if json:
-        console.print_json(summary)
+        console.print_json({"out": str(out)} | summary)
         return
     figures = {**summary["held_out"]}
     console.print_table([[name, f"{value:.4f}"] for name, value in figures.items()], ["held out", ""], right=[1])

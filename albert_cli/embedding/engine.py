@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from albert_cli import __version__
-from albert_cli.embedding import output, parts
+from albert_cli.embedding import kinds, output, parts
 from albert_cli.embedding.embedder import Embedder, Plan, Tokens
 from albert_cli.embedding.output import Layout
 from albert_cli.embedding.parts import Parts, Summary, facts_of
@@ -145,6 +145,8 @@ def begun(job: Job) -> Iterator[Work]:
     if job.source.columns.pair and job.plan.settings.on_truncate == "window":
         raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with --pair-column")
     _check_names(job)
+    kinds.check(job.target, shards=job.shard[1])
+    kinds.check_vectors_alone(job.target, job.plan.settings, job.layout, job.source.columns)
     with Parts.open(job.target, job.facts(), job.notes(), resume=job.resume, force=job.force) as opened:
         if not opened.complete and job.source.columns.id:
             check_unique(job.source)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from albert_cli.embedding import output
+from albert_cli.embedding import kinds, output
 from albert_cli.embedding.parts import Summary
 from albert_cli.errors import EmbeddingError
 from converters.files import check_target, explained, staged
@@ -27,6 +27,7 @@ def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summar
 
     Raises EmbeddingError where a shard is missing, comes twice, or was made otherwise than the others.
     """
+    kinds.check(target)
     shards = _ordered(files)
     check_target(target, force=force, sources=list(shards), ours=None)
     metadata = [output.read_metadata(file) for file in shards]
@@ -39,7 +40,7 @@ def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summar
                 raise EmbeddingError(f"{file}: its columns are not those of {shards[0]}")
         schema = opened[0].schema_arrow.remove_metadata()
         with staged(target, force=force, ours=None) as built:
-            output.write_parquet(schema, _interleaved(opened, schema), built, facts)
+            kinds.write(schema, _interleaved(opened, schema), built, target, facts)
     return Summary(**{key: int(value) for key, value in totals.items()})
 
 

@@ -140,6 +140,14 @@ def write_parquet(
             writer.write_table(pa.Table.from_batches(group, schema=named), row_group_size=ROW_GROUP_ROWS)
 
 
+def is_vector(field: pa.Field) -> bool:
+    """Whether a column holds a vector in each row."""
+    kind = field.type
+    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_int8(kind.value_type))
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The facts in a file written by `write_parquet`; empty for another file."""
     with open(path, "rb") as file:

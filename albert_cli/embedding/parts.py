@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from albert_cli.embedding import output
+from albert_cli.embedding import kinds, output
 from albert_cli.errors import EmbeddingError
 from converters.config import parse_json
 from converters.errors import TargetError
@@ -126,7 +126,7 @@ class Parts:
         metadata = {**self._facts, **self._notes, **facts_of(totals)}
         schema = output.load_part(_part(self.directory, 0))[0].schema
         with staged(self.target, force=True, ours=None) as built:
-            output.write_parquet(schema, self._batches(count), built, metadata)
+            kinds.write(schema, self._batches(count), built, self.target, metadata)
         self._remove()
         return summary
 
@@ -157,7 +157,13 @@ class Parts:
         check_target(self.target, force=True, sources=(), ours=None)
         if not self.target.exists():
             return
-        if resume:
+        if resume and self.target.suffix.lower() not in kinds.PARQUET:
+            if not force and not self._begun_alike():
+                raise EmbeddingError(
+                    f"{self.target}: exists already, and a {self.target.suffix} file does not say how it was made, so "
+                    "--resume cannot compare; --force replaces it, a .parquet file can be resumed"
+                )
+        elif resume:
             with explained(self.target):
                 try:
                     found = output.read_metadata(self.target)
@@ -172,6 +178,11 @@ class Parts:
                 )
         elif not force:
             raise TargetError(f"{self.target}: exists already; --force replaces it, another --out keeps it")
+
+    def _begun_alike(self) -> bool:
+        """Whether the parts beside the target are of this very run, which may have ended before they were removed."""
+        data = read_optional(self.directory / _MANIFEST)
+        return data is not None and not _differences(parse_json(data, str(self.directory))["facts"], self._facts)
 
     def _begin(self, *, resume: bool, force: bool) -> None:
         manifest = self.directory / _MANIFEST

@@ -60,7 +60,7 @@ class VectorFile:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
         schema = self._file.schema_arrow
         self.facts = output.read_metadata(path)
-        found = [field.name for field in schema if _is_vector(field)]
+        found = [field.name for field in schema if output.is_vector(field)]
         if column is None and len(found) > 1:
             raise EmbeddingError(f"{path}: has vectors in {', '.join(found)}; --embedding-column names one")
         if not found or (column and column not in found):
@@ -157,13 +157,6 @@ def nearest(queries: Vectors, among: Vectors | VectorFile, top: int, *, same: bo
             best[number] = sorted(kept, key=lambda one: (-one.cosine, one.row))[:top]
         start += len(chunk)
     return best
-
-
-def _is_vector(field: pa.Field) -> bool:
-    kind = field.type
-    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)):
-        return False
-    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_int8(kind.value_type))
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
