@@ -17,7 +17,10 @@ PUBLISHED = tuple(f"albert-{size}-v{version}" for version in (1, 2) for size in 
 
 # owner/name, and a revision where it matters which one: owner/name@revision
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
-_TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab")
+_TOKENIZER_FILES = (
+    "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab", "added_tokens.json",
+    "special_tokens_map.json",
+)  # fmt: skip
 _MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES)
 _OLDER_FILES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 # Nobody's repository is so named.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from albert_cli.errors import TokenizerError
 from albert_cli.text_preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from converters.errors import CorruptError
 from converters.files import need
-from converters.tokenizer_files import ends_in_digit_comma, parse_model
+from converters.tokenizer_files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, ends_in_digit_comma, parse_model
 
 SPACE = "▁"
 DIGIT_COMMA = "digit-comma split"
@@ -39,8 +39,12 @@ class Segmenter(Protocol):
     """Cuts texts into pieces of a vocabulary."""
 
     @property
-    def special_tokens(self) -> dict[str, str]:
+    def special_tokens(self) -> Mapping[str, str]:
         """What `cls`, `sep`, `mask`, `pad` and `unk` are called."""
+
+    @property
+    def wordpiece(self) -> bool:
+        """Whether pieces are marked that go on a word (##), not those that begin one (▁)."""
 
     def __len__(self) -> int:
         """The size of the vocabulary."""
@@ -67,10 +71,19 @@ class Segmenter(Protocol):
 class SentencePieceSegmenter:
     """A SentencePiece model under Google's preparation and digit-comma rule; with `raw` the model alone."""
 
-    special_tokens = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "<pad>", "unk": "<unk>"}  # noqa: RUF012
+    wordpiece = False
 
-    def __init__(self, model: bytes, where: str, *, lowercase: bool, keep_accents: bool, raw: bool = False) -> None:
-        self._model, self._where = model, where
+    def __init__(
+        self,
+        model: bytes,
+        where: str,
+        *,
+        lowercase: bool,
+        keep_accents: bool,
+        raw: bool = False,
+        special_tokens: Mapping[str, str] = SENTENCEPIECE_TOKENS,
+    ) -> None:
+        self._model, self._where, self.special_tokens = model, where, special_tokens
         self.lowercase, self.keep_accents, self.raw = lowercase, keep_accents, raw
         self._processor = _processor(model, where)
         self._size: int = self._processor.get_piece_size()
@@ -191,7 +204,15 @@ class SentencePieceSegmenter:
 class TokenizersSegmenter:
     """A pipeline of Hugging Face's `tokenizers` library: BERT WordPiece, or any `tokenizer.json`."""
 
-    def __init__(self, pipeline: bytes, where: str) -> None:
+    def __init__(
+        self,
+        pipeline: bytes,
+        where: str,
+        *,
+        special_tokens: Mapping[str, str] | None = None,
+        tokens: Sequence[str] = (),
+    ) -> None:
+        """`tokens`: every line of the list, of which the library keeps none that is listed again."""
         need("tokenizers", "reading a WordPiece list or tokenizer.json")
         from tokenizers import Tokenizer
 
@@ -200,14 +221,17 @@ class TokenizersSegmenter:
         except Exception as error:
             # The library raises plain Exceptions.
             raise CorruptError(f"{where}: not a tokenizer.json that the tokenizers library reads ({error})") from None
-        wordpiece = self._tokenizer.token_to_id("[PAD]") is not None
-        self.special_tokens = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"} | (
-            {"pad": "[PAD]", "unk": "[UNK]"} if wordpiece else {"pad": "<pad>", "unk": "<unk>"}
-        )
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.wordpiece = special_tokens is not None or self._tokenizer.token_to_id("[PAD]") is not None
+        usual = WORDPIECE_TOKENS if self.wordpiece else SENTENCEPIECE_TOKENS
+        self.special_tokens = usual if special_tokens is None else special_tokens
         self._unknown = self.id_of(self.special_tokens["unk"])
+        self._tokens = tokens
+        self._size = max(len(tokens), 1 + max(self._tokenizer.get_vocab().values(), default=-1))
 
     def __len__(self) -> int:
-        return int(self._tokenizer.get_vocab_size())
+        return self._size
 
     def prepare(self, text: str) -> str:
         normalizer = self._tokenizer.normalizer
@@ -222,12 +246,13 @@ class TokenizersSegmenter:
     def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
         row = self._tokenizer.encode(encodable(text), add_special_tokens=False)
         return [
-            Piece(number, piece, *_trimmed(text, *span), "unknown" if number == self._unknown else "normal")
+            Piece(number, piece, *trimmed(text, *span), "unknown" if number == self._unknown else "normal")
             for number, piece, span in zip(row.ids, row.tokens, row.offsets, strict=True)
         ]
 
     def piece(self, number: int) -> str:
-        return str(self._tokenizer.id_to_token(number))
+        token = self._tokenizer.id_to_token(number)
+        return str(token) if token is not None else self._tokens[number] if number < len(self._tokens) else ""
 
     def id_of(self, piece: str) -> int | None:
         number: int | None = self._tokenizer.token_to_id(piece)
@@ -318,7 +343,8 @@ def _without_gaps(text: str, spans: Sequence[tuple[int, int] | None]) -> list[tu
     return placed[::-1]
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span without the blanks at its ends."""
     while start < end and _is_space(text[start]):
         start += 1
     while start < end and _is_space(text[end - 1]):

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from albert_cli.errors import TokenizerError
+from albert_cli.added_tokens import AddedTokenSegmenter
+from albert_cli.errors import Notice, TokenizerError
 from albert_cli.segmenters import Piece, Segmenter, SentencePieceSegmenter, TokenizersSegmenter
-from converters.errors import CorruptError, FormatError
-from converters.files import read_optional, read_small
-from converters.tokenizer_files import TokenizerFiles
+from converters.errors import ConfigError, CorruptError, FormatError
+from converters.files import read_small
+from converters.tokenizer_files import TokenizerFiles, parse_model, parse_wordpiece
+from converters.tokenizer_json import bert_normalizer, preparation, tokenizer_json
+from converters.tokenizer_settings import read_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from converters.checkpoint import Checkpoint
 
 Truncation = Literal["longest_first", "only_first", "only_second"]
 TRUNCATIONS: tuple[Truncation, ...] = ("longest_first", "only_first", "only_second")
@@ -36,7 +42,7 @@ class Encoding:
     """A text or pair as a model takes it; every list has one entry per token.
 
     `offsets` are spans (start, end) in characters of the original text, or of the second where `sequence_ids` is 1; a
-    special token has the span (0, 0) and no sequence. `kinds`: normal, unknown, user-defined, byte, control, or
+    special token has the span (0, 0) and no sequence. `kinds`: normal, unknown, user-defined, byte, control, added, or
     "digit-comma split". `truncated` counts the tokens left out; `overflowing` holds the further windows.
     """
 
@@ -113,13 +119,16 @@ class TokenBatch:
 class AlbertTokenizer:
     """The tokenizer of an ALBERT: SentencePiece under Google's rules, or BERT WordPiece for the Chinese models."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, *, cut_left: bool = False, one_type: bool = False) -> None:
         self.segmenter = segmenter
+        self._cut_left, self._second_type = cut_left, int(not one_type)
         named = segmenter.special_tokens
         self._special_ids = {name: segmenter.id_of(token) for name, token in named.items()}
         self._reserved = {number: named[name] for name, number in self._special_ids.items() if number is not None}
         unknown = self._special_ids["unk"]
         self._control_ids = {number: token for number, token in self._reserved.items() if number != unknown}
+        if isinstance(segmenter, AddedTokenSegmenter):
+            self._control_ids |= segmenter.special_added
 
     @classmethod
     def from_files(
@@ -132,27 +141,37 @@ class AlbertTokenizer:
     ) -> AlbertTokenizer:
         """The tokenizer of a checkpoint's files; what is not given is as the files say.
 
-        `raw`: no preparation and no digit-comma rule, SentencePiece alone. Raises CorruptError for damaged files and
-        TokenizerError where there are none.
+        `raw`: no preparation and no digit-comma rule, SentencePiece alone. Raises CorruptError for damaged files,
+        ConfigError for settings that are not computed here and TokenizerError where there are none.
         """
-        from converters.tokenizer_json import tokenizer_json
-
-        lowercase = files.lowercase if lowercase is None else lowercase
-        keep_accents = files.keep_accents if keep_accents is None else keep_accents
-        model = files.model()
-        if model:
-            segmenter: Segmenter = SentencePieceSegmenter(
-                model, files.origin, lowercase=lowercase, keep_accents=keep_accents, raw=raw
-            )
-            return cls(segmenter)
-        if not files.wordpiece:
-            raise TokenizerError("the model carries no tokenizer files; pass a spiece.model, .vocab or vocab.txt")
-        if raw:
-            raise TokenizerError(f"{files.origin}: a WordPiece list cannot be used raw; only SentencePiece models can")
-        prepared = TokenizerFiles(
-            wordpiece=files.wordpiece, lowercase=lowercase, keep_accents=keep_accents, origin=files.origin
+        if files.fault is not None:
+            raise ConfigError(files.fault)
+        for note in files.notes:
+            warnings.warn(note, Notice, stacklevel=2)
+        files = replace(
+            files,
+            lowercase=files.lowercase if lowercase is None else lowercase,
+            keep_accents=files.keep_accents if keep_accents is None else keep_accents,
+            strip_accents=files.strip_accents if keep_accents is None else None,
         )
-        return cls(TokenizersSegmenter(tokenizer_json(prepared, special_tokens=False) or b"", files.origin))
+        model = files.model()
+        if not model and not files.wordpiece:
+            raise TokenizerError("the model carries no tokenizer files; pass a spiece.model, .vocab or vocab.txt")
+        if not model and raw:
+            raise TokenizerError(f"{files.origin}: a WordPiece list cannot be used raw; only SentencePiece models can")
+        segmenter = _sentencepiece(files, model, raw) if model else _wordpiece(files)
+        return cls(segmenter, cut_left=files.cut_left, one_type=files.one_type)
+
+    @classmethod
+    def of_model(cls, checkpoint: Checkpoint, name: str | None = None) -> AlbertTokenizer:
+        """The tokenizer of a model that is to compute; TokenizerError where it has ids without a row in the model."""
+        tokenizer = cls.from_files(checkpoint.tokenizer)
+        if len(tokenizer) > checkpoint.config.vocab_size:
+            raise TokenizerError(
+                f"{name or checkpoint.where}: the tokenizer has {len(tokenizer)} pieces, the model only "
+                f"{checkpoint.config.vocab_size}"
+            )
+        return tokenizer
 
     @classmethod
     def from_pretrained(
@@ -196,6 +215,10 @@ class AlbertTokenizer:
     def __len__(self) -> int:
         """The size of the vocabulary."""
         return len(self.segmenter)
+
+    def is_added(self, piece: str) -> bool:
+        """Whether this is a token beside the vocabulary's own."""
+        return isinstance(self.segmenter, AddedTokenSegmenter) and self.segmenter.is_added(piece)
 
     def prepare(self, text: str) -> str:
         """The text as it is before it is cut into pieces."""
@@ -250,8 +273,14 @@ class AlbertTokenizer:
         kept = keep(*lengths)
         if stride is None or kept == lengths:
             return self._join(
-                first[: kept[0]], second and second[: kept[1]], special_tokens, sum(lengths) - sum(kept), pad_to
+                self._kept(first, kept[0]),
+                second and self._kept(second, kept[1]),
+                special_tokens,
+                sum(lengths) - sum(kept),
+                pad_to,
             )
+        if self._cut_left:
+            raise TokenizerError("windows begin at a text's beginning, but truncation_side is left; set it to right")
         if second is not None and truncation == "longest_first":
             raise TokenizerError("windows over a pair need truncation only_first or only_second: which text slides?")
         side = 1 if truncation == "only_second" else 0
@@ -302,9 +331,16 @@ class AlbertTokenizer:
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return TokenBatch(ids, kinds, starts, truncated, pad_id=self._special_ids["pad"] or 0)
 
-    @staticmethod
+    def _kept(self, part: Sequence[Any], count: int) -> Sequence[Any]:
+        """So many tokens of a text, from the side that is not cut."""
+        return part[len(part) - count :] if self._cut_left else part[:count]
+
     def _batch(
-        firsts: list[list[int]], seconds: list[list[int]] | None, keep: _Truncation, around: tuple[int, int] | None
+        self,
+        firsts: list[list[int]],
+        seconds: list[list[int]] | None,
+        keep: _Truncation,
+        around: tuple[int, int] | None,
     ) -> tuple[Any, Any, Any, Any]:
         """Flat ids, token types, length of each row, tokens left out of each; without a loop over the tokens."""
         import numpy as np
@@ -315,7 +351,7 @@ class AlbertTokenizer:
         if keep.limit is not None:
             for row in np.flatnonzero(totals > keep.limit).tolist():
                 for side, kept in zip(sides, keep(*lengths[row].tolist()), strict=False):
-                    side[row] = side[row][:kept]
+                    side[row] = list(self._kept(side[row], kept))
         segments = firsts if seconds is None else [part for row in zip(firsts, seconds, strict=True) for part in row]
         sizes = np.array([len(segment) for segment in segments], np.int64)
         truncated = totals - sizes.reshape(-1, len(sides)).sum(axis=1)
@@ -331,7 +367,7 @@ class AlbertTokenizer:
             plain[begins] = plain[ends - 1] = False
             ids[plain] = bare
             ids[begins], ids[ends - 1] = around
-        kinds = np.repeat(np.arange(len(segments)) % len(sides), sizes).astype(np.uint8)
+        kinds = np.repeat(np.arange(len(segments)) % len(sides) * self._second_type, sizes).astype(np.uint8)
         return ids, kinds, sizes.reshape(-1, len(sides)).sum(axis=1), truncated.astype(np.int32)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -400,9 +436,9 @@ class AlbertTokenizer:
         if special_tokens:
             tokens = [(special(self.cls_id), None, 0), *tokens, (special(self.sep_id), None, 0)]
         if second is not None:
-            tokens += [(piece, 1, 1) for piece in second]
+            tokens += [(piece, 1, self._second_type) for piece in second]
             if special_tokens:
-                tokens.append((special(self.sep_id), None, 1))
+                tokens.append((special(self.sep_id), None, self._second_type))
         real = len(tokens)
         if pad_to is not None:
             if real > pad_to:
@@ -462,16 +498,17 @@ def find_tokenizer_files(path: Path) -> TokenizerFiles:
     """The tokenizer files at `path`: a file of them, a directory with them, or a model of any format."""
     from converters import hub
 
-    if path.is_file() and path.suffix in _FILE_KINDS:
+    if path.is_file() and path.suffix in (".model", ".vocab", ".txt"):
         return _file(path)
     try:
         files = hub.load(path).tokenizer
     except FormatError:
         # A directory of tokenizer files without weights.
-        found = [path / name for name in _FILE_NAMES if (path / name).is_file()]
-        if not found:
+        files = read_tokenizer(path) if path.is_dir() else TokenizerFiles()
+        if not files and files.fault is None:
             raise
-        files = _file(found[0])
+    if files.fault is not None:
+        raise ConfigError(files.fault)
     if not files:
         raise TokenizerError(
             f"{path}: the model carries no tokenizer; pass a spiece.model, .vocab or vocab.txt instead"
@@ -479,24 +516,39 @@ def find_tokenizer_files(path: Path) -> TokenizerFiles:
     return files
 
 
-_FILE_KINDS = {".model": "spiece", ".vocab": "vocab", ".txt": "wordpiece"}
-_FILE_NAMES = ("spiece.model", "30k-clean.model", "30k-clean.vocab", "spiece.vocab", "vocab_chinese.txt", "vocab.txt")
-
-
 def _file(path: Path) -> TokenizerFiles:
-    from converters.config import parse_json
-
-    data = read_small(path)
-    if not data:
+    if not read_small(path):
         raise CorruptError(f"{path}: the file is empty")
-    beside = path.parent / "tokenizer_config.json"
-    settings = parse_json(read_optional(beside) or b"{}", str(beside))
-    return TokenizerFiles.of(str(path), settings=settings, origin=str(path), **{_FILE_KINDS[path.suffix]: data})
+    return replace(read_tokenizer(path.parent, only=path), origin=str(path))
+
+
+def _sentencepiece(files: TokenizerFiles, model: bytes, raw: bool) -> Segmenter:
+    segmenter = SentencePieceSegmenter(
+        model,
+        files.origin,
+        lowercase=files.lowercase,
+        keep_accents=files.keep_accents,
+        raw=raw,
+        special_tokens=files.special_tokens,
+    )
+    if raw or not files.added:
+        return segmenter
+    charsmap = parse_model(model, files.origin).normalizer_spec.precompiled_charsmap
+    return AddedTokenSegmenter(segmenter, files.added, preparation(files, charsmap))
+
+
+def _wordpiece(files: TokenizerFiles) -> Segmenter:
+    plain = replace(files, added=())
+    segmenter = TokenizersSegmenter(
+        tokenizer_json(plain, special_tokens=False) or b"",
+        files.origin,
+        special_tokens=files.special_tokens,
+        tokens=parse_wordpiece(files.wordpiece or b"", files.origin, files.special_tokens["unk"]),
+    )
+    return AddedTokenSegmenter(segmenter, files.added, [bert_normalizer(files)]) if files.added else segmenter
 
 
 def _with_overflow(windows: list[Encoding]) -> Encoding:
-    from dataclasses import replace
-
     return replace(windows[0], overflowing=windows[1:])
 
 

@@ -204,6 +204,8 @@ def convert(
         cast=cast,
         notes=[
             *checkpoint.notes,
+            *checkpoint.tokenizer.notes,
+            *([f"the tokenizer is left out: {checkpoint.tokenizer.fault}"] if checkpoint.tokenizer.fault else []),
             *getattr(writer, "notes", lambda _: [])(checkpoint),
             *([_COPY] if copied else []),
         ],
@@ -262,8 +264,10 @@ def describe_tokenizer(checkpoint: Checkpoint) -> str:
     """Where the tokenizer came from, in words."""
     tokenizer = checkpoint.tokenizer
     if not tokenizer:
-        return "none"
-    return f"{tokenizer.origin}, model rebuilt from its lines" if tokenizer.rebuilt else f"{tokenizer.origin}, copied"
+        return "none" if tokenizer.fault is None else f"none that is computed here: {tokenizer.fault}"
+    how = "model rebuilt from its lines" if tokenizer.rebuilt else "copied"
+    added = f", {len(tokenizer.added)} added tokens" if tokenizer.added else ""
+    return f"{tokenizer.origin}, {how}{added}"
 
 
 def source_format(path: Path, name: str | None = None) -> ModuleType:

@@ -11,12 +11,13 @@ import functools
 import hashlib
 import io
 import itertools
+import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from converters.errors import CorruptError
+from converters.errors import ConfigError, CorruptError
 from converters.files import need
 
 # Far above any vocabulary.
@@ -28,6 +29,49 @@ CONTROL_PIECES = ("<pad>", "[CLS]", "[SEP]", "[MASK]")
 UNKNOWN_PIECE = "<unk>"
 USER_DEFINED_PIECES = ("(", ")", '"', "-", ".", "–", "£", "€")  # noqa: RUF001
 
+SENTENCEPIECE_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "<pad>", "unk": "<unk>"}
+WORDPIECE_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "[PAD]", "unk": "[UNK]"}
+WORD_LIMIT = 200  # Google's limit (tokenization.py, WordpieceTokenizer)
+_MOST_ADDED = 100_000
+_MOST_NAMED = 5
+
+# Hugging Face's key -> the field that holds it, and its usual value.
+_SETTINGS: dict[str, tuple[str, Any]] = {
+    "do_lower_case": ("lowercase", True),
+    "keep_accents": ("keep_accents", False),
+    "strip_accents": ("strip_accents", None),
+    "tokenize_chinese_chars": ("chinese_chars", True),
+    "max_input_chars_per_word": ("word_limit", WORD_LIMIT),
+    "model_max_length": ("max_length", None),
+}
+# Every key of `TokenizerFiles.settings`.
+SETTINGS = (
+    *_SETTINGS,
+    *(f"{name}_token" for name in WORDPIECE_TOKENS),
+    "truncation_side",
+    "model_input_names",
+    "added_tokens",
+)
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token beside the vocabulary's own, found in a text as a whole; the flags are those of `transformers`.
+
+    `single_word`: not within a word. `lstrip`, `rstrip`: it takes the blanks before, after it along. `normalized`: it
+    is looked for in the prepared text. `special`: no part of a text, so decoding leaves it out. Without `in_text` it is
+    not looked for.
+    """
+
+    id: int
+    content: str
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = True
+    special: bool = False
+    in_text: bool = True
+
 
 @dataclass(frozen=True)
 class TokenizerFiles:
@@ -36,6 +80,12 @@ class TokenizerFiles:
     `spiece`: a SentencePiece model. `vocab`: `piece<TAB>score` lines, held only where they cannot be derived from
     `spiece`. `wordpiece`: a BERT vocabulary list. `lowercase` and `keep_accents` say how text is prepared (Google's
     English models: lower-cased, accents dropped). `origin` tells where the parts came from.
+
+    Of WordPiece alone: `strip_accents` (None: as `lowercase`), `chinese_chars` (each is a word), `word_limit` (a word
+    of more characters is unknown). `names`: the special tokens that are not called as usual. `cut_left`: a long text
+    loses its beginning. `one_type`: the second text of a pair has type 0 too. `max_length`: tokens of a text, where
+    the tokenizer says fewer than 512. `notes`: what a reader of the files should be told.
+    `fault`: why there is a tokenizer that is not taken.
     """
 
     spiece: bytes | None = None
@@ -44,6 +94,16 @@ class TokenizerFiles:
     lowercase: bool = True
     keep_accents: bool = False
     origin: str = "none"
+    strip_accents: bool | None = None
+    chinese_chars: bool = True
+    word_limit: int = WORD_LIMIT
+    names: Mapping[str, str] = field(default_factory=dict)
+    cut_left: bool = False
+    one_type: bool = False
+    max_length: int | None = None
+    added: tuple[AddedToken, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    fault: str | None = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -55,33 +115,70 @@ class TokenizerFiles:
         wordpiece: bytes | None = None,
         settings: Mapping[str, Any] | None = None,
         origin: str,
+        notes: Sequence[str] = (),
     ) -> TokenizerFiles:
-        """Check the parts found at `where` (CorruptError) and keep what is not derivable from another part."""
+        """Check the parts found at `where` (CorruptError) and keep what is not derivable from another part.
+
+        `settings` are those of the property of this name; what is not among them is as usual (ConfigError).
+        """
         if vocab and not vocab.endswith(b"\n"):
             vocab += b"\n"  # a format of lines cannot tell
         if spiece is not None and vocab == vocab_lines(spiece, where):
             vocab = None
         elif spiece is None and vocab is not None:
             check_vocab(vocab, where)
-        settings = settings or {}
+        fields = _from_settings(settings or {}, where)
+        if wordpiece is not None and spiece is None and vocab is None:
+            if fields.pop("keep_accents") and fields["strip_accents"] is None:
+                fields["strip_accents"] = False  # the same thing by BERT's name
+            if fields["strip_accents"] == fields["lowercase"]:
+                fields["strip_accents"] = None
         return cls(
             spiece,
             vocab,
             wordpiece,
-            lowercase=bool(settings.get("do_lower_case", True)),
-            keep_accents=bool(settings.get("keep_accents", False)),
             origin=origin if spiece or vocab or wordpiece else "none",
+            notes=tuple(notes),
+            **fields,
         )
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """What `cls`, `sep`, `mask`, `pad` and `unk` are called."""
+        listed = self.wordpiece is not None and self.spiece is None and self.vocab is None
+        return {**(WORDPIECE_TOKENS if listed else SENTENCEPIECE_TOKENS), **self.names}
 
     def __bool__(self) -> bool:
         return bool(self.spiece or self.vocab or self.wordpiece)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The preparation flags that differ from Google's English models, under their Hugging Face names."""
-        different = {"do_lower_case": self.lowercase, "keep_accents": self.keep_accents}
-        usual = {"do_lower_case": True, "keep_accents": False}
-        return {key: value for key, value in different.items() if value != usual[key]}
+        """What differs from Google's English models, under the names of Hugging Face: JSON's kinds of values."""
+        different: dict[str, Any] = {
+            key: getattr(self, name) for key, (name, usual) in _SETTINGS.items() if getattr(self, name) != usual
+        }
+        different |= {f"{name}_token": token for name, token in sorted(self.names.items())}
+        if self.cut_left:
+            different["truncation_side"] = "left"
+        if self.one_type:
+            different["model_input_names"] = ["input_ids", "attention_mask"]
+        if self.added:
+            different["added_tokens"] = [asdict(token) for token in self.added]
+        return different
+
+    def notes_for_google(self) -> list[str]:
+        """What other programs would not know of this tokenizer, in words: only the config has a place for it."""
+        found = []
+        if self.added:
+            names = " ".join(token.content for token in self.added[:_MOST_NAMED])
+            more = " …" if len(self.added) > _MOST_NAMED else ""
+            found.append(
+                f"{len(self.added)} added tokens ({names}{more}) have no place in this format but its config, "
+                "where albert finds them; other programs cut them into pieces"
+            )
+        if others := [key for key in self.settings if key not in ("added_tokens", "do_lower_case", "keep_accents")]:
+            found.append(f"the tokenizer's {', '.join(others)} are kept in the config; other programs do not know them")
+        return found
 
     def model(self) -> bytes | None:
         """The SentencePiece model, rebuilt from the vocabulary lines where only those are at hand."""
@@ -100,9 +197,65 @@ class TokenizerFiles:
         data = self.spiece or self.wordpiece or self.vocab
         return hashlib.sha256(data).hexdigest() if data else None
 
+    def ids_digest(self) -> str | None:
+        """As `digest`, and of the settings where they differ from Google's."""
+        digest = self.digest()
+        if digest is None or not self.settings:
+            return digest
+        return hashlib.sha256(f"{digest} {json.dumps(self.settings, sort_keys=True)}".encode()).hexdigest()
+
     @property
     def rebuilt(self) -> bool:
         return self.spiece is None and self.vocab is not None
+
+
+def _from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields that settings fill; ConfigError for a value of another kind."""
+
+    def wrong(key: str, wanted: str) -> ConfigError:
+        return ConfigError(f"{where}: the tokenizer's {key} is {settings[key]!r}, not {wanted}")
+
+    found: dict[str, Any] = {}
+    for key, (name, usual) in _SETTINGS.items():
+        value = settings.get(key, usual)
+        if isinstance(usual, bool) or key == "strip_accents":
+            if not isinstance(value, bool) and value is not usual:
+                raise wrong(key, "true or false")
+        elif value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise wrong(key, "a whole number above 0")
+        found[name] = value
+    names = {name: settings[f"{name}_token"] for name in WORDPIECE_TOKENS if f"{name}_token" in settings}
+    for name, token in names.items():
+        if not isinstance(token, str) or not token:
+            raise wrong(f"{name}_token", "a token")
+    side = settings.get("truncation_side", "right")
+    if side not in ("left", "right"):
+        raise wrong("truncation_side", "left or right")
+    inputs = settings.get("model_input_names", ["token_type_ids"])
+    if not isinstance(inputs, list):
+        raise wrong("model_input_names", "a list of names")
+    added = settings.get("added_tokens", [])
+    if not isinstance(added, list) or len(added) > _MOST_ADDED:
+        raise ConfigError(f"{where}: the tokenizer's added_tokens are no list of at most {_MOST_ADDED} tokens")
+    return found | {
+        "names": names,
+        "cut_left": side == "left",
+        "one_type": "token_type_ids" not in inputs,
+        "added": tuple(sorted((added_token(token, where) for token in added), key=lambda token: token.id)),
+    }
+
+
+def added_token(data: Any, where: str) -> AddedToken:
+    """An added token of its JSON; ConfigError where that is none."""
+    kinds = {each.name: each.type for each in fields(AddedToken)}
+    if isinstance(data, Mapping) and {"id", "content"} <= data.keys() <= kinds.keys():
+        number, content = data["id"], data["content"]
+        flags = [value for key, value in data.items() if key not in ("id", "content")]
+        sound = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_LINES
+        if sound and isinstance(content, str) and content and all(isinstance(flag, bool) for flag in flags):
+            return AddedToken(**data)
+    shown = repr(data)
+    raise ConfigError(f"{where}: {shown[:_MOST_SHOWN]} is no added token of id, content and true or false flags")
 
 
 def vocab_lines(model: bytes, where: str) -> bytes:
@@ -159,20 +312,31 @@ def _scored(vocab: bytes, where: str) -> Iterator[tuple[str, float]]:
 @functools.lru_cache(maxsize=4)
 def rebuild_model(vocab: bytes, where: str) -> bytes:
     """A SentencePiece model that gives the ids of the vocabulary's own: unigram, nmt_nfkc, Google's special pieces."""
+    return make_model(parse_vocab(vocab, where))
+
+
+def make_model(
+    pieces: Sequence[tuple[str, float]],
+    *,
+    unknown: str = UNKNOWN_PIECE,
+    control: Collection[str] = CONTROL_PIECES,
+    user_defined: Collection[str] = USER_DEFINED_PIECES,
+    charsmap: bytes | None = None,
+) -> bytes:
+    """A unigram SentencePiece model of these pieces and scores; `charsmap` is its normalisation, nmt_nfkc without."""
     need("sentencepiece", "rebuilding a SentencePiece model")
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2 as proto
 
-    pieces = parse_vocab(vocab, where)
     kinds = proto.ModelProto.SentencePiece
     model = proto.ModelProto()
     for piece, score in pieces:
         kind = kinds.NORMAL
-        if piece == UNKNOWN_PIECE:
+        if piece == unknown:
             kind = kinds.UNKNOWN
-        elif piece in CONTROL_PIECES:
+        elif piece in control:
             kind = kinds.CONTROL
-        elif piece in USER_DEFINED_PIECES and score == 0:
+        elif piece in user_defined and score == 0:
             kind = kinds.USER_DEFINED
         model.pieces.add(piece=piece, score=score, type=kind)
     ids = {piece: number for number, (piece, _) in enumerate(pieces)}
@@ -181,11 +345,14 @@ def rebuild_model(vocab: bytes, where: str) -> bytes:
     trainer.vocab_size = len(pieces)
     trainer.character_coverage = 0.99995
     trainer.hard_vocab_limit = False
-    trainer.control_symbols.extend(piece for piece in CONTROL_PIECES[1:] if piece in ids)
-    trainer.user_defined_symbols.extend(piece for piece in USER_DEFINED_PIECES if piece in ids)
-    trainer.unk_id = ids[UNKNOWN_PIECE]
+    trainer.control_symbols.extend(piece for piece in control if piece in ids and piece != "<pad>")
+    trainer.user_defined_symbols.extend(piece for piece in user_defined if piece in ids)
+    trainer.unk_id = ids[unknown]
     trainer.bos_id = trainer.eos_id = -1
     trainer.pad_id = ids.get("<pad>", -1)
+    if charsmap is not None:
+        model.normalizer_spec.precompiled_charsmap = charsmap
+        return bytes(model.SerializeToString(deterministic=True))
     # Only the table: the library's 0.2.2 switches off the treatment of white space in a normalizer by itself.
     normalizer = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc")
     made = proto.ModelProto.FromString(normalizer.serialized_model_proto()).normalizer_spec
@@ -194,23 +361,26 @@ def rebuild_model(vocab: bytes, where: str) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def parse_wordpiece(vocab: bytes, where: str) -> list[str]:
-    """The tokens of a WordPiece list in id order, as Google's `load_vocab` reads it; CorruptError names a bad line."""
+def parse_wordpiece(vocab: bytes, where: str, unknown: str = WORDPIECE_TOKENS["unk"]) -> list[str]:
+    """The tokens of a WordPiece list, line n for id n, as BERT's tokenizers read it; CorruptError names a bad line.
+
+    Blanks at the end of a line are no part of the token. Of a token that is listed again the last id counts. `unknown`
+    must be there; where it only begins a line, each token is its line's first word, as Google's `load_vocab` has it.
+    """
     try:
         text = vocab.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         bad = vocab.count(b"\n", 0, error.start) + 1
         raise CorruptError(f"{where}: line {bad} of the WordPiece list is not UTF-8") from None
-    tokens: dict[str, int] = {}
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        token = (line.split() or [" "])[0]
-        if token in tokens:
-            first = tokens[token]
-            raise CorruptError(f"{where}: line {number} of the WordPiece list repeats {token!r} of line {first}")
-        tokens[token] = number
-    if "[UNK]" not in tokens:
-        raise CorruptError(f"{where}: the list has no [UNK] token, so it is not a WordPiece one")
-    return list(tokens)
+    lines = text.removesuffix("\n").split("\n")
+    if len(lines) > _MOST_LINES:
+        raise CorruptError(f"{where}: the WordPiece list has more than {_MOST_LINES} lines")
+    tokens = [line.rstrip() for line in lines]
+    if unknown not in tokens:
+        tokens = [(line.split() or [""])[0] for line in lines]
+    if unknown not in tokens:
+        raise CorruptError(f"{where}: the list has no {unknown} token, so it is not a WordPiece one")
+    return tokens
 
 
 def _score(text: str) -> float | None:

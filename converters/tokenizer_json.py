@@ -15,6 +15,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from converters.tokenizer_files import TokenizerFiles, ends_in_digit_comma, parse_model, parse_wordpiece
@@ -22,13 +24,12 @@ from converters.tokenizer_files import TokenizerFiles, ends_in_digit_comma, pars
 Json = dict[str, Any]
 
 # Far more than any path around the piece costs.
-_DIGIT_COMMA_PENALTY = 100.0
+DIGIT_COMMA_PENALTY = 100.0
 # What Python's str.split() takes for white space, in the syntax of the library's regular expressions.
 _WHITE_SPACE = r"[\t-\r\x{1c}-\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+"
 # Stands for [MASK] while the text is lower-cased: a private-use character; in a text, its neighbour takes its place.
 _MASK_STAND_IN, _NEIGHBOUR = "\U0010fffd", "\U0010fffc"
-_MASK = "[MASK]"
-_MODEL_MAX_LENGTH = 512
+MODEL_MAX_LENGTH = 512
 
 
 def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> bytes | None:
@@ -44,7 +45,7 @@ def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> byt
             return None
         data = _unigram(parsed, files)
     elif files.wordpiece is not None:
-        data = _wordpiece(parse_wordpiece(files.wordpiece, files.origin), files)
+        data = _wordpiece(parse_wordpiece(files.wordpiece, files.origin, files.special_tokens["unk"]), files)
     else:
         return None
     if not special_tokens:
@@ -54,26 +55,74 @@ def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> byt
 
 def tokenizer_config(files: TokenizerFiles) -> Json:
     """What `tokenizer_config.json` says: the special tokens, and that `tokenizer.json` is to be taken as it is."""
-    cls, sep, mask, pad, unk = _special_tokens(files)
-    return {
+    said: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "do_lower_case": files.lowercase,
         "keep_accents": files.keep_accents,
         "split_special_tokens": files.wordpiece is None,
-        "model_max_length": _MODEL_MAX_LENGTH,
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        "cls_token": cls,
-        "sep_token": sep,
-        "mask_token": mask,
-        "pad_token": pad,
-        "unk_token": unk,
+        "model_max_length": files.max_length or MODEL_MAX_LENGTH,
+        "model_input_names": ["input_ids", *([] if files.one_type else ["token_type_ids"]), "attention_mask"],
+        **{f"{name}_token": token for name, token in files.special_tokens.items()},
     }
+    if files.strip_accents is not None:
+        said["strip_accents"] = files.strip_accents
+    if not files.chinese_chars:
+        said["tokenize_chinese_chars"] = False
+    if files.cut_left:
+        said["truncation_side"] = "left"
+    if extra := [token.content for token in files.added if token.special]:
+        said["additional_special_tokens"] = extra
+    return said
 
 
-def _special_tokens(files: TokenizerFiles) -> tuple[str, str, str, str, str]:
-    if files.wordpiece is not None and files.spiece is None and files.vocab is None:
-        return "[CLS]", "[SEP]", _MASK, "[PAD]", "[UNK]"
-    return "[CLS]", "[SEP]", _MASK, "<pad>", "<unk>"
+def preparation(files: TokenizerFiles, charsmap: bytes) -> list[Json]:
+    """How `transformers` prepares a text for a SentencePiece model, but for blanks and quotation marks."""
+    encoded = base64.b64encode(charsmap).decode()
+    return [
+        *([] if files.keep_accents else [{"type": "NFKD"}, {"type": "StripAccents"}]),
+        *([{"type": "Lowercase"}] if files.lowercase else []),
+        *([{"type": "Precompiled", "precompiled_charsmap": encoded}] if encoded else []),
+    ]
+
+
+def stages(
+    files: TokenizerFiles, charsmap: bytes, reserved: Sequence[str], *, mask: str, normalized: bool = False
+) -> Json:
+    """Normalizer and pre-tokenizer for a SentencePiece model; `reserved`: its control and unknown pieces.
+
+    `normalized`: there are added tokens to look for in the prepared text. `▁` must then come after that.
+    """
+    prepared = [
+        _replace(_MASK_STAND_IN, _NEIGHBOUR),
+        _replace(mask, _MASK_STAND_IN),
+        _replace_pattern(_WHITE_SPACE, " "),
+        *preparation(files, charsmap),
+        _replace_pattern("[ ▁]+", " "),
+    ]
+    if not normalized:
+        prepared += [
+            {"type": "Strip", "strip_left": True, "strip_right": True},
+            {"type": "Prepend", "prepend": "▁"},
+        ]
+    prepared.append(_replace_pattern(f"[ ▁]?{_MASK_STAND_IN}", mask))  # it stands for a word and the space before it
+    # A reserved piece must not be found in a text: cut after its first character, which has a piece or is unknown.
+    cuts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in reserved if piece != mask)
+    split = {"type": "Split", "pattern": {"Regex": cuts}, "behavior": "MergedWithPrevious", "invert": False}
+    alone = {
+        "type": "Split",
+        "pattern": {"Regex": f"▁(?={re.escape(mask)})"},
+        "behavior": "Removed",
+        "invert": False,
+    }
+    words = (
+        [{"type": "WhitespaceSplit"}, _metaspace("always"), alone, split]
+        if normalized
+        else [split, _metaspace("never")]
+    )
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": prepared},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": words},
+    }
 
 
 def _unigram(model: Any, files: TokenizerFiles) -> Json:
@@ -81,35 +130,19 @@ def _unigram(model: Any, files: TokenizerFiles) -> Json:
     ids = {piece.piece: number for number, piece in enumerate(model.pieces)}
     reserved = [piece.piece for piece in model.pieces if piece.type in (kinds.CONTROL, kinds.UNKNOWN)]
     vocabulary = [
-        [piece.piece, piece.score - (_DIGIT_COMMA_PENALTY if ends_in_digit_comma(piece.piece) else 0.0)]
+        [piece.piece, piece.score - (DIGIT_COMMA_PENALTY if ends_in_digit_comma(piece.piece) else 0.0)]
         for piece in model.pieces
     ]
-    charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
-    normalizers = [
-        _replace(_MASK_STAND_IN, _NEIGHBOUR),
-        _replace(_MASK, _MASK_STAND_IN),
-        _replace_pattern(_WHITE_SPACE, " "),
-        *([] if files.keep_accents else [{"type": "NFKD"}, {"type": "StripAccents"}]),
-        *([{"type": "Lowercase"}] if files.lowercase else []),
-        *([{"type": "Precompiled", "precompiled_charsmap": charsmap}] if charsmap else []),
-        _replace_pattern("[ ▁]+", " "),
-        {"type": "Strip", "strip_left": True, "strip_right": True},
-        {"type": "Prepend", "prepend": "▁"},
-        _replace_pattern(f"[ ▁]?{_MASK_STAND_IN}", _MASK),  # a mask stands for a word and the space before it
-    ]
-    # A reserved piece must not be found in a text: cut after its first character, which has a piece or is unknown.
-    cuts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in reserved if piece != _MASK)
     return _pipeline(
         files,
         ids,
-        normalizer={"type": "Sequence", "normalizers": normalizers},
-        pre_tokenizer={
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": cuts}, "behavior": "MergedWithPrevious", "invert": False},
-                _metaspace("never"),
-            ],
-        },
+        **stages(
+            files,
+            model.normalizer_spec.precompiled_charsmap,
+            reserved,
+            mask=files.special_tokens["mask"],
+            normalized=any(token.normalized for token in files.added),
+        ),
         decoder=_metaspace("always"),
         model={
             "type": "Unigram",
@@ -124,50 +157,67 @@ def _wordpiece(tokens: list[str], files: TokenizerFiles) -> Json:
     return _pipeline(
         files,
         {token: number for number, token in enumerate(tokens)},
-        normalizer={
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": not files.keep_accents and files.lowercase,
-            "lowercase": files.lowercase,
-        },
+        normalizer=bert_normalizer(files),
         pre_tokenizer={"type": "BertPreTokenizer"},
         decoder={"type": "WordPiece", "prefix": "##", "cleanup": False},
         model={
             "type": "WordPiece",
-            "unk_token": "[UNK]",
+            "unk_token": files.special_tokens["unk"],
             "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 200,  # Google's limit (tokenization.py, WordpieceTokenizer)
+            "max_input_chars_per_word": files.word_limit,
             "vocab": {token: number for number, token in enumerate(tokens)},
         },
     )
 
 
+def bert_normalizer(files: TokenizerFiles) -> Json:
+    """How a text is prepared for a WordPiece list."""
+    strip = files.lowercase if files.strip_accents is None else files.strip_accents
+    return {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": files.chinese_chars,
+        "strip_accents": strip and not files.keep_accents,
+        "lowercase": files.lowercase,
+    }
+
+
 def _pipeline(files: TokenizerFiles, ids: dict[str, int], **stages: Json) -> Json:
-    present = sorted((ids[token], token) for token in _special_tokens(files) if token in ids)
+    named = files.special_tokens
+    ids = ids | {token.content: token.id for token in files.added}
+    present = {
+        ids[token]: _added(ids[token], token, token == named["mask"]) for token in named.values() if token in ids
+    }
+    for token in files.added:
+        # Where special tokens in a text are split, those that are found all the same cannot be called special.
+        special = token.special and not (files.wordpiece is None and token.in_text)
+        present[token.id] = {
+            **{key: value for key, value in asdict(token).items() if key != "in_text"},
+            "special": special,
+        }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(number, token) for number, token in present],
+        "added_tokens": [present[number] for number in sorted(present)],
         **stages,
-        "post_processor": _around(ids) if "[CLS]" in ids and "[SEP]" in ids else None,
+        "post_processor": _around(ids, named) if named["cls"] in ids and named["sep"] in ids else None,
     }
 
 
-def _added(number: int, token: str) -> Json:
+def _added(number: int, token: str, is_mask: bool) -> Json:
     return {
         "id": number,
         "content": token,
         "single_word": False,
-        "lstrip": token == _MASK,
+        "lstrip": is_mask,
         "rstrip": False,
         "normalized": False,
         "special": True,
     }
 
 
-def _around(ids: dict[str, int]) -> Json:
+def _around(ids: dict[str, int], named: Mapping[str, str]) -> Json:
     """`[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`, B and what ends it of type 1."""
 
     def special(token: str, kind: int) -> Json:
@@ -176,14 +226,13 @@ def _around(ids: dict[str, int]) -> Json:
     def sequence(name: str, kind: int) -> Json:
         return {"Sequence": {"id": name, "type_id": kind}}
 
-    single = [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)]
+    cls, sep = named["cls"], named["sep"]
+    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
     return {
         "type": "TemplateProcessing",
         "single": single,
-        "pair": [*single, sequence("B", 1), special("[SEP]", 1)],
-        "special_tokens": {
-            token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in ("[CLS]", "[SEP]")
-        },
+        "pair": [*single, sequence("B", 1), special(sep, 1)],
+        "special_tokens": {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in (cls, sep)},
     }
 
 

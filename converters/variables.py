@@ -13,13 +13,12 @@ from converters.checkpoint import Checkpoint, Tensor
 from converters.config import AlbertConfig
 from converters.errors import CorruptError, SpecError
 from converters.names import SLOTS, NameTable, slot_of
+from converters.tokenizer_files import SETTINGS as TOKENIZER_SETTINGS
 
 _PROJECTION = (
     "albert.encoder.embedding_hidden_mapping_in.weight",
     "albert.encoder.embedding_hidden_mapping_in.bias",
 )
-# Preparation flags have no place in Google's files but the config, which keeps keys it does not know.
-_TOKENIZER_SETTINGS = ("do_lower_case", "keep_accents")
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ def _projects_nothing(checkpoint: Checkpoint) -> bool:
 
 
 def split_settings(data: Any) -> tuple[Any, dict[str, Any]]:
-    """Take the tokenizer's preparation flags out of Google's config, where this toolkit keeps them."""
+    """Take the tokenizer's settings out of Google's config, which keeps keys it does not know."""
     if not isinstance(data, dict):
         return data, {}
-    settings = {key: data[key] for key in _TOKENIZER_SETTINGS if key in data}
+    settings = {key: data[key] for key in TOKENIZER_SETTINGS if key in data}
     return {key: value for key, value in data.items() if key not in settings}, settings

@@ -489,7 +489,6 @@ def test_a_wordpiece_list_has_no_raw_way(tmp_path, chinese):
         ("30k.vocab", b"<unk>\t0\nabc\tx\n", "{path}: line 2 of the vocabulary is 'abc\\tx', not piece<TAB>score"),
         ("30k.vocab", b"<unk>\t0\n\xff\t0\n", "{path}: line 2 of the vocabulary is not UTF-8"),
         ("30k.vocab", b"a\t0\n", "{path}: the vocabulary has no <unk> piece, so it is not a SentencePiece one"),
-        ("vocab.txt", b"[UNK]\na\na\n", "{path}: line 3 of the WordPiece list repeats 'a' of line 2"),
         ("vocab.txt", b"a\n", "{path}: the list has no [UNK] token, so it is not a WordPiece one"),
         ("vocab.txt", b"[UNK]\n\xff\n", "{path}: line 2 of the WordPiece list is not UTF-8"),
     ],

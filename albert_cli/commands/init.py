@@ -11,7 +11,6 @@ import typer
 from albert_cli import console, options
 from converters.config import PRESETS, read_config
 from converters.errors import ConfigError
-from converters.files import read_small
 
 if TYPE_CHECKING:
     from converters.tokenizer_files import TokenizerFiles
@@ -70,14 +69,10 @@ def init(
 
 def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:
     """The tokenizer's files and its number of pieces; none and 0 without a path."""
-    from converters.tokenizer_files import TokenizerFiles, parse_vocab
+    from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
+    from converters.tokenizer_files import TokenizerFiles
 
     if path is None:
         return TokenizerFiles(), 0
-    data = read_small(path)
-    if path.suffix == ".model":
-        files = TokenizerFiles.of(str(path), spiece=data, origin=path.name)
-        return files, (files.lines() or b"").count(b"\n")
-    if path.suffix == ".txt":
-        return TokenizerFiles.of(str(path), wordpiece=data, origin=path.name), len(data.splitlines())
-    return TokenizerFiles.of(str(path), vocab=data, origin=path.name), len(parse_vocab(data, str(path)))
+    files = dataclasses.replace(find_tokenizer_files(path), origin=path.name)
+    return files, len(AlbertTokenizer.from_files(files))

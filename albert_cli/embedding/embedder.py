@@ -77,15 +77,24 @@ class Plan:
 
         checkpoint = model.load()
         has_pooler = "pooler" in spec.components(checkpoint.tensors, checkpoint.config)
-        return cls(
+        plan = cls(
             model,
-            (settings or Settings()).resolved(checkpoint.config, has_pooler=has_pooler),
+            (settings or Settings()).resolved(
+                checkpoint.config, has_pooler=has_pooler, longest=checkpoint.tokenizer.max_length
+            ),
             device,
             find_precision(precision, device),
             batch_tokens or BATCH_TOKENS[device],
             threads,
             checkpoint,
         )
+        _ = plan.tokenizer  # what is wrong with it is told before any work
+        return plan
+
+    @functools.cached_property
+    def tokenizer(self) -> AlbertTokenizer:
+        """The model's tokenizer; TokenizerError where it has none, or more pieces than the model has rows."""
+        return AlbertTokenizer.of_model(self.checkpoint, self.model.name)
 
     @functools.cached_property
     def weights_sha256(self) -> str:
@@ -116,7 +125,7 @@ class Embedder:
         from albert_cli.model.loading import load_model
 
         self.plan, self.settings, self.config = plan, plan.settings, plan.checkpoint.config
-        self.tokenizer = AlbertTokenizer.from_files(plan.checkpoint.tokenizer)
+        self.tokenizer = plan.tokenizer
         pretrained = load_model(plan.checkpoint)
         where = torch.device(plan.device)
         self._pooler = copy.deepcopy(pretrained.albert.pooler)  # stays in fp32 whatever the encoder computes in

@@ -37,8 +37,11 @@ class Settings:
     max_length: int | None = None
     on_truncate: OnTruncate = "warn"
 
-    def resolved(self, config: AlbertConfig, *, has_pooler: bool) -> Settings:
-        """The settings with the model's own numbers put in; EmbeddingError where they do not fit it."""
+    def resolved(self, config: AlbertConfig, *, has_pooler: bool, longest: int | None = None) -> Settings:
+        """The settings with the model's own numbers put in; EmbeddingError where they do not fit it.
+
+        `longest`: the length at which the model's tokenizer cuts by itself.
+        """
         if self.pooling not in get_args(Pooling):
             raise EmbeddingError(f"pooling is {self.pooling!r}, not one of {', '.join(get_args(Pooling))}")
         states = config.num_hidden_layers * config.inner_group_num + 1
@@ -67,7 +70,7 @@ class Settings:
             layers=layers,
             normalize=self.normalize,
             dims=self.dims or config.hidden_size,
-            max_length=self.max_length or min(DEFAULT_MAX_LENGTH, limit),
+            max_length=self.max_length or min(DEFAULT_MAX_LENGTH, limit, longest or limit),
             on_truncate=self.on_truncate,
         )
 

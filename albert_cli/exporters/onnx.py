@@ -32,7 +32,10 @@ SUFFIX = ".onnx"
 
 ALLOWED = 1e-4
 _FILE = "model.onnx"
-_OURS = re.compile(r"model\.onnx|config\.json|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json")
+_OURS = re.compile(
+    r"model\.onnx|config\.json|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
+    r"|added_tokens\.json|special_tokens_map\.json"
+)
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OUTPUTS = ("last_hidden_state", "pooler_output")
 # The first opset with Gelu, whose tanh form is ALBERT's.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from albert_cli.added_tokens import AddedTokenSegmenter
 from albert_cli.console import Table
 from albert_cli.errors import TokenizerError
 from albert_cli.inspection import comparison, page, records, statistics
@@ -95,6 +96,8 @@ class View:
     def alternatives(self, inputs: Inputs, nbest: int | None, *, alpha: float | None, seed: int) -> Output:
         """The `nbest` likeliest ways to cut each text, or with `alpha` one drawn at random, with their scores."""
         segmenter = self.tokenizer.segmenter
+        if isinstance(segmenter, AddedTokenSegmenter):
+            raise TokenizerError("alternatives need a SentencePiece model without added tokens beside it")
         if not isinstance(segmenter, SentencePieceSegmenter):
             raise TokenizerError(
                 "alternatives need a SentencePiece model; WordPiece and tokenizer.json know one way only"

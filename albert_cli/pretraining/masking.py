@@ -31,9 +31,10 @@ class Vocabulary:
         special = np.zeros(len(pieces), bool)
         special[[tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id, tokenizer.pad_id]] = True
         # Google's _is_start_piece_sp: a piece goes on a word if it begins with a letter or digit.
-        begins = np.array([piece.startswith(SPACE) or not piece[0].isalnum() for piece in pieces])
-        if not any(piece.startswith(SPACE) for piece in pieces):  # WordPiece marks what goes on
+        begins = np.array([piece.startswith(SPACE) or not piece[:1].isalnum() for piece in pieces])
+        if tokenizer.segmenter.wordpiece:  # it marks what goes on
             begins = np.array([not piece.startswith("##") for piece in pieces])
+        begins |= np.array([tokenizer.is_added(piece) for piece in pieces])
         return cls(begins, special, np.flatnonzero(~special), tokenizer.mask_id)
 
 

@@ -39,6 +39,7 @@ TEACHER = "teacher"
 OURS = re.compile(
     r"run\.toml|state\.safetensors|metrics\.jsonl|summary\.json|curves\.png"
     r"|config\.json|model\.safetensors|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
+    r"|added_tokens\.json|special_tokens_map\.json"
 )
 DEFAULT_VOCAB_SIZE = 30_000
 
@@ -68,9 +69,13 @@ def pretrain(
     config = _config(settings, base)
     with accelerator.main_process_first():  # the others find its files
         tokenizer_files = _tokenizer(settings, base, files, out, report)
-        tokenizer = AlbertTokenizer.from_files(tokenizer_files)
+        tokenizer = AlbertTokenizer.of_model(base) if base else AlbertTokenizer.from_files(tokenizer_files)
         corpus = corpora.prepare(
-            files, tokenizer, tokenizer_files.digest() or "", out / corpora.NAME, progress=_bytes(report, "tokenizing")
+            files,
+            tokenizer,
+            tokenizer_files.ids_digest() or "",
+            out / corpora.NAME,
+            progress=_bytes(report, "tokenizing"),
         )
     train_documents, held_out = corpus.split(settings.hold_out)
     config = _sized(config, base, tokenizer)
@@ -200,10 +205,6 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> AlbertConfig
 def _sized(config: AlbertConfig, base: Checkpoint | None, tokenizer: AlbertTokenizer) -> AlbertConfig:
     if base is None:
         return dataclasses.replace(config, vocab_size=len(tokenizer))
-    if len(tokenizer) > config.vocab_size:
-        raise TrainingError(
-            f"{base.where}: the tokenizer has {len(tokenizer)} pieces, the model only {config.vocab_size}"
-        )
     return config
 
 

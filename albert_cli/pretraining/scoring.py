@@ -71,9 +71,7 @@ def load(name: str | None, head: Literal["mlm", "sop"], *, device: Device = "aut
         raise HeadError(f"{found.name}: holds no {spec.HEADS[head]}, and random weights say nothing; {_ADVICE[head]}")
     if found.name == default_model.NAME:
         default_model.warn_of_head(head)
-    tokenizer = AlbertTokenizer.from_files(checkpoint.tokenizer)
-    if len(tokenizer) > config.vocab_size:
-        raise HeadError(f"{found.name}: the tokenizer has {len(tokenizer)} pieces, the model only {config.vocab_size}")
+    tokenizer = AlbertTokenizer.of_model(checkpoint, found.name)
     return Heads(load_model(checkpoint).to(where), tokenizer, found.name)
 
 
@@ -176,7 +174,9 @@ def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: AlbertToken
     special = tokenizer.segmenter.special_tokens
     if piece in special.values():
         return before + piece + after
-    if special["unk"] == "[UNK]":  # WordPiece marks what goes on a word, and Chinese has no spaces
+    if tokenizer.is_added(piece):
+        return before + (" " if _goes_on(text, span[0]) else "") + piece + after
+    if tokenizer.segmenter.wordpiece:  # it marks what goes on a word, and Chinese has no spaces
         if piece.startswith("##") or piece in _AFTER_A_WORD:
             return before.rstrip() + piece.removeprefix("##") + after
         return before + piece + after

@@ -89,8 +89,8 @@ def finetune(
         report = _silent
     accelerator.wait_for_everyone()
     base = run.base_checkpoint(settings.model)
-    tokenizer = AlbertTokenizer.from_files(base.tokenizer)
-    settings = _fit(settings, base, tokenizer)
+    tokenizer = AlbertTokenizer.of_model(base)
+    settings = _fit(settings, base)
     if settings.tensorboard and accelerator.is_main_process:
         report = _with_tensorboard(report, out / TENSORBOARD)
     prepared = prepare(settings, tokenizer)
@@ -321,13 +321,9 @@ def _claim(out: Path, *, resume: bool, force: bool) -> None:
             item.unlink()
 
 
-def _fit(settings: Settings, base: Checkpoint, tokenizer: AlbertTokenizer) -> Settings:
+def _fit(settings: Settings, base: Checkpoint) -> Settings:
     """Settings within what the model can do."""
     positions = base.config.max_position_embeddings
-    if len(tokenizer) > base.config.vocab_size:
-        raise TrainingError(
-            f"{base.where}: the tokenizer has {len(tokenizer)} pieces, the model only {base.config.vocab_size}"
-        )
     recipe = named(settings.task).recipe
     if settings.max_length > positions:
         if settings.max_length != recipe.max_length:

@@ -37,6 +37,7 @@ OURS = re.compile(
     r"run\.toml|head\.safetensors|state\.safetensors|features-[0-9a-f]{16}\.safetensors|metrics\.jsonl|summary\.json"
     r"|(curves|confusion|predictions)\.png|report\.md|dev_(mismatched_)?predictions\.csv|dev_predictions\.json"
     r"|[A-Z][\w-]*\.tsv|config\.json|model\.safetensors|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
+    r"|added_tokens\.json|special_tokens_map\.json"
 )
 _LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
 Model = Classifier | QuestionAnswering
@@ -188,7 +189,7 @@ def load_run(directory: Path) -> LoadedRun:
         assign(nn.ModuleDict({"albert": model.albert}), checkpoint)
     else:
         assign(model, checkpoint)
-    return LoadedRun(directory, info, model.eval(), AlbertTokenizer.from_files(checkpoint.tokenizer))
+    return LoadedRun(directory, info, model.eval(), AlbertTokenizer.of_model(checkpoint))
 
 
 def _load_head(path: Path, mlp: nn.Module) -> None:

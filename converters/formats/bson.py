@@ -111,7 +111,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 def notes(checkpoint: Checkpoint) -> list[str]:
     """What a reader of the written file should know."""
-    return checkpoint.config.notes_for_google()
+    return checkpoint.config.notes_for_google() + checkpoint.tokenizer.notes_for_google()
 
 
 def _config(found: Any, where: str) -> tuple[AlbertConfig, dict[str, Any]]:

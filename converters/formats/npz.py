@@ -132,6 +132,11 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
             _write_member(archive, _WEIGHTS + tf.STEP, np.asarray(checkpoint.global_step, np.int64))
 
 
+def notes(checkpoint: Checkpoint) -> list[str]:
+    """What a reader of the written file should know."""
+    return checkpoint.tokenizer.notes_for_google()
+
+
 def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
     """One .npy member, column-major when it has rows and columns; streamed in blocks."""
     info = zipfile.ZipInfo(name + ".npy", _DATE)

@@ -23,11 +23,12 @@ from converters import spec
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
-from converters.files import explained, need, open_regular, read_optional, read_small
+from converters.files import explained, need, open_regular, read_small
 from converters.memory import empty
 from converters.names import NameTable, Row, slot_of
 from converters.tokenizer_files import TokenizerFiles
 from converters.tokenizer_json import tokenizer_config, tokenizer_json
+from converters.tokenizer_settings import read_tokenizer
 
 NAME = "safetensors"
 DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.model)"
@@ -42,7 +43,7 @@ _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 OURS = re.compile(
     r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
     r"|pytorch_model\.bin(\.index\.json)?|pytorch_model-\d+-of-\d+\.bin|optimizer_slots\.bin"
-    r"|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
+    r"|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json|added_tokens\.json|special_tokens_map\.json"
 )
 
 _CODES: Mapping[str, np.dtype[Any]] = {
@@ -135,7 +136,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     return Checkpoint(
         config=config,
         tensors=tensors,
-        tokenizer=_read_tokenizer(directory),
+        tokenizer=read_tokenizer(directory, first=(_SPIECE, _VOCAB, _WORDPIECE)),
         optimizer=optimizer,
         global_step=None if step is None else int(step),
         dropped=dropped,
@@ -179,21 +180,6 @@ def _canonical(
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.read().tobytes() == b.read().tobytes()
-
-
-def _read_tokenizer(directory: Path) -> TokenizerFiles:
-    settings = read_optional(directory / _TOKENIZER_CONFIG)
-    parsed = parse_json(settings, str(directory / _TOKENIZER_CONFIG)) if settings else {}
-    spiece = read_optional(directory / _SPIECE)
-    wordpiece = read_optional(directory / _WORDPIECE)
-    return TokenizerFiles.of(
-        str(directory),
-        spiece=spiece,
-        vocab=read_optional(directory / _VOCAB),
-        wordpiece=wordpiece,
-        settings=parsed if isinstance(parsed, dict) else {},
-        origin=_SPIECE if spiece else _WORDPIECE if wordpiece else _VOCAB,
-    )
 
 
 def _write_tokenizer(tokenizer: TokenizerFiles, path: Path) -> None:

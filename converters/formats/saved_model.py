@@ -23,7 +23,7 @@ from converters.formats import tf
 from converters.names import Layout, NameTable, Row
 from converters.saved_graph import SavedGraph
 from converters.tensorbundle import read_bundle
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizer_settings import tokenizer_beside
 
 NAME = "saved-model"
 DESCRIPTION = "TF-Hub module: SavedModel of TF1 or TF2 (saved_model.pb, variables/, assets/)"
@@ -152,7 +152,7 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
     return Checkpoint(
         config=settled,
         tensors=canonical.tensors,
-        tokenizer=_tokenizer(assets, settings),
+        tokenizer=tokenizer_beside(assets, settings),
         optimizer=canonical.optimizer,
         global_step=None if step is None else tf.scalar(step, tf.STEP, where),
         dropped=canonical.dropped,
@@ -187,7 +187,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 def notes(checkpoint: Checkpoint) -> list[str]:
     """What a user of the written module should know."""
-    found = []
+    found = checkpoint.tokenizer.notes_for_google()
     if "pooler" not in spec.components(checkpoint.tensors, checkpoint.config):
         found.append("the model has no pooler, so the module has no pooled_output")
     if checkpoint.config.share not in ("all", "none"):
@@ -364,15 +364,3 @@ def _deviation(settings: Json) -> Any:
     initializer = settings.get("initializer")
     inner = initializer.get("config") if isinstance(initializer, dict) else None
     return inner.get("stddev") if isinstance(inner, dict) else None
-
-
-def _tokenizer(assets: Path, settings: Json) -> TokenizerFiles:
-    spiece, vocab, wordpiece = (read_optional(assets / name) for name in (_SPIECE, _VOCAB, _WORDPIECE))
-    return TokenizerFiles.of(
-        str(assets),
-        spiece=spiece,
-        vocab=vocab,
-        wordpiece=wordpiece,
-        settings=settings,
-        origin=_SPIECE if spiece else _VOCAB if vocab else _WORDPIECE,
-    )

@@ -24,7 +24,7 @@ from converters.errors import CheckpointError, FormatError, SpecError, TargetErr
 from converters.files import need, read_optional, read_small
 from converters.names import NameTable, Row, T
 from converters.tensorbundle import is_index, read_bundle
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizer_settings import tokenizer_beside
 
 NAME = "tf"
 _ALIGNMENT = 64
@@ -123,18 +123,10 @@ def read(path: Path) -> Checkpoint:
     config = AlbertConfig.from_json(data, str(directory / CONFIG), dialect="google")
     step = found.pop(STEP, None)
     canonical = variables.to_canonical(found, NAMES, config, str(prefix))
-    spiece, vocab, wordpiece = (read_optional(directory / name) for name in (_SPIECE, _VOCAB, _WORDPIECE))
     return Checkpoint(
         config=config,
         tensors=canonical.tensors,
-        tokenizer=TokenizerFiles.of(
-            str(directory),
-            spiece=spiece,
-            vocab=vocab,
-            wordpiece=wordpiece,
-            settings=settings,
-            origin=_SPIECE if spiece else _VOCAB if vocab else _WORDPIECE,
-        ),
+        tokenizer=tokenizer_beside(directory, settings),
         optimizer=canonical.optimizer,
         global_step=None if step is None else scalar(step, STEP, str(prefix)),
         dropped=canonical.dropped,
@@ -161,7 +153,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 def notes(checkpoint: Checkpoint) -> list[str]:
     """What a reader of the written checkpoint should know."""
-    return checkpoint.config.notes_for_google()
+    return checkpoint.config.notes_for_google() + checkpoint.tokenizer.notes_for_google()
 
 
 def scalar(tensor: Tensor, name: str, where: str) -> int:
