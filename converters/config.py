@@ -142,6 +142,8 @@ class AlbertConfig:
             raise ConfigError(f"{where} lacks {', '.join(absent)}")
         known = {item.name for item in dataclasses.fields(cls)} - {"extra"}
         extra = {key: value for key, value in data.items() if key not in known}
+        if data.get("classifier_dropout_prob", 0) is None:  # older transformers: that of the hidden states then
+            data["classifier_dropout_prob"] = data.get("hidden_dropout_prob", _DEFAULTS["hidden_dropout_prob"])
         try:
             return cls(**{key: value for key, value in data.items() if key in known}, extra=extra)
         except ConfigError as error:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from converters import archives, proof, spec
+from converters import archives, proof, spec, strangers
 from converters import formats as formats_package
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
@@ -27,7 +28,10 @@ _COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to 
 
 @dataclass(frozen=True)
 class Report:
-    """What a conversion did, and its proof: `digests` are the SHA-256 of each tensor, the same in source and target."""
+    """What a conversion did, and its proof: `digests` are the SHA-256 of each tensor, the same in source and target.
+
+    `not_finite` counts the values that are `nan` and `infinite`, and names the `tensors` that hold any.
+    """
 
     source: str
     target: str
@@ -42,6 +46,7 @@ class Report:
     global_step: int | None
     cast: Cast | None
     notes: list[str]
+    not_finite: Mapping[str, Any]
 
 
 def formats() -> dict[str, ModuleType]:
@@ -86,12 +91,19 @@ def _read(reader: ModuleType, path: Path, config_file: Path | None = None) -> Ch
     if config_file is not None and "config" not in inspect.signature(reader.read).parameters:
         raise FormatError(f"{path}: {reader.NAME} has a config of its own, so it takes no --config; edit that one")
     checkpoint: Checkpoint = reader.read(path) if config_file is None else reader.read(path, config_file)
+    return _ordered(_without_architectures(checkpoint))
+
+
+def _without_architectures(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint without its config's `architectures` where these follow from its heads, or cannot be true."""
     config = checkpoint.config
-    if config.extra.get("architectures") == [spec.architecture(checkpoint.tensors, config)]:
-        # Follows from the heads, so it is no setting to carry over.
-        extra = {key: value for key, value in config.extra.items() if key != "architectures"}
-        checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(config, extra=extra))
-    return _ordered(checkpoint)
+    extra = {key: value for key, value in config.extra.items() if key != "architectures"}
+    plain = dataclasses.replace(config, extra=extra)
+    found = spec.architecture(checkpoint.tensors, plain)
+    if untrue := spec.untrue(checkpoint.tensors, config):
+        note = f"{untrue}; read as {found}"
+        return dataclasses.replace(checkpoint, config=plain, notes=[*checkpoint.notes, note])
+    return dataclasses.replace(checkpoint, config=plain) if config.extra.get("architectures") == [found] else checkpoint
 
 
 def _archived(path: Path) -> tuple[Path, Path] | None:
@@ -185,7 +197,7 @@ def convert(
     cast = Cast(dtype) if dtype else None
     wanted = cast.apply(checkpoint) if cast else checkpoint
     sources = _files(source, formats()[checkpoint.format])
-    digests = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
+    survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = spec.components(checkpoint.tensors, checkpoint.config)
     absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
     copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
@@ -194,7 +206,7 @@ def convert(
         target=str(target),
         source_format=checkpoint.format,
         target_format=writer.NAME,
-        digests=digests,
+        digests=survey.digests,
         parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
         bytes=sum(tensor.nbytes for tensor in wanted.everything().values()),
         dropped=dropped,
@@ -209,6 +221,7 @@ def convert(
             *getattr(writer, "notes", lambda _: [])(checkpoint),
             *([_COPY] if copied else []),
         ],
+        not_finite=survey.counts(),
     )
 
 
@@ -221,10 +234,11 @@ def write_proved(
     force: bool = False,
     sources: Sequence[Path] = (),
     progress: Progress | None = None,
-) -> dict[str, str]:
+) -> proof.Survey:
     """Write beside the target, read that back, compare every tensor, config and tokenizer, then rename into place.
 
-    Returns the SHA-256 of every tensor. Nothing of the target changes unless all of it is proved equal.
+    Returns the SHA-256 of every tensor, and what of it is not finite. Nothing of the target changes unless all of it is
+    proved equal.
     """
     if hasattr(writer, "place"):
         target = writer.place(target)
@@ -236,8 +250,8 @@ def write_proved(
         with proof.Hashing("write", progress) as hashing:
             writer.write(hashing.watch(checkpoint), beside)
         with syncing(beside):
-            proof.check_written(checkpoint, hashing.digests, _read(writer, beside), str(target), progress)
-    return hashing.digests
+            proof.check_written(checkpoint, hashing.survey.digests, _read(writer, beside), str(target), progress)
+    return hashing.survey
 
 
 def _files(source: Path, reader: ModuleType) -> list[Path]:
@@ -283,6 +297,8 @@ def source_format(path: Path, name: str | None = None) -> ModuleType:
         raise FormatError(f"{path}: holds models of several formats; say {choices}, or name the file")
     if not path.exists():
         raise FormatError(f"{path}: no such file, directory or checkpoint")
+    if held := strangers.instead(path):
+        raise FormatError(f"{path}: {held}")
     what = "directory" if path.is_dir() else "file"
     raise FormatError(f"{path}: a {what} that holds no model of a known format ({', '.join(known)})")
 

@@ -24,7 +24,7 @@ def initialize(config: AlbertConfig, tokenizer: TokenizerFiles, *, seed: int) ->
     shapes = {
         name: tuple(size for size in item.shape if size is not None)
         for name, item in spec.spec(config).items()
-        if item.component not in ("classifier", "qa")
+        if item.component in (*spec.REQUIRED, "pooler", "mlm", "sop") and not item.optional
     }
     return Checkpoint(
         config=config,

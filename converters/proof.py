@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import Array, Checkpoint, Tensor, blocks, digest
+from converters.checkpoint import Array, Checkpoint, Tensor, blocks, scan
 from converters.errors import CheckpointError
 from converters.memory import reused
 
@@ -32,11 +33,38 @@ class Difference:
     max_abs: float | None = None
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the tensors tells: SHA-256 of each and, of those that hold any, the numbers of values that
+    are NaN and that are infinite."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    not_finite: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, Any]:
+        """The values that are not finite: of all tensors, and by tensor."""
+        found = dict(sorted(self.not_finite.items()))
+        nan, infinite = (sum(counts[place] for counts in found.values()) for place in (0, 1))
+        return {"nan": nan, "infinite": infinite, "tensors": {name: sum(counts) for name, counts in found.items()}}
+
+
+def describe_not_finite(counts: Mapping[str, Any]) -> str:
+    """`Survey.counts` in a line; empty where every value is finite."""
+    tensors = counts["tensors"]
+    if not tensors:
+        return ""
+    values = counts["nan"] + counts["infinite"]
+    return (
+        f"{values:,} value{'s' if values > 1 else ''} ({counts['nan']:,} NaN, {counts['infinite']:,} infinite) in "
+        f"{len(tensors)} tensor{'s' if len(tensors) > 1 else ''}: {spec.listing(tensors)}"
+    )
+
+
 class Hashing:
     """Digests of tensors, computed beside the work that reads them; `with` waits for the last one."""
 
     def __init__(self, stage: str, progress: Progress | None = None) -> None:
-        self.digests: dict[str, str] = {}
+        self.survey = Survey()
         self._stage, self._progress = stage, progress
         self._total = 0
         self._pool = ThreadPoolExecutor(2)
@@ -61,12 +89,12 @@ class Hashing:
             optimizer={name: self._watched(name, tensor) for name, tensor in checkpoint.optimizer.items()},
         )
 
-    def read_all(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    def read_all(self, tensors: Mapping[str, Tensor]) -> Survey:
         """Read and hash every tensor, two at a time."""
         self._total = sum(tensor.nbytes for tensor in tensors.values())
         largest_first = sorted(tensors.items(), key=lambda item: -item[1].nbytes)  # so that both end together
         list(self._pool.map(lambda item: self._hash(item[0], item[1].read()), largest_first))
-        return self.digests
+        return self.survey
 
     def _watched(self, name: str, tensor: Tensor) -> Tensor:
         def read() -> Array:
@@ -79,16 +107,23 @@ class Hashing:
         return Tensor(tensor.shape, tensor.dtype, read)
 
     def _hash(self, name: str, array: Array) -> None:
-        self.digests[name] = digest(array)
+        self.survey.digests[name], nan, infinite = scan(array)
+        if nan or infinite:
+            self.survey.not_finite[name] = nan, infinite
         if self._progress:
             self._progress(self._stage, array.nbytes, self._total)
 
 
 @reused()
-def tensor_digests(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str, str]:
-    """SHA-256 of every weight tensor's bytes (PyTorch orientation, C order)."""
+def survey(checkpoint: Checkpoint, progress: Progress | None = None) -> Survey:
+    """SHA-256 of every weight tensor's bytes (PyTorch orientation, C order), and its values that are not finite."""
     with Hashing("hash", progress) as hashing:
         return hashing.read_all(checkpoint.tensors)
+
+
+def tensor_digests(checkpoint: Checkpoint, progress: Progress | None = None) -> dict[str, str]:
+    """SHA-256 of every weight tensor's bytes (PyTorch orientation, C order)."""
+    return survey(checkpoint, progress).digests
 
 
 def weights_digest(checkpoint: Checkpoint, digests: Mapping[str, str]) -> str:
@@ -112,7 +147,7 @@ def check_written(
         if name in right and (tensor.shape, tensor.dtype) != (right[name].shape, right[name].dtype)
     ]
     with Hashing("verify", progress) as hashing:
-        found = hashing.read_all(right)
+        found = hashing.read_all(right).digests
     faults += [f"{name} differs" for name in left if name in found and found[name] != digests[name]]
     faults += [f"{item.name} differs ({item.detail})" for item in _rest(wanted, written)]
     if faults:
@@ -150,18 +185,22 @@ def _compare(name: str, x: Array, y: Array) -> Difference | None:
     if x.dtype == y.dtype and all(np.array_equal(p.view(np.uint8), q.view(np.uint8)) for p, q in pairs):
         return None
     largest, where, start = 0.0, 0, 0
+    nans = [0, 0]
     with np.errstate(invalid="ignore", over="ignore"):
         for p, q in zip(blocks(x, _COMPARED), blocks(y, _COMPARED), strict=True):
             gap = np.abs(p.astype(np.float64) - q.astype(np.float64))
             # Equal infinities and a NaN on both sides are no gap; one side only is an infinite one.
             both = (p == q) | (np.isnan(p) & np.isnan(q))
             gap = np.where(both, 0.0, np.where(np.isnan(gap), np.inf, gap))
+            nans = [nans[0] + int(np.isnan(p).sum()), nans[1] + int(np.isnan(q).sum())]
             at = int(gap.argmax())
             if gap[at] > largest:
                 largest, where = float(gap[at]), start + at
             start += p.size
     place = ", ".join(str(int(index)) for index in np.unravel_index(where, x.shape))
     at_place = f"max abs {largest:.3g} at [{place}]" if largest else "same values, other bits (zeros' signs or NaNs)"
+    if nans[0] != nans[1]:
+        at_place += f", {nans[0]:,} NaN against {nans[1]:,}"
     if x.dtype != y.dtype:
         at_place = f"{x.dtype.name} against {y.dtype.name}, " + (at_place if largest else "same values")
     return Difference(name, "differs" if x.dtype == y.dtype else "dtype", at_place, largest)

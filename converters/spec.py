@@ -18,19 +18,40 @@ HEADS = {
     "mlm": "masked-word head (MLM)",
     "sop": "sentence-order head (SOP)",
     "classifier": "classification head",
+    "choice": "multiple-choice head",
+    "tokens": "token-classification head",
     "qa": "question-answering head",
+    "squad2": "question-answering head of Google's run_squad_v2",
 }
 OPTIONAL = ("pooler", *HEADS)
+
+# transformers' classes: the parts that each reads beside the encoder. Three read a `classifier` of the same shape, of
+# which a config's `architectures` or the absence of a pooler tells which it is.
+ARCHITECTURES = {
+    "AlbertForSequenceClassification": ("pooler", "classifier"),
+    "AlbertForMultipleChoice": ("pooler", "choice"),
+    "AlbertForTokenClassification": ("tokens",),
+    "AlbertForQuestionAnswering": ("qa",),
+    "AlbertForPreTraining": ("pooler", "mlm", "sop"),
+    "AlbertForMaskedLM": ("mlm",),
+    "AlbertModel": (),
+}
+_READS_CLASSIFIER = {
+    "AlbertForSequenceClassification": "classifier",
+    "AlbertForMultipleChoice": "choice",
+    "AlbertForTokenClassification": "tokens",
+}
 
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """`shape` has None where the size is free (labels of a classifier)."""
+    """`shape` has None where the size is free (labels of a classifier). `optional`: its component may lack it."""
 
     shape: tuple[int | None, ...]
     component: str
+    optional: bool = False
 
 
 def spec(config: AlbertConfig) -> dict[str, TensorSpec]:
@@ -41,9 +62,10 @@ def spec(config: AlbertConfig) -> dict[str, TensorSpec]:
     def add(component: str, name: str, *shape: int | None) -> None:
         tensors[name] = TensorSpec(shape, component)
 
-    def linear(component: str, name: str, fan_in: int, fan_out: int | None) -> None:
+    def linear(component: str, name: str, fan_in: int, fan_out: int | None, *, bias: bool = True) -> None:
         add(component, f"{name}.weight", fan_out, fan_in)
-        add(component, f"{name}.bias", fan_out)
+        if bias:
+            add(component, f"{name}.bias", fan_out)
 
     def norm(component: str, name: str, size: int) -> None:
         add(component, f"{name}.weight", size)
@@ -67,9 +89,20 @@ def spec(config: AlbertConfig) -> dict[str, TensorSpec]:
     linear("mlm", "predictions.dense", H, E)
     norm("mlm", "predictions.LayerNorm", E)
     add("mlm", "predictions.bias", config.vocab_size)
+    # Only where they are not tied to the word embeddings and to predictions.bias.
+    tied = config.extra.get("tie_word_embeddings") is not False
+    tensors["predictions.decoder.weight"] = TensorSpec((config.vocab_size, E), "mlm", optional=tied)
+    tensors["predictions.decoder.bias"] = TensorSpec((config.vocab_size,), "mlm", optional=tied)
     linear("sop", "sop_classifier.classifier", H, 2)
     linear("classifier", "classifier", H, None)
     linear("qa", "qa_outputs", H, 2)
+    # squad_utils.py, create_v2_model; the names are those of transformers' PoolerStartLogits and its kin (XLNet).
+    linear("squad2", "start_logits.dense", H, 1)
+    linear("squad2", "end_logits.dense_0", 2 * H, H)
+    norm("squad2", "end_logits.LayerNorm", H)
+    linear("squad2", "end_logits.dense_1", H, 1)
+    linear("squad2", "answer_class.dense_0", 2 * H, H)
+    linear("squad2", "answer_class.dense_1", H, 1, bias=False)
     return tensors
 
 
@@ -77,7 +110,21 @@ def components(names: Iterable[str], config: AlbertConfig) -> list[str]:
     """The components that have at least one tensor among `names`, in the order of computation."""
     wanted = spec(config)
     present = {wanted[name].component for name in names if name in wanted}
+    if "classifier" in present:
+        present = present - {"classifier"} | {_classifier(config, pooler="pooler" in present)}
     return [part for part in (*REQUIRED, *OPTIONAL) if part in present]
+
+
+def _classifier(config: AlbertConfig, *, pooler: bool) -> str:
+    """What the tensors called `classifier` are: classifier, choice or tokens."""
+    said = next((_READS_CLASSIFIER[name] for name in _said(config) if name in _READS_CLASSIFIER), None)
+    return said or ("classifier" if pooler else "tokens")
+
+
+def _said(config: AlbertConfig) -> list[str]:
+    """The config's own `architectures`."""
+    said = config.extra.get("architectures")
+    return [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
 
 
 def architecture(names: Iterable[str], config: AlbertConfig) -> str:
@@ -85,6 +132,8 @@ def architecture(names: Iterable[str], config: AlbertConfig) -> str:
     present = components(names, config)
     for part, name in (
         ("classifier", "AlbertForSequenceClassification"),
+        ("choice", "AlbertForMultipleChoice"),
+        ("tokens", "AlbertForTokenClassification"),
         ("qa", "AlbertForQuestionAnswering"),
         ("sop", "AlbertForPreTraining"),
         ("mlm", "AlbertForMaskedLM"),
@@ -92,6 +141,15 @@ def architecture(names: Iterable[str], config: AlbertConfig) -> str:
         if part in present:
             return name
     return "AlbertModel"
+
+
+def untrue(names: Iterable[str], config: AlbertConfig) -> str | None:
+    """Why the config's own `architectures` cannot be: the head of the class named there is not among `names`."""
+    present = components(names, config)
+    for name in _said(config):
+        if lacking := [HEADS[part] for part in ARCHITECTURES.get(name, ()) if part in HEADS and part not in present]:
+            return f"config says {name}, but there is no {' and no '.join(lacking)}"
+    return None
 
 
 def owner(name: str, config: AlbertConfig) -> str:
@@ -104,10 +162,13 @@ def owner(name: str, config: AlbertConfig) -> str:
 def parameters(shapes: Mapping[str, Shape], config: AlbertConfig) -> dict[str, int]:
     """Parameters by component, each shared tensor counted once."""
     wanted = spec(config)
+    present = components(shapes, config)
     counts: dict[str, int] = {}
     for name, shape in shapes.items():
         if owner(name, config) == name:
             part = wanted[name].component
+            if part == "classifier":
+                part = next(kind for kind in _READS_CLASSIFIER.values() if kind in present)
             counts[part] = counts.get(part, 0) + math.prod(shape)
     return counts
 
@@ -115,8 +176,11 @@ def parameters(shapes: Mapping[str, Shape], config: AlbertConfig) -> dict[str, i
 def check(config: AlbertConfig, shapes: Mapping[str, Shape], where: str) -> None:
     """Compare tensors with the config; one SpecError tells every fault (missing, unknown, other shape)."""
     wanted = spec(config)
-    present = set(components(shapes, config)) | set(REQUIRED)
-    missing = [name for name, item in wanted.items() if item.component in present and name not in shapes]
+    parts = components(shapes, config)
+    present = {wanted[name].component for name in shapes if name in wanted} | set(REQUIRED)
+    missing = [
+        name for name, item in wanted.items() if item.component in present and name not in shapes and not item.optional
+    ]
     unknown = [name for name in shapes if name not in wanted]
     wrong = [
         f"{name} is {list(shapes[name])}, the config asks for {_show(item.shape)}"
@@ -125,8 +189,8 @@ def check(config: AlbertConfig, shapes: Mapping[str, Shape], where: str) -> None
     ]
     faults = [
         f"the {HEADS[part]} reads the pooler, which is missing"
-        for part in ("sop", "classifier")
-        if part in present and "pooler" not in present
+        for part in ("sop", "classifier", "choice")
+        if part in parts and "pooler" not in parts
     ]
     if missing:
         faults.append(f"{_count(missing, 'tensor')} missing: {listing(missing)}")

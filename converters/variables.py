@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,18 @@ class Canonical:
     dropped: dict[str, int]
 
 
-def to_canonical(variables: Mapping[str, Tensor], table: NameTable, config: AlbertConfig, where: str) -> Canonical:
-    """Rename and re-orient a file's variables; SpecError lists all names that the table does not know."""
+def to_canonical(
+    variables: Mapping[str, Tensor],
+    table: NameTable,
+    config: AlbertConfig,
+    where: str,
+    *,
+    head: Callable[[str], bool] = lambda name: False,
+) -> Canonical:
+    """Rename and re-orient a file's variables; SpecError lists all names that the table does not know.
+
+    Where all of these are of a `head`, they are left out, and named in `dropped`.
+    """
     known = table.expand(config).by_foreign
     weights: dict[str, Tensor] = {}
     slots: dict[str, Tensor] = {}
@@ -50,7 +60,9 @@ def to_canonical(variables: Mapping[str, Tensor], table: NameTable, config: Albe
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             unknown.append(name)
-    if unknown:
+    if unknown and all(map(head, unknown)):
+        dropped[f"variables of a head that is not known here ({spec.listing(unknown)})"] = len(unknown)
+    elif unknown:
         raise SpecError(
             f"{where} holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
             f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: {spec.listing(unknown)}"

@@ -71,12 +71,13 @@ def model(
     step=7,
     files=None,
     special=False,
+    also=(),
 ):
-    """A checkpoint whose every value is random; `without` names the components left out."""
+    """A checkpoint whose every value is random; `without` names the components left out, `also` rare ones put in."""
     shapes = {
         name: tuple(3 if size is None else size for size in item.shape)
         for name, item in spec.spec(config).items()
-        if item.component not in without
+        if item.component not in without and not item.optional and (item.component != "squad2" or "squad2" in also)
     }
     tensors = {
         name: Tensor.of(values(shape, [seed, number], dtype, special))

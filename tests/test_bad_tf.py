@@ -320,10 +320,14 @@ def test_string_variable(tmp_path, refused):
     import tensorflow as tf
 
     source = making.tf1_files(tmp_path / "tf")
+    save_v2(source / "model.ckpt-best", ["remarks"], [tf.constant("a text")])
+    assert refused("inspect", source) == (
+        f"{source / 'model.ckpt-best.index'}: variable remarks is of type string, which holds no weights of an ALBERT"
+    )
     save_v2(source / "model.ckpt-best", ["_CHECKPOINTABLE_OBJECT_GRAPH"], [tf.constant("an object graph")])
     assert refused("inspect", source) == (
-        f"{source / 'model.ckpt-best.index'}: variable _CHECKPOINTABLE_OBJECT_GRAPH is of type string, "
-        "which holds no weights of an ALBERT"
+        f"{source / 'model.ckpt-best'}: a TF2 object checkpoint (tf.train.Checkpoint, Keras's save_weights), whose "
+        "variables have no names of their own; save the model with tf.saved_model.save, which is read"
     )
 
 
@@ -408,6 +412,26 @@ def test_no_config_beside_the_checkpoint(source, refused):
 
 
 # --- names and shapes
+
+
+def test_a_scope_around_all_variables(tmp_path, albert):
+    """As a TF-Hub module that was fine-tuned is called, with the classifier beside it; and an unknown head."""
+    plain = making.google_variables(TINY, heads=())
+    head = {"output_weights": making.values((1, 8), 1), "output_bias": making.values((1,), 2)}
+    arrays = {f"module/{name}": array for name, array in plain.items()} | head
+    arrays |= {"crf/transitions": making.values((2, 2), 3), "beta1_power": making.values((), 4)}
+    source = making.tf1(tmp_path / "tf", variables=arrays)
+    code, out, err = albert("convert", source, tmp_path / "out", "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report["notes"] == ["variables begin with 'module/', which is left off"]
+    assert report["dropped"] == {
+        "slots of TensorFlow's own Adam": 1,
+        "variables of a head that is not known here (crf/transitions)": 1,
+    }
+    found = hub.load(tmp_path / "out").tensors
+    assert found["albert.pooler.weight"].read().tobytes() == plain["bert/pooler/dense/kernel"].T.tobytes()
+    assert found["classifier.weight"].read().tobytes() == head["output_weights"].tobytes()
 
 
 def test_unknown_variables_are_listed(tmp_path, refused):

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from albert_cli.main import app
-from converters import hub
+from converters import hub, spec
 from converters.config import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -205,7 +205,8 @@ def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
     assert data["parameters_without_heads"] == 17_683_968
     assert data["bert_of_same_shape"] == 334_607_360
     assert "18.9x fewer" in run("inspect", tmp_path / "large.npz").stdout
-    assert data["heads"] == {"mlm": True, "sop": True, "classifier": False, "qa": False}
+    assert data["heads"] == dict.fromkeys(spec.HEADS, False) | {"mlm": True, "sop": True}
+    assert data["not_finite"] == {"nan": 0, "infinite": 0, "tensors": {}}
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,24 @@ def test_question_answering_head_has_a_place_in_every_format(tmp_path):
     assert chain(model, tmp_path, BOTH) is True
 
 
+@pytest.mark.parametrize("forms", [LIGHT, BOTH], ids=["light", "all"])
+@pytest.mark.parametrize(
+    ("without", "also", "architecture"),
+    [
+        (("qa", "pooler", "mlm", "sop"), (), "AlbertForTokenClassification"),
+        (("qa", "classifier", "mlm", "sop"), ("squad2",), "AlbertModel"),
+    ],
+    ids=["tokens", "squad2"],
+)
+def test_heads_of_other_origin_have_a_place_in_every_format(tmp_path, without, also, architecture, forms):
+    """A classifier of tokens, which reads no pooler; the head of Google's run_squad_v2."""
+    model = making.model(without=without, also=also, optimizer=True)
+    assert chain(model, tmp_path, forms) is True
+    hub.convert(target(tmp_path, forms[0]), tmp_path / "again", target_as="safetensors")
+    config = json.loads((tmp_path / "again/config.json").read_text())
+    assert config["architectures"] == [architecture]
+
+
 @pytest.mark.parametrize("dtype", [*DTYPES.values(), np.dtype(np.float64)], ids=lambda dtype: dtype.name)
 def test_dtypes(tmp_path, dtype):
     forms = [form for form in BOTH if dtype in FORMATS[form].DTYPES]

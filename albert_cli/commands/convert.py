@@ -96,6 +96,8 @@ def convert(
 
 
 def _summary(report: Report) -> list[tuple[str, str]]:
+    from converters.proof import describe_not_finite
+
     kept = len(report.digests)
     rows = [
         ("converted", f"{report.source} ({report.source_format}) -> {report.target} ({report.target_format})"),
@@ -108,6 +110,8 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     if report.cast:
         error = f", largest error {report.cast.max_abs_error:.3g} in {report.cast.worst}" if report.cast.worst else ""
         rows.append(("cast", f"{report.cast.tensors} tensors to {report.cast.dtype}{error or ', no value changed'}"))
+    if odd := describe_not_finite(report.not_finite):
+        rows.append(("not finite", f"{odd}, kept as they are"))
     if report.global_step is not None:
         rows.append(("step", f"global_step {report.global_step} kept"))
     for reason, count in report.dropped.items():

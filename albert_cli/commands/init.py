@@ -58,7 +58,7 @@ def init(
     checkpoint = initialize(settings, files, seed=seed)
     writer = hub.target_format(target, target_as)
     with console.progress_bytes() as progress:
-        digests = hub.write_proved(checkpoint, target, writer, force=force, progress=progress)
+        digests = hub.write_proved(checkpoint, target, writer, force=force, progress=progress).digests
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     if json:
         data = {"out": str(target), "format": writer.NAME, "parameters": parameters, "seed": seed}

@@ -20,6 +20,8 @@ _SHARING = {
     "ffn": "the same in every layer; the attention is each layer's own",
     "none": "each layer has weights of its own",
 }
+# Told of where they are alone.
+_RARE_HEADS = ("choice", "tokens", "squad2")
 
 
 @app.command()
@@ -47,8 +49,12 @@ def inspect(
 
     checkpoint = models.resolve(model).load(format=source_as, config=config)
     with console.progress_bytes() as progress:
-        digests = proof.tensor_digests(checkpoint, progress)
-    facts = _facts(checkpoint) | {"weights_sha256": proof.weights_digest(checkpoint, digests)}
+        survey = proof.survey(checkpoint, progress)
+    digests = survey.digests
+    facts = _facts(checkpoint) | {
+        "weights_sha256": proof.weights_digest(checkpoint, digests),
+        "not_finite": survey.counts(),
+    }
     listed: list[dict[str, Any]] = [
         {"name": name, "shape": list(tensor.shape), "dtype": tensor.dtype.name, "sha256": digests[name]}
         for name, tensor in checkpoint.tensors.items()
@@ -101,7 +107,7 @@ def _fewer(model: int, bert: int) -> str:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from converters import spec
+    from converters import proof, spec
 
     config = facts["config"]
     shape = (
@@ -110,7 +116,11 @@ def _print(facts: dict[str, Any]) -> None:
         f"E={config['embedding_size']} H={config['hidden_size']} A={config['num_attention_heads']} "
         f"I={config['intermediate_size']} V={config['vocab_size']}, {config['hidden_act']}"
     )
-    heads = [f"{what}: {'yes' if facts['heads'][part] else 'no'}" for part, what in spec.HEADS.items()]
+    heads = [
+        f"{what}: {'yes' if facts['heads'][part] else 'no'}"
+        for part, what in spec.HEADS.items()
+        if facts["heads"][part] or part not in _RARE_HEADS
+    ]
     bert, model = facts["bert_of_same_shape"], facts["parameters_without_heads"]
     against = f"{model:,} without heads; a BERT of this shape has {bert:,}: {_fewer(model, bert)}"
     sharing = _SHARING[facts["share"]].format(" of a group" if config["num_hidden_groups"] > 1 else "")
@@ -126,6 +136,7 @@ def _print(facts: dict[str, Any]) -> None:
         ("tokenizer", facts["tokenizer"]),
         ("", f"SHA-256 {facts['tokenizer_sha256']}" if facts["tokenizer_sha256"] else ""),
         ("weights", f"SHA-256 {facts['weights_sha256']}"),
+        ("not finite", proof.describe_not_finite(facts["not_finite"])),
     ]
     if facts["global_step"] is not None:
         rows.append(("step", f"global_step {facts['global_step']}"))

@@ -57,6 +57,10 @@ def predict(
 ) -> None:
     """Predict with a fine-tuned model: one text, one pair, or a whole table.
 
+    RUN may also be a text classifier of other origin, as a Hugging Face directory. Where its config says
+    `multi_label_classification`, each label has a probability of its own (a sigmoid) and the prediction is every label
+    whose probability is above 0.5: a list in JSON, .jsonl and .parquet, labels separated by `|` in .csv and .tsv.
+
     Examples:
 
         albert predict runs/sst2 "A film of rare charm."
@@ -107,7 +111,8 @@ def predict(
     elif "probabilities" not in result:
         typer.echo(f"{result['prediction']:.4f}")
     else:
-        typer.echo(result["prediction"])
+        label = result["prediction"]
+        typer.echo(label if isinstance(label, str) else ", ".join(label) or "(no label)")
         console.print_table([[label, f"{share:.4f}"] for label, share in result["probabilities"].items()], right=[1])
 
 

@@ -18,6 +18,7 @@ from albert_cli.embedding.encoders import Encoder, find_device, find_precision, 
 from albert_cli.embedding.pooling import pool
 from albert_cli.embedding.settings import Device, Precision, Settings
 from albert_cli.errors import EmbeddingError
+from albert_cli.finite import check_finite
 from albert_cli.models import Model, resolve
 from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
 
@@ -223,12 +224,12 @@ class Embedder:
                 total = np.add.reduceat(vectors * lengths[:, None], starts)
                 vectors = total / np.add.reduceat(lengths, starts)[:, None]
         vectors = vectors[:, : settings.dims]
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            raise EmbeddingError(
-                f"{self.plan.model.name}: {int((~finite).sum())} of {len(vectors)} vectors are not finite (NaN or "
-                "infinite); the weights are damaged, or --precision fp32 is needed"
-            )
+        check_finite(
+            vectors,
+            EmbeddingError,
+            lambda bad, rows: f"{self.plan.model.name}: {bad} of {rows} vectors",
+            advice="the weights are damaged, or --precision fp32 is needed",
+        )
         if settings.normalize:
             length = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = vectors / np.where(length > 0, length, np.float32(1))

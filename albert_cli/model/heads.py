@@ -5,6 +5,7 @@ Paper: arXiv 1909.11942, section 3.1; Google's run_pretraining.py (get_masked_lm
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -25,15 +26,30 @@ class PreTrainingOutput:
     encoder: AlbertOutput
 
 
-class MaskedLMHead(nn.Module):
-    """H -> E -> V; the last matrix is the word embeddings, handed in so that it is stored and trained once."""
+class Decoder(nn.Module):
+    """E -> V with a matrix or a bias of its own, of a model that does not tie both (`untied`: their names)."""
 
-    def __init__(self, config: AlbertConfig) -> None:
+    def __init__(self, config: AlbertConfig, untied: Collection[str]) -> None:
+        super().__init__()
+        self.weight: nn.Parameter | None
+        self.bias: nn.Parameter | None
+        for name, shape in (("weight", (config.vocab_size, config.embedding_size)), ("bias", (config.vocab_size,))):
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape)) if name in untied else None)
+
+
+class MaskedLMHead(nn.Module):
+    """H -> E -> V; the last matrix is the word embeddings, handed in so that it is stored and trained once.
+
+    `untied` says what of `weight` and `bias` it has of its own all the same.
+    """
+
+    def __init__(self, config: AlbertConfig, untied: Collection[str] = ()) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.embedding_size)
         self.activation = activation(config.hidden_act)
         self.LayerNorm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.decoder = Decoder(config, untied) if untied else None
         initialise(self, config.initializer_range)
 
     def forward(self, sequence_output: Tensor, word_embeddings: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -42,7 +58,11 @@ class MaskedLMHead(nn.Module):
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             sequence_output = sequence_output[rows, positions]  # (batch, n, H)
         transformed = self.LayerNorm(self.activation(self.dense(sequence_output)))  # (batch, n, E)
-        return F.linear(transformed, word_embeddings, self.bias)
+        weight, bias = word_embeddings, self.bias
+        if self.decoder is not None:
+            weight = weight if self.decoder.weight is None else self.decoder.weight
+            bias = bias if self.decoder.bias is None else self.decoder.bias
+        return F.linear(transformed, weight, bias)
 
 
 class SentenceOrderHead(nn.Module):
@@ -59,15 +79,23 @@ class SentenceOrderHead(nn.Module):
 
 
 class AlbertPreTraining(nn.Module):
-    """The encoder and those of its heads that are wanted; an absent one is None."""
+    """The encoder and those of its heads that are wanted; an absent one is None. `untied`: see `MaskedLMHead`."""
 
-    def __init__(self, config: AlbertConfig, *, pooler: bool = True, mlm: bool = True, sop: bool = True) -> None:
+    def __init__(
+        self,
+        config: AlbertConfig,
+        *,
+        pooler: bool = True,
+        mlm: bool = True,
+        sop: bool = True,
+        untied: Collection[str] = (),
+    ) -> None:
         super().__init__()
         if sop and not pooler:
             raise ValueError("the sentence-order head reads the pooler's output: sop=True needs pooler=True")
         self.config = config
         self.albert = Albert(config, pooler=pooler)
-        self.predictions = MaskedLMHead(config) if mlm else None
+        self.predictions = MaskedLMHead(config, untied) if mlm else None
         self.sop_classifier = SentenceOrderHead(config) if sop else None
 
     def forward(

@@ -52,9 +52,20 @@ def load_model(
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
     parts = spec.components(checkpoint.tensors, checkpoint.config)
     with shapes_only():
-        model = AlbertPreTraining(checkpoint.config, pooler="pooler" in parts, mlm="mlm" in parts, sop="sop" in parts)
+        model = AlbertPreTraining(
+            checkpoint.config,
+            pooler="pooler" in parts,
+            mlm="mlm" in parts,
+            sop="sop" in parts,
+            untied=untied(checkpoint),
+        )
     assign(model, checkpoint, dtype=dtype)
     return model.eval()
+
+
+def untied(checkpoint: Checkpoint) -> list[str]:
+    """What of `weight` and `bias` the masked-word head has of its own, and not tied (`albert_cli.model.heads`)."""
+    return [name for name in ("weight", "bias") if f"predictions.decoder.{name}" in checkpoint.tensors]
 
 
 class _Undrawn(TorchFunctionMode):

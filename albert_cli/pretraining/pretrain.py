@@ -16,7 +16,7 @@ import torch
 from albert_cli import models
 from albert_cli.errors import RunError, TrainingError
 from albert_cli.model.heads import AlbertPreTraining
-from albert_cli.model.loading import assign, to_checkpoint
+from albert_cli.model.loading import assign, to_checkpoint, untied
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import teacher as teachers
 from albert_cli.pretraining.local_heads import start_local, waves
@@ -213,7 +213,7 @@ def _model(
 ) -> AlbertPreTraining:
     """The model to start from; of a fresh one, the output bias is the log-frequency of each piece."""
     torch.manual_seed(seed)
-    model = AlbertPreTraining(config)
+    model = AlbertPreTraining(config, untied=untied(base) if base else ())
     if base is not None:
         present = spec.components(base.tensors, base.config)
         absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]

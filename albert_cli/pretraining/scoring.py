@@ -23,6 +23,7 @@ from albert_cli.embedding.embedder import BATCH_TOKENS
 from albert_cli.embedding.encoders import find_device
 from albert_cli.embedding.settings import Device
 from albert_cli.errors import HeadError
+from albert_cli.finite import check_finite
 from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import load_model
 from albert_cli.models import resolve
@@ -362,8 +363,7 @@ def sentence_order(
             logits[batch] = head(encoded.pooled_output).float().cpu()
         if tick:
             tick(len(batch), len(firsts))
-    if not np.isfinite(logits).all():
-        raise HeadError(_NOT_FINITE)
+    check_finite(logits, HeadError, lambda bad, rows: "the model's scores")
     in_order = np.exp(-np.logaddexp(0, logits[:, 1] - logits[:, 0]))  # softmax, without overflow
     return Order(in_order, tokens.lengths, tokens.truncated)
 
@@ -378,9 +378,6 @@ class _Queries(NamedTuple):
     rows: NDArray[np.int64]
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
-
-
-_NOT_FINITE = "the model's scores are not finite (NaN or infinite); its weights are damaged"
 
 
 def _logits(
@@ -410,8 +407,7 @@ def _logits(
         for low in range(0, len(hidden), at_once):
             with torch.inference_mode(), _memory():
                 logits: Tensor = head(hidden[None, low : low + at_once], words)[0].float()
-            if not logits.isfinite().all():
-                raise HeadError(_NOT_FINITE)
+            check_finite(logits, HeadError, lambda bad, rows: "the model's scores")
             yield numbers[low : low + at_once], logits
         if tick:
             tick(len(batch), len(queries.rows))

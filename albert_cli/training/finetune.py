@@ -269,7 +269,7 @@ def split_of(
 
 def of_kind(task: Task, kind: Kind) -> Task:
     """The task as it is for a kind of problem: your own rows may be a regression."""
-    if kind == task.kind:
+    if kind == task.kind or kind == "labels":  # noqa: PLR1714 (mypy narrows it so)
         return task
     return dataclasses.replace(task, kind=kind, metrics=("pearson", "spearman", "rmse"), best="pearson")
 
@@ -287,11 +287,14 @@ def score(split: Split, outputs: list[NDArray[np.float32]], info: RunInfo, task:
 
 
 def decide(logits: NDArray[np.float32], info: RunInfo, task: Task | None = None) -> NDArray[Any]:
-    """Classes, or values (within the task's range) of a regression, from logits (rows, labels)."""
+    """Classes, values (within the task's range) of a regression, or of each label whether it is one, from logits
+    (rows, labels)."""
     if info.kind == "regression":
         low, high = (task.value_range if task else None) or (-np.inf, np.inf)
         values: NDArray[np.float32] = np.clip(logits[:, 0], low, high)
         return values
+    if info.kind == "labels":
+        return logits > 0  # a probability above a half
     classes: NDArray[np.int64] = logits.argmax(axis=1)
     return classes
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError, RunError
+from albert_cli.finite import check_finite
 from albert_cli.input_files import Kind
 from albert_cli.tasks import Columns, Sources, Task, named
 from albert_cli.text_lines import STANDARD_INPUT
@@ -29,19 +30,27 @@ from albert_cli.training.submission import cells, write_tsv
 from converters.files import check_target, need, staged
 
 KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
+_BETWEEN_LABELS = "|"  # where a table's cell is text
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """`outputs` are logits by row (windows, for questions); `values` classes, numbers or answers, one per row."""
+    """`outputs` are logits by row (windows, for questions); `values` classes, numbers or answers, one per row.
+
+    Where several labels may be right (`several`), a row of `values` says of each label whether it is.
+    """
 
     outputs: list[NDArray[np.float32]]
     values: NDArray[Any] | list[Answer]
+    several: bool = False
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Softmax of the logits: (rows, labels)."""
+        """(rows, labels): a softmax of the logits, or of each a sigmoid where several labels may be right."""
         logits = np.stack(self.outputs).astype(np.float64)
+        if self.several:
+            each: NDArray[np.float64] = np.exp(-np.logaddexp(0, -logits))  # without overflow
+            return each
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
         return shares
@@ -63,11 +72,15 @@ def run_on(loaded: LoadedRun, split: Split, *, tick: Tick | None = None) -> Pred
     with out_of_memory(lambda: "out of memory while predicting; split the file, or cut its texts", RunError):
         found = infer(model, split.rows, device=where, tick=tick)
     outputs = [found[row] for row in range(len(split.rows))]
+    if outputs:
+        largest = np.array([np.max(np.abs(output), initial=0) for output in outputs])  # NaN where one of them is
+        check_finite(largest, RunError, lambda bad, rows: f"{loaded.directory}: {bad} of {rows} outputs of its model")
     if isinstance(split.examples, Questions):
         assert split.cut is not None
         no_answer = loaded.info.no_answer
         return Predictions(outputs, questions.answers(split.examples.items, split.cut, outputs, no_answer=no_answer))
-    return Predictions(outputs, decide(np.stack(outputs), loaded.info, task_of(loaded.info)))
+    several = loaded.info.kind == "labels"
+    return Predictions(outputs, decide(np.stack(outputs), loaded.info, task_of(loaded.info)), several)
 
 
 def measure(loaded: LoadedRun, split: Split, *, tick: Tick | None = None) -> dict[str, float]:
@@ -78,6 +91,11 @@ def measure(loaded: LoadedRun, split: Split, *, tick: Tick | None = None) -> dic
 def dev_splits(loaded: LoadedRun, path: Path | None, delimiter: str | None = None) -> dict[str, Split]:
     """The labelled data to evaluate on, by split; `delimiter` of the file at `path`."""
     info, task, settings = loaded.info, task_of(loaded.info), loaded.info.settings
+    if info.kind == "labels":
+        raise RunError(
+            f"{loaded.directory}: gives a text several labels (multi_label_classification), which the metrics here do "
+            "not measure; albert predict --in FILE --out FILE --probabilities writes what it says"
+        )
     if path is not None and path.is_file():
         return {
             "dev": split_of(
@@ -98,17 +116,19 @@ def dev_splits(loaded: LoadedRun, path: Path | None, delimiter: str | None = Non
 
 
 def one(loaded: LoadedRun, text: str, pair: str | None = None) -> dict[str, Any]:
-    """The prediction for one text or pair, with the probability of each label."""
+    """The prediction for one text or pair, with the probability of each label.
+
+    Where several labels may be right, it is a list of those whose probability is above a half.
+    """
     info = loaded.info
     if info.kind == "answers":
         raise RunError(f"{loaded.directory}: its model answers questions; use albert answer RUN QUESTION CONTEXT")
     examples = Examples("the command line", ["0"], [text], None if pair is None else [pair], None, [1], "")
     found = run_on(loaded, split_of(examples, info, None, loaded.tokenizer, labelled=False))
-    values = np.asarray(found.values)
     if info.kind == "regression":
-        return {"prediction": float(values[0])}
+        return {"prediction": float(np.asarray(found.values)[0])}
     shares = dict(zip(info.labels, map(float, found.probabilities[0]), strict=True))
-    return {"prediction": info.labels[int(values[0])], "probabilities": shares}
+    return {"prediction": _named_values(info, found)[0], "probabilities": shares}
 
 
 def answer(loaded: LoadedRun, question: str, context: str) -> dict[str, Any]:
@@ -217,6 +237,7 @@ def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False
             lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
             beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             return
+        rows = zip(*(map(_cell, column) for column in columns.values()), strict=True)
         if kind == ".tsv":
             beside.write_text("".join(_tsv_lines([tuple(columns), *rows], out)), "utf-8")
             return
@@ -224,6 +245,10 @@ def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([list(columns), *rows])
         beside.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _cell(value: Any) -> Any:
+    return _BETWEEN_LABELS.join(value) if isinstance(value, list) else value
 
 
 def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:
@@ -299,7 +324,7 @@ def _prediction_columns(info: RunInfo, found: Predictions, probabilities: bool) 
     values = np.asarray(found.values)
     if info.kind == "regression":
         return {"prediction": [round(float(value), 6) for value in values]}
-    columns: dict[str, list[Any]] = {"prediction": [info.labels[int(number)] for number in values]}
+    columns: dict[str, list[Any]] = {"prediction": _named_values(info, found)}
     if probabilities:
         shares = found.probabilities
         columns |= {
@@ -307,6 +332,14 @@ def _prediction_columns(info: RunInfo, found: Predictions, probabilities: bool) 
             for number, label in enumerate(info.labels)
         }
     return columns
+
+
+def _named_values(info: RunInfo, found: Predictions) -> list[Any]:
+    """The label of each row; a list of them where several may be right."""
+    values = np.asarray(found.values)
+    if found.several:
+        return [[info.labels[number] for number in np.flatnonzero(row)] for row in values]
+    return [info.labels[int(number)] for number in values]
 
 
 def _table(

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from albert_cli.tokenizer import TokenBatch
 from albert_cli.training.batches import evaluation_batches
 
-Kind = Literal["classification", "regression", "answers"]
+# Several labels of a text may be right (`labels`): models of other origin alone, for no task here trains one.
+Kind = Literal["classification", "labels", "regression", "answers"]
 Tick = Callable[[int], None]
 
 

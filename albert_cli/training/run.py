@@ -30,6 +30,7 @@ from converters.checkpoint import Checkpoint
 from converters.config import AlbertConfig
 from converters.errors import CorruptError
 from converters.files import staged
+from converters.julia import brief
 
 RUN, HEAD = "run.toml", "head.safetensors"
 # What a run may leave in its directory, beside the model's own files; all that --force removes.
@@ -146,6 +147,8 @@ def write_info(directory: Path, info: RunInfo, *, data: Mapping[str, Any], plan:
 
 def read_info(directory: Path) -> RunInfo:
     """What run.toml says; for a fine-tuned model of other origin, what its config says. RunError where neither can."""
+    if directory.is_file():
+        raise RunError(f"{directory}: a file; name the directory of the fine-tuned model that it is a part of")
     if not directory.is_dir():
         raise RunError(f"{directory}: no such directory; name one that albert finetune wrote")
     if not (directory / RUN).exists():
@@ -171,9 +174,9 @@ def read_info(directory: Path) -> RunInfo:
 def load_run(directory: Path) -> LoadedRun:
     """The best model of a run, in eval mode on the CPU, with its tokenizer."""
     info = read_info(directory)
-    if not (directory / "config.json").exists():
+    if (directory / RUN).exists() and not (directory / "config.json").exists():
         raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
-    checkpoint = hub.load(directory, format="safetensors")
+    checkpoint = hub.load(directory)
     config: AlbertConfig = checkpoint.config
     with shapes_only():
         model: Model
@@ -203,21 +206,66 @@ def _load_head(path: Path, mlp: nn.Module) -> None:
         raise CorruptError(f"{path}: not the head that {RUN} describes ({reason})") from None
 
 
+# What predict, evaluate and answer can make nothing of, by component.
+_NO_LABELS_OF_TEXTS = {
+    "choice": "gives one number per choice, and a choice means nothing without the others",
+    "tokens": "labels each token, not a text",
+    "squad2": "is another network than the one that albert answer reads; albert finetune squad trains that",
+}
+
+
 def _foreign(directory: Path) -> RunInfo:
-    """A model fine-tuned elsewhere, as a Hugging Face directory with a head and id2label."""
+    """A model fine-tuned elsewhere, with a head and (in a Hugging Face config) id2label and problem_type."""
     checkpoint = hub.load(directory)
     parts, config = spec.components(checkpoint.tensors, checkpoint.config), checkpoint.config
     length = min(512, config.max_position_embeddings)
     if "qa" in parts:
         return RunInfo("squad", "answers", (), length, no_answer=True)
+    for part, why in _NO_LABELS_OF_TEXTS.items():
+        if part in parts:
+            raise RunError(f"{checkpoint.where}: its {spec.HEADS[part]} {why}")
     if "classifier" not in parts:
         raise RunError(f"{directory}: no {RUN} and no fine-tuned head; make a run with albert finetune")
     count = checkpoint.tensors["classifier.bias"].size
-    names = config.extra.get("id2label") or {}
-    labels = tuple(str(names.get(str(number), f"LABEL_{number}")) for number in range(count))
-    if count == 1:
-        return RunInfo("csv", "regression", (), length)
-    return RunInfo("csv", "classification", labels, length)
+    kind = _problem(config.extra.get("problem_type"), count, checkpoint.where)
+    return RunInfo("csv", kind, () if kind == "regression" else _labels(config, count, checkpoint.where), length)
+
+
+def _problem(said: Any, count: int, where: str) -> Kind:
+    """What a head of `count` outputs is for, as transformers' pipeline takes a config's problem_type."""
+    if said not in (None, "regression", "single_label_classification", "multi_label_classification"):
+        raise RunError(f"{where}: problem_type {brief(said)} in its config is none of transformers'; correct it there")
+    if said == "regression" and count > 1:
+        raise RunError(f"{where}: a regression to {count} numbers (problem_type), of which albert predicts one only")
+    if said == "single_label_classification" and count == 1:
+        raise RunError(
+            f"{where}: one label alone with problem_type 'single_label_classification' in its config, which is right "
+            "of every text; write regression (a number) or multi_label_classification (yes or no) there"
+        )
+    if said == "multi_label_classification":
+        return "labels"
+    return "regression" if count == 1 else "classification"
+
+
+def _labels(config: AlbertConfig, count: int, where: str) -> tuple[str, ...]:
+    """The labels in the order of the head's rows; RunError where the config's id2label does not name each once."""
+    names = config.extra.get("id2label")
+    if not names:
+        stated = config.extra.get("num_labels", count)
+        if stated != count:
+            raise RunError(f"{where}: num_labels {brief(stated)} in its config, but its head has {count} rows")
+        return tuple(f"LABEL_{number}" for number in range(count))
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise RunError(f"{where}: id2label in its config is {brief(names)}, not names by number")
+    if set(names) != {str(number) for number in range(count)}:
+        raise RunError(
+            f"{where}: id2label in its config names {spec.listing(names) or 'nothing'}, but its head has {count} rows "
+            f"(0 to {count - 1}); name each of them there"
+        )
+    labels = tuple(names[str(number)] for number in range(count))
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise RunError(f"{where}: id2label in its config names {spec.listing(twice)} twice; give each row its own name")
+    return labels
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converters import spec
+from converters import spec, strangers
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
@@ -63,11 +63,18 @@ _TIED = {
 }
 
 
+_WORDS = "embeddings.word_embeddings.weight"
+_BUFFERS = ("position_ids", "token_type_ids")
+_PLAIN = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
+# Parts of names that stand in an encoder alone: what is so named is no head, and never left out.
+_INSIDE = frozenset({"albert", "bert", "embeddings", "encoder"})
+
+
 def names(config: AlbertConfig) -> NameTable:
     """Canonical names are Hugging Face's, so every row is the identity."""
     return NameTable(
         (Row(name, name) for name in spec.spec(config)),
-        drop={r"albert\.embeddings\.position_ids": "position_ids buffer"},
+        drop={rf"albert\.embeddings\.{name}": f"{name} buffer" for name in _BUFFERS},
     )
 
 
@@ -115,12 +122,14 @@ class Weights:
 def read_directory(path: Path, kind: Weights) -> Checkpoint:
     """A Hugging Face directory, or one file of weights in it, whatever kind its weights are of."""
     directory = path if path.is_dir() else path.parent
+    stored, metadata = _read_sharded(directory, kind) if not path.is_file() else kind.read_file(path)
+    strangers.refuse(stored, str(path))
     if not (directory / _CONFIG).exists():
         raise CheckpointError(f"{directory}: no {_CONFIG} beside the weights; copy the model's one there")
     data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
     config = AlbertConfig.from_json(data, str(directory / _CONFIG), dialect="hf")
-    stored, metadata = _read_sharded(directory, kind) if not path.is_file() else kind.read_file(path)
-    tensors, dropped = _canonical(stored, config, str(path))
+    named, notes = _unwrapped(stored, config, str(path))
+    tensors, dropped = _canonical(named, config)
     if path.is_dir() and (directory / _HEAD).exists():
         dropped[f"head of another shape than linear ({_HEAD})"] = 1
     optimizer: dict[str, Tensor] = {}
@@ -142,6 +151,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
         dropped=dropped,
         format=kind.format,
         where=str(path),
+        notes=notes,
     )
 
 
@@ -154,28 +164,75 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
     _write_tokenizer(checkpoint.tokenizer, path)
 
 
-def _canonical(
+def _unwrapped(
     stored: Mapping[str, Tensor], config: AlbertConfig, where: str
-) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Rename to canonical; tied copies are dropped once shown to be copies."""
+) -> tuple[Mapping[str, Tensor], list[str]]:
+    """The tensors as transformers' classes call them, whatever module they were a part of; and a note of what changed.
+
+    The encoder is what the word embeddings are in: itself (as AlbertModel saves it), `albert`, or a module of another
+    name. What stands before it was put there by a wrapper (DataParallel's `module.`, Lightning's `model.`, …).
+    """
+    found = [name for name in stored if name == _WORDS or name.endswith(f".{_WORDS}")]
+    if len(found) > 1:
+        raise SpecError(f"{where}: holds {len(found)} encoders ({spec.listing(found)}); save the one you want alone")
+    if not found:
+        return stored, []
+    encoder = found[0].removesuffix(_WORDS)
+    if not _PLAIN.fullmatch(found[0]):
+        return stored, []
+    outer = "".join(f"{part}." for part in encoder.split(".")[:-2])
     table = names(config)
     known = table.expand(config).by_foreign
-    if not any(name.startswith("albert.") for name in stored):  # saved by AlbertModel itself
-        bare = {name: f"albert.{name}" for name in stored}
-        stored = {long if long in known or table.dropped(long) else name: stored[name] for name, long in bare.items()}
-    dropped: dict[str, int] = {}
-    kept: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in stored.items():
-        reason = table.dropped(name)
-        if name in _TIED and _TIED[name] in stored:
-            if not _same(tensor, stored[_TIED[name]]):
-                raise SpecError(f"{where}: {name} differs from {_TIED[name]}, to which an ALBERT ties it")
-            reason = "tied decoder copies"
-        if reason:
-            dropped[reason] = dropped.get(reason, 0) + 1
+        inside = f"albert.{name.removeprefix(encoder)}"
+        if name.startswith(encoder) and (encoder or inside in known or table.dropped(inside)):
+            new = inside
         else:
-            kept[name] = tensor
+            new = name.removeprefix(outer)
+        if new in renamed:
+            raise SpecError(f"{where}: {name} stands for {new}, of which there is another one")
+        renamed[new] = tensor
+    if encoder in ("", "albert."):
+        return renamed, []
+    return renamed, [f"the encoder's names begin with {encoder!r} (a module around it), read as 'albert.'"]
+
+
+def _canonical(stored: Mapping[str, Tensor], config: AlbertConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Rename to canonical. Tied copies are dropped once shown to be copies; heads that no table knows are, by name."""
+    table = names(config)
+    known = table.expand(config).by_foreign
+    kept, dropped = _tied(stored, config)
+    others = []
+    for name in list(kept):
+        if reason := table.dropped(name):
+            dropped[reason] = dropped.get(reason, 0) + 1
+        elif name in known or _INSIDE.intersection(name.split(".")) or not _PLAIN.fullmatch(name):
+            continue
+        else:
+            others.append(name)
+        del kept[name]
+    if others:
+        dropped[f"tensors of a head that is not known here ({spec.listing(others)})"] = len(others)
     return kept, dropped
+
+
+def _tied(stored: Mapping[str, Tensor], config: AlbertConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """As transformers 5 ties on loading: a copy is the tensor that it is tied to, also where that one is absent.
+
+    Where both are there and differ, or the config says that they are not tied, both are kept.
+    """
+    kept = dict(stored)
+    if config.extra.get("tie_word_embeddings") is False:
+        return kept, {}
+    copies = 0
+    for copy, source in _TIED.items():
+        if copy in kept and source not in kept:
+            kept[source] = kept.pop(copy)
+        elif copy in kept and _same(kept[copy], kept[source]):
+            del kept[copy]
+            copies += 1
+    return kept, {"tied decoder copies": copies} if copies else {}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from converters import spec, variables, wire
+from converters import spec, strangers, variables, wire
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
 from converters.config import REQUIRED, AlbertConfig, Json, dump_json, from_google, parse_json
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
@@ -40,7 +40,6 @@ OURS = re.compile(
 
 # Those of the published modules take a few megabytes.
 _MOST_GRAPH_BYTES = 32 * 2**20
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
 _DROP = {r"save_counter": "counter of checkpoints"}
 
@@ -202,8 +201,8 @@ def _variables(directory: Path) -> dict[str, Tensor]:
     prefix = directory / _VARIABLES
     if not prefix.with_name(prefix.name + ".index").exists():
         raise CheckpointError(f"{directory}: no {_VARIABLES}.index, so a SavedModel without variables, not an ALBERT")
-    found = read_bundle(prefix, texts=[_OBJECT_GRAPH])
-    objects = found.pop(_OBJECT_GRAPH, None)
+    found = read_bundle(prefix, texts=[tf.OBJECT_GRAPH])
+    objects = found.pop(tf.OBJECT_GRAPH, None)
     if objects is not None:
         readable = _object_names(objects.read().tobytes(), f"{prefix}.index")
         named = [(readable.get(key, key), tensor) for key, tensor in found.items()]
@@ -225,7 +224,7 @@ def _object_names(data: bytes, where: str) -> dict[str, str]:
                 if key != _LOWER and (name := wire.text(attribute, 2)):
                     names[key] = name
     except wire.FAULTS as error:
-        raise CorruptError(f"{where}: its {_OBJECT_GRAPH} is not sound ({error})") from None
+        raise CorruptError(f"{where}: its {tf.OBJECT_GRAPH} is not sound ({error})") from None
     return names
 
 
@@ -237,7 +236,7 @@ def _words(found: Mapping[str, Tensor]) -> str:
 
 def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
     """SpecError for the variables of another model than an ALBERT."""
-    tf.refuse_strangers(found, where)
+    strangers.refuse(found, where, kind="variable")
     if unshared := next((name for name in found if _STRANGERS.fullmatch(name)), None):
         raise SpecError(f"{where}: a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
     if not _words(found):

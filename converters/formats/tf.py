@@ -2,7 +2,8 @@
 
 Read without TensorFlow (converters.tensorbundle); written by TensorFlow's own saver, so that its readers restore it.
 Variable names: google-research/albert modeling.py, read off the index of a published checkpoint; `output_*` from
-classifier_utils.py, `cls/squad/*` from squad_utils.py (SQuAD v1; the v2 head there is another network).
+classifier_utils.py and race_utils.py, `cls/squad/*` (SQuAD v1) and `start_logits`, `end_logits`, `answer_class` (v2)
+from squad_utils.py.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from converters import variables
+from converters import strangers, variables
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
@@ -35,11 +36,13 @@ CONFIG = "albert_config.json"
 _PREFIX = "model.ckpt-best"
 _SPIECE, _VOCAB, _WORDPIECE = "30k-clean.model", "30k-clean.vocab", "vocab_chinese.txt"
 STEP = "global_step"
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 OURS = re.compile(
     r"albert_config\.json|checkpoint|model\.ckpt[-\w]*\.(index|meta|data-\d{5}-of-\d{5})"
     r"|30k-clean\.(model|vocab)|vocab_chinese\.txt"
 )
 
+_WORDS = "bert/embeddings/word_embeddings"
 _IN = "bert/encoder/transformer/group_{group}/inner_group_{inner}/"
 _OUT = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
 
@@ -79,20 +82,15 @@ NAMES = NameTable(
         Row("classifier.bias", "output_bias"),
         Row("qa_outputs.weight", "cls/squad/output_weights"),
         Row("qa_outputs.bias", "cls/squad/output_bias"),
-    ]
+        *linear("start_logits.dense", "start_logits/dense"),
+        *linear("end_logits.dense_0", "end_logits/dense_0"),
+        *norm("end_logits.LayerNorm", "end_logits/LayerNorm"),
+        *linear("end_logits.dense_1", "end_logits/dense_1"),
+        *linear("answer_class.dense_0", "answer_class/dense_0"),
+        Row("answer_class.dense_1.weight", "answer_class/dense_1/kernel", T),
+    ],
+    drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
 )
-
-# Checkpoints that call themselves ALBERT and are not, by a name that gives them away.
-_STRANGERS = {
-    r"bert/encoder/layer_shared/.*|bert/embeddings/word_embeddings_2": (
-        "an early community albert_zh checkpoint (layer_shared, embeddings added after the projection), "
-        "which is another architecture than Google's ALBERT"
-    ),
-    r".*/layer_normalization(_\d+)?/.*|.*/group_\d+_\d+/layer_\d+/.*": (
-        "written by TF2-migrated training code whose layers no longer share their weights "
-        "(layer_normalization_N), so not an ALBERT"
-    ),
-}
 
 
 def recognises(path: Path) -> bool:
@@ -115,14 +113,20 @@ def place(path: Path) -> Path:
 def read(path: Path) -> Checkpoint:
     prefix = _prefix(path)
     directory = prefix.parent
-    found = read_bundle(prefix)
-    refuse_strangers(found, str(prefix))
+    found = read_bundle(prefix, texts=[OBJECT_GRAPH])
+    strangers.refuse(found, str(prefix), kind="variable")
+    if OBJECT_GRAPH in found:
+        raise SpecError(
+            f"{prefix}: a TF2 object checkpoint (tf.train.Checkpoint, Keras's save_weights), whose variables have no "
+            "names of their own; save the model with tf.saved_model.save, which is read"
+        )
+    found, notes = _unwrapped(found)
     if not (directory / CONFIG).exists():
         raise CheckpointError(f"{directory}: no {CONFIG} beside {prefix.name}; copy the model's one there")
     data, settings = variables.split_settings(parse_json(read_small(directory / CONFIG), str(directory / CONFIG)))
     config = AlbertConfig.from_json(data, str(directory / CONFIG), dialect="google")
     step = found.pop(STEP, None)
-    canonical = variables.to_canonical(found, NAMES, config, str(prefix))
+    canonical = variables.to_canonical(found, NAMES, config, str(prefix), head=_of_a_head)
     return Checkpoint(
         config=config,
         tensors=canonical.tensors,
@@ -132,6 +136,7 @@ def read(path: Path) -> Checkpoint:
         dropped=canonical.dropped,
         format=NAME,
         where=str(prefix),
+        notes=notes,
     )
 
 
@@ -163,6 +168,21 @@ def scalar(tensor: Tensor, name: str, where: str) -> int:
     return int(tensor.read().reshape(()))
 
 
+def _of_a_head(name: str) -> bool:
+    return not name.startswith("bert/")
+
+
+def _unwrapped(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The variables as Google's code calls them, and a note of the scope that was left off.
+
+    A fine-tuned TF-Hub module has one, `module/`.
+    """
+    words = [name for name in found if name.endswith(f"/{_WORDS}")]
+    scope = words[0].removesuffix(_WORDS) if len(words) == 1 and _WORDS not in found else ""
+    notes = [f"variables begin with {scope!r}, which is left off"] if scope else []
+    return {name.removeprefix(scope): tensor for name, tensor in found.items()}, notes
+
+
 def _prefix(path: Path) -> Path:
     """The checkpoint's prefix: named, or the only one in a directory (several: the `checkpoint` file may choose)."""
     if not path.is_dir():
@@ -187,14 +207,6 @@ def _checkpoints(directory: Path) -> list[str]:
 def _state(directory: Path) -> str:
     """The `checkpoint` file, of which only base names are believed: it often holds paths of another machine."""
     return (read_optional(directory / "checkpoint") or b"").decode("utf-8", "replace")
-
-
-def refuse_strangers(names: Iterable[str], where: str) -> None:
-    """SpecError for the variables of a model that is called an ALBERT and is another."""
-    for name in names:
-        for pattern, what in _STRANGERS.items():
-            if re.fullmatch(pattern, name):
-                raise SpecError(f"{where}: {what}; seen in variable {name}")
 
 
 def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None:

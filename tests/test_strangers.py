@@ -1,0 +1,141 @@
+"""What is no ALBERT, or not in a form that is read, is called what it is, with what to do."""
+
+import json
+import shutil
+
+import making
+import pytest
+from making import TINY, safetensors_bytes
+
+from converters import hub
+
+ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    hub.save(making.model(), tmp_path / "hf")
+    (tmp_path / "hf/model.safetensors").unlink()
+    return tmp_path / "hf"
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("tf_model.h5", "weights of transformers for TensorFlow 2, which are not read: with transformers 4, Albert"),
+        (
+            "flax_model.msgpack",
+            "weights of transformers for Flax, which are not read: with transformers 4, AlbertModel",
+        ),
+        ("adapter_config.json", "an adapter (PEFT), which is no model without its base: merge the two (peft: merge_"),
+        ("adapter_model.safetensors", "an adapter (PEFT), which is no model without its base"),
+        ("weights.h5", "Keras's weights, which are not read: load it with the library that wrote it and save the "),
+        ("rust_model.ot", "weights for rust-bert, which are not read"),
+        ("model.onnx", "an ONNX model, which is written here but not read: name the model that it was made from"),
+        ("model-q8.gguf", "a GGUF model, which is not read"),
+    ],
+)
+def test_files_that_are_not_read(folder, refused, file, told):
+    (folder / file).write_bytes(b"something else")
+    assert refused("inspect", folder).startswith(f"{folder}: holds {file}, {told}")
+    if not file.endswith((".json", ".safetensors")):
+        assert refused("inspect", folder / file).startswith(f"{folder / file}: {told}")
+
+
+def test_a_directory_without_weights(folder, refused):
+    assert refused("inspect", folder) == (
+        f"{folder}: holds a config (config.json) and no weights; copy the model's there (model.safetensors or another "
+        "kind)"
+    )
+    (folder / "config.json").unlink()
+    assert refused("inspect", folder).startswith(f"{folder}: holds a tokenizer (spiece.model) and no weights; copy ")
+
+
+def test_a_directory_of_models(tmp_path, refused):
+    for name in ("checkpoint-500", "checkpoint-1000"):
+        hub.save(making.model(), tmp_path / "run" / name)
+    assert refused("inspect", tmp_path / "run") == (
+        f"{tmp_path / 'run'}: holds no model itself, but its directories checkpoint-1000, checkpoint-500 may: name "
+        f"one, as {tmp_path / 'run/checkpoint-1000'}"
+    )
+
+
+@pytest.mark.parametrize(("file", "told"), [("config.json", "a config"), ("spiece.model", "a tokenizer's file")])
+def test_a_file_that_is_no_weights(folder, refused, file, told):
+    path = folder / file
+    assert refused("inspect", path) == f"{path}: {told}, not weights; name the directory that holds the model"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("bert.encoder.layer.0.output.dense.weight", "a BERT, whose layers share no weights, not an ALBERT"),
+        ("encoder.layer.3.output.dense.weight", "a BERT or one of its kin, whose layers share no weights, not an "),
+        ("module.bert.encoder.layer.0.output.dense.weight", "a BERT, whose layers share no weights, not an ALBERT"),
+        ("roberta.encoder.layer.0.output.dense.weight", "a RoBERTa, whose layers share no weights, not an ALBERT"),
+        ("electra.encoder.layer.0.output.dense.weight", "an ELECTRA, whose layers share no weights, not an ALBERT"),
+        ("distilbert.transformer.layer.0.ffn.lin1.weight", "a DistilBERT, whose layers share no weights, not an "),
+        ("base_model.model.albert.encoder.query.lora_A.weight", "a LoRA adapter, which is no model without its base"),
+    ],
+)
+@pytest.mark.parametrize("config", [True, False])
+def test_tensors_of_other_models(folder, refused, name, told, config):
+    """With or without a config, which would be of no use."""
+    (folder / "model.safetensors").write_bytes(safetensors_bytes({"__metadata__": {}, name: ENTRY}, b"abcd"))
+    if not config:
+        (folder / "config.json").unlink()
+    message = refused("inspect", folder)
+    assert message.startswith(f"{folder}: {told}")
+    assert message.endswith(f"; seen in tensor {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("bert/encoder/layer_0/output/dense/kernel", "a BERT, whose layers share no weights, not an ALBERT"),
+        ("electra/encoder/layer_0/output/dense/kernel", "an ELECTRA, whose layers share no weights, not an ALBERT"),
+    ],
+)
+def test_variables_of_other_models(tmp_path, refused, name, told):
+    source = making.tf1(tmp_path / "tf", variables=making.google_variables(TINY) | {name: making.values((2, 2), 1)})
+    (source / "albert_config.json").unlink()
+    assert refused("inspect", source) == f"{source / 'model.ckpt-best'}: {told}; seen in variable {name}"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("tf1-bert-cased", "a BERT, whose layers share no weights"),
+        ("tf1-electra", "an ELECTRA, whose layers share no weights"),
+        ("hf-roberta", "a RoBERTa, whose layers share no weights"),
+        ("spanbert", "a BERT, whose layers share no weights"),
+        ("spanbert-with-head/model.pt", "a BERT, whose layers share no weights"),
+    ],
+)
+def test_real_relatives(shared_data, refused, path, told):
+    assert told in refused("inspect", shared_data / "relatives" / path)
+
+
+def test_classifier_dropout_may_be_null(tmp_path, albert):
+    """As older versions of transformers write it: that of the hidden states."""
+    hub.save(making.model(), tmp_path / "hf")
+    config = json.loads((tmp_path / "hf/config.json").read_text())
+    (tmp_path / "hf/config.json").write_text(json.dumps(config | {"classifier_dropout_prob": None}))
+    code, out, err = albert("inspect", tmp_path / "hf", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["config"]["classifier_dropout_prob"] == config["hidden_dropout_prob"]
+
+
+@pytest.mark.parametrize("case", ["tf1-squad2-head", "token-classification"])
+def test_the_sample_models_are_embedded(shared_data, albert, tmp_path, case):
+    folder = shared_data / "reports" / case
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    shutil.copytree(folder / "model", tmp_path / "model")
+    code, _, err = albert(
+        "embed", "--in", folder / "texts.txt", "--model", tmp_path / "model", "--out", tmp_path / "o.parquet"
+    )
+    assert code == 0, err
+    code, out, err = albert("convert", tmp_path / "model", tmp_path / "x.npz", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["dropped"] == {}
