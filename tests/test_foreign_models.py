@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import making
 import numpy as np
@@ -69,6 +70,7 @@ def test_several_labels_in_a_table(tmp_path, albert):
     for suffix in ("csv", "tsv", "jsonl", "parquet"):
         code, _, err = albert("predict", run, "--in", texts, "--out", tmp_path / f"out.{suffix}", "--probabilities")
         assert (code, err) == (0, "")
+    assert re.search(r"1 +glad, long +good\n", albert("predict", run, "--in", texts)[1])
     assert (tmp_path / "out.csv").read_text() == (
         "text,prediction,probability_sad,probability_glad,probability_long\n"
         "good,glad|long,0.5,0.880797,0.731059\nbad film,glad|long,0.5,0.880797,0.731059\n"

@@ -132,4 +132,6 @@ def _tell(found: Predicted) -> None:
 def _figure(cell: object) -> str:
     from albert_cli.inspection.records import visible
 
+    if isinstance(cell, list):  # the labels of a text that may have several
+        return visible(", ".join(cell))
     return f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))
