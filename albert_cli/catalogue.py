@@ -91,7 +91,7 @@ def _entry(
     shapes = {
         name: tuple(size for size in item.shape if size is not None)
         for name, item in spec.spec(config).items()
-        if item.component in (*spec.REQUIRED, "pooler", "mlm")
+        if item.component in (*spec.REQUIRED, "pooler", "mlm") and not item.optional
     }
     parts = spec.parameters(shapes, config)
     model = sum(count for part, count in parts.items() if part not in spec.HEADS)
