@@ -61,6 +61,11 @@ _CONFIGS = r"(albert_|bert_)?config.*\.json"
 _TOKENIZERS = (
     r"spiece\.(model|vocab)|30k-clean\.(model|vocab)|vocab(_chinese)?\.txt|tokenizer(_config)?\.json|.*\.vocab"
 )
+# Files that may be weights under a name of one's own, but for what training leaves beside them.
+_WEIGHTS = (
+    r"(?!(optimizer|scheduler|scaler|training_args|rng_state|random_states)).*"
+    r"\.(pt|pth|bin|ckpt|safetensors|npz|bson|tfbson|tar|tar\.gz|tgz|zip)"
+)
 _MOST_LISTED = 8
 
 
@@ -80,6 +85,9 @@ def instead(path: Path) -> str | None:
     for pattern, what in _FILES.items():
         if found := next((name for name in names if re.fullmatch(pattern, name)), None):
             return f"holds {found}, {what}"
+    files = [name for name in names if re.fullmatch(_WEIGHTS, name) and (path / name).is_file()]
+    if files:
+        return f"holds no model under a name that says so, but {_listed(files)}: name the file, as {path / files[0]}"
     below = [name for name in names if (path / name).is_dir() and _is_model(path / name)]
     if below:
         return f"holds no model itself, but its directories {_listed(below)} may: name one, as {path / below[0]}"

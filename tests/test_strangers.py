@@ -60,6 +60,14 @@ def test_a_directory_of_models(tmp_path, refused):
     )
 
 
+def test_weights_under_a_name_of_ones_own(folder, refused):
+    (folder / "optimizer.pt").write_bytes(b"")
+    (folder / "best.pt").write_bytes(b"")
+    assert refused("inspect", folder) == (
+        f"{folder}: holds no model under a name that says so, but best.pt: name the file, as {folder / 'best.pt'}"
+    )
+
+
 @pytest.mark.parametrize(("file", "told"), [("config.json", "a config"), ("spiece.model", "a tokenizer's file")])
 def test_a_file_that_is_no_weights(folder, refused, file, told):
     path = folder / file
@@ -109,6 +117,7 @@ def test_variables_of_other_models(tmp_path, refused, name, told):
         ("tf1-electra", "an ELECTRA, whose layers share no weights"),
         ("hf-roberta", "a RoBERTa, whose layers share no weights"),
         ("spanbert", "a BERT, whose layers share no weights"),
+        ("spanbert-with-head", "but model.pt: name the file, as"),
         ("spanbert-with-head/model.pt", "a BERT, whose layers share no weights"),
     ],
 )
