@@ -351,7 +351,7 @@ def test_the_tables(letter_model, albert):
 
     lines = ok(albert("score", "ab c", "z", "--model", letter_model, "--totals")).splitlines()
     assert lines[0].split() == ["row", "tokens", "log-likelihood", "per", "token", "pseudo-perplexity", "text"]
-    assert [line.split()[:2] for line in lines[1:3]] == [["0", "3"], ["1", "1"]]
+    assert [line.split()[:2] for line in lines[1:3]] == [["1", "3"], ["2", "1"]]
 
 
 def test_a_terminal_shows_the_odd_token_in_colour(letter_model, albert, monkeypatch):
@@ -384,6 +384,7 @@ def test_files_of_every_kind_and_standard_input(letter_model, albert, tmp_path, 
         assert json.loads(ok(albert("sop", "--in", "-", *named, *options))) == orders
     lines = ok(albert("sop", "--in", tmp_path / "p.tsv", *named, "--model", letter_model)).splitlines()
     assert lines[0].split() == ["row", "in", "order", "first", "second"]
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
     assert lines[2].split()[2:] == ["c", "d", "e"]
 
 

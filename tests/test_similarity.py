@@ -76,7 +76,7 @@ def test_neighbours_in_a_file_leave_out_the_row_itself(embedded):
 
 def test_texts_against_a_file_of_texts(sentences, letter_model):
     done = run("similarity", "How old are you?", "--in", sentences, "--model", letter_model, "--top", "1")
-    assert re.fullmatch(r"How old are you\?\s+1\.000\s+4\s+How old are you\?", done.stdout.splitlines()[1])
+    assert re.fullmatch(r"How old are you\?\s+1\.000\s+5\s+How old are you\?", done.stdout.splitlines()[1])
     table = run("similarity", "a phone", "--in", sentences, "--model", letter_model).stdout
     assert len(table.splitlines()[1].split()) == 1 + 6 + 2
     assert table.splitlines()[-1] == "6  what is your age?"
@@ -196,3 +196,56 @@ def test_wrong_usage(tmp_path, letter_model):
     (tmp_path / "t.txt").write_text("a\n" * 101)
     done = run("similarity", "--in", tmp_path / "t.txt", "--model", letter_model, code=2)
     assert "101 rows are too many for a table of at most 100" in re.sub(r"[│\s]+", " ", done.output)
+
+
+def test_queries_of_a_file_against_a_file_of_vectors(sentences, embedded, letter_model):
+    queries = sentences.with_name("queries.csv")
+    queries.write_text(f"q;n\n{SENTENCES[2]};1\n{SENTENCES[5]};2\n")
+    options = ["--in", queries, "--text-column", "q", "--delimiter", ";", embedded, "--top", "2"]
+    found = json.loads(run("similarity", *options, "--json").stdout)
+    assert [(item["query"], item["nearest"][0]["row"]) for item in found] == [(SENTENCES[2], 2), (SENTENCES[5], 5)]
+    assert [len(item["nearest"]) for item in found] == [2, 2]
+    lines = run("similarity", *options).stdout.splitlines()
+    assert lines[0].split() == ["text", "cosine", "row", "nearest"]
+    assert re.fullmatch(rf"{re.escape(SENTENCES[2])}\s+1\.000\s+3\s+{re.escape(SENTENCES[2])}", lines[1])
+    more = json.loads(run("similarity", "a phone", *options, "--json").stdout)
+    assert [item["query"] for item in more] == ["a phone", SENTENCES[2], SENTENCES[5]]
+
+
+def test_rows_go_by_the_ids_of_their_file(albert, sentences, letter_model, tmp_path):
+    rows = "".join(json.dumps({"text": text, "key": f"k{number}"}) + "\n" for number, text in enumerate(SENTENCES))
+    (tmp_path / "t.jsonl").write_text(rows)
+    options = ["--in", tmp_path / "t.jsonl", "--model", letter_model, "--threads", "1"]
+    albert("embed", *options, "--id-column", "key", "--out", tmp_path / "ids.parquet")
+    albert("embed", *options, "--out", tmp_path / "plain.parquet")
+    code, out, err = albert("similarity", SENTENCES[3], tmp_path / "ids.parquet", "--model", letter_model, "--top", "1")
+    assert (code, out.splitlines()[0].split()) == (0, ["text", "cosine", "id", "nearest"])
+    assert out.splitlines()[1].split()[-3:] == ["1.000", "k3", "k3"]
+    assert "ids.parquet: holds no texts, so rows go by id; albert embed --keep-text copies them" in err
+    code, out, err = albert(
+        "similarity", SENTENCES[3], tmp_path / "plain.parquet", "--model", letter_model, "--top", "1"
+    )
+    assert out.splitlines()[1].split()[-3:] == ["1.000", "4", "4"]
+    assert "plain.parquet: holds no texts, so rows go by number; albert embed --keep-text" in err
+    _, out, _ = albert("similarity", tmp_path / "plain.parquet")
+    assert [line.split()[::7] for line in out.splitlines()[1:]] == [[str(row), str(row)] for row in range(1, 7)]
+
+
+def test_what_cannot_be_shown_is_refused_before_any_work(albert, embedded, letter_model, tmp_path, monkeypatch):
+    from albert_cli.embedding.embedder import Embedder
+
+    monkeypatch.setattr(Embedder, "embed", None)
+    (tmp_path / "t.txt").write_text("a\n" * 1500)
+    for more, what in (
+        ([], "1,500 rows are too many for a table of at most 100; --top K lists the nearest"),
+        (
+            ["--top", "3", "--plot", tmp_path / "p.png"],
+            "1,500 rows are too many for a picture of at most 100; leave out --plot",
+        ),
+        ([embedded], "1,500 rows are too many for a table of at most 100; --top K lists the nearest"),
+    ):
+        code, _, err = albert("similarity", "--in", tmp_path / "t.txt", *more)
+        assert code == 2
+        assert what in re.sub(r"[│\s]+", " ", err)
+    code, _, err = albert("similarity", "a", "b", "--plot", tmp_path / "p.bmp")
+    assert (code, err) == (1, f"albert: {tmp_path / 'p.bmp'}: a picture is a .png, .svg or .pdf file\n")

@@ -137,7 +137,7 @@ def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
     for data in _totals(found):
         figures = [data["log_likelihood"], data["per_token"], data["pseudo_perplexity"]]
         shown = ["" if figure is None else f"{figure:.2f}" for figure in figures]
-        rows.append((str(data["row"]), str(data["tokens"]), *shown, visible(data["text"])))
+        rows.append((str(data["row"] + 1), str(data["tokens"]), *shown, visible(data["text"])))
     yield console.Table(rows, headers, range(5))
     if len(found) > 1:
         yield f"\n{len(found):,} texts: {_summary(found)}"

@@ -9,10 +9,12 @@ import typer
 
 from albert_cli import arguments, console, options
 from albert_cli.arguments import Kind
-from albert_cli.errors import TextError
+from albert_cli.errors import EmbeddingError, TextError
 
 if TYPE_CHECKING:
     from albert_cli.embedding.similarity import Neighbour, VectorFile, Vectors
+    from albert_cli.input_files import Kind as InputKind
+    from albert_cli.text_lines import Errors
 
 app = typer.Typer()
 
@@ -43,7 +45,10 @@ def similarity(
         typer.Option("--pooling", help="How the vectors of tokens become that of a text."),
     ] = "mean",
     layer: Annotated[int, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.")] = -1,
+    input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
+    delimiter: options.Delimiter = None,
+    errors: options.Errors = "strict",
     embedding_column: Annotated[
         str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
     ] = None,
@@ -52,9 +57,9 @@ def similarity(
 ) -> None:
     """Compare texts or embedding files by the cosine of their vectors.
 
-    Texts are compared with one another, or, given --in or a file of vectors, with those. A text that is compared with
-    a file is embedded as the file was. An ALBERT that was not fine-tuned for it is a weak judge of meaning: all its
-    cosines lie close together.
+    Texts are compared with one another, or, given --in or a file of vectors, with those. Texts, and those of --in, that
+    are compared with a file of vectors are embedded as the file was. An ALBERT that was not fine-tuned for it is a weak
+    judge of meaning: all its cosines lie close together.
 
     Examples:
 
@@ -64,17 +69,33 @@ def similarity(
 
         albert similarity "Who wrote it?" answers.parquet --top 5
 
+        albert similarity --in questions.txt answers.parquet --top 3
+
         albert similarity questions.parquet answers.parquet --top 3 --json
     """
     from albert_cli.embedding import similarity as engine
     from albert_cli.embedding.settings import Settings
 
-    files, texts = _sorted(items or [])
-    if len(files) > 2 or (len(files) == 2 and texts) or (files and source):
+    files, texts = _sorted(items or [], errors)
+    if len(files) > 2 or (len(files) == 2 and (texts or source)):
         raise typer.BadParameter("give texts, or texts and one file of vectors, or two files")
+    if not (files or texts or source):
+        raise typer.BadParameter("nothing to compare; give texts, --in FILE, or .parquet files of albert embed")
+    if plot is not None:
+        from albert_cli import pictures
+
+        pictures.check(plot, EmbeddingError, force=force)
     stored = [engine.VectorFile(path, embedding_column) for path in files]
     settings = Settings(pooling=pooling, layers=(layer,))
-    lines = _lines(source, text_column) if source else []
+    lines = _lines(source, text_column, input_format, delimiter, errors) if source else []
+    if files and lines:
+        texts, lines = [*texts, *lines], []
+    if top is None or plot is not None:
+        _check_size([len(file) for file in stored] + [len(texts), len(lines)], plot if top else None)
+    for file in stored:
+        if not file.has_texts:
+            called = "id" if file.has_ids else "number"
+            console.warn(f"{file.path}: holds no texts, so rows go by {called}; albert embed --keep-text copies them")
     a: Vectors | VectorFile
     b: Vectors | VectorFile
     if stored and texts:
@@ -85,22 +106,15 @@ def similarity(
         both = engine.embedded([*texts, *lines], model, settings, device=device)
         a = engine.Vectors(texts, both.values[: len(texts)])
         b = engine.Vectors(lines, both.values[len(texts) :])
-    elif texts or lines:
-        a = b = engine.embedded(texts or lines, model, settings, device=device)
     else:
-        raise typer.BadParameter("nothing to compare; give texts, --in FILE, or .parquet files of albert embed")
+        a = b = engine.embedded(texts or lines, model, settings, device=device)
     same = a is b or (len(stored) == 1 and not texts)
 
     if top is not None:
         found = engine.nearest(a, b, top, same=same)
-        _tell_nearest(a, found, json=json)
+        _tell_nearest(a, found, numbered=b.numbered, json=json)
         if plot is None:
             return
-    for side in (a, b):
-        if len(side) > _LARGEST_TABLE:
-            raise typer.BadParameter(
-                f"{len(side):,} rows are too many for a table of at most {_LARGEST_TABLE}; --top K lists the nearest"
-            )
     other = b if isinstance(b, engine.Vectors) else b.all()
     table = engine.cosines(a.values, other.values)
     if top is None:
@@ -113,7 +127,14 @@ def similarity(
             typer.echo(f"{plot}: {len(a)} x {len(other)} cosines")
 
 
-def _sorted(items: list[str]) -> tuple[list[Path], list[str]]:
+def _check_size(sides: list[int], plot: Path | None) -> None:
+    """Refuse a table that nobody could look at, before any work is done; of a picture that `plot` names, too."""
+    if max(sides) > _LARGEST_TABLE:
+        what, advice = ("picture", "leave out --plot") if plot else ("table", "--top K lists the nearest")
+        raise typer.BadParameter(f"{max(sides):,} rows are too many for a {what} of at most {_LARGEST_TABLE}; {advice}")
+
+
+def _sorted(items: list[str], errors: str) -> tuple[list[Path], list[str]]:
     """The files of vectors and the texts; TextError for another file, whose name would be compared."""
     files: list[Path] = []
     texts: list[str] = []
@@ -125,7 +146,7 @@ def _sorted(items: list[str]) -> tuple[list[Path], list[str]]:
         elif there:
             raise TextError(f"{item}: a file where a text is expected; --in {item} compares its lines")
         else:
-            texts.append(arguments.decoded(item, "TEXT"))
+            texts.append(arguments.decoded(item, "TEXT", errors))
     return files, texts
 
 
@@ -137,31 +158,49 @@ def _tell_table(a: Vectors, b: Vectors, table: Any, *, json: bool) -> None:
         return
     headers = ["", *(str(number) for number in range(1, len(b) + 1)), ""]
     square = a.labels == b.labels
+    labels, others = _shown(a.labels, numbered=a.numbered), _shown(b.labels, numbered=b.numbered)
     rows = [
         [str(number), *(f"{cosine:.3f}" for cosine in row), label]
-        for number, (label, row) in enumerate(zip(a.labels, table, strict=True), 1)
+        for number, (label, row) in enumerate(zip(labels, table, strict=True), 1)
     ]
     console.print_table(rows, headers, right=range(len(b) + 1))
     if not square:
         typer.echo()
-        console.print_table([[str(number), label] for number, label in enumerate(b.labels, 1)], right=[0])
+        console.print_table([[str(number), label] for number, label in enumerate(others, 1)], right=[0])
 
 
-def _tell_nearest(a: Vectors, found: list[list[Neighbour]], *, json: bool) -> None:
+def _tell_nearest(a: Vectors, found: list[list[Neighbour]], *, numbered: bool, json: bool) -> None:
     if json:
         pairs = zip(a.labels, found, strict=True)
-        console.print_json([{"query": label, "nearest": [one._asdict() for one in row]} for label, row in pairs])
+        console.print_json([{"query": label, "nearest": [_facts(one) for one in row]} for label, row in pairs])
         return
     rows = [
-        [label if rank == 0 else "", f"{one.cosine:.3f}", str(one.row), one.label]
-        for label, row in zip(a.labels, found, strict=True)
+        [
+            label if rank == 0 else "",
+            f"{one.cosine:.3f}",
+            str(one.row + 1) if one.id is None else one.id,
+            *_shown([one.label], numbered=numbered),
+        ]
+        for label, row in zip(_shown(a.labels, numbered=a.numbered), found, strict=True)
         for rank, one in enumerate(row)
     ]
-    console.print_table(rows, ["text", "cosine", "row", "nearest"], right=[1, 2])
+    named = any(one.id is not None for row in found for one in row)
+    headers = ["text", "cosine", "id" if named else "row", "nearest"]
+    console.print_table(rows, headers, right=[1] if named else [1, 2])
 
 
-def _lines(source: str, text_column: str | None) -> list[str]:
-    from albert_cli.embedding.sources import Columns, Source
+def _facts(one: Neighbour) -> dict[str, Any]:
+    return {name: value for name, value in one._asdict().items() if value is not None}
 
-    batches = Source(source, Columns(text_column)).batches()
-    return [text or "" for batch in batches for text in batch["text"].to_pylist()]
+
+def _shown(labels: list[str], *, numbered: bool) -> list[str]:
+    """Labels for people: rows that have no other name are counted from 1."""
+    return [str(int(label) + 1) for label in labels] if numbered else labels
+
+
+def _lines(
+    source: str, text_column: str | None, kind: InputKind | None, delimiter: str | None, errors: Errors
+) -> list[str]:
+    from albert_cli.pretraining.texts import read
+
+    return read(source, text_column=text_column, kind=kind, delimiter=delimiter, errors=errors).firsts

@@ -106,7 +106,7 @@ def _tell(given: Texts, order: Order) -> None:
     from albert_cli.inspection.records import visible
 
     pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
-    rows = [(str(row), f"{share:.4f}", visible(a), visible(b)) for row, (share, a, b) in enumerate(pairs)]
+    rows = [(str(row), f"{share:.4f}", visible(a), visible(b)) for row, (share, a, b) in enumerate(pairs, 1)]
     console.print_table(rows, ("row", "in order", "first", "second"), right=[0, 1])
 
 

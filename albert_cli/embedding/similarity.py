@@ -24,19 +24,25 @@ _CHUNK = 8192
 
 
 class Neighbour(NamedTuple):
-    """One of the nearest: its row and label, and the cosine."""
+    """One of the nearest: its row (from 0) and label, the cosine, and its id where its file has ids of its own."""
 
     row: int
     label: str
     cosine: float
+    id: str | None = None
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Labelled vectors, (rows, dims) float32, in memory."""
+    """Labelled vectors, (rows, dims) float32, in memory.
+
+    `ids`: those that the file has of its own, None elsewhere. `numbered`: the labels are but numbers of rows, from 0.
+    """
 
     labels: list[str]
     values: NDArray[np.float32]
+    ids: list[str] | None = None
+    numbered: bool = False
 
     def chunks(self) -> Iterator[Vectors]:
         yield self
@@ -48,7 +54,8 @@ class Vectors:
 class VectorFile:
     """The vectors of a Parquet file, read in chunks: `column`, or the only column of vectors there is.
 
-    The labels are the texts where the file has them, else the ids. Raises EmbeddingError for a file without vectors.
+    The labels are the texts where the file has them, else the ids. `numbered`: it has neither, but for numbers of rows.
+    Raises EmbeddingError for a file without vectors.
     """
 
     def __init__(self, path: Path, column: str | None = None) -> None:
@@ -68,6 +75,11 @@ class VectorFile:
             raise EmbeddingError(f"{path}: has {wanted}; its columns are {', '.join(schema.names)}")
         self.column = column or found[0]
         self._label = next((name for name in ("text", "id") if name in schema.names), None)
+        own = self.facts.get("id_column", "null") != "null" or ("id" in schema.names and not self.facts)
+        self._ids = "id" if own and "id" in schema.names else None
+        self.has_texts = "text" in schema.names
+        self.has_ids = self._ids is not None
+        self.numbered = not (self.has_texts or self.has_ids)
         self._dtype: Any = self.facts.get("dtype", "float32")
         self.dims = int(self.facts.get("dims", 0)) or getattr(schema.field(self.column).type, "list_size", 0)
 
@@ -92,13 +104,15 @@ class VectorFile:
 
     def chunks(self) -> Iterator[Vectors]:
         """The rows, some thousands at a time."""
-        columns = [self.column, self._label] if self._label else [self.column]
+        columns = [name for name in dict.fromkeys([self.column, self._label, self._ids]) if name]
         start = 0
         for batch in self._file.iter_batches(batch_size=_CHUNK, columns=columns):
             values = output.restored(batch[self.column], self._dtype, self.dims)
             names = batch[self._label].to_pylist() if self._label else range(start, start + len(values))
             start += len(values)
-            yield Vectors(["" if name is None else str(name) for name in names], values)
+            labels = ["" if name is None else str(name) for name in names]
+            ids = [str(name) for name in batch[self._ids].to_pylist()] if self._ids else None
+            yield Vectors(labels, values, ids, self.numbered)
 
     def all(self) -> Vectors:
         """All rows at once."""
@@ -106,7 +120,10 @@ class VectorFile:
         if not chunks:
             raise EmbeddingError(f"{self.path}: has no rows")
         return Vectors(
-            [label for chunk in chunks for label in chunk.labels], np.concatenate([c.values for c in chunks])
+            [label for chunk in chunks for label in chunk.labels],
+            np.concatenate([chunk.values for chunk in chunks]),
+            [name for chunk in chunks for name in chunk.ids or ()] if self.has_ids else None,
+            self.numbered,
         )
 
 
@@ -152,7 +169,10 @@ def nearest(queries: Vectors, among: Vectors | VectorFile, top: int, *, same: bo
                 row[number - start] = -np.inf
             count = min(top, len(row))
             candidates = np.argsort(-row, kind="stable")[:count]
-            found = [Neighbour(start + int(at), chunk.labels[at], float(row[at])) for at in candidates]
+            found = [
+                Neighbour(start + int(at), chunk.labels[at], float(row[at]), chunk.ids[at] if chunk.ids else None)
+                for at in candidates
+            ]
             kept = [one for one in best[number] + found if one.cosine >= -1]
             best[number] = sorted(kept, key=lambda one: (-one.cosine, one.row))[:top]
         start += len(chunk)
