@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import json
 import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -15,6 +16,7 @@ from albert_cli.text_lines import LINE_BYTES
 # What may separate columns, beside what the file's kind has.
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _SHOWN = 8
+_BLANK = re.compile(r"[ \t\r\n]*")
 _EXCEL_HINT = re.compile(r'"?sep=(.)"?\s*')
 
 
@@ -143,6 +145,50 @@ def _found(line: str, usual: str, wanted: Collection[str]) -> str:
     }
     fitting = [item for item, header in headers.items() if wanted and set(wanted) <= set(header)]
     return fitting[0] if fitting else max(headers, key=lambda item: len(headers[item]))
+
+
+def json_lines(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    """Lines of JSON with their numbers; of a file that is one array of objects its items, with the lines they begin in.
+
+    An array is held in memory whole.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.isspace() or not line:
+            continue
+        if not line.lstrip().startswith("["):
+            yield number, line
+            yield from enumerate(lines, number + 1)
+            return
+        every = [line, *lines]
+        try:
+            yield from list(_items("\n".join(every), number))
+        except (ValueError, RecursionError):  # whoever reads the lines says what is wrong
+            yield from enumerate(every, number)
+
+
+def _items(text: str, line: int) -> Iterator[tuple[int, str]]:
+    """The objects of an array, as text; ValueError where it is none of such."""
+    decoder, counted = json.JSONDecoder(), 0
+
+    def after(place: int) -> int:
+        found = _BLANK.match(text, place)
+        assert found is not None
+        return found.end()
+
+    place = after(text.index("[") + 1)
+    while text[place : place + 1] != "]":
+        item, end = decoder.raw_decode(text, place)
+        if not isinstance(item, dict):
+            raise ValueError("not an object")
+        line, counted = line + text.count("\n", counted, place), place
+        yield line, text[place:end]
+        place = after(end)
+        if text[place : place + 1] == ",":
+            place = after(place + 1)
+        elif text[place : place + 1] != "]":
+            raise ValueError("no comma")
+    if text[place + 1 :].strip():
+        raise ValueError("more than the array")
 
 
 def delimiter_of(text: str) -> str:

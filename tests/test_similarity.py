@@ -191,6 +191,12 @@ def test_vectors_of_another_model_or_size_are_refused(embedded, letter_model, tm
         run("similarity", embedded, tmp_path / "x.parquet")
 
 
+def test_settings_that_a_file_has_decided_are_refused(embedded):
+    for option in (["--pooling", "cls"], ["--layer", "1"]):
+        done = run("similarity", "a text", embedded, *option, code=2)
+        assert f"{option[0]}: texts are embedded as" in re.sub(r"[│\s]+", " ", done.output)
+
+
 def test_wrong_usage(tmp_path, letter_model):
     assert "nothing to compare" in run("similarity", code=2).output
     (tmp_path / "t.txt").write_text("a\n" * 101)

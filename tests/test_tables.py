@@ -50,6 +50,9 @@ LONG = "wort " * 40_000
         ("cr.csv", "text,label\ra,b\rc,d", [(2, "a", "b"), (3, "c", "d")]),
         ("cr.tsv", "text\tlabel\ra\tb\r", [(2, "a", "b")]),
         ("cr.jsonl", '{"text": "a", "label": "b"}\r{"text": "c", "label": "d"}\r', [(1, "a", "b"), (2, "c", "d")]),
+        ("a.json", '[{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]', [(1, "a", "b"), (1, "c", "d")]),
+        ("p.json", '\n[\n{"text": "a",\n"label": "b"},\n {"text": "c", "label": ""}\n]', [(3, "a", "b"), (5, "c", "")]),
+        ("empty-first.jsonl", '\n{"text": "a", "label": "b"}\n', [(2, "a", "b")]),
         ("breaks.csv", 'text,label\n"a\r\nb",c\nd,e\n', [(2, "a\r\nb", "c"), (4, "d", "e")]),
         ("blank.csv", "\n\ntext,label\n\na,b\n   \nc,d\n\n", [(5, "a", "b"), (7, "c", "d")]),
         ("spaces.csv", "text, label \na, b\n", [(2, "a", " b")]),
@@ -116,6 +119,13 @@ def test_what_cannot_be_read_is_said_in_one_way(tmp_path, read, data, message):
     assert message in str(error.value)
     assert str(error.value).startswith(f"{tmp_path / 't.csv'}: ")
     assert "\n" not in str(error.value)
+
+
+def test_an_array_that_is_none_is_told_by_its_line(tmp_path, read):
+    for text in ('[{"text": "a"}, 5]', '[\n{"text": "a"\n', '[{"text": "a"}] 5', '[{"text": "a"} {"text": "b"}]'):
+        (tmp_path / "t.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"t\.json: line 1 (holds a list|is not JSON)"):
+            read(tmp_path / "t.json")
 
 
 def test_names_that_are_near():

@@ -41,10 +41,12 @@ def similarity(
     json: options.Json = False,
     model: options.ModelName = None,
     pooling: Annotated[
-        Literal["mean", "cls", "pooler", "max", "weighted"],
-        typer.Option("--pooling", help="How the vectors of tokens become that of a text."),
-    ] = "mean",
-    layer: Annotated[int, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.")] = -1,
+        Literal["mean", "cls", "pooler", "max", "weighted"] | None,
+        typer.Option("--pooling", help="How the vectors of tokens become that of a text; mean."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last; -1.")
+    ] = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
     delimiter: options.Delimiter = None,
@@ -86,7 +88,8 @@ def similarity(
 
         pictures.check(plot, EmbeddingError, force=force)
     stored = [engine.VectorFile(path, embedding_column) for path in files]
-    settings = Settings(pooling=pooling, layers=(layer,))
+    _check_settings(files, {"--pooling": pooling, "--layer": layer})
+    settings = Settings(pooling=pooling or "mean", layers=(-1 if layer is None else layer,))
     lines = _lines(source, text_column, input_format, delimiter, errors) if source else []
     if files and lines:
         texts, lines = [*texts, *lines], []
@@ -132,6 +135,13 @@ def _check_size(sides: list[int], plot: Path | None) -> None:
     if max(sides) > _LARGEST_TABLE:
         what, advice = ("picture", "leave out --plot") if plot else ("table", "--top K lists the nearest")
         raise typer.BadParameter(f"{max(sides):,} rows are too many for a {what} of at most {_LARGEST_TABLE}; {advice}")
+
+
+def _check_settings(files: list[Path], given: dict[str, Any]) -> None:
+    """Refuse settings that a file of vectors has decided already."""
+    named = [option for option, value in given.items() if value is not None]
+    if files and named:
+        raise typer.BadParameter(f"{' and '.join(named)}: texts are embedded as {files[0]} was; leave it out")
 
 
 def _sorted(items: list[str], errors: str) -> tuple[list[Path], list[str]]:

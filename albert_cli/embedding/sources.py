@@ -278,7 +278,7 @@ def _read_jsonl(stream: Stream, where: str, columns: Columns, errors: Errors) ->
 
     def rows() -> Iterator[_Row]:
         first = True
-        for number, line in enumerate(lines_of(stream.file, where, errors=errors), 1):
+        for number, line in delimited.json_lines(lines_of(stream.file, where, errors=errors)):
             if not line or line.isspace():
                 continue
             try:

@@ -351,7 +351,7 @@ def _labels(examples: Examples) -> list[str]:
 def _read_jsonl(stream: Stream, path: Path) -> Table:
     header: dict[str, None] = {}
     records, lines = [], []
-    for number, line in enumerate(_lines(stream, path), 1):
+    for number, line in delimited.json_lines(_lines(stream, path)):
         if not line.strip():
             continue
         try:

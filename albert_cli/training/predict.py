@@ -363,6 +363,8 @@ def _table(
         columns = Columns("text")
     elif kind != "tsv":
         columns = Columns(columns.first, columns.second)
+    if delimiter and kind not in ("csv", "tsv"):
+        raise DataError(f"{path}: --delimiter is for CSV and TSV, and this is {kind}")
     wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
     table = data.read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_short=skip_short)
     return table, table.examples(columns, labelled=False)
