@@ -29,8 +29,10 @@ _TENSORS = {
     r"(.*\.)?distilbert\.transformer\.layer\.\d+\..*": f"a DistilBERT, {_UNSHARED}",
     r"(.*\.)?deberta\.encoder\.layer\.\d+\..*": f"a DeBERTa, {_UNSHARED}",
     r"(.*[./])?bert[./]encoder[./]layer[._]\d+[./].*": f"a BERT, {_UNSHARED}",
-    r"(.*[./])?encoder[./]layers?[._]\d+[./].*": f"a BERT or one of its kin, {_UNSHARED}",
 }
+# Where no layer of an ALBERT is there as well, for a head may have an encoder of its own.
+_KIN = {r"(.*[./])?encoder[./]layers?[._]\d+[./].*": f"a BERT or one of its kin, {_UNSHARED}"}
+_OURS = re.compile(r"(.*\.)?albert_layer_groups\..*|(.*/)?transformer/group_\d+/inner_group_\d+/.*")
 
 # Files of models in forms that are not read here, each with the way to one that is.
 _SAVE_AGAIN = "load it with the library that wrote it and save the weights as safetensors or a PyTorch state dict"
@@ -72,7 +74,8 @@ _MOST_LISTED = 8
 def refuse(names: Iterable[str], where: str, *, kind: str = "tensor") -> None:
     """SpecError for the tensors of another model than an ALBERT."""
     names = list(names)
-    for pattern, what in _TENSORS.items():
+    known = _TENSORS if any(map(_OURS.fullmatch, names)) else _TENSORS | _KIN
+    for pattern, what in known.items():
         if found := next((name for name in names if re.fullmatch(pattern, name)), None):
             raise SpecError(f"{where}: {what}; seen in {kind} {found}")
 

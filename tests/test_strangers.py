@@ -5,6 +5,7 @@ import shutil
 
 import making
 import pytest
+import torch
 from making import TINY, safetensors_bytes
 
 from converters import hub
@@ -95,6 +96,14 @@ def test_tensors_of_other_models(folder, refused, name, told, config):
     message = refused("inspect", folder)
     assert message.startswith(f"{folder}: {told}")
     assert message.endswith(f"; seen in tensor {name}")
+
+
+def test_a_head_with_an_encoder_of_its_own_makes_no_bert(tmp_path, refused):
+    name = "head.encoder.layers.0.linear1.weight"
+    hub.save(making.model(), tmp_path / "hf", format="torch")
+    weights = tmp_path / "hf/pytorch_model.bin"
+    torch.save(torch.load(weights, weights_only=True) | {name: torch.zeros(2)}, weights)
+    assert refused("inspect", tmp_path / "hf").endswith(f"does not match its config: 1 tensor unknown: {name}")
 
 
 @pytest.mark.parametrize(
