@@ -17,11 +17,14 @@ from typing import Annotated, Any
 
 import typer
 
-from albert_cli import __version__, arguments, commands, console
+from albert_cli import __version__, arguments, commands, console, processes
 from albert_cli.errors import Notice
 from converters.errors import CheckpointError
+from converters.files import missing
 
 _MOST_MESSAGE = 4000
+# The commands that many processes, started by torchrun or accelerate launch, do together.
+_SHARED = ("finetune", "pretrain")
 
 app = typer.Typer(
     name="albert",
@@ -48,11 +51,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    command, world = context.invoked_subcommand, processes.world()
+    if world > 1 and command not in _SHARED:
+        raise typer.BadParameter(
+            f"{world} processes were started (WORLD_SIZE), but only {' and '.join(_SHARED)} share their work; run "
+            f"albert {command} as one process"
+        )
 
 
 def main() -> None:
@@ -62,23 +71,37 @@ def main() -> None:
             signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):  # names of files and tensors need not be text
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    stderr = processes.hush()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("always", category=Notice)
             warnings.showwarning = _tell(warnings.showwarning)
             app(standalone_mode=True)
-    except CheckpointError as error:
+    except Exception as error:
+        sys.stderr = stderr  # an error is told by whichever process it befell
+        _explain(error)
+        raise
+    except _Interrupted as error:
+        sys.stderr = stderr
+        _fail("interrupted; nothing was left half-written", 128 + error.args[0])
+
+
+def _explain(error: Exception) -> None:
+    """Exit with one line, where the error is none of this program's own."""
+    if isinstance(error, CheckpointError):
         _fail(str(error), 1)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         # The reader of a pipe (head, say) left: nothing more to say, and no second error when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    except MemoryError:
+    if isinstance(error, ModuleNotFoundError):
+        library = (error.name or "").partition(".")[0]
+        if library and library not in ("albert_cli", "converters"):
+            _fail(str(missing(library, f"albert {' '.join(sys.argv[1:2])}".strip())), 1)
+    if isinstance(error, MemoryError):
         _fail("out of memory; close other programs or use a machine with more of it", 1)
-    except OSError as error:
+    if isinstance(error, OSError):
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
-    except _Interrupted as error:
-        _fail("interrupted; nothing was left half-written", 128 + error.args[0])
 
 
 def _tell(show: Callable[..., None]) -> Callable[..., None]:
@@ -106,6 +129,8 @@ def _interrupt(number: int, frame: object) -> None:
 def _fail(message: str, code: int) -> None:
     """One printable line on stderr: names from a hostile file can be long and hold escape sequences."""
     line = " ".join(message.split())
+    if not processes.first_to_tell():
+        raise SystemExit(code) from None
     line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
     typer.echo(f"albert: {line if len(line) <= _MOST_MESSAGE else line[:_MOST_MESSAGE] + '…'}", err=True)
     raise SystemExit(code)

@@ -36,12 +36,33 @@ _FILE_KINDS = frozenset({
 })  # fmt: skip
 
 
-def need(module: str, purpose: str, *, package: str | None = None) -> None:
+# What pip calls the libraries that Python calls otherwise.
+_PACKAGES = {
+    "bson": "pymongo",
+    "google": "protobuf",
+    "google_crc32c": "google-crc32c",
+    "PIL": "pillow",
+    "ray": "ray[data]",
+    "sklearn": "scikit-learn",
+    "tensorflow": "tensorflow-cpu",
+    "tomli_w": "tomli-w",
+}
+# Libraries that one purpose takes together; in a checkout `pip install '.[onnx]'` installs the same.
+_TOGETHER = dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), ("onnx", "onnxruntime", "onnxscript"))
+
+
+def need(module: str, purpose: str) -> None:
     """Raise MissingLibraryError with the pip command when `module` is not installed; its own ImportErrors pass."""
     if importlib.util.find_spec(module) is None:
-        raise MissingLibraryError(
-            f"{purpose} needs the library {module!r}, which is not installed: pip install '{package or module}'"
-        )
+        raise missing(module, purpose)
+
+
+def missing(module: str, purpose: str) -> MissingLibraryError:
+    """That a library is not there, and how to install it: by names that a package index knows."""
+    packages = " ".join(f"'{_PACKAGES.get(name, name)}'" for name in _TOGETHER.get(module, (module,)))
+    return MissingLibraryError(
+        f"{purpose} needs the library {module!r}, which is not installed: pip install {packages}"
+    )
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ class Stored(NamedTuple):
 @contextmanager
 def opened(path: Path) -> Iterator[File]:
     """A BSON file to read from, its size and outermost lengths checked; CorruptError for anything else."""
-    need("bson", "reading Julia's BSON", package="pymongo")
+    need("bson", "reading Julia's BSON")
     with explained(path), open_regular(path) as file:
         size = file.seek(0, io.SEEK_END)
         if size > MOST_BYTES:
@@ -369,7 +369,7 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     Tensors are read one after the other. Raises CheckpointError, before anything is written or read, where the file
     would pass the 2 GiB that BSON can have.
     """
-    need("bson", "writing Julia's BSON", package="pymongo")
+    need("bson", "writing Julia's BSON")
     parts = [part for key, value in values.items() for part in _element(key, value)]
     if any(isinstance(value, Arrays) for value in values.values()):
         parts += _small({"_backrefs": [_variable("T"), _variable("N")]})

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from albert_cli import locks
 from albert_cli.embedding import engine, output, parts
 from albert_cli.embedding.embedder import Plan
 from albert_cli.embedding.engine import Job
@@ -194,7 +195,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(texts, model):
 
 def test_two_runs_do_not_write_one_file(texts, model, interrupted):
     directory = parts.directory_of(texts.with_suffix(".parquet"))
-    with open(directory / "lock") as file:
+    with open(directory / locks.NAME, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(TargetError, match=r"texts\.parquet: another run is writing it now; wait for it"):
             engine.run(job(texts, model, resume=True))
@@ -287,7 +288,7 @@ def test_a_run_that_has_done_nothing_is_in_nobodys_way(texts, model, tmp_path, m
         with pytest.raises(CheckpointError):
             engine.run(job(tmp_path / "t.csv", model))
     names = sorted(entry.name for entry in parts.directory_of(tmp_path / "t.parquet").iterdir())
-    assert names == ["lock", "manifest.json"]
+    assert names == ["manifest.json"]
     other = {"columns": Columns("body"), "settings": Settings(pooling="cls")}
     assert engine.run(job(tmp_path / "t.csv", model, **other)).rows == 1
 

@@ -166,12 +166,14 @@ def pretrain(
     }
     from albert_cli.pretraining.pretrain import pretrain as run
     from albert_cli.pretraining.settings import resolve
+    from albert_cli.training.claim import current
     from converters.files import check_directory_name
 
     check_directory_name(out, "a run")
 
+    wanted = resolve(given, settings, current(out) if resume else None)
     with console.pretraining_progress(quiet=json) as report:
-        summary = run(resolve(given, settings, out if resume else None), out, resume=resume, force=force, report=report)
+        summary = run(wanted, out, resume=resume, force=force, report=report)
     if not summary:
         return  # a further process of a distributed run
     if json:

@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from albert_cli import locks
 from albert_cli.embedding import kinds, output
 from albert_cli.errors import EmbeddingError
 from converters.config import parse_json
 from converters.errors import TargetError
 from converters.files import check_target, explained, read_optional, staged
 
-_MANIFEST, _LOCK = "manifest.json", "lock"
+_MANIFEST = "manifest.json"
 _PART = re.compile(r"part-(\d{8})\.arrow")
-_OURS = re.compile(rf"{_PART.pattern}|{re.escape(_MANIFEST)}|{_LOCK}|\.(part-\d{{8}}\.arrow|manifest\.json)\.albert-.*")
+_OURS = re.compile(rf"{_PART.pattern}|{re.escape(_MANIFEST)}|lock|\.(part-\d{{8}}\.arrow|manifest\.json)\.albert-.*")
 _INPUT_DIGEST = "input_sha256"
 
 # Names and values; a value that is no text stands as JSON.
@@ -84,9 +85,7 @@ class Parts:
         if parts.complete and not parts.directory.is_dir():
             yield parts
             return
-        with explained(parts.directory):
-            parts.directory.mkdir(parents=True, exist_ok=True)
-        with parts._locked():
+        with locks.locked(parts.directory, target, temporary=True):
             if parts.complete:
                 parts._remove()
             else:
@@ -205,28 +204,11 @@ class Parts:
                     f"{self.directory}: the unfinished run was begun otherwise ({different}); "
                     "repeat it as it was, or start anew with --force"
                 )
-            self._remove(keep_lock=True)
+            self._remove()
             self.committed = set()
         with staged(manifest, force=True, ours=None) as built:
             text = json.dumps({"facts": dict(self._facts), "notes": dict(self._notes)}, indent=2, ensure_ascii=False)
             built.write_text(text + "\n", encoding="utf-8")
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the directory; the system lets go when the process ends, however it does."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        with open(self.directory / _LOCK, "a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TargetError(
-                    f"{self.target}: another run is writing it now; wait for it, or name another --out"
-                ) from None
-            yield
 
     def _leave_nothing_empty(self) -> None:
         with contextlib.suppress(OSError):
@@ -234,17 +216,14 @@ class Parts:
             if not self.committed:
                 self._remove()
 
-    def _remove(self, *, keep_lock: bool = False) -> None:
-        """Remove our own files, the manifest last so that a kill in between leaves a run that can go on."""
-        if not self.directory.is_dir():
-            return
+    def _remove(self) -> None:
+        """Remove our own files, the manifest last so that a kill in between leaves a run that can go on.
+
+        The directory itself goes with its lock, if nothing else is in it.
+        """
         ours = [entry for entry in self.directory.iterdir() if _OURS.fullmatch(entry.name)]
-        kept = {_LOCK} if keep_lock else set()
-        for entry in sorted(ours, key=lambda entry: entry.name in (_MANIFEST, _LOCK)):
-            if entry.name not in kept:
-                entry.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.directory.rmdir()
+        for entry in sorted(ours, key=lambda entry: entry.name == _MANIFEST):
+            entry.unlink(missing_ok=True)
 
 
 def _part(directory: Path, number: int) -> Path:

@@ -70,7 +70,7 @@ class Worker:
 
 def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = None) -> Report:
     """As `engine.run`, on a cluster. What goes wrong on it is raised here as EmbeddingError."""
-    need("ray", "--engine ray", package="albert-cli[ray]")
+    need("ray", "--engine ray")
     if STANDARD_INPUT in job.source.files:
         raise EmbeddingError("--engine ray reads the input on the cluster; name a file instead of standard input")
     started, cluster = time.monotonic(), cluster or Cluster()

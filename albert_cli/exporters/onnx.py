@@ -52,7 +52,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
     Raises CheckpointError where outputs differ by more than `ALLOWED`, and then leaves nothing behind.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
-        need(library, "writing ONNX", package="albert-cli[onnx]")
+        need(library, "writing ONNX")
     from albert_cli.model.loading import load_model
     from converters import hub
     from converters.formats import safetensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from albert_cli import models
 from albert_cli.errors import RunError, TrainingError
@@ -24,13 +26,15 @@ from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PATHS, PretrainSettings, read_settings
 from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
 from albert_cli.training import state
-from albert_cli.training.finetune import accelerator_for, digest_of, read_log
+from albert_cli.training.claim import Claim, Inputs, claimed
+from albert_cli.training.finetune import digest_of, read_log
 from albert_cli.training.log import Record
+from albert_cli.training.processes import accelerator_for, on_main, peers
 from albert_cli.training.run import versions
 from converters import hub, spec
 from converters.checkpoint import Checkpoint
 from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
-from converters.files import check_target, read_small, staged
+from converters.files import need, read_small, staged
 from converters.tokenizer_files import TokenizerFiles
 
 RUN, SUMMARY, CURVES = "run.toml", "summary.json", "curves.png"
@@ -60,10 +64,44 @@ def pretrain(
     children, each with one line.
     """
     accelerator = accelerator_for(settings.precision)
+    report = report if accelerator.is_main_process else _silent
+    with contextlib.ExitStack() as held, peers(accelerator):
+
+        def claim() -> Path:
+            claims.append(
+                held.enter_context(claimed(out, ours=OURS, inputs=_inputs(settings), resume=resume, force=force))
+            )
+            return claims[0].work
+
+        claims: list[Claim] = []
+        work = on_main(accelerator, claim)
+        summary = _run(settings, out, work, claims, accelerator, resume=resume, report=report)
+        if claims:
+            claims[0].finish()
+        accelerator.wait_for_everyone()
+        return summary
+
+
+def _inputs(settings: PretrainSettings) -> Inputs:
+    """What a run reads from this disk."""
+    given = (*settings.corpus, settings.tokenizer, settings.teacher, settings.teacher_texts)
+    start = [models.resolve(settings.init).path] if settings.init else []
+    return Inputs(start, [Path(path) for path in given if path])
+
+
+def _run(
+    settings: PretrainSettings,
+    out: Path,
+    work: Path,
+    claims: list[Claim],
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+    report: Report,
+) -> dict[str, Any]:
+    """The run in `work`; tokens and a teacher's vectors are kept in `out`, for this run and the next."""
     main = accelerator.is_main_process
-    report = report if main else _silent
-    if main:
-        _claim(out, resume=resume, force=force)
+    _check_libraries(settings, accelerator)
     files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
     base = models.resolve(settings.init).load() if settings.init else None
     config = _config(settings, base)
@@ -99,13 +137,16 @@ def pretrain(
             )  # fmt: skip
     if settings.local_heads:
         start_local(model, settings.local_heads)
-    if resume and (out / RUN).exists():
-        _check_same(out, settings, hashes)
-        if (out / SUMMARY).exists():
-            return dict(parse_json(read_small(out / SUMMARY), str(out / SUMMARY)))
+    if resume and (work / RUN).exists():
+        _check_same(work, settings, hashes)
+        if (work / SUMMARY).exists():
+            return dict(parse_json(read_small(work / SUMMARY), str(work / SUMMARY)))
+    accelerator.wait_for_everyone()
     if main:
-        out.mkdir(parents=True, exist_ok=True)
-        _write_info(out, settings, facts, hashes)
+        if not resume:
+            claims[0].begin()
+        work.mkdir(parents=True, exist_ok=True)
+        _write_info(work, settings, facts, hashes)
     accelerator.wait_for_everyone()
     report({"event": "plan", "steps": settings.steps, "minutes": settings.minutes} | facts)
     job = Job(
@@ -117,10 +158,10 @@ def pretrain(
         ordered=np.array(files.ordered),
         tokenizer=tokenizer,
         settings=settings,
-        directory=out,
+        directory=work,
         accelerator=accelerator,
         save=lambda step: hub.save(
-            to_checkpoint(model, config, tokenizer_files, global_step=step), out, format="safetensors", force=True
+            to_checkpoint(model, config, tokenizer_files, global_step=step), work, format="safetensors", force=True
         ),
         lessons=lessons,
         report=report,
@@ -128,26 +169,19 @@ def pretrain(
     train(job, resume=resume)
     summary: dict[str, Any] = {}
     if main:
-        summary = _finish(out, settings, facts)
-    accelerator.wait_for_everyone()
+        summary = _finish(work, settings, facts)
     return summary
 
 
-def _claim(out: Path, *, resume: bool, force: bool) -> None:
-    """Take the directory: nothing of ours may be there, unless to go on with or to replace."""
-    if resume and force:
-        raise RunError("--resume and --force do not go together: go on, or start anew?")
-    if resume:
-        return
-    if out.is_dir() and any(OURS.fullmatch(item.name) for item in out.iterdir()) and not force:
-        raise RunError(
-            f"{out}: holds a run already; --resume goes on with it, --force replaces it, --out names another"
-        )
-    check_target(out, force=force, sources=[], ours=OURS)
-    if out.is_dir():
-        for item in out.iterdir():
-            if OURS.fullmatch(item.name) and item.is_file():
-                item.unlink()
+def _check_libraries(settings: PretrainSettings, accelerator: Accelerator) -> None:
+    """Refuse what lacks a library, or cannot be shared by processes, before any work is done."""
+    need("matplotlib", "drawing a run's curves")
+    if settings.teacher:
+        need("transformers", "--teacher")
+        if accelerator.num_processes > 1:
+            raise TrainingError(
+                "the loss of --teacher compares all sentences of a batch with one another: train with it in one process"
+            )
 
 
 def _tokenizer(

@@ -47,7 +47,7 @@ class Teacher:
     """A Hugging Face encoder with mean pooling. Raises TrainingError for a directory that holds none."""
 
     def __init__(self, directory: Path, device: torch.device) -> None:
-        need("transformers", "--teacher", package="albert-cli[teacher]")
+        need("transformers", "--teacher")
         import transformers
 
         pooling = parse_json(read_optional(directory / "1_Pooling" / "config.json") or b"{}", str(directory))

@@ -406,7 +406,7 @@ def _glue_directory(task: Task, data: Path | None) -> Path:
 
 def _download(task: Task) -> Path:
     """The task's directory of `nyu-mll/glue`, downloaded once into the Hub's cache."""
-    need("huggingface_hub", f"downloading {task.name}", package="huggingface_hub")
+    need("huggingface_hub", f"downloading {task.name}")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +19,27 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
+from albert_cli import models
 from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.model.fine_tuning import Classifier, without_dropout
 from albert_cli.tasks import Task, named
 from albert_cli.tokenizer import AlbertTokenizer
 from albert_cli.training import data, questions, run, state
+from albert_cli.training.claim import TENSORBOARD, Claim, Inputs, claimed
 from albert_cli.training.data import Examples
 from albert_cli.training.log import LOG, Record
 from albert_cli.training.loop import Job, train
 from albert_cli.training.metrics import compute
+from albert_cli.training.processes import accelerator_for, on_main, peers
 from albert_cli.training.questions import Questions, Windows
 from albert_cli.training.rows import Kind, Rows, infer, mean_loss, out_of_memory
 from albert_cli.training.run import RunInfo
 from albert_cli.training.settings import PATHS, Plan, Settings
 from converters.checkpoint import Checkpoint
 from converters.config import dump_json, parse_json
-from converters.files import check_target, need, read_small, staged
+from converters.files import need, read_small, staged
 
-SUMMARY, TENSORBOARD = "summary.json", "tensorboard"
+SUMMARY = "summary.json"
 # Without a development set, so much of the training set is held out for it.
 _HELD_OUT = 0.1
 # Which rows --limit-train and a held-out part take is the same for every seed.
@@ -83,22 +87,55 @@ def finetune(
     what is finished is left as it is. Raises CheckpointError's children, each with one line.
     """
     accelerator = accelerator_for(settings.precision)
-    if accelerator.is_main_process:
-        _claim(out, resume=resume, force=force)
-    else:
+    if not accelerator.is_main_process:
         report = _silent
-    accelerator.wait_for_everyone()
-    base = run.base_checkpoint(settings.model)
-    tokenizer = AlbertTokenizer.of_model(base)
-    settings = _fit(settings, base)
-    if settings.tensorboard and accelerator.is_main_process:
-        report = _with_tensorboard(report, out / TENSORBOARD)
-    prepared = prepare(settings, tokenizer)
-    info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": digest_of(base)})
-    if resume and (out / run.RUN).exists():
-        _check_same(out, info)
-        if (out / SUMMARY).exists():
-            return dict(parse_json(read_small(out / SUMMARY), str(out / SUMMARY)))
+    with contextlib.ExitStack() as held, peers(accelerator):
+
+        def claim() -> Path:
+            place = claimed(out, ours=run.OURS, inputs=inputs_of(settings), resume=resume, force=force)
+            claims.append(held.enter_context(place))
+            return claims[0].work
+
+        claims: list[Claim] = []
+        work = on_main(accelerator, claim)
+        _check_libraries(settings, accelerator)
+        base = run.base_checkpoint(settings.model)
+        tokenizer = AlbertTokenizer.of_model(base)
+        settings = _fit(settings, base)
+        prepared = prepare(settings, tokenizer)
+        info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": digest_of(base)})
+        summary: dict[str, Any] | None = None
+        if resume and (work / run.RUN).exists():
+            _check_same(work, info)
+            if (work / SUMMARY).exists():
+                summary = dict(parse_json(read_small(work / SUMMARY), str(work / SUMMARY)))
+        accelerator.wait_for_everyone()
+        if summary is None:
+            if claims and not resume:
+                claims[0].begin()
+            if settings.tensorboard and accelerator.is_main_process:
+                report = _with_tensorboard(report, work / TENSORBOARD)
+            summary = _train(
+                accelerator, base, prepared, info, settings, work, resume=resume, report=report, cache=feature_cache
+            )
+        if claims:
+            claims[0].finish()
+        accelerator.wait_for_everyone()
+        return summary
+
+
+def _train(
+    accelerator: Accelerator,
+    base: Checkpoint,
+    prepared: Prepared,
+    info: RunInfo,
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool,
+    report: Report,
+    cache: Path | None,
+) -> dict[str, Any]:
     started = time.perf_counter()  # the first epoch's time has the features of a frozen encoder in it
     model, notes = run.build(base, info, seed=settings.seed)
     plan = Plan.of(
@@ -131,22 +168,21 @@ def finetune(
         report=report,
         started=started,
     )
-    cache = None
+    features = None
     if settings.freeze_encoder and isinstance(model, Classifier):
-        cache = _Features(feature_cache or out, model, accelerator, info, report)
+        features = _Features(cache or out, model, accelerator, info, report)
         prepared = dataclasses.replace(
             prepared,
-            train=cache(prepared.train),
-            dev={name: cache(part) for name, part in prepared.dev.items()},
+            train=features(prepared.train),
+            dev={name: features(part) for name, part in prepared.dev.items()},
         )
         job.rows = prepared.train.rows
     train(job, resume=resume)
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
         summary = _finish(out, prepared, plan)
-        if cache is not None and feature_cache is None:
-            cache.remove()
-    accelerator.wait_for_everyone()
+        if features is not None and cache is None:
+            features.remove()
     return summary
 
 
@@ -165,39 +201,62 @@ def finetune_seeds(
 
     if (out / run.RUN).exists():
         raise RunError(f"{out}: holds a run of one seed; name another directory with --out")
-    if (out / SUMMARY).exists() and not (resume or force):
-        raise RunError(f"{out}: holds runs already; --resume goes on with them, --force replaces them")
-    summaries = []
-    for seed in seeds:
-        report({"event": "seed", "seed": seed})
-        summaries.append(
-            finetune(
-                dataclasses.replace(settings, seed=seed),
-                out / f"seed-{seed}",
-                resume=resume,
-                force=force,
-                report=report,
-                feature_cache=out if settings.freeze_encoder else None,
-            )
-        )
-    if not all(summaries):
-        return {}  # a further process of a distributed run
-    metrics = {
-        name: {
-            "mean": statistics.fmean(item["dev"][name] for item in summaries),
-            "spread": statistics.stdev(item["dev"][name] for item in summaries) if len(summaries) > 1 else 0.0,
+    wanted = {f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
+    with several(wanted, out, resume=resume, force=force) as work:
+        summaries = []
+        for name, item in wanted.items():
+            report({"event": "seed", "seed": item.seed})
+            cache = work if settings.freeze_encoder else None
+            summaries.append(finetune(item, work / name, resume=resume, report=report, feature_cache=cache))
+        if not all(summaries):
+            return {}  # a further process of a distributed run
+        metrics = {
+            name: {
+                "mean": statistics.fmean(item["dev"][name] for item in summaries),
+                "spread": statistics.stdev(item["dev"][name] for item in summaries) if len(summaries) > 1 else 0.0,
+            }
+            for name in summaries[0]["dev"]
         }
-        for name in summaries[0]["dev"]
-    }
-    together = {"task": settings.task, "seeds": list(seeds), "metrics": metrics, "runs": summaries}
-    runs = {f"seed {seed}": out / f"seed-{seed}" for seed in seeds}
-    with staged(out / SUMMARY, force=True, ours=None) as beside:
-        beside.write_bytes(dump_json(together))
-    figures.curves(runs, out / "curves.png")
-    pages.write_seeds(out, together)
-    for path in out.glob("features-*.safetensors"):
-        path.unlink()
-    return together
+        together = {"task": settings.task, "seeds": list(seeds), "metrics": metrics, "runs": summaries}
+        runs = {f"seed {seed}": work / f"seed-{seed}" for seed in seeds}
+        with staged(work / SUMMARY, force=True, ours=None) as beside:
+            beside.write_bytes(dump_json(together))
+        figures.curves(runs, work / "curves.png")
+        pages.write_seeds(work, together)
+        for path in work.glob("features-*.safetensors"):
+            path.unlink()
+        return together
+
+
+@contextlib.contextmanager
+def several(wanted: Mapping[str, Settings], out: Path, *, resume: bool, force: bool) -> Iterator[Path]:
+    """Hold a directory of several runs, `wanted` by the name of each; where they are built is given.
+
+    The data and models of all of them are checked before the first is trained.
+    """
+    every = list(wanted.values())
+    accelerator = accelerator_for(every[0].precision)
+    with contextlib.ExitStack() as held, peers(accelerator):
+
+        def claim() -> Path:
+            each = [inputs_of(item) for item in every]
+            inputs = Inputs([path for one in each for path in one.models], [path for one in each for path in one.data])
+            place = claimed(out, ours=run.OURS, inputs=inputs, resume=resume, force=force, members=list(wanted))
+            claims.append(held.enter_context(place))
+            for item in {dataclasses.replace(item, seed=0): item for item in every}.values():
+                _check_libraries(item, accelerator)
+                base = run.base_checkpoint(item.model)
+                tokenizer = AlbertTokenizer.of_model(base)
+                prepare(_fit(item, base), tokenizer)
+            if not resume:
+                claims[0].begin()
+            return claims[0].work
+
+        claims: list[Claim] = []
+        yield on_main(accelerator, claim)
+        if claims:
+            claims[0].finish()
+        accelerator.wait_for_everyone()
 
 
 def prepare(settings: Settings, tokenizer: AlbertTokenizer, *, splits: Sequence[str] | None = None) -> Prepared:
@@ -299,29 +358,22 @@ def decide(logits: NDArray[np.float32], info: RunInfo, task: Task | None = None)
     return classes
 
 
-def _claim(out: Path, *, resume: bool, force: bool) -> None:
-    """Take the directory: nothing of ours may be there, unless to go on with or to replace."""
-    if resume and force:
-        raise RunError("--resume and --force do not go together: go on, or start anew?")
-    if resume:
-        if (
-            out.exists()
-            and not (out / run.RUN).exists()
-            and any(run.OURS.fullmatch(item.name) for item in out.iterdir())
-        ):
-            raise RunError(f"{out}: no {run.RUN} there, so no run to go on with; start anew with --force")
-        return
-    if out.is_dir() and any(run.OURS.fullmatch(item.name) for item in out.iterdir()) and not force:
-        raise RunError(
-            f"{out}: holds a run already; --resume goes on with it, --force replaces it, --out names another"
+def inputs_of(settings: Settings) -> Inputs:
+    """What a run reads from this disk."""
+    given = (settings.data, settings.train, settings.dev, settings.test)
+    return Inputs([models.resolve(settings.model).path], [Path(path) for path in given if path])
+
+
+def _check_libraries(settings: Settings, accelerator: Accelerator) -> None:
+    """Refuse what lacks a library, or cannot be shared by processes, before any work is done."""
+    need("matplotlib", "drawing a run's curves")
+    need("sklearn", "measuring a run")
+    if settings.tensorboard:
+        need("tensorboard", "--tensorboard")
+    if settings.hidden and accelerator.num_processes > 1:
+        raise TrainingError(
+            "an mlp head has batch norm, whose figures are those of a whole batch: train it in one process"
         )
-    check_target(out, force=force, sources=[], ours=run.OURS)
-    if out.is_dir():
-        for item in out.iterdir():
-            if run.OURS.fullmatch(item.name) and item.is_file():
-                item.unlink()
-        for item in (out / TENSORBOARD).glob("events.out.tfevents.*"):
-            item.unlink()
 
 
 def _fit(settings: Settings, base: Checkpoint) -> Settings:
@@ -347,16 +399,6 @@ def _check_same(out: Path, info: RunInfo) -> None:
     changed += [f"the contents of {key} changed" for key, sha in before.hashes.items() if info.hashes.get(key) != sha]
     if changed:
         raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
-
-
-def accelerator_for(precision: str) -> Accelerator:
-    """What to compute with; auto is bf16 on a GPU that has it. TrainingError for fp16 without a GPU."""
-    gpu = torch.cuda.is_available()
-    if precision == "auto":
-        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
-    if precision == "fp16" and not gpu:
-        raise TrainingError("--precision fp16 needs a GPU; choose bf16 or fp32")
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
 
 
 def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator) -> dict[str, float]:
@@ -482,7 +524,6 @@ def read_log(out: Path) -> list[Record]:
 
 def _with_tensorboard(report: Report, directory: Path) -> Report:
     """A listener that writes every figure for TensorBoard as well."""
-    need("tensorboard", "--tensorboard", package="albert-cli[tensorboard]")
     from torch.utils.tensorboard import SummaryWriter
 
     writer: list[SummaryWriter] = []

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -153,7 +154,7 @@ class _Loop:
                 loss = loss_sum(job.kind, logits, targets.to(accelerator.device)) * (weight / len(rows))
                 accelerator.backward(loss * world)
             total += loss.item()
-            if job.train_metrics and self.main:
+            if job.train_metrics and weight:
                 self.seen.append((logits.detach().float().cpu().numpy(), targets.numpy()))
         if world > 1:
             total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
@@ -190,7 +191,9 @@ class _Loop:
     def evaluate(self) -> None:
         job, at = self.job, self.progress
         record: Record = {"event": "dev", "step": at.step, "epoch": self.epochs()}
-        record |= job.evaluate(self.model)
+        record |= job.evaluate(job.model)
+        if job.accelerator.num_processes > 1:
+            self.seen = gather_object(self.seen)
         if self.seen and job.train_metrics:
             logits = np.concatenate([item for item, _ in self.seen])
             wanted = np.concatenate([item for _, item in self.seen])

@@ -8,12 +8,13 @@ from typing import Any
 
 from albert_cli import tasks
 from albert_cli.default_model import NAME, named_or_default
-from albert_cli.errors import DataError, RunError
+from albert_cli.errors import DataError
 from albert_cli.tasks import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
-from albert_cli.training.finetune import Report, finetune, finetune_seeds
+from albert_cli.training.claim import current
+from albert_cli.training.finetune import Report, finetune, finetune_seeds, several
 from albert_cli.training.run import RUN
 from albert_cli.training.settings import Settings
 from converters.files import check_target
@@ -34,7 +35,8 @@ def one(
     report: Report,
 ) -> dict[str, Any]:
     """Train one task; with `seeds`, once for each. `compare`: runs to draw over the new one's curves."""
-    first = out / f"seed-{seeds[0]}" if seeds else out
+    place = current(out) if resume else out
+    first = place / f"seed-{seeds[0]}" if seeds else place
     wanted = _settings(task, given, first, config=config, resume=resume)
     if seeds:
         return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report)
@@ -56,7 +58,8 @@ def glue(
     report: Report,
 ) -> dict[str, Any]:
     """Train every task of GLUE into `out/TASK`; with `submission`, predict the test files and pack them."""
-    wanted = {name: _settings(name, given, out / name, config=config, resume=resume) for name in GLUE}
+    place = current(out) if resume else out
+    wanted = {name: _settings(name, given, place / name, config=config, resume=resume) for name in GLUE}
     if submission is not None:
         check_target(submission, force=force, sources=[], ours=None)
         absent = [
@@ -67,13 +70,11 @@ def glue(
         ]
         if absent:
             raise DataError(f"a submission needs every test file; missing: {', '.join(absent)}")
-    taken = [str(out / name) for name in GLUE if (out / name / RUN).exists()]
-    if taken and not (resume or force):
-        raise RunError(f"{', '.join(taken)}: runs already; --resume goes on with them, --force replaces them")
-    summaries = {}
-    for name, item in wanted.items():
-        report({"event": "task", "task": name})
-        summaries[name] = finetune(item, out / name, resume=resume, force=force, report=report)
+    with several(wanted, out, resume=resume, force=force) as work:
+        summaries = {}
+        for name, item in wanted.items():
+            report({"event": "task", "task": name})
+            summaries[name] = finetune(item, work / name, resume=resume, report=report)
     if not all(summaries.values()):
         return {}  # a further process of a distributed run
     notes: list[str] = []

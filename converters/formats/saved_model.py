@@ -162,7 +162,7 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    need("tensorflow", "writing a SavedModel", package="tensorflow-cpu")
+    need("tensorflow", "writing a SavedModel")
     from converters import tensorflow_model
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer

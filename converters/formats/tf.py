@@ -141,7 +141,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    need("tensorflow", "writing a TensorFlow checkpoint", package="tensorflow-cpu")
+    need("tensorflow", "writing a TensorFlow checkpoint")
     _save(variables.to_foreign(checkpoint, NAMES), checkpoint.global_step, path / _PREFIX)
     (path / CONFIG).write_bytes(dump_json(checkpoint.config.to_google() | checkpoint.tokenizer.settings))
     (path / "checkpoint").write_text(

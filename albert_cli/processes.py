@@ -1,0 +1,59 @@
+"""The processes that a launcher (torchrun, accelerate launch, mpirun) starts for one run: which is this, who speaks.
+
+The first process speaks for all. An error is told by whichever process meets it first, once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+_WORLD = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+
+
+def world() -> int:
+    """How many processes share this run; 1 without a launcher."""
+    return max(1, _number(_WORLD, 1))
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return _number(_RANK, 0) if world() > 1 else 0
+
+
+def hush() -> TextIO:
+    """Let all processes but the first say nothing; returns standard error, for what must be told all the same."""
+    stderr = sys.stderr
+    if rank():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    return stderr
+
+
+def first_to_tell() -> bool:
+    """Whether no other process of this run has told of an error yet; asked once, by each that fails."""
+    if world() == 1:
+        return True
+    try:
+        import datetime
+
+        from torch import distributed
+
+        attempt = f"{os.environ.get('TORCHELASTIC_RUN_ID')}-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
+            host, port, is_master=False, timeout=datetime.timedelta(seconds=5)
+        )
+        return bool(store.add(f"albert-error-{attempt}", 1) == 1)
+    except (ImportError, KeyError, ValueError, RuntimeError):  # no such store, or it ended with its process
+        return rank() == 0
+
+
+def _number(names: tuple[str, ...], default: int) -> int:
+    for name in names:
+        text = os.environ.get(name, "")
+        if text.isdecimal():
+            return int(text)
+    return default

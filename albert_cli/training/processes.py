@@ -1,0 +1,76 @@
+"""Many processes that train one model: started by a launcher, one of them the main one that writes."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+
+from albert_cli import processes
+from albert_cli.errors import TrainingError
+from converters.errors import CheckpointError
+
+T = TypeVar("T")
+# The others wait as long as the main process tokenizes or predicts; one that died is noticed by its connection.
+_PATIENCE = datetime.timedelta(days=7)
+_LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|peer|store", re.IGNORECASE)
+
+
+def accelerator_for(precision: str) -> Accelerator:
+    """What to compute with; auto is bf16 on a GPU that has it. TrainingError for fp16 without a GPU.
+
+    Without a GPU the processes of a launcher share the work on their processors.
+    """
+    gpu = torch.cuda.is_available()
+    if precision == "auto":
+        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "fp16" and not gpu:
+        raise TrainingError("--precision fp16 needs a GPU; choose bf16 or fp32")
+    many = processes.world() > 1
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=many and not gpu,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)] if many else None,
+    )
+    if accelerator.num_processes != processes.world():
+        raise TrainingError(
+            f"{processes.world()} processes were started, but {accelerator.num_processes} can share the work; start "
+            "them with torchrun or accelerate launch, or start one"
+        )
+    return accelerator
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """Let the main process do something; its result, or its CheckpointError, is that of every process."""
+    if accelerator.num_processes == 1:
+        return work()
+    outcome: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = work()
+        except CheckpointError as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: T = outcome[0]
+    return result
+
+
+@contextlib.contextmanager
+def peers(accelerator: Accelerator) -> Iterator[None]:
+    """Turn the loss of another process into a TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if accelerator.num_processes == 1 or not _LOST.search(str(error)):
+            raise
+        raise TrainingError(
+            "another process of this run has ended; --resume goes on from what was saved last"
+        ) from error
