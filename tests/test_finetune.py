@@ -598,7 +598,7 @@ def test_tensorboard_hears_the_figures_or_says_how_to_install_it(world, tmp_path
     assert "dev/accuracy" in events.Tags()["scalars"]
     find_spec = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorboard" else find_spec(name))
-    with pytest.raises(MissingLibraryError, match=r"--tensorboard needs .*pip install 'albert-cli\[tensorboard\]'"):
+    with pytest.raises(MissingLibraryError, match=r"--tensorboard needs .*pip install 'tensorboard'"):
         run(tmp_path / "other", given)
 
 

@@ -15,7 +15,7 @@ from converters import hub
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 MISSING = [library for library in LIBRARIES if importlib.util.find_spec(library) is None]
 if MISSING:
-    pytest.skip(f"albert-cli[onnx] is not installed ({', '.join(MISSING)})", allow_module_level=True)
+    pytest.skip(f"ONNX is not installed ({', '.join(MISSING)})", allow_module_level=True)
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -245,5 +245,5 @@ def test_a_missing_library(model, tmp_path, refused, monkeypatch, library):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else found(name))
     assert refused("convert", model, tmp_path / "x.onnx") == (
-        f"writing ONNX needs the library {library!r}, which is not installed: pip install 'albert-cli[onnx]'"
+        f"writing ONNX needs the library {library!r}, which is not installed: pip install 'onnx' 'onnxruntime' 'onnxscript'"
     )

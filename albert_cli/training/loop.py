@@ -143,11 +143,13 @@ class _Loop:
         if job.rows.lengths is not None:
             mine = mine[np.argsort(job.rows.lengths[mine], kind="stable")]
         parts = np.array_split(mine, min(job.settings.grad_accum, max(1, len(mine) // job.settings.smallest_batch)))
-        total = 0.0
+        total, length = 0.0, None
+        if job.kind == "answers" and job.rows.lengths is not None:
+            length = int(job.rows.lengths[rows].max())  # its loss has padding in it, the same however it is shared out
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
-                inputs = job.rows.inputs(part, accelerator.device)
+                inputs = job.rows.inputs(part, accelerator.device, length)
                 assert job.rows.targets is not None
                 targets = job.rows.targets[torch.from_numpy(part)]
                 logits: Tensor = self.model(**inputs)

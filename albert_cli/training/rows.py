@@ -37,12 +37,15 @@ class Rows:
         """Tokens per row; None where every row costs the same."""
         return None if self.features is not None or self.tokens is None else self.tokens.lengths
 
-    def inputs(self, rows: NDArray[np.int64], device: torch.device) -> dict[str, Tensor]:
-        """The model's arguments. A mask only where there is padding, token types only where there is a second text."""
+    def inputs(self, rows: NDArray[np.int64], device: torch.device, length: int | None = None) -> dict[str, Tensor]:
+        """The model's arguments, as wide as the longest row or `length`.
+
+        A mask only where there is padding, token types only where there is a second text.
+        """
         if self.features is not None:
             return {"features": self.features[torch.from_numpy(rows)].to(device)}
         assert self.tokens is not None
-        padded = self.tokens.padded(rows)
+        padded = self.tokens.padded(rows, length=length)
         if padded["attention_mask"].all():
             del padded["attention_mask"]
         if not padded["token_type_ids"].any():
