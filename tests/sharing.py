@@ -49,7 +49,8 @@ def serve():
         if killed and number == len(jobs) - 1:
             threading.Thread(target=kill, args=(pids[killed[0]], Path(killed[1])), daemon=True).start()
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-        print(json.dumps(codes), flush=True)
+        sys.stdout.write(json.dumps(codes) + "\n")
+        sys.stdout.flush()
 
 
 def kill(pid, file):

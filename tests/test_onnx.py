@@ -245,5 +245,6 @@ def test_a_missing_library(model, tmp_path, refused, monkeypatch, library):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else found(name))
     assert refused("convert", model, tmp_path / "x.onnx") == (
-        f"writing ONNX needs the library {library!r}, which is not installed: pip install 'onnx' 'onnxruntime' 'onnxscript'"
+        f"writing ONNX needs the library {library!r}, which is not installed: "
+        "pip install 'onnx' 'onnxruntime' 'onnxscript'"
     )

@@ -30,7 +30,8 @@ def command(world, kind, out):  # noqa: F811
     return finetune(world, out, *more)
 
 
-KINDS = ("classes", "regression", "questions", "frozen", "parts", "odd", "pretrain")
+KINDS = ["classes", "questions", "pretrain"]
+MORE_KINDS = ["regression", "frozen", "parts", "odd"]
 
 
 def figures(out):
@@ -39,9 +40,10 @@ def figures(out):
     return [{key: value for key, value in record.items() if key not in skipped} for record in read_log(out)]
 
 
-def test_two_processes_do_what_one_does(world, tmp_path, albert):  # noqa: F811
-    found = shared([command(world, kind, tmp_path / f"two-{kind}") for kind in KINDS], tmp_path)
-    for kind, (codes, (first, second)) in zip(KINDS, found, strict=True):
+@pytest.mark.parametrize("kinds", [KINDS, pytest.param(MORE_KINDS, marks=pytest.mark.slow)], ids=["some", "more"])
+def test_two_processes_do_what_one_does(world, tmp_path, albert, kinds):  # noqa: F811
+    found = shared([command(world, kind, tmp_path / f"two-{kind}") for kind in kinds], tmp_path)
+    for kind, (codes, (first, second)) in zip(kinds, found, strict=True):
         assert codes == [0, 0], (kind, first, second)
         assert second == "", kind
         assert first.count("step 2 " if kind != "classes" else "step 4 ") >= 1, kind
