@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 import re
 import warnings
@@ -197,13 +196,6 @@ def delimiter_of(text: str) -> str:
     if len(named) != 1 or named in '"\r\n':
         raise ValueError(f"a delimiter is one character, or tab, not {text!r}")
     return named
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """`; did you mean 'Text'?` where a known name is near, else nothing."""
-    lower = {item.lower(): item for item in reversed(known)}
-    near = difflib.get_close_matches(name.lower().strip(), lower, n=1)
-    return f"; did you mean {lower[near[0]]!r}?" if near else ""
 
 
 def listing(items: Sequence[str]) -> str:

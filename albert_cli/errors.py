@@ -1,6 +1,6 @@
 """Faults of what is asked of a model, beside those of the model itself (converters.errors); and notices."""
 
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, UsageError
 
 
 class Notice(UserWarning):
@@ -27,12 +27,24 @@ class DataError(CheckpointError):
     """Rows, columns or labels of a data set are not what the task asks for."""
 
 
+class UnknownTaskError(DataError, UsageError):
+    """A task that is not one of those there are."""
+
+
+class NoDataError(DataError, UsageError):
+    """A task needs data that was not named."""
+
+
 class TrainingError(CheckpointError):
     """Training cannot start, or cannot go on."""
 
 
 class RunError(CheckpointError):
     """A run directory is missing, unfinished or of another kind than the request needs."""
+
+
+class RunUsageError(RunError, UsageError):
+    """Options that do not go together were given for a run."""
 
 
 class HeadError(CheckpointError):

@@ -19,7 +19,7 @@ import typer
 
 from albert_cli import __version__, arguments, commands, console, processes
 from albert_cli.errors import Notice
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, UsageError
 from converters.files import missing
 
 _MOST_MESSAGE = 4000
@@ -89,7 +89,7 @@ def main() -> None:
 def _explain(error: Exception) -> None:
     """Exit with one line, where the error is none of this program's own."""
     if isinstance(error, CheckpointError):
-        _fail(str(error), 1)
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     if isinstance(error, BrokenPipeError):
         # The reader of a pipe (head, say) left: nothing more to say, and no second error when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

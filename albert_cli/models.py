@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from albert_cli.default_model import NAME, named_or_default
 from albert_cli.errors import ModelError
+from converters.errors import did_you_mean
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -44,6 +45,15 @@ class Model:
         checkpoint = hub.load(self.path, format=format, config=config)
         return replace(checkpoint, where=self.called(checkpoint.where))
 
+    def files(self) -> list[Path]:
+        """What the model is read from, so that no result replaces it."""
+        from converters import hub
+
+        if not self.path.is_dir():
+            return [self.path]
+        patterns = [module.OURS for module in hub.formats().values() if module.OURS is not None]
+        return [item for item in self.path.iterdir() if any(pattern.fullmatch(item.name) for pattern in patterns)]
+
     def called(self, where: str) -> str:
         """A place in this model, in terms of its name: not of where the package or the Hub's cache happens to be."""
         if self.name == NAME:
@@ -68,12 +78,19 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
         text = f"albert/{wanted}" + (f"@{revision}" if revision else "")
     match = _REPOSITORY.fullmatch(text)
     inside = any(parent.is_file() for parent in path.parents)  # of an archive
+    if not match and path.parent == Path() and (near := did_you_mean(text, (*PUBLISHED, NAME))) and not _begins(path):
+        raise ModelError(f"{text}: no such file or directory here, and no published model{near}")
     if not match or text.startswith((".", "/", "~")) or _FILE_NAME.fullmatch(text) or inside:
         # A checkpoint's prefix (model.ckpt-best) is no file itself; the formats know it, or say what is wrong.
         return Model(path, text)
-    if path.parent.is_dir() and any(path.parent.glob(f"{path.name}*")):
+    if path.parent.is_dir() and _begins(path):
         return Model(path, text)
     return _fetch(match["id"], match["revision"], tokenizer_only=tokenizer_only)
+
+
+def _begins(path: Path) -> bool:
+    """Whether there are files whose names begin so, as those of a checkpoint do."""
+    return any(item.name.startswith(path.name) for item in path.parent.iterdir())
 
 
 def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Model:

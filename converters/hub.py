@@ -16,7 +16,7 @@ from converters import archives, proof, spec, strangers
 from converters import formats as formats_package
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
-from converters.errors import CheckpointError, FormatError, SpecError
+from converters.errors import CheckpointError, FormatError, SpecError, UnknownFormatError, did_you_mean
 from converters.files import check_target, explained, meant_as_file, our_files, staged, syncing
 from converters.memory import reused
 from converters.names import slot_of
@@ -330,5 +330,7 @@ def target_format(path: Path, name: str | None = None) -> ModuleType:
 
 def _named(name: str, known: dict[str, ModuleType]) -> ModuleType:
     if name not in known:
-        raise FormatError(f"{name!r} is no format here; the formats are {', '.join(known)}")
+        raise UnknownFormatError(
+            f"{name!r} is no format here; the formats are {', '.join(known)}{did_you_mean(name, known)}"
+        )
     return known[name]

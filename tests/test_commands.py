@@ -278,7 +278,6 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
     ("arguments", "message"),
     [
         ("convert nowhere out", "nowhere: no such file, directory or checkpoint"),
-        ("convert hf out --from bson5", "'bson5' is no format here; the formats are {formats}"),
         ("convert hf out.tar", "out.tar: no format writes a .tar file (but .tfbson .bson .npz); say --to {choices}"),
         ("convert hf out.pt", "out.pt: no format writes a .pt file (but .tfbson .bson .npz); say --to {choices}"),
         ("convert hf out.gguf", "out.gguf: no format writes a .gguf file (but .tfbson .bson .npz); say --to {choices}"),
@@ -313,6 +312,68 @@ def test_a_mistake_gives_one_line_and_exit_code_1(model, tmp_path, albert, monke
     monkeypatch.chdir(tmp_path)
     assert albert(*arguments.split()) == (1, "", f"albert: {expected}\n")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("convert hf out --from bson5", "'bson5' is no format here; the formats are {formats}; did you mean 'bson'?"),
+        ("convert hf out --to npzz", "'npzz' is no format here; the formats are {writable}; did you mean 'npz'?"),
+        ("finetune qnly", "'qnly' is no task here; the tasks are {tasks}; did you mean 'qnli'?"),
+        ("finetune csv --model hf", "csv has no training data; name it with --data DIR or --train FILE"),
+        ("finetune csv --resume --force", "--resume and --force do not go together: go on, or start anew?"),
+        (
+            "pretrain --corpus config.json --steps 1 --resume --force",
+            "--resume and --force do not go together: go on, or start anew?",
+        ),
+    ],
+)
+def test_a_request_without_meaning_is_one_line_and_exit_code_2(
+    model, tmp_path, albert, monkeypatch, arguments, message
+):
+    from albert_cli import tasks
+
+    known = hub.formats()
+    writable = ", ".join(name for name, module in known.items() if hasattr(module, "write"))
+    monkeypatch.chdir(tmp_path)
+    expected = message.format(formats=", ".join(known), writable=writable, tasks=", ".join(tasks.names()))
+    code, out, err = albert(*arguments.split())
+    assert (code, out, err.splitlines()[-1]) == (2, "", f"albert: {expected}")
+
+
+def test_a_published_name_that_is_misspelt(tmp_path, albert, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["inspect", "albert-bsae-v2"], ["tokenize", "a", "--model", "albert-bsae-v2"]):
+        assert albert(*words) == (
+            1,
+            "",
+            "albert: albert-bsae-v2: no such file or directory here, and no published model; did you mean "
+            "'albert-base-v2'?\n",
+        )
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "albert_cli", "--version"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.startswith("albert ")
+
+
+def test_a_tokenizer_or_a_text_is_not_overwritten_by_what_is_made_of_it(model, tmp_path, refused):
+    (tmp_path / "t.txt").write_text("a b\n")
+    (tmp_path / "link.txt").symlink_to("t.txt")
+    lines = ["<pad>\t0", "<unk>\t0", "[CLS]\t0", "[SEP]\t0", "[MASK]\t0", "▁a\t-1.5", "b\t-2.25"]
+    (tmp_path / "own.vocab").write_text("\n".join(lines) + "\n")
+    words = ["tokenize", "--model", tmp_path / "own.vocab", "--force"]
+    for out in ("t.txt", "link.txt"):
+        message = refused(*words, "--in", tmp_path / "t.txt", "--out", tmp_path / out)
+        assert message == (
+            f"{tmp_path / out}: the target is the source itself ({tmp_path / 't.txt'}); name another target"
+        )
+    (tmp_path / "own.txt").hardlink_to(tmp_path / "own.vocab")
+    assert "the target is the source itself" in refused(
+        *words, "--in", tmp_path / "t.txt", "--out", tmp_path / "own.txt"
+    )
 
 
 def test_wrong_usage_exits_2():

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from tuning import reviews, write_csv, write_model
 
-from albert_cli.delimited import delimiter_of, did_you_mean
+from albert_cli.delimited import delimiter_of
 from albert_cli.embedding.sources import Columns, Source
 from albert_cli.errors import Notice
 from albert_cli.training.data import read_table
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, did_you_mean
 
 
 def by_embed(path, **options):

@@ -49,6 +49,14 @@ def evaluate(
         from albert_cli.errors import RunError
 
         pictures.check(curves, RunError, force=force)
+    if curves is not None:
+        from albert_cli import pictures
+        from albert_cli.errors import RunError
+        from albert_cli.training.finetune import read_log
+
+        pictures.check(curves, RunError, force=force)
+        for path in runs:
+            read_log(path)
     found = {}
     for path in runs:
         with console.progress_count(str(path)) as tick:

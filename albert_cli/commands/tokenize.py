@@ -111,6 +111,7 @@ def tokenize(
     from albert_cli.inspection import reports
     from albert_cli.models import resolve
     from albert_cli.tokenizer import AlbertTokenizer
+    from converters.files import check_target
 
     modes = {
         "--stats": stats,
@@ -129,7 +130,11 @@ def tokenize(
         raise typer.BadParameter(f"--format {shown} does not go with {given[0]}; choose table, json or jsonl")
 
     flags: dict[str, Any] = {"lowercase": not cased and None, "keep_accents": keep_accents or None, "raw": raw}
-    tokenizer = AlbertTokenizer.from_pretrained(resolve(model, tokenizer_only=True).path, **flags)
+    found = resolve(model, tokenizer_only=True)
+    if out is not None and out != STANDARD_OUTPUT:
+        sources = [*found.files(), *(path for path in (source, compare) if path is not None)]
+        check_target(out, force=force, sources=sources, ours=None)
+    tokenizer = AlbertTokenizer.from_pretrained(found.path, **flags)
     view = reports.View(
         tokenizer,
         index_base=index_base,

@@ -28,6 +28,7 @@ from albert_cli.errors import TextError
 from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, suffix_of
 from albert_cli.text_lines import STANDARD_INPUT, Errors, lines_of
 from albert_cli.text_preparation import encodable
+from converters.errors import did_you_mean
 from converters.files import explained
 
 # A batch read from a file at once: few enough to hold however long the texts are.
@@ -426,7 +427,7 @@ def _check_present(wanted: dict[str, str], present: Sequence[str], where: str, w
     if missing:
         advice = [text for column, text in _ADVICE.items() if column in missing]
         named, seen = (", ".join(map(repr, names)) or "none" for names in (missing, present))
-        near = "".join(delimited.did_you_mean(column, present) for column in missing)
+        near = "".join(did_you_mean(column, present) for column in missing)
         raise TextError(
             f"{where}: {what} has no column {named}; it has {seen}{'. ' * bool(advice)}{', '.join(advice)}{near}"
         )

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from albert_cli.errors import DataError
+from albert_cli.errors import UnknownTaskError
+from converters.errors import did_you_mean
 
 if TYPE_CHECKING:
     from albert_cli.training.data import Examples
@@ -116,7 +117,10 @@ def named(name: str) -> Task:
     """The task of that name, in any spelling (QNLI, sst-2); DataError lists the known ones."""
     key = name.lower().replace("-", "").replace("_", "")
     if key not in names():
-        raise DataError(f"{name!r} is no task here; the tasks are {', '.join(names())}")
+        known = names()
+        raise UnknownTaskError(
+            f"{name!r} is no task here; the tasks are {', '.join(known)}{did_you_mean(key, [*known, 'glue'])}"
+        )
     task: Task = importlib.import_module(f"{__name__}.{key}").TASK
     return task
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from albert_cli import locks
-from albert_cli.errors import RunError
+from albert_cli.errors import RunError, RunUsageError
 from converters.config import parse_json
 from converters.errors import TargetError
 from converters.files import check_target, explained, read_small, staged
@@ -71,7 +71,7 @@ def claimed(
     just now, that cannot be written, or that is a source of the new one.
     """
     if resume and force:
-        raise RunError("--resume and --force do not go together: go on, or start anew?")
+        raise RunUsageError("--resume and --force do not go together: go on, or start anew?")
     check_target(out, force=True, sources=(), ours=ours)
     places = [out, *(out / name for name in members)]
     for place in places:

@@ -20,6 +20,7 @@ from albert_cli import delimited
 from albert_cli.errors import DataError
 from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, suffix_of
 from albert_cli.text_lines import STANDARD_INPUT, lines_of, opened
+from converters.errors import did_you_mean
 from converters.files import explained, need, open_regular
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Table:
         """The cells of a column; DataError names the columns there are."""
         place = name if isinstance(name, int) else self.place(name)
         if place is None:
-            near = delimited.did_you_mean(str(name), self.header)
+            near = did_you_mean(str(name), self.header)
             raise DataError(
                 f"{self.where}: no column {name!r} for {purpose}; its columns are {_listing(self.header)}{near}"
             )

@@ -8,14 +8,14 @@ from typing import Any
 
 from albert_cli import tasks
 from albert_cli.default_model import NAME, named_or_default
-from albert_cli.errors import DataError
+from albert_cli.errors import DataError, NoDataError
 from albert_cli.tasks import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
 from albert_cli.training.claim import current
-from albert_cli.training.finetune import Report, finetune, finetune_seeds, several
-from albert_cli.training.run import RUN
+from albert_cli.training.finetune import Report, finetune, finetune_seeds, read_log, several
+from albert_cli.training.run import RUN, read_info
 from albert_cli.training.settings import Settings
 from converters.files import check_target
 
@@ -40,6 +40,9 @@ def one(
     wanted = _settings(task, given, first, config=config, resume=resume)
     if seeds:
         return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report)
+    for path in compare:
+        read_info(path)
+        read_log(path)
     summary = finetune(wanted, out, resume=resume, force=force, report=report)
     if summary and compare:
         runs = {path.name: path for path in [out, *compare]}
@@ -95,7 +98,10 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
     if not model:
         named_or_default(None)  # says so
     named = model or NAME
-    return settings_module.resolve(tasks.named(task), {"model": named}, *layers)
+    wanted = settings_module.resolve(tasks.named(task), {"model": named}, *layers)
+    if wanted.task == "csv" and not (wanted.data or wanted.train):
+        raise NoDataError("csv has no training data; name it with --data DIR or --train FILE")
+    return wanted
 
 
 def _has(task: str, sources: Sources, split: str) -> bool:
