@@ -165,16 +165,16 @@ def _around(processor: Any, where: str) -> tuple[int, int] | None:
     name = _name(processor)
     if processor is None:
         return None
-    if name == "BertProcessing":
-        return int(processor["cls"][1]), int(processor["sep"][1])
-    if name != "TemplateProcessing":
+    if name not in ("BertProcessing", "TemplateProcessing"):
         raise _other(where, "the post_processor", name, "TemplateProcessing")
     try:
+        if name == "BertProcessing":
+            return int(processor["cls"][1]), int(processor["sep"][1])
         one, two = ([_part(part) for part in processor[key]] for key in ("single", "pair"))
         ids = {token: entry["ids"] for token, entry in processor["special_tokens"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ConfigError(f"{where}: the post_processor is no sound TemplateProcessing") from None
-    first, last = one[0][0], one[-1][0]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise ConfigError(f"{where}: the post_processor is no sound {name}") from None
+    first, last = (one[0][0], one[-1][0]) if one else ("", "")
     wanted = [(first, 0), ("$A", 0), (last, 0)]
     if (
         one != wanted

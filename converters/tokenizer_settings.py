@@ -306,7 +306,7 @@ class _Source:
         if not isinstance(decoder, dict):
             raise ConfigError(f"{where}: added_tokens_decoder is no object from id to token")
         for number, token in decoder.items():
-            if not str(number).isdecimal() or not isinstance(token, dict):
+            if not re.fullmatch("[0-9]{1,9}", number) or not isinstance(token, dict):
                 raise ConfigError(f"{where}: added_tokens_decoder has {_brief({number: token})}, no id and token")
             flags = {key: value for key, value in token.items() if key != "__type"}
             found.append(added_token({**flags, "id": int(number)}, where))
@@ -323,6 +323,8 @@ class _Source:
         """The special tokens beside the usual five; their ids are not told (0)."""
         for key in (*EXTRA_TOKENS, "model_specific_special_tokens"):
             value = self.said.get(key) or ()
+            if not isinstance(value, list | tuple | dict):
+                raise ConfigError(f"{self.directory / CONFIG}: {key} is {_brief(value)}, not a list of tokens")
             for token in value.values() if isinstance(value, dict) else value:
                 yield self._special_token(key, token)
         for key, value in self.said.items():

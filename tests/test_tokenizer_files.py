@@ -290,6 +290,9 @@ REFUSED = [
         "tokenizer_class": "BertJapaneseTokenizer",
         "added_tokens_decoder": {"5": {"content": "<e1>"}},
         "additional_special_tokens": [5],
+        "extra_special_tokens": "<e1>",
+        "model_specific_special_tokens": 7,
+        "bos_token": {"content": 3},
         "model_input_names": 3,
     }.items()
 ]
@@ -345,6 +348,14 @@ def pipeline(tmp_path, change, kind="Bert"):
         ("Bert", ("post_processor",), None, "the post_processor puts the ids None around a text"),
         ("Bert", ("post_processor", "special_tokens", "[CLS]", "ids"), [7], "the post_processor puts the ids (7, 3)"),
         ("Bert", ("post_processor", "pair"), [], "the post_processor"),
+        ("Bert", ("post_processor",), {"type": "BertProcessing", "cls": []}, "is no sound BertProcessing"),
+        ("Bert", ("post_processor",), {"type": "TemplateProcessing", "single": 3}, "is no sound TemplateProcessing"),
+        ("Bert", ("post_processor", "single"), [], "the post_processor"),
+        ("Bert", ("added_tokens",), [{"id": 5}], "is no added token of id, content and true or false flags"),
+        ("Bert", ("added_tokens",), 5, "added_tokens is no list"),
+        ("Bert", ("model",), [], "no model is in it"),
+        ("Bert", ("model", "vocab"), [], "has no vocabulary from token to id"),
+        ("Albert", ("model", "vocab"), {}, "has no vocabulary of pieces and scores"),
         ("Albert", ("normalizer",), {"type": "Nmt"}, "the normalizer is 'Nmt', not AlbertTokenizer's"),
         ("Albert", ("pre_tokenizer",), {"type": "ByteLevel"}, "the pre_tokenizer is 'ByteLevel'"),
         ("Albert", ("model", "byte_fallback"), True, "byte_fallback is True, not false"),
@@ -567,5 +578,70 @@ def test_every_honoured_setting_changes_what_is_computed(key, tmp_path):
     assert computed({key: CHANGES[key]}) != computed({})
 
 
-def test_an_added_token_is_what_its_file_says():
-    assert AddedToken(5, "x").normalized
+# --- The rest of the commands
+
+
+def small_model(folder, *, pieces, **files):
+    """A random model in a Hugging Face directory with other tokenizer files than the ones it was saved with."""
+    hub.save(making.model(dataclasses.replace(making.TINY, vocab_size=pieces)), folder)
+    for name in ("spiece.model", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    return write(folder, **files)
+
+
+def test_a_tokenizer_that_is_not_computed_is_told_where_no_ids_are_wanted(albert, tmp_path):
+    said = {"tokenizer_class": "BertJapaneseTokenizer"}
+    model = small_model(tmp_path / "m", pieces=len(WORDS), tokenizer_config=said)
+    code, out, _ = albert("inspect", model, "--json")
+    assert code == 0
+    assert "tokenizer_class is 'BertJapaneseTokenizer'" in json.loads(out)["tokenizer"]
+    code, out, _ = albert("convert", model, tmp_path / "to.npz")
+    assert code == 0
+    assert "the tokenizer is left out: " in out
+    code, _, err = albert("embed", "--in", model / "vocab.txt", "--model", model, "--out", tmp_path / "o.parquet")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "tokenizer_class is 'BertJapaneseTokenizer'" in err
+
+
+def test_what_transformers_4_wrote_first_is_read(tmp_path):
+    def change(data):
+        del data["model"]["type"], data["model"]["byte_fallback"]
+        data["normalizer"]["normalizers"].append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        data["pre_tokenizer"]["pretokenizers"][1] = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+        for piece in data["model"]["vocab"]:
+            piece[1] -= 100 * (piece[0] == "▁9,")
+        data["added_tokens"].append({"id": 5, "content": "(", "single_word": False, "lstrip": False, "rstrip": False,
+                                     "normalized": False, "special": False})  # fmt: skip
+
+    folder = pipeline(tmp_path, change, "Albert")
+    wanted = AlbertTokenizer.from_pretrained(folder / "spiece.model").ids(["the (cat) 9, a"])
+    assert AlbertTokenizer.from_pretrained(folder).ids(["the (cat) 9, a"]) == wanted
+    (folder / "spiece.model").unlink()
+    assert AlbertTokenizer.from_pretrained(folder).ids(["the (cat) 9, a"]) == wanted
+
+
+def test_init_takes_the_settings_beside_the_vocabulary(albert, tmp_path):
+    write(tmp_path / "t", added_tokens={"<e1>": len(WORDS)}, tokenizer_config={"do_lower_case": False})
+    code, _, err = albert("init", tmp_path / "m", "--preset", "tiny", "--tokenizer", tmp_path / "t/vocab.txt")
+    assert code == 0, err
+    loaded = hub.load(tmp_path / "m")
+    assert loaded.config.vocab_size == len(WORDS) + 1
+    assert loaded.tokenizer.added == (AddedToken(len(WORDS), "<e1>"),)
+    assert not loaded.tokenizer.lowercase
+
+
+def test_added_tokens_among_the_pretraining_heads(albert, tmp_path):
+    files = {"added_tokens": {"<e1>": len(WORDS), "covid": len(WORDS) + 1}}
+    model = small_model(tmp_path / "m", pieces=len(WORDS) + 2, **files)
+    code, out, err = albert("fill-mask", "the [MASK]", "--targets", "covid", "--model", model, "--json")
+    assert code == 0, err
+    assert '"the covid"' in out
+    code, out, err = albert("score", "the <e1> cat", "--model", model, "--json")
+    assert code == 0, err
+    assert '"<e1>"' in out
+    code, out, err = albert("tokenize", "the <e1>cat", "--model", model, "--json")
+    assert code == 0, err
+    assert "added" in out
+    code, _, err = albert("tokenize", "the <e1>cat", "--model", model, "--nbest", "2")
+    assert code == 1
+    assert "alternatives need a SentencePiece model without added tokens" in err
