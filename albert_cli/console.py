@@ -215,7 +215,9 @@ def pretraining_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], 
             elif event == "progress":
                 told.show(record["what"], record["done"], total=record["total"])
             elif event == "train":
-                text = f"masked words {record['masked_lm_loss']:.3f}, order {record['sentence_order_loss']:.3f}"
+                text = f"masked words {record['masked_lm_loss']:.3f}"
+                if "sentence_order_loss" in record:
+                    text += f", order {record['sentence_order_loss']:.3f}"
                 told.show("pretraining", int(1000 * record["done"]), text=text)
             elif event == "dev":
                 shown = {key: value for key, value in record.items() if key.startswith(("masked_lm", "sentence_order"))}

@@ -44,10 +44,12 @@ def named_or_default(model: Path | None) -> Path:
 
 def warn_of_head(head: str) -> None:
     """Say so where the built-in model's head of that name (`sop`) has learnt nothing."""
-    accuracy = card()["held_out"]["sentence_order_accuracy"]
+    facts = card()
+    accuracy = facts["held_out"]["sentence_order_accuracy"]
     if head == "sop" and accuracy < _CHANCE:
         warnings.warn(
-            f"the built-in model's sentence-order head is at chance ({accuracy:.0%} of held-out pairs right): its "
+            f"the built-in model's sentence-order head is at chance ({accuracy:.0%} of held-out pairs right), "
+            f"where the lengths of the texts alone give {facts['sentence_order_by_length']:.0%}: its "
             "judgements mean nothing; name a model of Google's with --model",
             BuiltInModelNotice,
             stacklevel=2,

@@ -58,6 +58,7 @@ def test_the_card_says_what_was_measured():
         f"{facts['parameters']:,} parameters",
         f"{facts['held_out']['masked_lm_accuracy']:.1%}",
         f"{facts['held_out']['sentence_order_accuracy']:.1%}",
+        f"alone give {facts['sentence_order_by_length']:.1%}",
         f"{facts['steps']:,} steps",
         "Princeton University",
         "Apache-2.0",
@@ -146,6 +147,7 @@ def test_a_head_at_chance_says_so(albert, monkeypatch):
         code, _, err = albert("sop", "He opened the door.", "Then he went in.", "--model", "built-in")
         assert code == 0
         assert ("sentence-order head is at chance (52% of held-out pairs right)" in err) is said
+        assert ("where the lengths of the texts alone give 53%" in err) is said
 
 
 def test_the_probabilities_of_a_mask_are_some(albert):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import load_model
 from albert_cli.pretraining import corpus as corpora
-from albert_cli.pretraining import masking, optimizers, sequences
+from albert_cli.pretraining import masking, optimizers, order_by_length, sequences, vocabulary
+from albert_cli.pretraining import pretrain as runs
 from albert_cli.pretraining import teacher as teachers
 from albert_cli.pretraining.local_heads import start_local
 from albert_cli.pretraining.masking import Vocabulary
@@ -139,6 +141,84 @@ def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(tex
         train_vocabulary([" "], 100)
 
 
+def test_what_is_no_text_or_too_little_is_not_told_to_lower_the_size():
+    with pytest.raises(DataError, match=r"there is no text to train a vocabulary on: 2 lines without one letter or di"):
+        train_vocabulary(["...", "!!!"], 100)
+    with pytest.raises(DataError, match=r"not one letter or digit; pass more text$"):
+        train_vocabulary(["\u0301", ""], 100)
+    with pytest.raises(DataError) as error:
+        train_vocabulary(["hello"], 1000)
+    assert str(error.value) == (
+        "no vocabulary of 1000 pieces can be made of this text: it yields 77 at most, single characters and special "
+        "pieces: it is too little to find a word in; pass more text"
+    )
+
+
+@pytest.mark.parametrize("size", [2**31 - 1, 2**31, 10**10])
+def test_a_size_beyond_any_vocabulary_is_refused_with_the_possible_one(texts, size):
+    sentences = [sentence for _, document in corpora.Files.find([texts]).documents() for sentence in document]
+    with pytest.raises(
+        DataError, match=rf"^no vocabulary of {size} pieces .* it yields \d+ at most; lower --vocab-size"
+    ):
+        train_vocabulary(sentences, size)
+
+
+def fed_to_the_trainer(monkeypatch, sentences, **more):
+    """What SentencePiece is given to read."""
+    fed = []
+
+    def train(*, sentence_iterator, **options):
+        fed.extend(sentence_iterator)
+        assert all(len(text.encode()) <= options["max_sentence_length"] for text in fed)
+
+    monkeypatch.setattr(vocabulary.sentencepiece.SentencePieceTrainer, "train", train)
+    train_vocabulary(sentences, 100, **more)
+    return fed
+
+
+@pytest.mark.parametrize("text", [
+    "word " * 3000, "猫は庭で" * 2000, "a" * 9000, f"{'b' * 4191}é{'c' * 5000}", f"x {'長' * 1500} y {'長' * 1500}",
+    "𝒳" * 1100,
+])  # fmt: skip
+def test_every_byte_of_a_long_line_reaches_the_trainer(monkeypatch, text):
+    fed = fed_to_the_trainer(monkeypatch, [text], lowercase=False, keep_accents=True)
+    assert len(fed) > 1
+    assert "".join(fed).replace(" ", "") == text.replace(" ", "")
+    if " " in text[:4000]:
+        assert set(" ".join(fed).split()) <= {"word", "x", "y", *("長" * n for n in range(1, 1501))}
+
+
+def test_every_byte_of_the_training_documents_reaches_the_trainer(monkeypatch, tmp_path):
+    lines = [" ".join(f"{n}word{k}" for k in range(900 * (n % 2) + 3)) for n in range(30)]
+    (tmp_path / "long.txt").write_text("\n\n".join(lines))
+    (tmp_path / "block.txt").write_text("\n\n".join(["with \u2585 a block"] * 6))  # SentencePiece's own mark
+    files = corpora.Files.find([tmp_path])
+    fed = fed_to_the_trainer(monkeypatch, runs._training_sentences(files, 10))
+    documents = [" ".join(document) for n, (_, document) in enumerate(files.documents()) if n % 10 != 9]
+    wanted = "".join(" ".join(documents).replace("\u2585", "").split())
+    assert len("".join("".join(fed).split()).encode()) == len(wanted.encode()) > 30_000
+    assert "a block" in " ".join(fed)
+
+
+def test_no_language_of_a_mixed_corpus_becomes_unknown():
+    random = np.random.default_rng(0)
+    words = ["".join(random.choice(list("aeioubdgklmnrst"), 5)) for _ in range(60)]
+    latin = [" ".join(random.choice(words, 9)) for _ in range(200)]
+    kanji = ["".join(random.choice(list("猫犬鳥山川海空雨雪花木庭"), 3000)) for _ in range(4)]
+    made = TokenizerFiles.of("mixed", spiece=train_vocabulary(latin + kanji, 130), origin="spiece.model")
+    tokenizer = AlbertTokenizer.from_files(made)
+    assert tokenizer.unk_id not in tokenizer.ids(["猫山庭"])[0]
+
+
+def test_a_sample_of_the_sentences_is_told(monkeypatch):
+    told = []
+    assert len(fed_to_the_trainer(monkeypatch, [f"word {n}" for n in range(50)], most=20, note=told.append)) == 20
+    assert told == ["the vocabulary is trained on 20 of 50 sentences, a uniform sample"]
+    told.clear()
+    fed_to_the_trainer(monkeypatch, [f"word {n}" for n in range(20)], most=20, note=told.append)
+    assert not told
+
+
 # The corpus
 
 
@@ -234,7 +314,10 @@ def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_pat
         given = ["--out", tmp_path / "run", "--steps", 1, "--tokenizer", tmp_path / "spiece.model"]
         return refused("pretrain", *given, *more)
 
-    assert start() == "no corpus is named; pass --corpus with a file or directory of text"
+    (tmp_path / "only.toml").write_text("seed = 1\n")
+    assert start("--settings", tmp_path / "only.toml") == (
+        "no corpus is named; pass --corpus with a file or directory of text"
+    )
     assert start("--corpus", tmp_path / "none") == f"{tmp_path}/none: no such file or directory"
     (tmp_path / "empty").mkdir()
     assert start("--corpus", tmp_path / "empty").startswith(f"{tmp_path}/empty: no text files (.txt, .txt.gz")
@@ -246,12 +329,249 @@ def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_pat
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"Some text. " * 1000)[:-20])
     assert "cut.txt.gz: the compressed file is damaged or truncated" in start("--corpus", tmp_path / "cut.txt.gz")
     (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\n")
-    assert "bad.txt: line 2 is not UTF-8: byte 0xff at offset 5" in start("--corpus", tmp_path / "bad.txt")
+    assert start("--corpus", tmp_path / "bad.txt").endswith(
+        "bad.txt: line 2 is not UTF-8: byte 0xff at offset 5; convert it to UTF-8"
+    )
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("bad.txt", "blank.txt", "cut.txt.gz"):
+        shutil.copy(tmp_path / name, folder / name)
+    (folder / "wide.txt").write_bytes("Some text.\n".encode("utf-16-le"))
+    message = start("--corpus", folder, "--corpus", texts)  # all at once
+    for said in (
+        "bad.txt: line 2 is not UTF-8", "blank.txt: there is no text in it", "cut.txt.gz: the compressed file is dam",
+        "wide.txt: 55% of its characters are NUL: binary, or UTF-16, not UTF-8",
+    ):  # fmt: skip
+        assert said in message
     message = start("--corpus", texts, "--minutes", 1, "--optimizer", "lamb", "--mask-rate", 2, "--lr", 0)
     assert message == (
         "learning_rate is 0.0, not a positive number; give either --steps or --minutes: how long to train; "
         "mask_rate is 2.0, not between 0 and 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ([], "missing --corpus: a file or directory of text, and --steps or --minutes: how long to train"),
+        (["--steps", "1"], "missing --corpus: a file or directory of text"),
+        (["--corpus", "x"], "missing --steps or --minutes: how long to train"),
+    ],
+)
+def test_what_a_run_cannot_do_without_is_wrong_usage(albert, arguments, missing):
+    code, out, err = albert("pretrain", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: ")
+    assert missing in " ".join(err.replace("\u2502", "").split())
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ('steps = "10"', "steps is '10', not a whole number"),
+        ("steps = 10.5", "steps is 10.5, not a whole number"),
+        ("steps = true", "steps is True, not a whole number"),
+        ('learning_rate = "fast"', "learning_rate is 'fast', not a number"),
+        ('corpus = "texts"', "corpus is 'texts', not a list of texts"),
+        ("corpus = [1]", "corpus is [1], not a list of texts"),
+        ("tokenizer = 3", "tokenizer is 3, not a text in quotes"),
+        ("whole_words = 1", "whole_words is 1, not true or false"),
+        ("cased = 'yes'", "cased is 'yes', not true or false"),
+        ("weights = 2", "weights is 2, not a table of numbers"),
+        ("weights = {a = 'x'}", "weights is {'a': 'x'}, not a table of numbers"),
+        ("config = []", "config is [], not a table"),
+        ("settings = 3", "settings is 3, not a table"),
+        (f"steps = {10**30}", f"steps is {10**30}, not a whole number"),
+        ("steps = 'a'\nseed = []", "steps is 'a', not a whole number; seed is [], not a whole number"),
+    ],
+)
+def test_settings_of_another_type_are_told_in_one_line(texts, tmp_path, refused, toml, message):
+    (tmp_path / "run.toml").write_text(toml + "\n")
+    told = refused("pretrain", "--corpus", texts, "--out", tmp_path / "run", "--settings", tmp_path / "run.toml")
+    assert told == f"{tmp_path}/run.toml: {message}"
+
+
+def test_numbers_no_machine_holds_are_told(texts, tmp_path, refused):
+    given = ("pretrain", "--corpus", texts, "--out", tmp_path / "run")
+    assert refused(*given, "--steps", 10**400).endswith("not a positive whole number below 2**63")
+    assert refused(*given, "--steps", 1, "--seed", 2**64) == f"seed is {2**64}, not from 0 to 2**64 - 1"
+
+
+def test_a_corpus_too_small_to_hold_out_of_is_refused_before_any_work(tmp_path, refused, monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("a vocabulary is trained")
+
+    monkeypatch.setattr(vocabulary, "train_vocabulary", never)
+    (tmp_path / "few.txt").write_text("\n\n".join(story(n) for n in range(5)))
+    (tmp_path / "more.txt").write_text("\n\n".join(story(n) for n in range(60)))
+
+    def start(*more):
+        return refused("pretrain", "--out", tmp_path / "run", "--steps", 1, *more)
+
+    assert start("--corpus", tmp_path / "few.txt") == (
+        "every 50th document is held out, which leaves none of 5; pass more text, or a lower --hold-out"
+    )
+    assert start("--corpus", tmp_path / "few.txt", "--hold-out", 22).startswith("every 22nd document is held out")
+    assert start("--corpus", tmp_path, "--weight", "more=0") == (
+        "every 50th document is held out, which leaves none of 65 in a file whose weight is not 0; pass more text, or "
+        "a lower --hold-out"
+    )
+    assert start("--corpus", tmp_path / "more.txt", "--weight", "more=0").startswith("there is no document to train on")
+
+
+def notes(heard):
+    return [record["text"] for record in heard if record["event"] == "note"]
+
+
+def test_what_is_left_out_of_a_corpus_is_told(tmp_path):
+    folder = tmp_path / "texts"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "stories.txt").write_bytes("\n\n".join(story(n) for n in range(40)).replace("\n", "\r").encode())
+    (folder / "nul.txt").write_text("\n\n".join(story(n) for n in range(40)) + "\0 and more\0.\n")
+    for name in (".hidden.txt", "table.csv", "picture.png"):
+        (folder / name).write_bytes(b"\xff\x00")
+    heard = []
+    given = wanted(folder, corpus=(str(folder), str(folder / "nul.txt")), steps=1, vocab_size=90)
+    pretrain(given, tmp_path / "run", report=heard.append)
+    told = notes(heard)
+    assert (
+        "left out of the corpus, as they are hidden or no .txt, .txt.gz, .txt.xz, .txt.zst files: "
+        + ", ".join(f"{folder}/{name}" for name in (".hidden.txt", "inner", "picture.png", "table.csv"))
+    ) in told
+    assert f"named twice, read once: {folder}/nul.txt" in told
+    assert "2 NUL characters of the corpus are left out" in told
+    [plan] = [record for record in heard if record["event"] == "plan"]
+    assert plan["documents"] + plan["held_out_documents"] == 80  # a CR ends a line, too
+    tokens = corpora.load(tmp_path / "run/corpus")
+    tokenizer = AlbertTokenizer.from_pretrained(tmp_path / "run")
+    assert tokenizer.unk_id not in tokens.ids
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "text.txt").write_text(f"From {folder}.\n")
+    files = corpora.Files.find([tmp_path / "a", tmp_path / "b"])
+    before = corpora.fingerprint(files, "x")
+    (tmp_path / "a/text.txt").write_text("Changed.\n")
+    assert corpora.fingerprint(files, "x") != before
+
+
+def test_long_documents_long_sentences_and_unknown_pieces_are_told(tmp_path, tokenizer_files):
+    long = " ".join(f"Anna sat down at {n} o'clock." for n in range(450))
+    many = " ".join(["Anna sat down and Ben wrote a letter"] * 12)
+    texts = [*(story(n) for n in range(8)), long, many, "人 " * 400]
+    (tmp_path / "texts.txt").write_text("\n\n".join(texts))
+    (tmp_path / "spiece.model").write_bytes(tokenizer_files.spiece)
+    heard = []
+    given = wanted(tmp_path / "texts.txt", tokenizer=str(tmp_path / "spiece.model"), vocab_size=None, steps=1)
+    pretrain(given, tmp_path / "run", report=heard.append)
+    told = "; ".join(notes(heard))
+    assert "documents of more than 400 sentences are cut into parts, 1 of them of 400" in told
+    assert re.search(r"\d+\.\d% of the tokens are beyond --max-length \(32\) of their sentence", told)
+    assert re.search(r"\d+\.\d% of the tokens are unknown: the vocabulary has no pieces for them", told)
+
+
+VIETNAMESE = [
+    "Người đàn ông mở cửa sổ.",
+    "Cô ấy đọc một quyển sách.",
+    "Trời mưa suốt cả ngày hôm qua.",
+    "Ông ấy đã về nhà.",
+]
+
+
+@pytest.fixture
+def accented(tmp_path):
+    path = tmp_path / "accented.txt"
+    path.write_text("\n\n".join("\n".join(VIETNAMESE[n % 4 :] + VIETNAMESE) for n in range(40)))
+    return path
+
+
+def test_dropped_accents_are_told_where_they_are_common(accented, texts, tmp_path):
+    heard = []
+    pretrain(wanted(accented, vocab_size=85, steps=1), tmp_path / "plain", report=heard.append)
+    [note] = [text for text in notes(heard) if "accents" in text]
+    marks = sum(len(unicodedata.normalize("NFD", text)) - len(text) for text in VIETNAMESE)
+    letters = sum(len(text.replace(" ", "")) for text in VIETNAMESE)
+    said = float(re.search(r"([\d.]+)% of the corpus's characters", note)[1])
+    assert said == pytest.approx(100 * marks / letters, abs=3)
+    assert note.endswith("--keep-accents keeps them")
+    heard.clear()
+    pretrain(wanted(accented, vocab_size=100, steps=1, keep_accents=True), tmp_path / "kept", report=heard.append)
+    pretrain(wanted(texts, steps=1), tmp_path / "english", report=heard.append)
+    assert not [text for text in notes(heard) if "accents" in text]
+
+
+def test_accents_and_capitals_are_kept_by_every_command(accented, tmp_path, albert):
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE))
+    out = tmp_path / "run"
+    arguments = [
+        "pretrain", "--corpus", accented, "--config", tmp_path / "config.json", "--steps", 2, "--batch-tokens", 256,
+        "--max-length", 32, "--hold-out", 10, "--eval-every", 1, "--out", out,
+    ]  # fmt: skip
+    code, _, err = albert(*arguments, "--vocab-size", 125, "--keep-accents", "--cased")
+    assert code == 0, err
+    settings = json.loads((out / "tokenizer_config.json").read_text())
+    assert (settings["do_lower_case"], settings["keep_accents"]) == (False, True)
+    assert "keep_accents = true\ncased = true\n" in (out / "run.toml").read_text()
+    code, tokens, _ = albert("tokenize", "Người", "--model", out, "--format", "ids")
+    tokenizer = AlbertTokenizer.from_pretrained(out)
+    assert tokenizer.decode([int(number) for number in tokens.split()]) == "Người"
+    theirs = transformers.AutoTokenizer.from_pretrained(out)
+    assert theirs("Người đọc", add_special_tokens=False)["input_ids"] == tokenizer.ids(["Người đọc"])[0]
+    held = hub.load(out).tokenizer
+    assert (held.lowercase, held.keep_accents) == (False, True)
+    code, _, err = albert(*arguments, "--vocab-size", 125, "--strip-accents", "--cased", "--resume")
+    assert code == 1
+    assert "keep_accents was True, now False" in err
+    # The same tokenizer read otherwise gives other tokens, though its file is the same.
+    again = [*arguments[:-1], tmp_path / "plain", "--tokenizer", out / "spiece.model"]
+    assert albert(*again)[0] == 0
+    assert (hub.load(tmp_path / "plain").tokenizer.lowercase, hub.load(tmp_path / "plain").tokenizer.keep_accents) == (
+        False,
+        True,
+    )  # as tokenizer_config.json beside it says
+    assert albert(*again, "--uncased", "--strip-accents", "--force")[0] == 0
+    plain = hub.load(tmp_path / "plain").tokenizer
+    assert (plain.lowercase, plain.keep_accents) == (True, False)
+    ids = corpora.load(tmp_path / "plain/corpus").ids, corpora.load(out / "corpus").ids
+    assert not np.array_equal(*ids)
+
+
+def test_a_model_gone_on_from_prepares_text_as_it_was_made(texts, tmp_path, refused):
+    message = refused(
+        "pretrain", "--corpus", texts, "--out", tmp_path / "run", "--steps", 1, "--init", "built-in", "--cased"
+    )
+    assert message == "--init takes tokenizer, config and sharing from that model; leave them out"
+
+
+# What lengths alone tell
+
+
+def test_the_rule_by_length_is_the_best_threshold():
+    def pairs(differences, swapped):
+        spans = [(0, 50 + difference, 100, 150) for difference in differences]
+        return [sequences.Sequences(np.array(spans), np.array(swapped))]
+
+    rule = order_by_length.fit(pairs([-3, -2, 0, 4, 5, 9], [0, 0, 0, 1, 0, 1]))
+    assert (rule.threshold, rule.longer) == (0.0, True)
+    assert rule.accuracy(pairs([1, -1, 0, 9], [1, 0, 1, 0])) == 0.5
+    other = order_by_length.fit(pairs([-3, -2, 0, 4, 5, 9], [1, 1, 0, 0, 0, 0]))
+    assert (other.threshold, other.longer) == (-2.0, False)
+    assert other.accuracy(pairs([-5, 5], [1, 0])) == 1
+    assert order_by_length.fit(pairs([7, 7, 7], [1, 1, 0])).accuracy(pairs([7, 7], [1, 0])) == 0.5
+    assert order_by_length.fit([]).accuracy([sequences.Sequences(np.zeros((0, 4), int), np.zeros(0, int))]) is None
+
+
+@given(data=st.data(), count=st.integers(1, 30))
+def test_no_threshold_is_better_than_the_rules(data, count):
+    differences = np.array(data.draw(st.lists(st.integers(-9, 9), min_size=count, max_size=count)))
+    swapped = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    spans = np.stack([np.zeros(count, int), 20 + differences, np.full(count, 50), np.full(count, 70)], axis=1)
+    batches = [sequences.Sequences(spans, swapped.astype(int))]
+    ours = order_by_length.fit(batches).accuracy(batches)
+    each = [((differences > limit) == way) == swapped for limit in range(-10, 10) for way in (True, False)]
+    assert ours == max(right.mean() for right in each)
 
 
 # Sequences
@@ -723,6 +1043,8 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
         "sentence_order_loss",
     }
     assert summary["steps"] == 60
+    [by_length] = {record["sentence_order_by_length"] for record in dev}
+    assert 0.3 < by_length == summary["sentence_order_by_length"] < 0.9
     assert {path.name for path in out.iterdir()} == {
         "config.json", "corpus", "curves.png", "metrics.jsonl", "model.safetensors", "run.toml", "spiece.model",
         "summary.json", "tokenizer.json", "tokenizer_config.json",
@@ -736,6 +1058,36 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
     assert model.config.num_hidden_groups == 1
     plan = next(record for record in heard if record["event"] == "plan")
     assert (plan["documents"], plan["held_out_documents"]) == (55, 6)
+
+
+def test_accuracies_of_sentence_order_stand_beside_what_lengths_give(texts, tmp_path, albert):
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE))
+    code, out, _ = albert(
+        "pretrain", "--corpus", texts, "--config", tmp_path / "config.json", "--vocab-size", 100, "--steps", 2,
+        "--batch-tokens", 256, "--max-length", 32, "--hold-out", 10, "--eval-every", 1, "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0
+    shown = [line for line in out.splitlines() if "sentence_order_accuracy" in line and line.startswith("step")]
+    assert len(shown) == 2
+    assert all(re.search(r"sentence_order_accuracy 0\.\d+  sentence_order_by_length 0\.\d+", line) for line in shown)
+    assert re.search(r"^sentence_order_by_length +0\.\d{4}$", out, re.MULTILINE)
+
+
+def test_a_corpus_of_one_sentence_documents_says_that_it_has_no_order_pairs(tmp_path, albert):
+    lines = [f"{NAMES[n % 6]} {DEEDS[n // 6 % 6]} at {n} o'clock." for n in range(60)]
+    (tmp_path / "single.txt").write_text("\n\n".join(lines))
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE))
+    code, out, err = albert(
+        "pretrain", "--corpus", tmp_path / "single.txt", "--config", tmp_path / "config.json", "--vocab-size", 90,
+        "--steps", 20, "--batch-tokens", 256, "--max-length", 32, "--hold-out", 10, "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0, err
+    assert (
+        "albert: note: no document has two sentences that follow on one another, so there are no sentence-order" in err
+    )
+    assert "sentence_order" not in out
+    for record in read_log(tmp_path / "run"):
+        assert not [key for key in record if key.startswith("sentence_order")]
 
 
 def test_the_same_seed_gives_the_same_bits_in_parts_too(texts, tmp_path):

@@ -18,7 +18,8 @@ from albert_cli import console
 from albert_cli.builtin.plain_sentences import SIX, plain_sentences
 from albert_cli.default_model import built_in
 from albert_cli.pretraining import corpus as corpora
-from albert_cli.pretraining.pretrain import TEACHER, pretrain
+from albert_cli.pretraining import order_by_length
+from albert_cli.pretraining.pretrain import HELD_OUT, TEACHER, pretrain
 from albert_cli.pretraining.settings import resolve
 from converters import hub
 from converters.files import staged
@@ -79,7 +80,7 @@ def _facts(runs: list[Path], target: Path) -> dict[str, Any]:
     return {
         "parameters": sum(tensor.size for tensor in checkpoint.tensors.values()),
         **{key: round(sum(stage[key] for stage in stages), 1) for key in ("steps", "minutes", "tokens_seen")},
-        **{key: last[key] for key in ("held_out", "hashes", "versions")},
+        **{key: last[key] for key in ("held_out", order_by_length.NAME, "hashes", "versions")},
         "six_sentences": _similarities(target),
         "weights_sha256": hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest(),
         "stages": stages,
@@ -99,7 +100,8 @@ def _stage(run: Path) -> dict[str, Any]:
         "minutes": round(dev["seconds"] / 60, 1),
         "tokens_seen": int(sum(record["tokens"] for record in trained)),
         "last_learning_rate": trained[-1]["learning_rate"],
-        "held_out": {key: dev[key] for key in dev if key.startswith(("masked_lm", "sentence_order"))},
+        "held_out": {key: dev[key] for key in HELD_OUT},
+        order_by_length.NAME: dev[order_by_length.NAME],
         "settings": {key: value for key, value in begun["settings"].items() if key not in paths},
         "hashes": begun["hashes"],
         "versions": begun["versions"],

@@ -47,6 +47,22 @@ def pretrain(
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt; else trained.")
     ] = None,
+    keep_accents: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-accents/--strip-accents",
+            help="Whether accents and other marks stay (é, で); as the tokenizer's files say, else stripped.",
+            show_default=False,
+        ),
+    ] = None,
+    cased: Annotated[
+        bool | None,
+        typer.Option(
+            "--cased/--uncased",
+            help="Whether capitals stay; as the tokenizer's files say, else lower-cased.",
+            show_default=False,
+        ),
+    ] = None,
     vocab_size: Annotated[
         int | None, typer.Option("--vocab-size", help="Pieces of the vocabulary to train; 30000.")
     ] = None,
@@ -119,9 +135,10 @@ def pretrain(
 
     Documents are packed into pairs of segments, half of them swapped; 15 % of the tokens are masked in n-grams of 1 to
     3 words. Every 50th document is held out, and judged at each evaluation as Google prints it: masked_lm_accuracy,
-    masked_lm_loss, sentence_order_accuracy, sentence_order_loss. Without --tokenizer a vocabulary is trained with
-    Google's options. The run is a Hugging Face directory, with run.toml, metrics.jsonl and curves.png. A killed run
-    goes on with --resume. Under torchrun or accelerate launch, many processes share each batch.
+    masked_lm_loss, sentence_order_accuracy, sentence_order_loss; sentence_order_by_length is the accuracy that the
+    lengths of the segments alone give on the same pairs. Without --tokenizer a vocabulary is trained with Google's
+    options. The run is a Hugging Face directory, with run.toml, metrics.jsonl and curves.png. A killed run goes on with
+    --resume. Under torchrun or accelerate launch, many processes share each batch.
 
     Examples:
 
@@ -136,6 +153,8 @@ def pretrain(
 
         albert pretrain --corpus texts/ --out runs/ffn --share ffn --steps 1000
     """
+    if settings is None and not resume:
+        _check_usage(corpus, steps, minutes)
     given: dict[str, Any] = {
         "corpus": tuple(str(path) for path in corpus) if corpus else None,
         "weights": _weights(weight) if weight else None,
@@ -143,6 +162,8 @@ def pretrain(
         "config": _config(preset, config),
         "init": init,
         "tokenizer": tokenizer and str(tokenizer),
+        "keep_accents": keep_accents,
+        "cased": cased,
         "vocab_size": vocab_size,
         "steps": steps,
         "minutes": minutes,
@@ -164,6 +185,7 @@ def pretrain(
         "precision": precision,
         "seed": seed,
     }
+    from albert_cli.pretraining.order_by_length import NAME
     from albert_cli.pretraining.pretrain import pretrain as run
     from albert_cli.pretraining.settings import resolve
     from albert_cli.training.claim import current
@@ -179,11 +201,24 @@ def pretrain(
     if json:
         console.print_json({"out": str(out)} | summary)
         return
-    figures = {**summary["held_out"]}
+    figures = dict(summary["held_out"])
+    if NAME in summary:
+        figures[NAME] = summary[NAME]
     console.print_table([[name, f"{value:.4f}"] for name, value in figures.items()], ["held out", ""], right=[1])
     typer.echo(
         f"{summary['steps']} steps, {summary['tokens_seen']:,} tokens in {summary['seconds'] / 60:.1f} min -> {out}"
     )
+
+
+def _check_usage(corpus: list[Path] | None, steps: int | None, minutes: float | None) -> None:
+    """What a run cannot do without, where no file of settings and no earlier run may hold it."""
+    missing = []
+    if not corpus:
+        missing.append("--corpus: a file or directory of text")
+    if steps is None and minutes is None:
+        missing.append("--steps or --minutes: how long to train")
+    if missing:
+        raise typer.BadParameter(f"missing {', and '.join(missing)}")
 
 
 def _weights(given: list[str]) -> dict[str, float]:

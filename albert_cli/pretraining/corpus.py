@@ -11,6 +11,7 @@ import hashlib
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from albert_cli.errors import DataError
+from albert_cli.errors import DataError, TextError
 from albert_cli.pretraining.sentences import sentences
 from albert_cli.text_lines import lines_of
 from albert_cli.tokenizer import AlbertTokenizer
@@ -29,7 +30,7 @@ from converters.files import explained, read_small, staged
 
 NAME, MANIFEST = "corpus", "corpus.json"
 OURS = re.compile(r"corpus\.json|(ids|sentences|documents|sources)\.bin")
-_SUFFIXES = (".txt", ".txt.gz", ".txt.xz", ".txt.zst")
+SUFFIXES = (".txt", ".txt.gz", ".txt.xz", ".txt.zst")
 # So many sentences make a document at most: a novel in one piece would be held out, or not, as a whole.
 _MOST_SENTENCES = 400
 # Raised where the same files and tokenizer give other tokens than before.
@@ -41,11 +42,14 @@ _BLOCK = 65536
 @dataclass(frozen=True)
 class Files:
     """The text files of a corpus, with what is known of each: how often an epoch goes through it (`weight`), and
-    whether its lines follow on one another (`ordered`: else no sentence-order pairs are made of it)."""
+    whether its lines follow on one another (`ordered`: else no sentence-order pairs are made of it). `left_out`: what
+    else is in the directories; `repeated`: what was named twice."""
 
     paths: tuple[Path, ...]
     weights: tuple[float, ...]
     ordered: tuple[bool, ...]
+    left_out: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     @classmethod
     def find(
@@ -55,16 +59,22 @@ class Files:
 
         A name may leave out its suffixes. Raises DataError for nothing found and for names that match no file.
         """
-        paths: list[Path] = []
+        named: list[Path] = []
+        left_out: list[Path] = []
         for path in given:
             if path.is_dir():
-                found = sorted(item for item in path.iterdir() if item.name.endswith(_SUFFIXES) and item.is_file())
+                inside = sorted(path.iterdir())
+                found = [item for item in inside if _is_text(item)]
                 if not found:
-                    raise DataError(f"{path}: no text files ({', '.join(_SUFFIXES)}) in this directory")
-                paths += found
+                    raise DataError(f"{path}: no text files ({', '.join(SUFFIXES)}) in this directory")
+                named += found
+                left_out += [item for item in inside if item not in found]
             else:
                 with explained(path), open(path, "rb"):
-                    paths.append(path)
+                    named.append(path)
+        by_place: dict[Path, Path] = {}
+        repeated = [path for path in named if by_place.setdefault(path.resolve(), path) is not path]
+        paths = list(by_place.values())
         if not paths:
             raise DataError("no corpus is named; pass --corpus with a file or directory of text")
         weights = dict(weights or {})
@@ -82,10 +92,15 @@ class Files:
             tuple(paths),
             tuple(next((weights[name] for name in known if name in weights), 1.0) for known in names),
             tuple(not known & set(unordered) for known in names),
+            tuple(str(path) for path in left_out),
+            tuple(str(path) for path in repeated),
         )
 
     def documents(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Number of the file and sentences of each document, in order; `progress` is told bytes of text."""
+        """Number of the file and sentences of each document, in order; `progress` is told bytes of text.
+
+        A document of more than _MOST_SENTENCES comes in parts of so many.
+        """
         for number, path in enumerate(self.paths):
             for document in _documents(path, progress):
                 for start in range(0, len(document), _MOST_SENTENCES):
@@ -97,24 +112,37 @@ def is_held_out(document: int, hold_out: int) -> bool:
     return hold_out > 0 and document % hold_out == hold_out - 1
 
 
+def _is_text(path: Path) -> bool:
+    return path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
+
+
 def _documents(path: Path, progress: Callable[[int], None] | None) -> Iterator[list[str]]:
     document: list[str] = []
     any_text = False
-    with explained(path), _opened(path) as file:
-        try:
-            for line in lines_of(file, str(path), progress=progress):
-                if line.strip():
-                    document += sentences(line)
-                    any_text = True
-                elif document:
-                    yield document
-                    document = []
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise CorruptError(f"{path}: the compressed file is damaged or truncated ({error})") from None
+    for line in lines(path, progress):
+        text = line.replace("\0", "")
+        if text.strip():
+            document += sentences(text)
+            any_text = True
+        elif document:
+            yield document
+            document = []
     if document:
         yield document
     if not any_text:
         raise DataError(f"{path}: there is no text in it")
+
+
+def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator[str]:
+    """The lines of a text file, compressed or not; LF, CRLF or CR ends them. TextError and CorruptError."""
+    with explained(path), _opened(path) as file:
+        try:
+            for line in lines_of(file, str(path), progress=progress):
+                yield from line.split("\r")
+        except TextError as error:
+            raise TextError(str(error).replace(", or pass --errors replace", "")) from None
+        except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+            raise CorruptError(f"{path}: the compressed file is damaged or truncated ({error})") from None
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -220,6 +248,7 @@ def _write(
 ) -> None:
     kind = "<u2" if len(tokenizer) <= 2**16 else "<i4"
     counts = {"ids": 0, "sentences": 1, "documents": 1, "sources": 0}
+    parts = 0
     with (
         open(directory / "ids.bin", "wb") as ids_file,
         open(directory / "sentences.bin", "wb") as sentences_file,
@@ -242,7 +271,8 @@ def _write(
             counts["sentences"] += len(rows)
             counts["documents"] += len(block)
             counts["sources"] += len(block)
-    facts = {"fingerprint": wanted, "dtype": kind, "counts": counts}
+            parts += int((sizes == _MOST_SENTENCES).sum())
+    facts = {"fingerprint": wanted, "dtype": kind, "counts": counts, "parts": parts}
     (directory / MANIFEST).write_bytes(dump_json(json.loads(json.dumps(facts))))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from albert_cli.pretraining.order_by_length import NAME as BY_LENGTH
 from albert_cli.training.figures import COLOURS, smooth
 from converters.files import staged
 
@@ -16,7 +17,7 @@ _ACCURACIES = {"masked_lm_accuracy": "masked words", "sentence_order_accuracy": 
 
 
 def curves(records: Sequence[dict[str, Any]], target: Path) -> None:
-    """Training thin, held-out documents thick with marks; chance of the sentence order dotted."""
+    """Training thin, held-out documents thick with marks; what segment lengths alone tell of their order dotted."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
     train = [record for record in records if record["event"] == "train"]
@@ -36,7 +37,11 @@ def curves(records: Sequence[dict[str, Any]], target: Path) -> None:
                 )
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    accuracy.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
+    by_length = [record[BY_LENGTH] for record in dev if BY_LENGTH in record]
+    if by_length:
+        accuracy.axhline(
+            by_length[-1], color="grey", linewidth=0.8, linestyle=":", label="sentence order, by length alone"
+        )
     accuracy.set_ylim(0, 1)
     for axes, title in ((loss, "loss"), (accuracy, "accuracy"), (rate, "learning rate")):
         axes.set_title(title)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from albert_cli.errors import TrainingError
 from albert_cli.model.heads import AlbertPreTraining
-from albert_cli.pretraining import masking, optimizers, sequences
+from albert_cli.pretraining import masking, optimizers, order_by_length, sequences
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.pretraining.objective import Batch, Objective, Sentences
@@ -82,8 +82,11 @@ class _Loop:
         ]
         self.parameters = [item for item in job.model.parameters() if item.requires_grad]
         self.main = job.accelerator.is_main_process
+        # Sums since the last record, and of how many steps each is: a batch may have no pair of segments.
         self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
         self.evaluation = self._held_out()
+        self.by_length = self._by_length()
 
     def run(self, path: Path) -> None:
         job, at, settings = self.job, self.progress, self.job.settings
@@ -169,10 +172,13 @@ class _Loop:
             values = accelerator.reduce(values.to(accelerator.device), "sum").cpu()
         losses = {
             "masked_lm_loss": float(values[0]) / counts["mlm"],
-            "sentence_order_loss": float(values[1]) / counts["sop"],
             "masked_lm_accuracy": float(values[2]) / counts["mlm"],
-            "sentence_order_accuracy": float(values[3]) / counts["sop"],
         }
+        if (batch.orders != NO_ORDER).any():
+            losses |= {
+                "sentence_order_loss": float(values[1]) / counts["sop"],
+                "sentence_order_accuracy": float(values[3]) / counts["sop"],
+            }
         if lesson is not None:
             losses["teacher_loss"] = float(taught.detach())
         norm = accelerator.clip_grad_norm_(self.parameters, CLIP)
@@ -185,7 +191,7 @@ class _Loop:
             optimizer.zero_grad()
         for key, value in (losses | {"gradient_norm": float(norm), "tokens": float(batch.lengths.sum())}).items():
             self.sums[key] = self.sums.get(key, 0.0) + value
-        self.sums["steps"] = self.sums.get("steps", 0.0) + 1
+            self.counts[key] = self.counts.get(key, 0) + 1
 
     def _part(self, tokens: sequences.Tokens, masked: masking.Masked, rows: NDArray[np.int64]) -> Batch:
         place = np.full(len(tokens.orders), -1, np.int64)
@@ -244,6 +250,12 @@ class _Loop:
             )
         return kept
 
+    def _by_length(self) -> float | None:
+        """What the lengths of segments alone give on the held-out pairs, by a rule found on training pairs."""
+        if not any((batch.orders != NO_ORDER).any() for batch in self.evaluation):
+            return None
+        return order_by_length.fit(self.epoch(0)).accuracy(self.evaluation)
+
     def evaluate(self) -> None:
         """Losses and accuracies on the held-out documents, as Google's run_pretraining.py names them."""
         accelerator, at, settings = self.job.accelerator, self.progress, self.job.settings
@@ -271,6 +283,7 @@ class _Loop:
         if judged_all:
             figures |= {
                 "sentence_order_accuracy": sop_right / judged_all,
+                **({} if self.by_length is None else {order_by_length.NAME: self.by_length}),
                 "sentence_order_loss": sop / judged_all,
             }
         record = {"event": "dev", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)}
@@ -290,16 +303,16 @@ class _Loop:
             )
 
     def log_losses(self) -> None:
-        steps = self.sums.pop("steps", 0.0)
-        if steps:
+        if self.sums:
             tokens = self.sums.pop("tokens")
-            means = {key: value / steps for key, value in self.sums.items()}
+            means = {key: value / self.counts[key] for key, value in self.sums.items()}
             rate = self.optimizers[0].param_groups[0]["lr"]
             at = self.progress
             record = {"event": "train", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)}
             done = {"done": round(min(1.0, self.job.settings.done(at.step, at.epoch_seconds)), 5)}
             log.add(self.job, at, record | done | means | {"learning_rate": rate, "tokens": tokens})
             self.sums.clear()
+            self.counts.clear()
 
     def end(self) -> None:
         at, sha = self.progress, log.weights_sha256(self.job.model)

@@ -20,6 +20,8 @@ from albert_cli.errors import RunError, TrainingError
 from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import assign, to_checkpoint, untied
 from albert_cli.pretraining import corpus as corpora
+from albert_cli.pretraining import order_by_length
+from albert_cli.pretraining import survey as surveys
 from albert_cli.pretraining import teacher as teachers
 from albert_cli.pretraining.local_heads import start_local, waves
 from albert_cli.pretraining.loop import Job, train
@@ -46,6 +48,8 @@ OURS = re.compile(
     r"|added_tokens\.json|special_tokens_map\.json"
 )
 DEFAULT_VOCAB_SIZE = 30_000
+# As Google's run_pretraining.py names them.
+HELD_OUT = ("masked_lm_accuracy", "masked_lm_loss", "sentence_order_accuracy", "sentence_order_loss")
 
 Report = Callable[[Record], None]
 
@@ -106,7 +110,11 @@ def _run(
     base = models.resolve(settings.init).load() if settings.init else None
     config = _config(settings, base)
     with accelerator.main_process_first():  # the others find its files
-        tokenizer_files = _tokenizer(settings, base, files, out, report)
+        tokenizer_files = _given_tokenizer(settings, base)
+        if main and not (resume and (out / RUN).exists()):
+            _tell_survey(settings, files, tokenizer_files, report)
+        if base is None and settings.tokenizer is None:
+            tokenizer_files = _trained_tokenizer(settings, files, out, report)
         tokenizer = AlbertTokenizer.of_model(base) if base else AlbertTokenizer.from_files(tokenizer_files)
         corpus = corpora.prepare(
             files,
@@ -115,6 +123,10 @@ def _run(
             out / corpora.NAME,
             progress=_bytes(report, "tokenizing"),
         )
+    for note in surveys.notes_of_tokens(
+        corpus, np.array(files.ordered), settings.hold_out, settings.max_length, tokenizer.unk_id
+    ):
+        report({"event": "note", "text": note})
     train_documents, held_out = corpus.split(settings.hold_out)
     config = _sized(config, base, tokenizer)
     facts = {
@@ -184,16 +196,43 @@ def _check_libraries(settings: PretrainSettings, accelerator: Accelerator) -> No
             )
 
 
-def _tokenizer(
-    settings: PretrainSettings, base: Checkpoint | None, files: corpora.Files, out: Path, report: Report
-) -> TokenizerFiles:
-    """The tokenizer given, that of the model to start from, or one trained on what is not held out."""
+def _given_tokenizer(settings: PretrainSettings, base: Checkpoint | None) -> TokenizerFiles:
+    """The tokenizer of the model to start from, or the one named, prepared as the settings say; else none yet."""
     if base is not None:
         return base.tokenizer
-    if settings.tokenizer is not None:
-        return find_tokenizer_files(Path(settings.tokenizer))
+    if settings.tokenizer is None:
+        return TokenizerFiles(**_preparation(settings))
+    files, flags = find_tokenizer_files(Path(settings.tokenizer)), _preparation(settings)
+    if files.wordpiece and "keep_accents" in flags:
+        flags["strip_accents"] = not flags.pop("keep_accents")  # the same thing by BERT's name
+    return dataclasses.replace(files, **flags)
+
+
+def _preparation(settings: PretrainSettings) -> dict[str, Any]:
+    """The tokenizer's flags that the settings decide."""
+    flags = {"keep_accents": settings.keep_accents, "lowercase": None if settings.cased is None else not settings.cased}
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+def _tell_survey(settings: PretrainSettings, files: corpora.Files, tokenizer: TokenizerFiles, report: Report) -> None:
+    """Look at the corpus before any work: DataError where it will not do, notes of what is left out of it."""
+    found = surveys.survey(files, settings.hold_out, _bytes(report, "looking at the corpus"))
+    notes = surveys.notes_of_files(files, found)
+    strips = not tokenizer.keep_accents
+    if tokenizer.wordpiece:
+        strips = strips and (tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents)
+    if strips:
+        can = settings.init is None
+        notes += surveys.note_of_marks(found, "--keep-accents keeps them" if can else "the model of --init was made so")
+    for note in notes:
+        report({"event": "note", "text": note})
+
+
+def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Path, report: Report) -> TokenizerFiles:
+    """A tokenizer trained on what is not held out, or kept from an earlier time."""
+    flags = _preparation(settings)
     made = out / corpora.NAME / "spiece.model"
-    wanted = _digest([corpora.fingerprint(files, ""), settings.hold_out, settings.vocab_size, settings.seed])
+    wanted = _digest([corpora.fingerprint(files, ""), settings.hold_out, settings.vocab_size, settings.seed, flags])
     stamp = out / corpora.NAME / "spiece.json"
     if made.is_file() and stamp.is_file() and parse_json(read_small(stamp), str(stamp)) == {"made_of": wanted}:
         data = read_small(made)
@@ -202,12 +241,17 @@ def _tokenizer(
 
         report({"event": "note", "text": "training a vocabulary: no --tokenizer is given"})
         data = train_vocabulary(
-            _training_sentences(files, settings.hold_out), settings.vocab_size or DEFAULT_VOCAB_SIZE, seed=settings.seed
+            _training_sentences(files, settings.hold_out),
+            settings.vocab_size or DEFAULT_VOCAB_SIZE,
+            seed=settings.seed,
+            note=lambda text: report({"event": "note", "text": text}),
+            **flags,
         )
         for path, content in ((made, data), (stamp, dump_json({"made_of": wanted}))):
             with staged(path, force=True, ours=None) as beside:
                 beside.write_bytes(content)
-    return TokenizerFiles.of("the corpus", spiece=data, origin="trained on the corpus")
+    files_made = TokenizerFiles.of("the corpus", spiece=data, origin="trained on the corpus")
+    return dataclasses.replace(files_made, **flags)
 
 
 def _training_sentences(files: corpora.Files, hold_out: int) -> Iterable[str]:
@@ -353,7 +397,8 @@ def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dic
         "steps": last["step"],
         "seconds": last["seconds"],
         "tokens_seen": int(sum(record["tokens"] for record in steps)),
-        "held_out": {key: value for key, value in last.items() if key.startswith(("masked_lm", "sentence_order"))},
+        "held_out": {key: last[key] for key in HELD_OUT if key in last},
+        **{key: last[key] for key in (order_by_length.NAME,) if key in last},
         "data": facts,
         "last_weights_sha256": records[-1]["last_weights_sha256"],
     }

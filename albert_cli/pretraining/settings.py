@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,17 @@ class PretrainSettings:
     """What decides a run, besides the contents of its files. Paths are as the user gave them.
 
     `batch_tokens` tokens make one update, computed in `grad_accum` parts. `warmup` is in steps, or a share of the whole
-    run where it is below 1. A run ends after `steps`, or after `minutes` of training. Raises TrainingError for values
-    out of range, all in one message.
+    run where it is below 1. `keep_accents` and `cased` say how text is prepared; left out, as the tokenizer's own files
+    say, else as Google's English models do: neither. A run ends after `steps`, or after `minutes` of training. Raises
+    TrainingError for values out of range, all in one message.
     """
 
     corpus: tuple[str, ...]
     weights: Mapping[str, float] = field(default_factory=dict)
     unordered: tuple[str, ...] = ()
     tokenizer: str | None = None
+    keep_accents: bool | None = None
+    cased: bool | None = None
     vocab_size: int | None = None
     init: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -69,8 +72,8 @@ class PretrainSettings:
             "teacher_sentences", "teacher_batch",
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and value < 1:
-                faults.append(f"{name} is {value}, not a positive whole number")
+            if value is not None and not 1 <= value < 2**63:
+                faults.append(f"{name} is {value}, not a positive whole number{' below 2**63' if value > 0 else ''}")
         for name in ("learning_rate", "minutes", "teacher_loss"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -97,7 +100,7 @@ class PretrainSettings:
             faults.append(f"precision is {self.precision!r}, not one of {', '.join(PRECISIONS)}")
         if self.tokenizer is not None and self.vocab_size is not None:
             faults.append("tokenizer and vocab_size are both given; a tokenizer has its own size")
-        if self.init is not None and (self.tokenizer or self.vocab_size or self.share or self.config):
+        if self.init is not None and (self.tokenizer or self.vocab_size or self.share or self.config or self.prepares):
             faults.append("--init takes tokenizer, config and sharing from that model; leave them out")
         if self.teacher is None and self.teacher_texts is not None:
             faults.append("teacher_texts without --teacher: nobody to learn them from")
@@ -105,10 +108,15 @@ class PretrainSettings:
             faults.append(f"local_heads is {self.local_heads}, not between 0 and {len(OFFSETS)}")
         if self.local_heads and self.init is not None:
             faults.append("local_heads is how a fresh model begins; leave it out beside --init")
-        if self.seed < 0:
-            faults.append(f"seed is {self.seed}, not 0 or more")
+        if not 0 <= self.seed < 2**64:
+            faults.append(f"seed is {self.seed}, not from 0 to 2**64 - 1")
         if faults:
             raise TrainingError("; ".join(faults))
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the settings say how text is prepared."""
+        return self.keep_accents is not None or self.cased is not None
 
     def rate(self, step: int, seconds: float) -> float:
         """The share of the learning rate at update `step` (from 0), `seconds` into the run: linearly up, then down."""
@@ -132,16 +140,48 @@ class PretrainSettings:
         return self.done(step, seconds) >= 1
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or _is_whole(value)
+
+
+# By the types of the settings: what a message calls it, and whether a value of a TOML file is one.
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number", _is_whole),
+    "float": ("a number", _is_number),
+    "str": ("a text in quotes", lambda value: isinstance(value, str)),
+    "tuple[str, ...]": (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    ),
+    "Mapping[str, float]": (
+        "a table of numbers",
+        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    ),
+    "Mapping[str, Any]": ("a table", lambda value: isinstance(value, dict)),
+}
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings of a TOML file: its `settings` table, as in a run.toml, or its top level. TrainingError for others."""
     data = load_toml(path)
     table = data.get("settings", data)
-    known = {item.name for item in dataclasses.fields(PretrainSettings)}
-    unknown = [key for key in table if key not in known]
+    if not isinstance(table, dict):
+        raise TrainingError(f"{path}: settings is {table!r}, not a table")
+    kinds = {item.name: str(item.type).removesuffix(" | None") for item in dataclasses.fields(PretrainSettings)}
+    faults = []
+    for key, value in table.items():
+        if key in kinds and not _KINDS[kinds[key]][1](value):
+            faults.append(f"{key} is {value!r}, not {_KINDS[kinds[key]][0]}")
+    unknown = [key for key in table if key not in kinds]
     if unknown:
-        raise TrainingError(
-            f"{path}: {', '.join(unknown)}: no such setting; the settings are {', '.join(sorted(known))}"
-        )
+        faults.append(f"{', '.join(unknown)}: no such setting; the settings are {', '.join(sorted(kinds))}")
+    if faults:
+        raise TrainingError(f"{path}: {'; '.join(faults)}")
     paths = expanded_in(table, PATHS)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in paths.items()}
 
