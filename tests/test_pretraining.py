@@ -340,7 +340,7 @@ def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_pat
     message = start("--corpus", folder, "--corpus", texts)  # all at once
     for said in (
         "bad.txt: line 2 is not UTF-8", "blank.txt: there is no text in it", "cut.txt.gz: the compressed file is dam",
-        "wide.txt: 55% of its characters are NUL: binary, or UTF-16, not UTF-8",
+        "wide.txt: full of zero bytes; if it is UTF-16, convert it",
     ):  # fmt: skip
         assert said in message
     message = start("--corpus", texts, "--minutes", 1, "--optimizer", "lamb", "--mask-rate", 2, "--lr", 0)

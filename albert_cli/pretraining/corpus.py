@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from albert_cli.errors import DataError, TextError
+from albert_cli.errors import DataError
 from albert_cli.pretraining.sentences import sentences
 from albert_cli.text_lines import lines_of
 from albert_cli.tokenizer import AlbertTokenizer
@@ -137,10 +137,8 @@ def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator
     """The lines of a text file, compressed or not; LF, CRLF or CR ends them. TextError and CorruptError."""
     with explained(path), _opened(path) as file:
         try:
-            for line in lines_of(file, str(path), progress=progress):
+            for line in lines_of(file, str(path), progress=progress, advice="convert it to UTF-8"):
                 yield from line.split("\r")
-        except TextError as error:
-            raise TextError(str(error).replace(", or pass --errors replace", "")) from None
         except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
             raise CorruptError(f"{path}: the compressed file is damaged or truncated ({error})") from None
 
