@@ -107,6 +107,8 @@ def _run(
     main = accelerator.is_main_process
     _check_libraries(settings, accelerator)
     files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
+    if resume and (out / RUN).exists():
+        _check_same(out, settings, {})  # before any work
     base = models.resolve(settings.init).load() if settings.init else None
     config = _config(settings, base)
     with accelerator.main_process_first():  # the others find its files
@@ -381,7 +383,7 @@ def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -
         if before.get(key) != now.get(key) and key not in PATHS
     ]
     old = load_toml(out / RUN).get("hashes", {})
-    changed += [f"the contents of {key} changed" for key in old if old[key] != hashes.get(key)]
+    changed += [f"the contents of {key} changed" for key in old if hashes and old[key] != hashes.get(key)]
     if changed:
         raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
 
