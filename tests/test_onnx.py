@@ -225,7 +225,10 @@ def test_options_of_a_format(model, tmp_path, albert):
 
 
 def test_it_is_not_read(exported, refused, tmp_path):
-    assert "holds no model of a known format" in refused("inspect", exported / "model.onnx")
+    assert refused("inspect", exported / "model.onnx") == (
+        f"{exported / 'model.onnx'}: an ONNX model, which is written here but not read: name the model that it was "
+        "made from"
+    )
     assert refused("convert", exported, tmp_path / "x", "--from", "onnx").startswith("'onnx' is no format here")
 
 
