@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -179,18 +180,21 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], Non
             event = record["event"]
             if event == "plan":
                 told.start("training", record["steps"])
-                told.say(f"{record['train_rows']} rows, {record['steps']} steps, {record['warmup_steps']} of warm-up")
+                steps = f"{record['steps']} steps, {record['warmup_steps']} of warm-up"
+                told.say("; ".join(filter(None, (f"{record['train_rows']} rows, {steps}", record.get("taken")))))
             elif event == "train":
-                told.show("training", record["step"], text=f"loss {record['loss']:.4f}")
+                told.show("training", record["step"], text=f"loss {figure(record['loss'])}")
             elif event == "features":
                 told.show("features", record["done"], total=record["rows"])
             elif event == "dev":
                 shown = {key: value for key, value in record.items() if isinstance(value, float) and key != "epoch"}
                 mark = "  best" if record["best"] else ""
+                if not all(map(math.isfinite, shown.values())):
+                    mark = "  (not numbers: not kept)"
                 told.say(f"step {record['step']}  epoch {record['epoch']:.2f}  {_figures(shown)}{mark}")
                 if record.get("early_stop"):
                     told.say("stopped early: no better for as many evaluations as --early-stop allows")
-            elif event == "note":
+            elif event in ("note", "remark"):
                 warn(f"note: {record['text']}")
             elif event in ("seed", "task"):
                 told.say(f"{event} {record[event]}")
@@ -252,7 +256,12 @@ class _Told:
 
 
 def _figures(shown: dict[str, float]) -> str:
-    return "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
+    return "  ".join(f"{key} {figure(value)}" for key, value in shown.items())
+
+
+def figure(value: float) -> str:
+    """A number with four decimals, or four digits where these would show nothing or far too much."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def _counted() -> Sequence[Any]:

@@ -155,15 +155,19 @@ def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, k
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, 4, 20)
     count = len(dict(ours.named_parameters()))
     for step, batch in enumerate(batches):
-        # The softmax over tokens has the padding in it, there as here; elsewhere padding makes no difference.
-        length = None if kind == "answers" else 32
-        padded = {name: torch.from_numpy(array) for name, array in rows.tokens.padded(batch, length=length).items()}
-        targets = rows.targets[torch.from_numpy(batch)]
-        if kind == "answers":
-            wanted = {"start_positions": targets[:, 0], "end_positions": targets[:, 1]}
-        else:
-            wanted = {"labels": targets}
-        loss = theirs(**padded, **wanted).loss
+        # transformers has the padding in the softmax over tokens, which is none where rows are alone.
+        parts = [batch[place : place + 1] for place in range(len(batch))] if kind == "answers" else [batch]
+        losses = []
+        for part in parts:
+            length = None if kind == "answers" else 32
+            padded = {name: torch.from_numpy(array) for name, array in rows.tokens.padded(part, length=length).items()}
+            targets = rows.targets[torch.from_numpy(part)]
+            if kind == "answers":
+                wanted = {"start_positions": targets[:, 0], "end_positions": targets[:, 1]}
+            else:
+                wanted = {"labels": targets}
+            losses.append(theirs(**padded, **wanted).loss)
+        loss = sum(losses) / len(losses)
         loss.backward()
         assert abs(loss.item() - logged[step]["loss"]) <= 1e-5
         found = dict(gradients[step * count : (step + 1) * count])
@@ -199,6 +203,19 @@ def test_plans_are_googles_on_googles_data_and_keep_the_epochs_elsewhere():
     assert (half.steps, half.warmup_steps) == (250, 25)
     fixed = Plan.of(resolve(task, {"model": "m", "steps": 7, "warmup": 3.0}), task.recipe, 3200, 800)
     assert (fixed.steps, fixed.warmup_steps) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "dev_rows"),
+    [("qqp", 40430), ("mnli", 9815 + 9832), ("stsb", 1500), ("sst2", 872), ("qnli", 5463), ("squad", 10570)],
+)
+def test_no_more_rows_are_evaluated_than_trained_on(name, dev_rows):
+    recipe = tasks.named(name).recipe
+    for rows in (recipe.train_rows, 500):
+        plan = Plan.of(resolve(tasks.named(name), {"model": "m"}), recipe, rows, dev_rows)
+        assert plan.eval_every * recipe.batch_size >= dev_rows
+        assert plan.eval_every >= recipe.eval_every or rows < recipe.eval_every * recipe.batch_size
+    assert Plan.of(resolve(tasks.named(name), {"model": "m"}), recipe, recipe.train_rows, 1).steps == recipe.steps
 
 
 def test_metrics_are_those_of_scikit_learn_and_scipy():
@@ -524,6 +541,66 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_best_model(world, tmp_path
     for tensor in load_run(out).model.state_dict().values():
         assert torch.isfinite(tensor).all()
     assert (out / "state.safetensors").exists()
+
+
+def figures_of(monkeypatch, values):
+    """Make the evaluations of a run give these figures, one after another."""
+    given = iter(values)
+    monkeypatch.setattr("albert_cli.training.finetune.score", lambda *_: next(given))
+
+
+def test_an_evaluation_that_is_no_number_is_never_the_best(world, tmp_path, monkeypatch, albert):
+    nan = float("nan")
+    good = {"loss": 0.5, "accuracy": 0.5, "macro_f1": 0.5}
+    broken = [good | {"loss": nan, "accuracy": 0.9}, good | {"accuracy": nan}, good | {"loss": float("inf")}]
+    given = options(world, epochs=None, steps=4, eval_every=1)
+    figures_of(monkeypatch, [broken[0], good, *broken[1:]])
+    seen = []
+    summary = run(tmp_path / "run", given, report=seen.append)
+    assert [record["best"] for record in seen if record["event"] == "dev"] == [False, True, False, False]
+    assert summary["best_step"] == 2
+    log = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "NaN" not in log
+    assert "Infinity" not in log
+    # Where none is a number there is no model, and that is an error, again after a resume.
+    figures_of(monkeypatch, [broken[0]] * 4)
+    message = (
+        r"training ended at step 4, but every evaluation gave NaN or infinity; no model has been saved in .*; restart "
+        r"with a lower --lr"
+    )
+    for more in ({}, {"resume": True}):
+        with pytest.raises(TrainingError, match=message):
+            run(tmp_path / "none", given, **more)
+    assert not (tmp_path / "none" / "model.safetensors").exists()
+    assert not (tmp_path / "none" / "summary.json").exists()
+    figures_of(monkeypatch, [broken[0]] * 4)
+    words = ["finetune", "csv", "--out", tmp_path / "told", "--train", world / "train.csv", "--dev", world / "dev.csv"]
+    code, out, err = albert(*words, "--model", world / "model", "--steps", 2, "--eval-every", 1, "--max-length", 32)
+    assert code == 1
+    assert "loss nan  accuracy 0.9000" in out
+    assert "(not numbers: not kept)\n" in out
+    assert "best" not in out
+    assert err.count("\n") == 1
+    assert "every evaluation gave NaN or infinity" in err
+
+
+def test_outputs_that_are_no_numbers_give_no_figures():
+    from albert_cli.training.finetune import Split, score
+    from albert_cli.training.run import RunInfo
+
+    split = Split(None, Rows(None, torch.tensor([0, 1])))
+    outputs = [np.array([0.0, 1.0], np.float32), np.array([np.nan, 1.0], np.float32)]
+    found = score(split, outputs, RunInfo("csv", "classification", ("a", "b"), 8), tasks.named("csv"))
+    assert set(found) == {"loss", "accuracy", "macro_f1"}
+    assert all(map(np.isnan, found.values()))
+
+
+def test_of_equal_evaluations_that_of_the_lower_loss_is_the_best(world, tmp_path, monkeypatch):
+    losses = [0.5, 0.4, 0.4, 0.6]
+    figures_of(monkeypatch, [{"loss": loss, "accuracy": 0.5, "macro_f1": 0.5} for loss in losses])
+    seen = []
+    run(tmp_path / "run", options(world, epochs=None, steps=4, eval_every=1), report=seen.append)
+    assert [record["best"] for record in seen if record["event"] == "dev"] == [True, True, False, False]
 
 
 def test_faulty_settings_are_told_at_once(world, tmp_path):

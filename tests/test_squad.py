@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tuning import squad, tokenizer_files, write_model, write_squad
 from typer.testing import CliRunner
 
+from albert_cli import tasks
 from albert_cli.errors import DataError, RunError
 from albert_cli.main import app
 from albert_cli.tokenizer import AlbertTokenizer
@@ -19,6 +20,7 @@ from albert_cli.training import questions, session
 from albert_cli.training.questions import Question, read_squad
 from albert_cli.training.rows import Rows, infer
 from albert_cli.training.run import load_run
+from albert_cli.training.settings import Plan
 from converters import hub
 
 
@@ -119,6 +121,84 @@ def test_bad_squad_files(tmp_path):
             read_squad(path)
     with pytest.raises(DataError, match=re.escape("squad needs --data with a directory that holds train-v2.0.json or")):
         train({"model": str(write_model(tmp_path / "m")), "data": str(tmp_path / "m")}, tmp_path / "run")
+
+
+def is_max_context(spans, number, position):
+    """Google's rule (squad_utils.py, _check_is_max_context), written out; `spans`: start and length of all windows."""
+    best_score, best = None, None
+    for other, (start, length) in enumerate(spans):
+        end = start + length - 1
+        if position < start or position > end:
+            continue
+        score = min(position - start, end - position) + 0.01 * length
+        if best_score is None or score > best_score:
+            best_score, best = score, other
+    return best == number
+
+
+@pytest.mark.parametrize(("words", "length"), [(3, 32), (80, 24), (80, 32), (200, 128), (400, 150)])
+def test_a_token_begins_an_answer_only_where_it_has_most_context_as_in_googles_code(tokenizer, words, length):
+    items = [Question(str(n), "a good film?", "the story " * (words - n), []) for n in range(3)]
+    cut = questions.windows(items, tokenizer, length)
+    for number, item in enumerate(items):
+        rows = [row for row, owner in enumerate(cut.question) if owner == number]
+        whole = [piece.start for piece in tokenizer.segmenter.pieces(item.context)]
+        spans = []
+        for row in rows:
+            seen = [int(start) for start, end in cut.offsets[row] if end >= 0]
+            spans.append((whole.index(seen[0]), len(seen)))
+        for place, row in enumerate(rows):
+            inside = np.flatnonzero(cut.offsets[row][:, 1] >= 0)
+            wanted = [is_max_context(spans, place, spans[place][0] + at) for at in range(len(inside))]
+            assert cut.central[row][inside].tolist() == wanted
+            assert not np.delete(cut.central[row], inside).any()
+
+
+def test_an_answer_at_the_edge_of_a_window_is_left_to_the_one_that_shows_more_around_it(tokenizer):
+    item = Question("1", "a good film?", "the story " * 40, [])
+    cut = questions.windows([item], tokenizer, 24)
+    logits = [np.zeros((len(tokens), 2), np.float32) for tokens in cut.offsets]
+    edge = np.flatnonzero(cut.offsets[0][:, 1] > 0)[-1]
+    assert not cut.central[0][edge]
+    logits[0][edge] = 9
+    (found,) = questions.answers([item], cut, logits, no_answer=False)
+    assert found.score < 18
+
+
+def test_misplaced_answers_are_left_out_where_that_is_asked_and_no_matter_in_predictions(run, tmp_path, albert):
+    content = squad(30, seed=8)
+    entries = [paragraph["qas"][0] for paragraph in content["data"][0]["paragraphs"]]
+    entries[0]["answers"][0]["answer_start"] = 0
+    entries[1]["answers"][0]["answer_start"] = -4
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    code, _, err = albert("evaluate", run, "--data", path)
+    assert code == 1
+    assert re.search(r"2 answers do not stand at their answer_start: q0: '\w+', q1: '\w+'; .* out with --skip-bad", err)
+    code, out, err = albert("evaluate", run, "--data", path, "--skip-bad", "--json")
+    assert code == 0, err
+    code, out, err = albert("predict", run, "--in", path, "--out", tmp_path / "answers.json")
+    assert (code, out) == (0, f"{tmp_path / 'answers.json'}: 30 rows\n")
+    words = ("finetune", "squad", "--train", path, "--dev", path, "--model", run.parent / "model", "--steps", 2)
+    code, out, err = albert(*words, "--max-length", 64, "--out", tmp_path / "run", "--skip-bad")
+    assert code == 0, err
+    assert f"note: {path}: left out 2 questions with misplaced answers\n" in err
+    assert "28 questions, 10 of them without an answer, recipe of SQuAD 2.0\n" in out
+    assert "misplaced answers\n" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("impossible", "values"),
+    [(True, ("SQuAD 2.0", 3e-5, 48, 8144, 814, 512)), (False, ("SQuAD 1.1", 5e-5, 48, 3649, 365, 384))],
+)
+def test_the_recipe_is_that_of_the_data(tmp_path, impossible, values):
+    path = write_squad(tmp_path / "train.json", count=9, impossible=impossible)
+    task = tasks.named("squad")
+    recipe = tasks.recipe_for(task, read_squad(path))
+    wanted = session._settings("squad", {"train": str(path), "model": "m"}, tmp_path / "o", config=None, resume=False)
+    plan = Plan.of(wanted, recipe, 150_000, 12_000, examples=recipe.train_rows)
+    found = (recipe.name, wanted.learning_rate, wanted.batch_size, plan.steps, plan.warmup_steps, wanted.max_length)
+    assert found == values
 
 
 @pytest.fixture(scope="module")

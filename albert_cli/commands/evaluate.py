@@ -28,6 +28,9 @@ def evaluate(
         typer.Option("--curves", metavar="PNG", help="Draw the training curves of all runs in one figure."),
         Kind.FILE_OUT,
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out rows without a usable label, and misplaced answers.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the figure.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -61,7 +64,7 @@ def evaluate(
     for path in runs:
         with console.progress_count(str(path)) as tick:
             loaded = load_run(path)
-            splits = predict.dev_splits(loaded, data, delimiter)
+            splits = predict.dev_splits(loaded, data, delimiter, skip_bad=skip_bad)
             rows = sum(len(split.rows) for split in splits.values())
             found[str(path)] = {
                 name: predict.measure(loaded, split, tick=lambda done, rows=rows: tick(done, rows))  # type: ignore[misc]
@@ -75,7 +78,7 @@ def evaluate(
         console.print_json(found)
         return
     table = [
-        [path, name, metric, f"{value:.4f}"]
+        [path, name, metric, console.figure(value)]
         for path, parts in found.items()
         for name, values in parts.items()
         for metric, value in values.items()

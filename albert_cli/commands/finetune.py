@@ -77,7 +77,10 @@ def finetune(
         Precision | None, typer.Option("--precision", help="Of the computation; auto is bf16 on a GPU that has it.")
     ] = None,
     grad_accum: Annotated[
-        int | None, typer.Option("--grad-accum", metavar="N", help="Compute a batch in N parts: the same, less memory.")
+        int | None,
+        typer.Option(
+            "--grad-accum", metavar="N", help="Compute a batch in N parts: the same, less memory; not for an mlp head."
+        ),
     ] = None,
     eval_every: Annotated[int | None, typer.Option("--eval-every", metavar="N", help="Evaluate every N steps.")] = None,
     early_stop: Annotated[
@@ -88,6 +91,12 @@ def finetune(
     limit_train: Annotated[
         int | None, typer.Option("--limit-train", metavar="N", help="Take N of the training rows.")
     ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave out and count rows without a usable label, and misplaced answers; else refused."
+        ),
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to RUN/tensorboard too.")] = False,
     compare: Annotated[
         list[Path] | None,
@@ -150,7 +159,13 @@ def finetune(
         "early_stop": early_stop,
         "limit_train": limit_train,
         "tensorboard": tensorboard or None,
+        "skip_bad": skip_bad or None,
     }
+    if (head or "").startswith("mlp") and (grad_accum or 1) > 1:
+        raise typer.BadParameter(
+            "--head mlp and --grad-accum do not go together: batch norm takes its statistics from the rows computed "
+            "together, so the parts of a batch would give another model; leave --grad-accum out"
+        )
     if seeds is not None and seed is not None:
         raise typer.BadParameter("--seed and --seeds do not go together; choose one")
     if (submission is not None) and task != "glue":
@@ -208,7 +223,10 @@ def _show(result: dict[str, Any], out: Path) -> None:
             typer.echo(f"submission: {result['submission']}")
         return
     if "seeds" in result:
-        rows = [[name, f"{item['mean']:.4f}", f"± {item['spread']:.4f}"] for name, item in result["metrics"].items()]
+        rows = [
+            [name, console.figure(item["mean"]), f"± {console.figure(item['spread'])}"]
+            for name, item in result["metrics"].items()
+        ]
         console.print_table(rows, ["metric", "mean", "spread"], right=[1])
         typer.echo(f"{len(result['seeds'])} runs in {out}; see {out / 'report.md'}")
         return
@@ -217,4 +235,4 @@ def _show(result: dict[str, Any], out: Path) -> None:
 
 
 def _metrics(dev: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in dev.items())
+    return ", ".join(f"{name} {console.figure(value)}" for name, value in dev.items())

@@ -109,7 +109,7 @@ def predict(
     if json:
         console.print_json(result)
     elif "probabilities" not in result:
-        typer.echo(f"{result['prediction']:.4f}")
+        typer.echo(console.figure(result["prediction"]))
     else:
         label = result["prediction"]
         typer.echo(label if isinstance(label, str) else ", ".join(label) or "(no label)")

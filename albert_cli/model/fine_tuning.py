@@ -26,6 +26,9 @@ class MLP(nn.Module):
             nn.ModuleDict({"dense": nn.Linear(a, b), "batch_norm": nn.BatchNorm1d(b)}) for a, b in pairwise(sizes)
         )
         self.output = nn.Linear(sizes[-1], outputs)
+        for layer in self.hidden:
+            # Batch norm takes away what all rows share: this gradient is rounding, which Adam would make a step of.
+            layer["dense"].bias.register_hook(torch.zeros_like)  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.hidden:
@@ -46,6 +49,13 @@ class Classifier(nn.Module):
         self.mlp = MLP(config.hidden_size, hidden, labels) if hidden else None
         if self.classifier is not None:
             initialise(self.classifier, config.initializer_range)
+
+    @property
+    def output(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        layer = self.classifier if self.mlp is None else self.mlp.output
+        assert layer is not None
+        return layer
 
     def features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -85,6 +95,8 @@ class QuestionAnswering(nn.Module):
         self.albert = Albert(config, pooler=False)
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         initialise(self.qa_outputs, config.initializer_range)
+        # What all tokens share moves no softmax over them: its gradient is rounding, which Adam would make a step of.
+        self.qa_outputs.bias.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None

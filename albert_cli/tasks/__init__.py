@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Recipe:
     """Hyper-parameters for a training set of `train_rows` rows; another size or batch keeps the number of epochs.
 
-    `eval_every` is in steps, `max_length` in tokens. AdamW with decay 0.01, linear warm-up and decay, clipping at 1.
+    `eval_every` is in steps, `max_length` in tokens; `name` tells a task's several recipes apart. AdamW with decay
+    0.01, linear warm-up and decay, clipping at 1.
     """
 
     learning_rate: float
@@ -33,6 +34,7 @@ class Recipe:
     steps: int
     warmup_steps: int
     train_rows: int
+    name: str = ""
     eval_every: int = 100
     max_length: int = 512
 
@@ -77,6 +79,7 @@ class Task:
 
     `labels` in the order of the logits; empty where the training data decides. `best` is the metric that chooses the
     checkpoint. `value_range`: of a regression's target. `submission`: the file name in a GLUE submission, by split.
+    `no_answer_recipe`: instead of `recipe` where some training questions have no answer.
     `read(task, sources, split)` gives the rows of "train", "dev", "test" or another split, None where there is none.
     """
 
@@ -94,11 +97,12 @@ class Task:
     submission: Mapping[str, str] = field(default_factory=dict)
     hub: Hub | None = None
     skip_short_rows: bool = False
+    no_answer_recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the user's data is: a directory, or files by split with their columns."""
+    """Where the user's data is: a directory, or files by split with their columns; whether bad rows are left out."""
 
     data: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -106,6 +110,7 @@ class Sources:
     text_pair_column: str | None = None
     label_column: str | None = None
     delimiter: str | None = None
+    skip_bad: bool = False
 
 
 def names() -> list[str]:
@@ -123,6 +128,13 @@ def named(name: str) -> Task:
         )
     task: Task = importlib.import_module(f"{__name__}.{key}").TASK
     return task
+
+
+def recipe_for(task: Task, train: Examples | Questions) -> Recipe:
+    """The hyper-parameters for a task's training data."""
+    if task.no_answer_recipe is not None and getattr(train, "unanswerable", False):
+        return task.no_answer_recipe
+    return task.recipe
 
 
 def glue(**facts: Any) -> Task:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from albert_cli import delimited
 from albert_cli.errors import DataError
 from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, suffix_of
 from albert_cli.text_lines import STANDARD_INPUT, lines_of, opened
+from albert_cli.training import labels as labels_module
 from converters.errors import did_you_mean
 from converters.files import explained, need, open_regular
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from albert_cli.tasks import Columns, Sources, Task
 
-_SHOWN = 8
+# So many names are listed in a message, and so many lines of a file.
+_SHOWN, _LINES = 8, 50
 GLUE_REPOSITORY = "nyu-mll/glue"
 
 
@@ -37,7 +38,8 @@ GLUE_REPOSITORY = "nyu-mll/glue"
 class Examples:
     """The rows of one split. `pairs` and `labels` (as written) may be None; `lines` are line (or row) numbers from 1.
 
-    `skipped` counts rows that a task leaves out on purpose. `digest` is the SHA-256 of the file or files.
+    `skipped` counts rows that a task leaves out on purpose, `unlabelled` those left out for want of a label.
+    `digest` is the SHA-256 of the file or files.
     """
 
     where: str
@@ -48,6 +50,7 @@ class Examples:
     lines: list[int]
     digest: str
     skipped: int = 0
+    unlabelled: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -279,9 +282,13 @@ def read_folders(task: Task, sources: Sources, split: str) -> Examples | None:
 
 
 def found_labels(examples: Examples) -> tuple[str, ...]:
-    """The labels of a training set in order, numbers by value. DataError for fewer than two, or far too many."""
-    assert examples.labels is not None
-    labels = set(examples.labels)
+    """The labels of a training set in order, numbers by value.
+
+    DataError for cells that hold no label, for one label written in several ways, for fewer than two labels or far too
+    many.
+    """
+    _check_labels(examples)
+    labels = set(_labels(examples))
     if len(labels) < 2:
         raise DataError(f"{examples.where}: every row has the label {min(labels)!r}; a classifier needs at least two")
     if len(labels) > 1000 or len(labels) > len(examples) / 2 + 2:
@@ -295,6 +302,65 @@ def found_labels(examples: Examples) -> tuple[str, ...]:
         return tuple(sorted(labels))
 
 
+def _check_labels(examples: Examples) -> None:
+    """Refuse cells without a label, told with their lines, and what is hardly meant to be two labels."""
+    found = _labels(examples)
+    missing = [
+        f"line {line} {why}"
+        for line, label in zip(examples.lines, found, strict=True)
+        if (why := labels_module.why_missing(label))
+    ]
+    if missing:
+        raise DataError(
+            f"{examples.where}: {_count(missing, 'row')} without a label: {_listing(missing, _LINES)}; fill them in "
+            "(a class of such a name needs another one), or leave the rows out with --skip-bad"
+        )
+    doubts = [f"{' and '.join(group)} are one number" for group in labels_module.same_number(found)] + [
+        "true and false stand beside numbers"
+    ] * labels_module.mixes_truth_and_numbers(found)
+    if doubts:
+        suspects = {label for group in labels_module.same_number(found) for label in group}
+        if labels_module.mixes_truth_and_numbers(found):
+            suspects |= {label for label in found if label.lower() in ("true", "false", "0", "1", "0.0", "1.0")}
+        common = max(suspects, key=found.count)
+        lines = [
+            f"line {line} has {label}"
+            for line, label in zip(examples.lines, found, strict=True)
+            if label in suspects and label != common
+        ]
+        raise DataError(
+            f"{examples.where}: labels written in several ways: {', '.join(doubts)}: {_listing(lines, _LINES)}; "
+            "write each label in one way"
+        )
+
+
+def alike_labels(examples: Examples) -> list[str]:
+    """Notes on labels that differ only in case or white space, which stay different labels."""
+    return [
+        f"{examples.where}: {' and '.join(map(repr, group))} differ only in case or white space; they are "
+        f"{len(group)} labels"
+        for group in labels_module.alike(_labels(examples))
+    ]
+
+
+def without_bad_labels(
+    examples: Examples, kind: str, labels: Sequence[str], value_range: tuple[float, float] | None
+) -> Examples:
+    """The rows that have a label one can learn (or, with `labels`, one of these); the others are counted."""
+
+    def good(label: str) -> bool:
+        if kind == "regression":
+            return labels_module.number_of(label, value_range) is not None
+        return label in known if known else labels_module.why_missing(label) is None
+
+    known = frozenset(labels)
+    rows = [row for row, label in enumerate(_labels(examples)) if good(label)]
+    if not rows:
+        raise DataError(f"{examples.where}: no row has a label that can be used")
+    left_out = len(examples) - len(rows)
+    return replace(examples.take(rows), unlabelled=left_out) if left_out else examples
+
+
 def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64]:
     """Each row's label as its place in `labels`; one DataError tells every unknown one with its line."""
     import numpy as np
@@ -306,7 +372,8 @@ def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64
     ]
     if unknown:
         raise DataError(
-            f"{examples.where}: {_count(unknown, 'unknown label')}: {_listing(unknown)}; known: {_listing(labels)}"
+            f"{examples.where}: {_count(unknown, 'unknown label')}: {_listing(unknown, _LINES)}; known: "
+            f"{_listing(labels)}; correct them, or leave such rows out with --skip-bad"
         )
     return np.array([numbers[label] for label in found], np.int64)
 
@@ -321,26 +388,23 @@ def check_classes(numbers: NDArray[np.int64], labels: Sequence[str], where: str,
         )
 
 
-def targets(examples: Examples, value_range: tuple[float, float] | None) -> NDArray[np.float32]:
+def targets(examples: Examples, value_range: tuple[float, float] | None) -> NDArray[np.float64]:
     """Each row's label as a number within the range; one DataError tells every fault with its line."""
     import numpy as np
 
-    faults, values = [], []
-    for line, label in zip(examples.lines, _labels(examples), strict=True):
-        try:
-            value = float(label)
-        except ValueError:
-            value = math.nan
-        low, high = value_range or (-math.inf, math.inf)
-        if not math.isfinite(value):
-            faults.append(f"line {line} has {label!r}")
-        elif not low <= value <= high:
-            faults.append(f"line {line} has {label}")
-        values.append(value)
+    values = [labels_module.number_of(label, value_range) for label in _labels(examples)]
+    faults = [
+        f"line {line} has {labels_module.shown(label)}"
+        for line, label, value in zip(examples.lines, _labels(examples), values, strict=True)
+        if value is None
+    ]
     if faults:
         wanted = f"a number from {value_range[0]:g} to {value_range[1]:g}" if value_range else "a finite number"
-        raise DataError(f"{examples.where}: {_count(faults, 'label')} not {wanted}: {_listing(faults)}")
-    return np.array(values, np.float32)
+        raise DataError(
+            f"{examples.where}: {_count(faults, 'label')} not {wanted}: {_listing(faults, _LINES)}; correct them, or "
+            "leave such rows out with --skip-bad"
+        )
+    return np.array(values, np.float64)
 
 
 def _labels(examples: Examples) -> list[str]:
@@ -460,7 +524,7 @@ def _count(items: Sequence[str], noun: str) -> str:
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
-def _listing(items: Iterable[str]) -> str:
+def _listing(items: Iterable[str], shown: int = _SHOWN) -> str:
     items = list(items)
-    rest = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(items) - shown
+    return ", ".join(items[:shown]) + (f" and {rest} more" if rest > 0 else "")

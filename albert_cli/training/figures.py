@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from albert_cli import pictures
+from albert_cli import console, pictures
 
 if TYPE_CHECKING:
     from albert_cli.training.finetune import Split
@@ -54,7 +54,7 @@ def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> Non
             [chosen["epoch"]], [chosen[best]], marker="*", markersize=13, color=style["color"], markeredgecolor="white"
         )
         metric.annotate(
-            f"{chosen[best]:.4f}",
+            console.figure(chosen[best]),
             (chosen["epoch"], chosen[best]),
             textcoords="offset points",
             xytext=(0, 9),

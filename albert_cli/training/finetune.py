@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,11 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from albert_cli import models
-from albert_cli.errors import DataError, RunError, TrainingError
+from albert_cli.errors import RunError, TrainingError
 from albert_cli.model.fine_tuning import Classifier, without_dropout
-from albert_cli.tasks import Task, named
+from albert_cli.tasks import Task, named, recipe_for
 from albert_cli.tokenizer import AlbertTokenizer
-from albert_cli.training import data, questions, run, state
+from albert_cli.training import data, labels, questions, reading, run, state
 from albert_cli.training.claim import TENSORBOARD, Claim, Inputs, claimed
 from albert_cli.training.data import Examples
 from albert_cli.training.log import LOG, Record
@@ -34,16 +35,13 @@ from albert_cli.training.processes import accelerator_for, on_main, peers
 from albert_cli.training.questions import Questions, Windows
 from albert_cli.training.rows import Kind, Rows, infer, mean_loss, out_of_memory
 from albert_cli.training.run import RunInfo
+from albert_cli.training.scale import Scale
 from albert_cli.training.settings import PATHS, Plan, Settings
 from converters.checkpoint import Checkpoint
 from converters.config import dump_json, parse_json
 from converters.files import need, read_small, staged
 
 SUMMARY = "summary.json"
-# Without a development set, so much of the training set is held out for it.
-_HELD_OUT = 0.1
-# Which rows --limit-train and a held-out part take is the same for every seed.
-_SUBSET_SEED = 20191
 
 Report = Callable[[Record], None]
 
@@ -87,6 +85,11 @@ def finetune(
     what is finished is left as it is. Raises CheckpointError's children, each with one line.
     """
     accelerator = accelerator_for(settings.precision)
+    if settings.hidden and accelerator.num_processes > 1:
+        raise TrainingError(
+            f"an mlp head has batch norm, whose statistics are those of the rows computed together: "
+            f"{accelerator.num_processes} processes would train another model than one; start one process"
+        )
     if not accelerator.is_main_process:
         report = _silent
     with contextlib.ExitStack() as held, peers(accelerator):
@@ -139,7 +142,11 @@ def _train(
     started = time.perf_counter()  # the first epoch's time has the features of a frozen encoder in it
     model, notes = run.build(base, info, seed=settings.seed)
     plan = Plan.of(
-        settings, prepared.task.recipe, len(prepared.train.rows), sum(len(part.rows) for part in prepared.dev.values())
+        settings,
+        prepared.task.recipe,
+        len(prepared.train.rows),
+        sum(len(part.rows) for part in prepared.dev.values()),
+        examples=len(prepared.train.examples),
     )
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
@@ -148,7 +155,8 @@ def _train(
     accelerator.wait_for_everyone()
     for note in [*prepared.notes, *notes]:
         report({"event": "note", "text": note})
-    report({"event": "plan", **dataclasses.asdict(plan), "train_rows": len(prepared.train.rows)})
+    facts = {"train_rows": len(prepared.train.rows), "taken": _taken(prepared)}
+    report({"event": "plan", **dataclasses.asdict(plan), **facts})
     if settings.freeze_encoder:
         model.albert.requires_grad_(False)
         without_dropout(model.albert)
@@ -156,16 +164,17 @@ def _train(
     job = Job(
         model=model.to(accelerator.device),
         kind=info.kind,
-        rows=prepared.train.rows,
+        rows=_for_training(prepared),
         plan=plan,
         settings=settings,
         directory=out,
         accelerator=accelerator,
         best=prepared.task.best,
         evaluate=lambda trained: _evaluate(trained, prepared, accelerator),
-        save_best=lambda: run.save_model(model, base, out),
+        save_best=lambda: run.save_model(model, base, out, info.scale),
         train_metrics=None if info.kind == "answers" else _train_metrics(prepared),
         report=report,
+        loss_unit=info.scale.spread**2,
         started=started,
     )
     features = None
@@ -176,11 +185,11 @@ def _train(
             train=features(prepared.train),
             dev={name: features(part) for name, part in prepared.dev.items()},
         )
-        job.rows = prepared.train.rows
+        job.rows = _for_training(prepared)
     train(job, resume=resume)
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
-        summary = _finish(out, prepared, plan)
+        summary = _finish(out, prepared, plan, report)
         if features is not None and cache is None:
             features.remove()
     return summary
@@ -259,50 +268,43 @@ def several(wanted: Mapping[str, Settings], out: Path, *, resume: bool, force: b
         accelerator.wait_for_everyone()
 
 
-def prepare(settings: Settings, tokenizer: AlbertTokenizer, *, splits: Sequence[str] | None = None) -> Prepared:
+def prepare(settings: Settings, tokenizer: AlbertTokenizer) -> Prepared:
     """Read and tokenize the training and development data; every fault of it is told before anything is computed."""
     task = named(settings.task)
     if settings.regression and task.name != "csv":
         raise TrainingError(f"--regression is for csv; {task.name} is a {task.kind} task")
-    kind: Kind = "regression" if settings.regression else task.kind
-    task = of_kind(task, kind)
-    read = task.read(task, settings.sources, "train")
-    if read is None:
-        raise DataError(f"{task.name} has no training data; name it with --data DIR or --train FILE")
-    notes = []
-    dev = {name: part for name in task.dev_splits if (part := task.read(task, settings.sources, name)) is not None}
-    shuffled = np.random.default_rng(_SUBSET_SEED).permutation(len(read))
-    if not dev:
-        held = max(1, round(_HELD_OUT * len(read)))
-        dev = {"dev": read.take(sorted(shuffled[:held].tolist()))}
-        read, shuffled = read.take(sorted(shuffled[held:].tolist())), np.arange(len(read) - held)
-        notes.append(f"there is no development set: {held} of the training rows are held out as one")
-    whole = read
-    if settings.limit_train is not None and settings.limit_train < len(read):
-        read = read.take(sorted(shuffled[: settings.limit_train].tolist()))
-    labels = task.labels
-    if kind == "classification" and not labels:
-        assert isinstance(whole, Examples)
-        labels = data.found_labels(whole)
+    task = of_kind(task, "regression" if settings.regression else task.kind)
+    read = reading.read_rows(task, settings)
+    task = dataclasses.replace(task, recipe=recipe_for(task, read.whole))
+    names = task.labels
+    if task.kind == "classification" and not names:
+        assert isinstance(read.whole, Examples)
+        names = data.found_labels(read.whole)
+        read.notes.extend(data.alike_labels(read.whole))
+    if settings.skip_bad:
+        read.dev = {name: reading.usable(part, task, names) for name, part in read.dev.items()}
     info = RunInfo(
         task=task.name.lower(),
-        kind=kind,
-        labels=labels if kind == "classification" else (),
+        kind=task.kind,
+        labels=names if task.kind == "classification" else (),
         max_length=settings.max_length,
         hidden=settings.hidden or (),
-        no_answer=isinstance(read, Questions) and read.unanswerable > 0,
+        no_answer=isinstance(read.train, Questions) and read.train.unanswerable > 0,
         settings=dataclasses.asdict(settings),
-        hashes={"train": whole.digest} | {name: part.digest for name, part in dev.items()},
+        hashes={"train": read.whole.digest} | {name: part.digest for name, part in read.dev.items()},
     )
-    train_split = split_of(read, info, task, tokenizer)
-    if kind == "classification":
-        assert train_split.rows.targets is not None
-        hint = "raise --limit-train" if whole is not read else ""
-        data.check_classes(train_split.rows.targets.numpy(), labels, read.where, hint)
-    dev_splits = {name: split_of(part, info, task, tokenizer) for name, part in dev.items()}
-    for name, split in {"train": train_split, **dev_splits}.items():
-        notes += _notes(name, split, settings.max_length)
-    return Prepared(task, info, train_split, dev_splits, notes)
+    targets = reading.targets({"train": read.train, **read.dev}, info, task)
+    hint = "raise --limit-train" if len(read.train) < len(read.whole) else ""
+    if task.kind == "classification":
+        data.check_classes(targets["train"], names, read.train.where, hint)
+    elif task.kind == "regression" and task.value_range is None:
+        info = dataclasses.replace(info, scale=Scale.of(targets["train"]))
+        read.notes.extend(reading.scale_notes(targets["train"], read.train.where))
+    train = split_of(read.train, info, task, tokenizer)
+    dev = {name: split_of(part, info, task, tokenizer) for name, part in read.dev.items()}
+    for name, split in {"train": train, **dev}.items():
+        read.notes.extend(_notes(name, split, settings.max_length))
+    return Prepared(task, info, train, dev, read.notes)
 
 
 def split_of(
@@ -317,11 +319,7 @@ def split_of(
     if isinstance(examples, Questions):
         cut = questions.windows(examples.items, tokenizer, info.max_length)
         return Split(examples, Rows(cut.tokens, torch.from_numpy(cut.spans) if labelled else None), cut)
-    targets = None
-    if labelled and info.kind == "regression":
-        targets = torch.from_numpy(data.targets(examples, task.value_range if task else None))
-    elif labelled:
-        targets = torch.from_numpy(data.class_numbers(examples, info.labels))
+    targets = torch.from_numpy(reading.targets_of(examples, info, task)) if labelled else None
     tokens = tokenizer.encode_batch(examples.texts, examples.pairs, max_length=info.max_length)
     return Split(examples, Rows(tokens, targets))
 
@@ -330,31 +328,31 @@ def of_kind(task: Task, kind: Kind) -> Task:
     """The task as it is for a kind of problem: your own rows may be a regression."""
     if kind == task.kind or kind == "labels":  # noqa: PLR1714 (mypy narrows it so)
         return task
-    return dataclasses.replace(task, kind=kind, metrics=("pearson", "spearman", "rmse"), best="pearson")
+    return dataclasses.replace(task, kind=kind, metrics=("pearson", "spearman", "rmse"), best="rmse")
 
 
-def score(split: Split, outputs: list[NDArray[np.float32]], info: RunInfo, task: Task) -> dict[str, float]:
-    """The task's metrics and the mean loss of outputs, by row."""
+def score(split: Split, outputs: list[NDArray[Any]], info: RunInfo, task: Task) -> dict[str, float]:
+    """The task's metrics and the mean loss of outputs, by row; NaN, all of them, where an output is not finite."""
     assert split.rows.targets is not None
+    if not all(np.isfinite(output).all() for output in outputs):
+        return dict.fromkeys(("loss", *task.metrics), math.nan)
     found: dict[str, float] = {"loss": mean_loss(info.kind, outputs, split.rows.targets)}
     if isinstance(split.examples, Questions):
         assert split.cut is not None
         given = questions.answers(split.examples.items, split.cut, outputs, no_answer=info.no_answer)
         exact, f1 = questions.scores(split.examples.items, [item.text for item in given])
         return found | {"exact": statistics.fmean(exact), "f1": statistics.fmean(f1)}
-    return found | compute(task.metrics, split.rows.targets.numpy(), decide(np.stack(outputs), info, task))
+    return found | compute(task.metrics, split.rows.targets.numpy(), decide(np.stack(outputs), info))
 
 
-def decide(logits: NDArray[np.float32], info: RunInfo, task: Task | None = None) -> NDArray[Any]:
-    """Classes, values (within the task's range) of a regression, or of each label whether it is one, from logits
-    (rows, labels)."""
+def decide(outputs: NDArray[Any], info: RunInfo) -> NDArray[Any]:
+    """Classes, the values of a regression, or of each label whether it is one, from outputs (rows, labels)."""
     if info.kind == "regression":
-        low, high = (task.value_range if task else None) or (-np.inf, np.inf)
-        values: NDArray[np.float32] = np.clip(logits[:, 0], low, high)
+        values: NDArray[Any] = outputs[:, 0]
         return values
     if info.kind == "labels":
-        return logits > 0  # a probability above a half
-    classes: NDArray[np.int64] = logits.argmax(axis=1)
+        return outputs > 0  # a probability above a half
+    classes: NDArray[np.int64] = outputs.argmax(axis=1)
     return classes
 
 
@@ -379,9 +377,9 @@ def _check_libraries(settings: Settings, accelerator: Accelerator) -> None:
 def _fit(settings: Settings, base: Checkpoint) -> Settings:
     """Settings within what the model can do."""
     positions = base.config.max_position_embeddings
-    recipe = named(settings.task).recipe
+    task = named(settings.task)
     if settings.max_length > positions:
-        if settings.max_length != recipe.max_length:
+        if settings.max_length not in {recipe.max_length for recipe in (task.recipe, task.no_answer_recipe) if recipe}:
             raise TrainingError(f"--max-length is {settings.max_length}, but the model has {positions} positions")
         return dataclasses.replace(settings, max_length=positions)
     return settings
@@ -396,6 +394,8 @@ def _check_same(out: Path, info: RunInfo) -> None:
         for key in sorted(now.keys() | before.settings.keys())
         if before.settings.get(key) != now.get(key) and key not in PATHS
     ]
+    if before.scale != info.scale:
+        changed.append(f"the scale of the labels was {before.scale}, now {info.scale}")
     changed += [f"the contents of {key} changed" for key, sha in before.hashes.items() if info.hashes.get(key) != sha]
     if changed:
         raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
@@ -408,14 +408,24 @@ def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator) -> dict[
         outputs = infer(model, split.rows, device=accelerator.device, share=share)
         if accelerator.num_processes > 1:
             outputs = dict(gather_object(list(outputs.items())))
-        values = score(split, [outputs[row] for row in range(len(split.rows))], prepared.info, prepared.task)
+        in_units = [prepared.info.scale.labels(outputs[row]) for row in range(len(split.rows))]
+        values = score(split, in_units, prepared.info, prepared.task)
         found |= {f"{name.removeprefix('dev').lstrip('_')}_{key}".lstrip("_"): value for key, value in values.items()}
     return found
 
 
+def _for_training(prepared: Prepared) -> Rows:
+    rows, info = prepared.train.rows, prepared.info
+    return info.scale.standard(rows) if info.kind == "regression" else rows
+
+
 def _train_metrics(prepared: Prepared) -> Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]]:
+    """The metric that chooses the model, of training rows by their outputs and (standard) targets."""
     task, info = prepared.task, prepared.info
-    return lambda logits, wanted: compute((task.best,), wanted, decide(logits, info, task))
+    if info.kind == "regression":
+        scale = info.scale
+        return lambda logits, wanted: compute((task.best,), scale.labels(wanted), decide(scale.labels(logits), info))
+    return lambda logits, wanted: compute((task.best,), wanted, decide(logits, info))
 
 
 class _Features:
@@ -475,7 +485,7 @@ class _Features:
         return sha.hexdigest()[:16]
 
 
-def _finish(out: Path, prepared: Prepared, plan: Plan) -> dict[str, Any]:
+def _finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[str, Any]:
     """With the best model: predictions of dev and test, figures, report and summary."""
     from albert_cli.training import figures, predict
     from albert_cli.training import report as pages
@@ -487,6 +497,9 @@ def _finish(out: Path, prepared: Prepared, plan: Plan) -> dict[str, Any]:
     for name, split in prepared.dev.items():
         whole = split_of(split.examples, prepared.info, prepared.task, loaded.tokenizer)
         predictions = predict.run_on(loaded, whole)
+        if note := predict.sameness(name, whole, predictions, prepared.info):
+            prepared.notes.append(note)
+            report({"event": "remark", "text": note})
         if name == "dev":
             confusion = predictions
         predict.write_dev(loaded, whole, predictions, out, name)
@@ -552,6 +565,20 @@ def digest_of(base: Checkpoint) -> str:
     return sha.hexdigest()
 
 
+def _taken(prepared: Prepared) -> str:
+    """What the training data was taken for, in a few words."""
+    examples, targets, info = prepared.train.examples, prepared.train.rows.targets, prepared.info
+    if isinstance(examples, Questions):
+        recipe = f", recipe of {prepared.task.recipe.name}"
+        return f"{len(examples)} questions, {examples.unanswerable} of them without an answer{recipe}"
+    assert targets is not None
+    if info.kind == "regression":
+        low, high = float(targets.min()), float(targets.max())
+        spread = float(targets.std(correction=0))
+        return f"labels: {low:g} to {high:g}, mean {float(targets.mean()):g}, standard deviation {spread:g}"
+    return labels.described(info.labels, torch.bincount(targets, minlength=len(info.labels)).tolist())
+
+
 def _facts(split: Split) -> Mapping[str, Any]:
     facts: dict[str, Any] = {"file": split.examples.where, "rows": len(split.examples)}
     if split.cut is not None:
@@ -565,6 +592,9 @@ def _notes(name: str, split: Split, max_length: int) -> list[str]:
     cut = int((split.rows.tokens.truncated > 0).sum())
     if cut:
         notes.append(f"{name}: {cut} of {len(split.rows)} rows are cut to {max_length} tokens")
-    if isinstance(split.examples, Examples) and split.examples.skipped:
-        notes.append(f"{split.examples.where}: {split.examples.skipped} rows are cut short and left out")
+    if split.examples.skipped:
+        kind = "rows cut short" if isinstance(split.examples, Examples) else "questions with misplaced answers"
+        notes.append(f"{split.examples.where}: left out {split.examples.skipped} {kind}")
+    if isinstance(split.examples, Examples) and split.examples.unlabelled:
+        notes.append(f"{split.examples.where}: left out {split.examples.unlabelled} rows without a usable label")
     return notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,9 +33,16 @@ def add(job: Logged, progress: Progress, record: Record) -> None:
     """Write a record at the end of the log; the progress then knows how long the log is."""
     if job.accelerator.is_main_process:
         with open(job.directory / LOG, "ab") as file:
-            file.write((json.dumps(record) + "\n").encode())
+            file.write((json.dumps(_strict(record), allow_nan=False) + "\n").encode())
             progress.log_bytes = file.tell()
         job.report(record)
+
+
+def _strict(record: Record) -> Record:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
 
 
 def cut(job: Logged, progress: Progress) -> None:

@@ -26,6 +26,7 @@ from albert_cli.errors import TrainingError
 from albert_cli.training import log, state
 from albert_cli.training.batches import epoch_batches
 from albert_cli.training.log import Record
+from albert_cli.training.metrics import SMALLER_IS_BETTER
 from albert_cli.training.rows import Kind, Rows, loss_sum, out_of_memory
 from albert_cli.training.settings import Plan, Settings
 from albert_cli.training.state import Progress
@@ -39,7 +40,10 @@ _LOGGED = 400
 
 @dataclass
 class Job:
-    """All that the loop needs. `evaluate` gives the dev metrics with `loss`; `train_metrics` those of training rows."""
+    """All that the loop needs. `evaluate` gives the dev metrics with `loss`; `train_metrics` those of training rows.
+
+    `loss_unit`: how much one of the loss that is minimised is in that of `evaluate`; the log has the latter.
+    """
 
     model: nn.Module
     kind: Kind
@@ -53,6 +57,7 @@ class Job:
     save_best: Callable[[], None]
     train_metrics: Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]] | None = None
     report: Callable[[Record], None] = lambda record: None
+    loss_unit: float = 1.0
     started: float = field(default_factory=time.perf_counter)
 
 
@@ -69,7 +74,8 @@ def optimizer_for(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
 def train(job: Job, *, resume: bool) -> Progress:
     """Train to the end of the plan, or until early stopping; the best model is saved on the way.
 
-    Raises TrainingError when the loss stops being a number or memory runs out; what was saved before stays.
+    Raises TrainingError when the loss stops being a number, memory runs out, or no evaluation was finite; what was
+    saved before stays.
     """
     loop = _Loop(job)
     state_file = job.directory / state.NAME
@@ -77,7 +83,24 @@ def train(job: Job, *, resume: bool) -> Progress:
         loop.progress = state.load(state_file, job.model, loop.plain_optimizer, job.accelerator.scaler)
     log.cut(job, loop.progress)
     loop.run(state_file)
+    if loop.progress.best is None:
+        raise TrainingError(
+            f"training ended at step {loop.progress.step}, but every evaluation gave NaN or infinity; "
+            f"{_kept(loop.progress, job)}; restart with a lower --lr or a longer --warmup"
+        )
     return loop.progress
+
+
+def _kept(at: Progress, job: Job) -> str:
+    """What a run that fails leaves behind."""
+    if at.best is None:
+        return f"no model has been saved in {job.directory}"
+    return f"the best model so far, of step {at.best_step}, stays in {job.directory}"
+
+
+def _figures(record: Record) -> list[float]:
+    """The development figures of an evaluation."""
+    return [value for name, value in record.items() if isinstance(value, float) and not name.startswith("train_")]
 
 
 class _Loop:
@@ -153,7 +176,8 @@ class _Loop:
                 assert job.rows.targets is not None
                 targets = job.rows.targets[torch.from_numpy(part)]
                 logits: Tensor = self.model(**inputs)
-                loss = loss_sum(job.kind, logits, targets.to(accelerator.device)) * (weight / len(rows))
+                summed = loss_sum(job.kind, logits, targets.to(accelerator.device), inputs.get("attention_mask"))
+                loss = summed * (weight / len(rows))
                 accelerator.backward(loss * world)
             total += loss.item()
             if job.train_metrics and weight:
@@ -180,14 +204,9 @@ class _Loop:
             return
         at, job = self.progress, self.job
         rate = job.settings.learning_rate * job.plan.rate(at.step)
-        kept = (
-            f"the best model so far, of step {at.best_step}, stays in {job.directory}"
-            if at.best is not None
-            else "no model had been saved yet"
-        )
         raise TrainingError(
             f"{broken} at step {at.step + 1} (epoch {at.epoch + 1}, learning rate {rate:.3g}, "
-            f"rows {', '.join(map(str, rows[:4].tolist()))}, …); {kept}; lower --lr or lengthen --warmup"
+            f"rows {', '.join(map(str, rows[:4].tolist()))}, …); {_kept(at, job)}; lower --lr or lengthen --warmup"
         )
 
     def evaluate(self) -> None:
@@ -201,10 +220,10 @@ class _Loop:
             wanted = np.concatenate([item for _, item in self.seen])
             record |= {f"train_{name}": value for name, value in job.train_metrics(logits, wanted).items()}
         self.seen.clear()
-        value = record[job.best]
-        record["best"] = at.best is None or value > at.best
+        value, loss = record[job.best], record.get("loss", 0.0)
+        record["best"] = self.is_better(value, loss) and all(map(math.isfinite, _figures(record)))
         if record["best"]:
-            at.best, at.best_step, at.stale = value, at.step, 0
+            at.best, at.best_loss, at.best_step, at.stale = value, loss, at.step, 0
             if self.main:
                 job.save_best()
         else:
@@ -212,6 +231,15 @@ class _Loop:
             if job.settings.early_stop is not None and at.stale >= job.settings.early_stop:
                 record["early_stop"] = at.finished = True
         log.add(job, at, record)
+
+    def is_better(self, value: float, loss: float) -> bool:
+        """Whether an evaluation is better than the best so far; of two that are equal, that of the lower loss."""
+        best, best_loss = self.progress.best, self.progress.best_loss
+        if best is None or best_loss is None:
+            return True
+        if value == best:
+            return loss < best_loss
+        return value < best if self.job.best in SMALLER_IS_BETTER else value > best
 
     def end(self) -> None:
         at, sha = self.progress, log.weights_sha256(self.job.model)
@@ -221,7 +249,7 @@ class _Loop:
     def log_losses(self) -> None:
         if self.losses:
             rate = self.plain_optimizer.param_groups[0]["lr"]
-            loss, norm = sum(self.losses) / len(self.losses), float(self.norm)
+            loss, norm = sum(self.losses) / len(self.losses) * self.job.loss_unit, float(self.norm)
             step = {"event": "train", "step": self.progress.step, "epoch": self.epochs()}
             log.add(self.job, self.progress, step | {"loss": loss, "learning_rate": rate, "gradient_norm": norm})
             self.losses.clear()

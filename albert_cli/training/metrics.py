@@ -60,6 +60,7 @@ def _constant(*sides: Values) -> bool:
     return any(len(side) < 2 or (side == side[0]).all() for side in sides)
 
 
+SMALLER_IS_BETTER = frozenset({"rmse"})
 METRICS: dict[str, Callable[[Values, Values], float]] = {
     "accuracy": _accuracy,
     "f1": _f1,

@@ -24,6 +24,7 @@ from albert_cli.training import data, questions
 from albert_cli.training.data import Examples, Table
 from albert_cli.training.finetune import Split, decide, of_kind, score, split_of
 from albert_cli.training.questions import Answer, Question, Questions
+from albert_cli.training.reading import usable
 from albert_cli.training.rows import Tick, infer, out_of_memory
 from albert_cli.training.run import LoadedRun, RunInfo
 from albert_cli.training.submission import cells, write_tsv
@@ -79,8 +80,7 @@ def run_on(loaded: LoadedRun, split: Split, *, tick: Tick | None = None) -> Pred
         assert split.cut is not None
         no_answer = loaded.info.no_answer
         return Predictions(outputs, questions.answers(split.examples.items, split.cut, outputs, no_answer=no_answer))
-    several = loaded.info.kind == "labels"
-    return Predictions(outputs, decide(np.stack(outputs), loaded.info, task_of(loaded.info)), several)
+    return Predictions(outputs, decide(np.stack(outputs), loaded.info), loaded.info.kind == "labels")
 
 
 def measure(loaded: LoadedRun, split: Split, *, tick: Tick | None = None) -> dict[str, float]:
@@ -88,31 +88,33 @@ def measure(loaded: LoadedRun, split: Split, *, tick: Tick | None = None) -> dic
     return score(split, run_on(loaded, split, tick=tick).outputs, loaded.info, task_of(loaded.info))
 
 
-def dev_splits(loaded: LoadedRun, path: Path | None, delimiter: str | None = None) -> dict[str, Split]:
-    """The labelled data to evaluate on, by split; `delimiter` of the file at `path`."""
-    info, task, settings = loaded.info, task_of(loaded.info), loaded.info.settings
+def dev_splits(
+    loaded: LoadedRun, path: Path | None, delimiter: str | None = None, *, skip_bad: bool = False
+) -> dict[str, Split]:
+    """The labelled data to evaluate on, by split; `delimiter` of the file at `path`.
+
+    Bad rows are left out with `skip_bad`, or where the run was so trained.
+    """
+    info, task = loaded.info, task_of(loaded.info)
     if info.kind == "labels":
         raise RunError(
             f"{loaded.directory}: gives a text several labels (multi_label_classification), which the metrics here do "
             "not measure; albert predict --in FILE --out FILE --probabilities writes what it says"
         )
+    sources = _sources(info.settings)
+    skip_bad = skip_bad or sources.skip_bad
+    sources = replace(sources, skip_bad=skip_bad)
     if path is not None and path.is_file():
-        return {
-            "dev": split_of(
-                _read_file(info, task, path, labelled=True, delimiter=delimiter), info, task, loaded.tokenizer
-            )
-        }
-    sources = _sources(settings)
-    if path is not None:
-        sources = replace(sources, data=path, files={})
-    found = {
-        name: split_of(examples, info, task, loaded.tokenizer)
-        for name in task.dev_splits
-        if (examples := task.read(task, sources, name)) is not None
-    }
+        found = {"dev": _read_file(info, task, path, replace(sources, delimiter=delimiter))}
+    else:
+        if path is not None:
+            sources = replace(sources, data=path, files={})
+        found = {name: rows for name in task.dev_splits if (rows := task.read(task, sources, name)) is not None}
     if not found:
         raise DataError(f"{loaded.directory}: no development set is known for it; name a file with --data")
-    return found
+    if skip_bad:
+        found = {name: usable(rows, task, info.labels) for name, rows in found.items()}
+    return {name: split_of(rows, info, task, loaded.tokenizer) for name, rows in found.items()}
 
 
 def one(loaded: LoadedRun, text: str, pair: str | None = None) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def file(
     """
     info = loaded.info
     if info.kind == "answers":
-        asked = questions.read_squad(source)
+        asked = questions.read_squad(source, misplaced="keep")
         split = split_of(asked, info, None, loaded.tokenizer, labelled=False)
         found = run_on(loaded, split, tick=lambda done: tick(done, len(split.rows)))
         ids = [item.id for item in asked.items]
@@ -219,6 +221,20 @@ def write(info: RunInfo, found: Predicted, out: Path, *, force: bool) -> None:
     answers = dict(zip(found.columns["id"], found.columns["answer"], strict=True))
     with staged(out, force=force, ours=None) as beside:
         beside.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def sameness(name: str, split: Split, predictions: Predictions, info: RunInfo) -> str | None:
+    """A note where the model says the same of every row, though the rows are not the same."""
+    if isinstance(split.examples, Questions):
+        texts = {answer.text for answer in predictions.values}
+        same = texts == {""} and any(item.answers for item in split.examples.items)
+        return f"{name}: the best model finds no answer to any of {len(split.examples)} questions" if same else None
+    assert split.rows.targets is not None
+    values, wanted = np.asarray(predictions.values), split.rows.targets.numpy()
+    if len(values) < 2 or (wanted == wanted[0]).all() or (values != values[0]).any():
+        return None
+    given = f"label {info.labels[int(values[0])]!r}" if info.kind == "classification" else f"value {values[0]:g}"
+    return f"{name}: the best model gives all {len(values)} rows the {given}; it tells nothing apart"
 
 
 def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False) -> None:
@@ -370,25 +386,15 @@ def _table(
     return table, table.examples(columns, labelled=False)
 
 
-def _read_file(
-    info: RunInfo, task: Task, path: Path, *, labelled: bool, delimiter: str | None = None
-) -> Examples | Questions:
+def _read_file(info: RunInfo, task: Task, path: Path, sources: Sources) -> Examples | Questions:
     if info.kind == "answers":
-        found = questions.read_squad(path)
+        found = questions.read_squad(path, misplaced="skip" if sources.skip_bad else "refuse")
         if not found.labelled:
             raise DataError(f"{path}: has no answers; it can only be predicted: albert predict RUN --in {path}")
         return found
     if task.splits:
-        return data.read_glue_file(task, path, labelled=labelled)
-    settings = info.settings
-    sources = Sources(
-        None,
-        {"dev": path},
-        settings.get("text_column"),
-        settings.get("text_pair_column"),
-        settings.get("label_column"),
-        delimiter,
-    )
+        return data.read_glue_file(task, path, labelled=True)
+    sources = replace(sources, data=None, files={"dev": path})
     table_task = named("csv")
     try:
         examples = table_task.read(table_task, sources, "dev")
@@ -411,4 +417,5 @@ def _sources(settings: Any) -> Sources:
         settings.get("text_pair_column"),
         settings.get("label_column"),
         settings.get("delimiter"),
+        bool(settings.get("skip_bad")),
     )

@@ -10,9 +10,9 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from albert_cli.errors import DataError
 from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
@@ -48,12 +48,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of a file; `labelled`: with answers. `digest` is the file's SHA-256."""
+    """The questions of a file; `labelled`: with answers. `digest`: the file's SHA-256; `skipped`: bad ones left out."""
 
     where: str
     items: list[Question]
     labelled: bool
     digest: str
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.items)
@@ -64,7 +65,7 @@ class Questions:
         return sum(not item.answers for item in self.items)
 
     def take(self, rows: Sequence[int]) -> Questions:
-        return Questions(self.where, [self.items[row] for row in rows], self.labelled, self.digest)
+        return replace(self, items=[self.items[row] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,15 @@ class Windows:
     """Questions as the model takes them: one row of `tokens` per window.
 
     `question` (rows) is the question each window belongs to; `offsets` per window: (tokens, 2) characters of the
-    context, -1 at tokens that are not the context's; `spans` (rows, 2): first and last token of the answer, 0 and 0
+    context, -1 at tokens that are not the context's; `central` per window: (tokens) whether no other window shows more
+    text around the token; `spans` (rows, 2): first and last token of the answer, 0 and 0
     where the window does not hold it.
     """
 
     tokens: TokenBatch
     question: NDArray[np.int64]
     offsets: list[NDArray[np.int32]]
+    central: list[NDArray[np.bool_]]
     spans: NDArray[np.int64]
 
 
@@ -110,11 +113,15 @@ def read_squad_split(task: Task, sources: Sources, split: str) -> Questions | No
             names = " or ".join(_FILES["train"][:2])
             raise DataError(f"squad needs --data with a directory that holds {names}, or --train FILE")
         return None
-    return read_squad(path)
+    return read_squad(path, misplaced="skip" if sources.skip_bad else "refuse")
 
 
-def read_squad(path: Path) -> Questions:
-    """Read SQuAD JSON; DataError where its shape is another or an answer does not stand where it says."""
+def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "refuse") -> Questions:
+    """Read SQuAD JSON; DataError where its shape is another.
+
+    Questions with an answer that does not stand where it says are refused (DataError), left out and counted, or, where
+    answers are not looked at, kept.
+    """
     with explained(path), open_regular(path) as file:
         data = file.read()
     content = parse_json(data, str(path))
@@ -126,32 +133,40 @@ def read_squad(path: Path) -> Questions:
                 for entry in paragraph["qas"]:
                     labelled &= "answers" in entry
                     answers = [(item["text"], int(item["answer_start"])) for item in entry.get("answers", [])]
-                    faults += [
-                        f"{entry['id']}: {text!r}" for text, at in answers if context[at : at + len(text)] != text
-                    ]
+                    wrong = [text for text, at in answers if at < 0 or context[at : at + len(text)] != text]
+                    faults += [f"{entry['id']}: {text!r}" for text in wrong[:1]]
+                    if wrong and misplaced == "skip":
+                        continue
                     items.append(Question(str(entry["id"]), entry["question"], context, answers))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not SQuAD's JSON (data, paragraphs, context, qas): {error!r}") from None
-    if faults:
-        raise DataError(f"{path}: {len(faults)} answers do not stand at their answer_start: {listing(faults)}")
+    if faults and misplaced == "refuse":
+        raise DataError(
+            f"{path}: {len(faults)} answers do not stand at their answer_start: {listing(faults)}; correct them, or "
+            "leave these questions out with --skip-bad"
+        )
     if not items:
-        raise DataError(f"{path}: holds no questions")
-    return Questions(str(path), items, labelled, hashlib.sha256(data).hexdigest())
+        raise DataError(f"{path}: holds no questions{' whose answers stand where they say' if faults else ''}")
+    skipped = len(faults) if misplaced == "skip" else 0
+    return Questions(str(path), items, labelled, hashlib.sha256(data).hexdigest(), skipped)
 
 
 def windows(questions: Sequence[Question], tokenizer: AlbertTokenizer, max_length: int) -> Windows:
     """Cut each context into overlapping windows of at most `max_length` tokens, the question before each."""
     import numpy as np
 
-    overlap = min(OVERLAP, max(0, (max_length - QUESTION_TOKENS - 3) // 2))
     encodings: list[Encoding] = []
-    owners, offsets, spans = [], [], []
+    owners, spans = [], []
+    offsets: list[NDArray[np.int32]] = []
+    central: list[NDArray[np.bool_]] = []
     pieces: tuple[str, Any] = ("", None)
     for number, item in enumerate(questions):
         if pieces[1] is None or pieces[0] != item.context:
             pieces = (item.context, tokenizer.segmenter.pieces(item.context))  # of all questions on one context
         asked = tokenizer.segmenter.pieces(item.question)[:QUESTION_TOKENS]
+        overlap = min(OVERLAP, max(0, (max_length - len(asked) - 3) // 2))
         cut = tokenizer.assemble(asked, pieces[1], max_length=max_length, truncation="only_second", stride=overlap)
+        first = len(offsets)
         for window in cut.windows():
             places = np.array(window.offsets, np.int32).reshape(-1, 2)
             places[[sequence != 1 for sequence in window.sequence_ids]] = -1
@@ -159,6 +174,7 @@ def windows(questions: Sequence[Question], tokenizer: AlbertTokenizer, max_lengt
             owners.append(number)
             offsets.append(places)
             spans.append(_span(places, item.answers[0] if item.answers else None))
+        central += _central(offsets[first:], overlap)
     starts = np.zeros(len(encodings) + 1, np.int64)
     np.cumsum([len(encoding) for encoding in encodings], out=starts[1:])
     tokens = TokenBatch(
@@ -168,7 +184,7 @@ def windows(questions: Sequence[Question], tokenizer: AlbertTokenizer, max_lengt
         truncated=np.zeros(len(encodings), np.int32),
         pad_id=tokenizer.pad_id,
     )
-    return Windows(tokens, np.array(owners, np.int64), offsets, np.array(spans, np.int64))
+    return Windows(tokens, np.array(owners, np.int64), offsets, central, np.array(spans, np.int64))
 
 
 def answers(
@@ -176,18 +192,22 @@ def answers(
 ) -> list[Answer]:
     """The best span of each question over all its windows.
 
+    As in Google's code, a token may begin the answer only in the window that shows the most text around it.
     `logits` per window: (tokens, 2), start and end. With `no_answer` the empty answer wins where its score, that of
     `[CLS]`, is higher (SQuAD v2).
     """
     import numpy as np
 
     best = [Answer("", -1, -1, -np.inf, np.inf) for _ in questions]
-    for number, places, scores in zip(cut.question, cut.offsets, logits, strict=True):
+    for number, places, central, scores in zip(cut.question, cut.offsets, cut.central, logits, strict=True):
         found = best[number]
         null_score = min(found.null_score, float(scores[0].sum()))
-        context = np.flatnonzero(places[:, 1] > places[:, 0])
-        if len(context):
-            starts, ends = (context[np.argsort(-scores[context, side], kind="stable")[:CANDIDATES]] for side in (0, 1))
+        context = places[:, 1] > places[:, 0]
+        starts, ends = (
+            allowed[np.argsort(-scores[allowed, side], kind="stable")[:CANDIDATES]]
+            for side, allowed in enumerate((np.flatnonzero(context & central), np.flatnonzero(context)))
+        )
+        if len(starts):
             sums = scores[starts, 0][:, None] + scores[ends, 1][None, :]
             lengths = ends[None, :] - starts[:, None] + 1
             sums = np.where((lengths >= 1) & (lengths <= ANSWER_TOKENS), sums, -np.inf)
@@ -228,6 +248,35 @@ def _f1(wanted: list[str], given: list[str]) -> float:
         return 0.0
     precision, recall = common / len(given), common / len(wanted)
     return 2 * precision * recall / (precision + recall)
+
+
+def _central(windows: Sequence[NDArray[np.int32]], overlap: int) -> list[NDArray[np.bool_]]:
+    """For the windows over one context: which of its tokens have their most context there, `offsets` for `offsets`.
+
+    Google: squad_utils.py, _check_is_max_context. A token's context is the smaller number of tokens beside it in the
+    window, and a hundredth of the window's length; the first window of the best ones counts.
+    """
+    import numpy as np
+
+    inside = [np.flatnonzero(places[:, 1] >= 0) for places in windows]
+    begins, at = [], 0
+    for tokens in inside:
+        begins.append(at)
+        at += len(tokens) - overlap
+    best: NDArray[np.float64] = np.full(at + overlap, -1.0)
+    owner: NDArray[np.int64] = np.full(at + overlap, -1)
+    for number, (begin, tokens) in enumerate(zip(begins, inside, strict=True)):
+        left = np.arange(len(tokens))
+        context = np.minimum(left, left[::-1]) + 0.01 * len(tokens)
+        covered = slice(begin, begin + len(tokens))
+        owner[covered] = np.where(context > best[covered], number, owner[covered])
+        best[covered] = np.maximum(context, best[covered])
+    found = []
+    for number, (begin, tokens, places) in enumerate(zip(begins, inside, windows, strict=True)):
+        mine = np.zeros(len(places), np.bool_)
+        mine[tokens] = owner[begin : begin + len(tokens)] == number
+        found.append(mine)
+    return found
 
 
 def _span(places: NDArray[np.int32], answer: tuple[str, int] | None) -> tuple[int, int]:

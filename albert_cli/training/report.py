@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from albert_cli.console import figure
 from albert_cli.training.log import Record
 from converters.files import staged
 
@@ -26,12 +27,12 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
         f"Best model: step {summary['best_step']} of {summary['steps']}"
         + (f" (stopped early of {summary['planned_steps']})" if summary["stopped_early"] else "")
         + f", chosen by {prepared.task.best} on the development set.",
-        _table(["metric", "dev"], [[name, f"{value:.4f}"] for name, value in summary["dev"].items()]),
+        _table(["metric", "dev"], [[name, figure(value)] for name, value in summary["dev"].items()]),
         "![curves](curves.png)",
     ]
-    figure = {"classification": "confusion.png", "regression": "predictions.png"}.get(info.kind)
-    if figure:
-        parts.append(f"![{figure.partition('.')[0]}]({figure})")
+    picture = {"classification": "confusion.png", "regression": "predictions.png"}.get(info.kind)
+    if picture:
+        parts.append(f"![{picture.partition('.')[0]}]({picture})")
     splits = {"train": prepared.train, **prepared.dev}
     parts += [
         "## Data",
@@ -52,10 +53,10 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
 
 def write_seeds(out: Path, together: dict[str, Any]) -> None:
     """Write the report of several seeds."""
-    rows = [[name, f"{item['mean']:.4f} ± {item['spread']:.4f}"] for name, item in together["metrics"].items()]
+    rows = [[name, f"{figure(item['mean'])} ± {figure(item['spread'])}"] for name, item in together["metrics"].items()]
     names = list(together["metrics"])
     runs = [
-        [f"[seed {seed}](seed-{seed}/report.md)", *(f"{item['dev'][name]:.4f}" for name in names)]
+        [f"[seed {seed}](seed-{seed}/report.md)", *(figure(item["dev"][name]) for name in names)]
         for seed, item in zip(together["seeds"], together["runs"], strict=True)
     ]
     parts = [

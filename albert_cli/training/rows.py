@@ -53,13 +53,19 @@ class Rows:
         return {name: torch.from_numpy(array).to(device) for name, array in padded.items()}
 
 
-def loss_sum(kind: Kind, logits: Tensor, targets: Tensor) -> Tensor:
-    """The loss, summed over the rows: cross-entropy, squared error, or the mean cross-entropy of start and end."""
+def loss_sum(kind: Kind, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The loss, summed over the rows: cross-entropy, squared error, or the mean cross-entropy of start and end.
+
+    `mask` (rows, tokens): 0 at padding, which has no part in the softmax over tokens, so that the loss of a row does
+    not depend on the rows beside it.
+    """
     logits = logits.float()
     if kind == "regression":
         return F.mse_loss(logits[:, 0], targets, reduction="sum")
     if kind == "classification":
         return F.cross_entropy(logits, targets, reduction="sum")
+    if mask is not None:
+        logits = logits.masked_fill(mask[:, :, None] == 0, -torch.inf)
     ends = [F.cross_entropy(logits[:, :, side], targets[:, side], reduction="sum") for side in (0, 1)]
     return (ends[0] + ends[1]) / 2
 
@@ -94,8 +100,10 @@ def infer(
     return outputs
 
 
-def mean_loss(kind: Kind, outputs: list[NDArray[np.float32]], targets: Tensor) -> float:
-    """The mean loss over all rows, from their outputs."""
+def mean_loss(kind: Kind, outputs: list[NDArray[Any]], targets: Tensor) -> float:
+    """The mean loss over all rows, from their outputs; of a regression in float64, in the square of its unit."""
+    if kind == "regression":
+        return float(np.mean((np.stack(outputs)[:, 0].astype(np.float64) - targets.double().numpy()) ** 2))
     if kind == "answers":
         pairs = zip(outputs, targets, strict=True)
         return sum(float(loss_sum(kind, torch.from_numpy(a)[None], b[None])) for a, b in pairs) / len(outputs)

@@ -6,6 +6,7 @@ in `head.safetensors`, and `model.safetensors` holds the fine-tuned encoder, whi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
 import re
@@ -24,6 +25,7 @@ from albert_cli.model.fine_tuning import Classifier, QuestionAnswering
 from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.tokenizer import AlbertTokenizer
 from albert_cli.training.rows import Kind
+from albert_cli.training.scale import Scale
 from albert_cli.training.settings import load_toml
 from converters import hub, spec
 from converters.checkpoint import Checkpoint
@@ -46,7 +48,10 @@ Model = Classifier | QuestionAnswering
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run's model is for. `labels` in the order of the logits; empty for a regression or for answers."""
+    """What a run's model is for. `labels` in the order of the logits; empty for a regression or for answers.
+
+    `scale`: what a regression's labels were divided by in training; the saved model's outputs are labels.
+    """
 
     task: str
     kind: Kind
@@ -54,6 +59,7 @@ class RunInfo:
     max_length: int
     hidden: tuple[int, ...] = ()
     no_answer: bool = False
+    scale: Scale = field(default_factory=Scale)
     settings: Mapping[str, Any] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
 
@@ -110,8 +116,15 @@ def build(base: Checkpoint, info: RunInfo, *, seed: int) -> tuple[Model, list[st
 _HEAD_KEYS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
 
 
-def save_model(model: Model, base: Checkpoint, directory: Path) -> None:
-    """Write the model's files into the run, each in one step, and prove them."""
+def save_model(model: Model, base: Checkpoint, directory: Path, scale: Scale | None = None) -> None:
+    """Write the model's files into the run, each in one step, and prove them; its outputs are labels by `scale`."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(model, Classifier) and scale and not scale.identity:
+            stack.enter_context(scale.folded(model))
+        _write_model(model, base, directory)
+
+
+def _write_model(model: Model, base: Checkpoint, directory: Path) -> None:
     mlp = model.mlp if isinstance(model, Classifier) else None
     if mlp is not None:
         from safetensors.torch import save_file
@@ -134,6 +147,7 @@ def write_info(directory: Path, info: RunInfo, *, data: Mapping[str, Any], plan:
             "kind": info.kind,
             "labels": list(info.labels),
             "no_answer": info.no_answer,
+            **({"mean": info.scale.mean, "spread": info.scale.spread} if info.kind == "regression" else {}),
         },
         "settings": {key: value for key, value in info.settings.items() if value is not None},
         "plan": dict(plan),
@@ -162,6 +176,7 @@ def read_info(directory: Path) -> RunInfo:
             kind=task["kind"],
             labels=tuple(task["labels"]),
             no_answer=task["no_answer"],
+            scale=Scale(float(task.get("mean", 0.0)), float(task.get("spread", 1.0))),
             max_length=settings["max_length"],
             hidden=tuple(map(int, head.partition(":")[2].split(","))) if head != "linear" else (),
             settings=settings,

@@ -97,10 +97,13 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
     model = next((layer["model"] for layer in layers if layer.get("model")), None)
     if not model:
         named_or_default(None)  # says so
-    named = model or NAME
-    wanted = settings_module.resolve(tasks.named(task), {"model": named}, *layers)
+    layers.insert(0, {"model": model or NAME})
+    facts = tasks.named(task)
+    wanted = settings_module.resolve(facts, *layers)
     if wanted.task == "csv" and not (wanted.data or wanted.train):
         raise NoDataError("csv has no training data; name it with --data DIR or --train FILE")
+    if facts.no_answer_recipe is not None and (train := facts.read(facts, wanted.sources, "train")) is not None:
+        return settings_module.resolve(facts, *layers, recipe=tasks.recipe_for(facts, train))
     return wanted
 
 

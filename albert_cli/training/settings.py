@@ -54,6 +54,7 @@ class Settings:
     early_stop: int | None = None
     limit_train: int | None = None
     tensorboard: bool = False
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         faults = []
@@ -75,8 +76,13 @@ class Settings:
             faults.append(f"grad_accum {self.grad_accum} exceeds batch_size {self.batch_size}, of which it makes parts")
         if self.hidden is None:
             faults.append(f"head is {self.head!r}, not 'linear' or 'mlp:' and sizes, as mlp:128,30,8")
-        elif self.hidden and self.batch_size // self.grad_accum < 2:
-            faults.append("an mlp head has batch norm, which needs at least 2 rows in each part of a batch")
+        elif self.hidden and self.batch_size < 2:
+            faults.append("an mlp head has batch norm, which needs a batch_size of at least 2")
+        if self.hidden and self.grad_accum > 1:
+            faults.append(
+                f"grad_accum is {self.grad_accum}, but an mlp head has batch norm, whose statistics are those of the "
+                "rows computed together: the parts of a batch would give another model; leave grad_accum out"
+            )
         if self.seed < 0:
             faults.append(f"seed is {self.seed}, not 0 or more")
         if faults:
@@ -101,7 +107,7 @@ class Settings:
     def sources(self) -> Sources:
         files = {name: Path(path) for name in ("train", "dev", "test") if (path := getattr(self, name))}
         columns = (self.text_column, self.text_pair_column, self.label_column)
-        return Sources(Path(self.data) if self.data else None, files, *columns, self.delimiter)
+        return Sources(Path(self.data) if self.data else None, files, *columns, self.delimiter, self.skip_bad)
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,13 @@ class Plan:
     steps_per_epoch: int
 
     @classmethod
-    def of(cls, settings: Settings, recipe: Recipe, train_rows: int, dev_rows: int) -> Plan:
-        """On the recipe's own data: exactly its steps. Other sizes keep its number of epochs and share of warm-up."""
+    def of(
+        cls, settings: Settings, recipe: Recipe, train_rows: int, dev_rows: int, *, examples: int | None = None
+    ) -> Plan:
+        """On the recipe's own data: exactly its steps. Other sizes keep its number of epochs and share of warm-up.
+
+        `examples`: of how many examples the rows were made, where these are windows; Google's steps count examples.
+        """
         from albert_cli.training.batches import batch_count
 
         per_epoch = batch_count(train_rows, settings.batch_size, settings.smallest_batch)
@@ -123,17 +134,16 @@ class Plan:
             steps = settings.steps
         elif settings.epochs is not None:
             steps = max(1, round(settings.epochs * per_epoch))
-        elif (train_rows, settings.batch_size) == (recipe.train_rows, recipe.batch_size):
-            steps = recipe.steps
         else:
-            steps = max(1, round(recipe.epochs * train_rows / settings.batch_size))
+            # Exactly the recipe's steps where rows and batch are the recipe's.
+            steps = max(1, round(recipe.epochs * (examples or train_rows) / settings.batch_size))
         if settings.warmup is None:
             warmup = round(steps * recipe.warmup_steps / recipe.steps)
         else:
             warmup = round(settings.warmup * steps if settings.warmup < 1 else settings.warmup)
-        # Never so often that more rows are evaluated than trained on.
-        sparse = max(per_epoch, math.ceil(dev_rows / settings.batch_size))
-        every = settings.eval_every or min(recipe.eval_every, sparse)
+        # Never so often that more rows are evaluated than trained on in between.
+        sparse = math.ceil(dev_rows / settings.batch_size)
+        every = settings.eval_every or max(min(recipe.eval_every, per_epoch), sparse)
         return cls(steps, min(warmup, steps), every, per_epoch)
 
     def rate(self, step: int) -> float:

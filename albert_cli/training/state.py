@@ -22,12 +22,16 @@ NAME = "state.safetensors"
 
 @dataclass
 class Progress:
-    """Where a run is. `batch` counts the batches done of `epoch`; `stale` the evaluations since the best one."""
+    """Where a run is. `batch` counts the batches done of `epoch`; `stale` the evaluations since the best one.
+
+    `best` is the metric that chooses the model, and `best_loss` the loss, both of the best evaluation; None before.
+    """
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
     best: float | None = None
+    best_loss: float | None = None
     best_step: int = 0
     stale: int = 0
     log_bytes: int = 0

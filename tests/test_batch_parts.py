@@ -1,0 +1,131 @@
+"""A batch is its rows: how it is divided and how far it is padded changes nothing of what is learnt."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from tuning import config
+
+from albert_cli.errors import TrainingError
+from albert_cli.model.fine_tuning import Classifier, QuestionAnswering, without_dropout
+from albert_cli.tokenizer import TokenBatch
+from albert_cli.training import finetune
+from albert_cli.training.loop import Job, train
+from albert_cli.training.rows import Rows, infer
+from albert_cli.training.settings import Plan, Settings
+
+ROWS, BATCH = 24, 12
+
+
+class Wide(Rows):
+    """Rows that are padded further than they need to be, as beside a longer row."""
+
+    def inputs(self, rows, device):
+        found = super().inputs(rows, device)
+        if "features" in found:
+            return found
+        padded = self.tokens.padded(rows, length=int(self.tokens.lengths.max()) + 5)
+        return {name: torch.from_numpy(array).to(device) for name, array in padded.items()}
+
+
+def rows_of(kind, seed):
+    random = np.random.default_rng(seed)
+    lengths = random.integers(4, 40, ROWS)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    ids = random.integers(5, 40, lengths.sum()).astype(np.int32)
+    tokens = TokenBatch(ids, np.zeros(lengths.sum(), np.uint8), starts, np.zeros(ROWS, np.int32), pad_id=0)
+    if kind == "answers":
+        first = random.integers(0, lengths)
+        return Rows(tokens, torch.from_numpy(np.stack([first, random.integers(first, lengths)], axis=1)))
+    if kind == "regression":
+        return Rows(tokens, torch.from_numpy(random.normal(0, 1, ROWS).astype(np.float32)))
+    return Rows(tokens, torch.from_numpy(random.integers(0, 3, ROWS)))
+
+
+def model_of(kind, head):
+    torch.manual_seed(3)
+    shape = config()
+    labels = {"classification": 3, "regression": 1}.get(kind)
+    model = QuestionAnswering(shape) if labels is None else Classifier(shape, labels, (6, 4) if head == "mlp" else ())
+    without_dropout(model)
+    return model
+
+
+def weights(tmp_path, model, kind, rows, parts):
+    """All weights after four updates of a model that begins with the weights of `model`."""
+    before, model = model.state_dict(), model_of(kind, "mlp" if getattr(model, "mlp", None) else "linear")
+    model.load_state_dict(before)
+    frozen = rows.features is not None
+    if frozen:
+        model.albert.requires_grad_(False)
+    job = Job(
+        model=model,
+        kind=kind,
+        rows=rows,
+        plan=Plan(steps=4, warmup_steps=0, eval_every=4, steps_per_epoch=2),
+        settings=Settings(
+            task="csv", model="", learning_rate=1e-3, batch_size=BATCH, max_length=64, steps=4, grad_accum=parts
+        ),
+        directory=tmp_path,
+        accelerator=Accelerator(cpu=True),
+        best="accuracy",
+        evaluate=lambda trained: {"accuracy": 0.0, "loss": 0.0},
+        save_best=lambda: None,
+    )
+    train(job, resume=False)
+    return {name: item.detach().clone() for name, item in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("seed", "parts"), [(0, 2), (1, 5), (2, 12)])
+@pytest.mark.parametrize(
+    ("kind", "head", "frozen"),
+    [
+        ("classification", "linear", False),
+        ("classification", "linear", True),
+        ("classification", "mlp", False),
+        ("classification", "mlp", True),
+        ("regression", "linear", False),
+        ("answers", "linear", False),
+    ],
+)
+def test_parts_and_padding_give_the_same_weights(tmp_path, kind, head, frozen, seed, parts):
+    model, rows = model_of(kind, head), rows_of(kind, seed)
+    wide = Wide(rows.tokens, rows.targets)
+    if frozen:  # the features, computed in batches with and without more padding
+        for name, item in (("rows", rows), ("wide", wide)):
+            found = infer(model, item, device=torch.device("cpu"), forward=model.features)
+            features = torch.from_numpy(np.stack([found[row] for row in range(ROWS)]))
+            if name == "rows":
+                rows = dataclasses.replace(item, tokens=None, features=features)
+            else:
+                wide = Wide(None, item.targets, features)
+    whole = weights(tmp_path, model, kind, rows, 1)
+    others = [weights(tmp_path, model, kind, wide, 1)]
+    if head == "linear":  # batch norm sees its rows together: parts are refused
+        others += [weights(tmp_path, model, kind, item, parts) for item in (rows, wide)]
+    for other in others:
+        for name, item in whole.items():
+            assert (item.double() - other[name].double()).abs().max() <= 1e-6, name
+
+
+def test_an_mlp_head_is_not_computed_in_parts():
+    with pytest.raises(TrainingError, match="grad_accum is 2, but an mlp head has batch norm"):
+        Settings(task="csv", model="m", learning_rate=1e-3, batch_size=8, max_length=8, head="mlp:4", grad_accum=2)
+
+
+def test_an_mlp_head_is_not_trained_by_several_processes(monkeypatch, tmp_path):
+    monkeypatch.setattr(finetune, "accelerator_for", lambda precision: SimpleNamespace(num_processes=2))
+    settings = Settings(task="rte", model="m", learning_rate=1e-3, batch_size=8, max_length=8, head="mlp:4")
+    with pytest.raises(TrainingError, match="2 processes would train another model than one; start one process"):
+        finetune.finetune(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_refuses_parts_of_a_batch_for_an_mlp_head_as_wrong_usage(albert, tmp_path):
+    code, _, err = albert("finetune", "rte", "--head", "mlp:8", "--grad-accum", 2, "--out", tmp_path / "run")
+    assert code == 2
+    assert "--head mlp and --grad-accum do not go together" in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "run").exists()
