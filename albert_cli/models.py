@@ -22,7 +22,11 @@ _TOKENIZER_FILES = (
     "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab", "added_tokens.json",
     "special_tokens_map.json",
 )  # fmt: skip
-_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES)
+# Modules of Sentence-Transformers have directories of their own: 1_Pooling, and 0_Transformer in older ones.
+_SETTINGS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]_*/*")
+_REFUSED = ("adapter_config.json", "quantize_config.json", "quant_config.json")
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_MODEL_FILES = ("config.json", *_WEIGHTS, *_TOKENIZER_FILES, *_SETTINGS, *_REFUSED)
 _OLDER_FILES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 # Nobody's repository is so named.
 _FILE_NAME = re.compile(r".*\.(bin|bson|gz|index|model|npz|onnx|pb|pt|pth|safetensors|tar|tfbson|tgz|vocab|zip)")

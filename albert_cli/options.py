@@ -104,6 +104,12 @@ OutTable = Annotated[
     Kind.STREAM_OUT,
 ]
 ForceFile = Annotated[bool, typer.Option("--force", help="Replace the file that is there already.")]
+Cased = Annotated[
+    bool | None,
+    typer.Option(
+        "--cased/--lower-case", help="Whether capitals stay; as the model's files say by default.", show_default=False
+    ),
+]
 BatchTokens = Annotated[
     int | None,
     typer.Option("--batch-tokens", min=1, metavar="N", help="Tokens computed at once; as suits the device by default."),

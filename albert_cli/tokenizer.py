@@ -163,9 +163,11 @@ class AlbertTokenizer:
         return cls(segmenter, cut_left=files.cut_left, one_type=files.one_type)
 
     @classmethod
-    def of_model(cls, checkpoint: Checkpoint, name: str | None = None) -> AlbertTokenizer:
+    def of_model(
+        cls, checkpoint: Checkpoint, name: str | None = None, *, lowercase: bool | None = None
+    ) -> AlbertTokenizer:
         """The tokenizer of a model that is to compute; TokenizerError where it has ids without a row in the model."""
-        tokenizer = cls.from_files(checkpoint.tokenizer)
+        tokenizer = cls.from_files(checkpoint.tokenizer, lowercase=lowercase)
         if len(tokenizer) > checkpoint.config.vocab_size:
             raise TokenizerError(
                 f"{name or checkpoint.where}: the tokenizer has {len(tokenizer)} pieces, the model only "

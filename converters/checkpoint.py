@@ -16,6 +16,7 @@ from converters.config import AlbertConfig
 from converters.errors import CorruptError
 from converters.files import explained, open_regular
 from converters.names import Layout
+from converters.sentence_files import SentenceFiles
 from converters.tokenizer_files import TokenizerFiles
 
 Array = np.ndarray[Any, Any]
@@ -71,8 +72,8 @@ class Checkpoint:
     """An ALBERT on disk or about to be: see `converters.spec` for the tensors.
 
     `optimizer` maps `<canonical name>/<slot>` (adam_m, adam_v, lamb_m, lamb_v) to tensors of the variable's own layout.
-    `dropped` counts what the reader left out, by reason; `notes` tell what it had to find out or assume. Arrays are
-    read when asked for and not kept.
+    `sentence` are the files of a Sentence-Transformers directory. `dropped` counts what the reader left out, by reason;
+    `notes` tell what it had to find out or assume. Arrays are read when asked for and not kept.
     """
 
     config: AlbertConfig
@@ -80,6 +81,7 @@ class Checkpoint:
     tokenizer: TokenizerFiles
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     global_step: int | None = None
+    sentence: SentenceFiles | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
     format: str = ""
     where: str = ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from converters.config_keys import config_refusals
 from converters.errors import ConfigError
 
 Json = dict[str, Any]
@@ -64,7 +65,7 @@ class AlbertConfig:
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    classifier_dropout_prob: float = 0.1
+    classifier_dropout_prob: float | None = 0.1  # None: as hidden_dropout_prob
     share: str = "all"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,7 +77,9 @@ class AlbertConfig:
                 not isinstance(value, int) or isinstance(value, bool) or not 0 < value < _MOST_SIZE
             ):
                 faults.append(f"{item.name} is {value!r}, not a whole number from 1 to {_MOST_SIZE - 1}")
-            elif item.type == "float" and not (
+            elif item.type == "float | None" and value is None:
+                continue
+            elif item.type in ("float", "float | None") and not (
                 isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
             ):
                 faults.append(f"{item.name} is {value!r}, not a number from 0 up")
@@ -109,6 +112,12 @@ class AlbertConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def head_dropout_prob(self) -> float:
+        """The dropout before the head of a fine-tuned model."""
+        prob = self.classifier_dropout_prob
+        return self.hidden_dropout_prob if prob is None else prob
+
+    @property
     def shared(self) -> str:
         """What layers have in common, one of SHARE_CHOICES: `share`, but `none` where each layer is its own group."""
         alone = self.num_hidden_groups == self.num_hidden_layers > 1
@@ -134,6 +143,9 @@ class AlbertConfig:
         model_type = data.get("model_type", "albert")
         if model_type != "albert":
             raise ConfigError(f"{where} has model_type {model_type!r}: not an ALBERT")
+        refused = config_refusals(data)
+        if refused:
+            raise ConfigError(f"{where}: {'; '.join(refused)}")
         data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
         if dialect == "google":
             data = from_google({"hidden_act": "gelu"} | data)

@@ -16,11 +16,13 @@ from converters import archives, proof, spec, strangers
 from converters import formats as formats_package
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
+from converters.config_keys import notes_on
 from converters.errors import CheckpointError, FormatError, SpecError, UnknownFormatError, did_you_mean
 from converters.files import check_target, explained, meant_as_file, our_files, staged, syncing
 from converters.memory import reused
 from converters.names import slot_of
 from converters.proof import Progress
+from converters.sentence_files import encoder_or_self
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
 _COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to names another format"
@@ -91,7 +93,10 @@ def _read(reader: ModuleType, path: Path, config_file: Path | None = None) -> Ch
     if config_file is not None and "config" not in inspect.signature(reader.read).parameters:
         raise FormatError(f"{path}: {reader.NAME} has a config of its own, so it takes no --config; edit that one")
     checkpoint: Checkpoint = reader.read(path) if config_file is None else reader.read(path, config_file)
-    return _ordered(_without_architectures(checkpoint))
+    checkpoint = _without_architectures(checkpoint)
+    if notes := notes_on(checkpoint.config.extra):
+        checkpoint = dataclasses.replace(checkpoint, notes=[*checkpoint.notes, *notes])
+    return _ordered(checkpoint)
 
 
 def _without_architectures(checkpoint: Checkpoint) -> Checkpoint:
@@ -196,6 +201,10 @@ def convert(
         checkpoint = dataclasses.replace(checkpoint, optimizer={})
     cast = Cast(dtype) if dtype else None
     wanted = cast.apply(checkpoint) if cast else checkpoint
+    if sentence := checkpoint.sentence:
+        lost = () if _holds_sentence_files(writer) else sentence.files
+        if left_out := [*lost, *sentence.left_out]:
+            dropped[f"Sentence-Transformers files ({spec.listing(left_out)})"] = len(left_out)
     sources = _files(source, formats()[checkpoint.format])
     survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = spec.components(checkpoint.tensors, checkpoint.config)
@@ -245,6 +254,8 @@ def write_proved(
     _check_dtypes(checkpoint, writer)
     with explained(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
+    if not _holds_sentence_files(writer):
+        checkpoint = dataclasses.replace(checkpoint, sentence=None)
     checkpoint = _ordered(checkpoint)
     with staged(target, force=force, ours=writer.OURS) as beside:
         with proof.Hashing("write", progress) as hashing:
@@ -254,13 +265,17 @@ def write_proved(
     return hashing.survey
 
 
+def _holds_sentence_files(writer: ModuleType) -> bool:
+    return getattr(writer, "HOLDS_SENTENCE_FILES", False)
+
+
 def _files(source: Path, reader: ModuleType) -> list[Path]:
     """The files that a model is read from, so that no target replaces them."""
     if archived := _archived(source):
         return [archived[0]]
     directory = source if source.is_dir() else source.parent
-    beside = our_files(directory, reader.OURS) if reader.OURS is not None else ()
-    return [source, *(directory / name for name in beside)]
+    places = {directory, encoder_or_self(directory) or directory} if reader.OURS is not None else set()
+    return [source, *(place / name for place in sorted(places) for name in our_files(place, reader.OURS))]
 
 
 def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:

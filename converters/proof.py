@@ -224,6 +224,12 @@ def _rest(a: Checkpoint, b: Checkpoint) -> list[Difference]:
             differences.append(Difference(what, "differs", f"{_brief(x)} against {_brief(y)}"))
     if s.settings != t.settings:
         differences.append(Difference("tokenizer settings", "differs", f"{s.settings} against {t.settings}"))
+    files, others = (dict(item.sentence.files) if item.sentence else {} for item in (a, b))
+    differences += [
+        Difference(name, "differs", f"{_brief(files.get(name))} against {_brief(others.get(name))}")
+        for name in sorted({*files, *others})
+        if files.get(name) != others.get(name)
+    ]
     if a.global_step != b.global_step:
         differences.append(Difference("global_step", "differs", f"{a.global_step} against {b.global_step}"))
     return differences

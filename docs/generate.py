@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,6 +18,8 @@ import typer
 from albert_cli import commands as package
 from albert_cli.exporters import exporters
 from converters import hub
+from converters.known_keys import Key
+from converters.model_settings import KNOWN_KEYS
 
 HERE = Path(__file__).parent
 
@@ -77,8 +81,30 @@ def formats() -> str:
         if hasattr(module, "NAMES"):
             table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in module.NAMES.rows)
             parts.append(f"\n## Names in `{name}`\n\n| canonical (Hugging Face) | `{name}` |\n|---|---|\n{table}")
+    parts.append(_SETTINGS_HEAD)
+    parts += [_row(list(same)) for _, same in groupby(KNOWN_KEYS, lambda key: (key.file, key.treatment, key.note))]
     return "\n".join(parts) + "\n"
 
+
+def _row(keys: list[Key]) -> str:
+    """Keys of one file that are treated alike, with the values of a refused one that are accepted."""
+    names = ", ".join(f"`{key.key}`" for key in keys if key.key) or "the file"
+    values = ", ".join(f"`{json.dumps(value)}`" for value in keys[0].harmless)
+    note = f"{keys[0].note} (accepted: {values})" if values else keys[0].note
+    return f"| `{keys[0].file}` | {names} | {keys[0].treatment} | {note} |".replace("\n", " ")
+
+
+_SETTINGS_HEAD = """
+## Settings of a model directory
+
+What is done with every file and key that transformers and sentence-transformers are known to write. Refused: an error
+of one line that names the key, unless its value is one of those accepted. No effect: it changes no id, vector or
+probability. `albert_config.json` is read as `config.json` is. A key of a config that is not listed is kept, and `albert
+inspect` notes it. The files of a Sentence-Transformers model decide the defaults of `albert embed` and `albert
+similarity`, and the other commands do not read them; `1_Pooling` stands for the directory that `modules.json` names.
+
+| file | key | treatment | what is done |
+|---|---|---|---|"""
 
 _FORMATS_HEAD = """# Formats
 

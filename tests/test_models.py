@@ -205,3 +205,21 @@ def test_no_model_is_the_built_in_one():
         model = resolve(None)
     assert (model.path, model.name) == (built_in(), "built-in")
     assert resolve("built-in") == model
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "modules.json",
+        "config_sentence_transformers.json",
+        "sentence_bert_config.json",
+        "1_Pooling/config.json",
+        "2_Dense/model.safetensors",
+        "0_Transformer/pytorch_model.bin",
+        "0_Transformer/spiece.model",
+        "adapter_config.json",
+    ],
+)
+def test_what_decides_the_vectors_is_fetched_too(hub, name):
+    resolve("albert-base-v2")
+    assert any(fnmatch.fnmatch(name, pattern) for pattern in hub[0][2])

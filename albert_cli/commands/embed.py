@@ -44,13 +44,24 @@ def embed(
     ] = None,
     model: options.ModelName = None,
     pooling: Annotated[
-        Literal["mean", "cls", "pooler", "max", "weighted", "tokens"],
-        typer.Option("--pooling", help="How the vectors of tokens become that of a text; tokens keeps each."),
-    ] = "mean",
+        Literal["mean", "cls", "pooler", "max", "weighted", "tokens"] | None,
+        typer.Option(
+            "--pooling",
+            help="How the vectors of tokens become that of a text; tokens keeps each. mean, or what the model's "
+            "Sentence-Transformers files say.",
+        ),
+    ] = None,
     layer: Annotated[
         str, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last; several as 1,2, or all.")
     ] = "-1",
-    normalize: Annotated[bool, typer.Option("--normalize", help="Scale each vector to length 1.")] = False,
+    normalize: Annotated[
+        bool | None,
+        typer.Option(
+            "--normalize/--no-normalize",
+            help="Scale each vector to length 1, or not; as the model's Sentence-Transformers files say, else not.",
+            show_default=False,
+        ),
+    ] = None,
     dims: Annotated[int | None, typer.Option("--dims", min=1, metavar="N", help="Keep the first N numbers.")] = None,
     text_column: Annotated[
         str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts; text by default.")
@@ -85,9 +96,13 @@ def embed(
     max_length: Annotated[
         int | None,
         typer.Option(
-            "--max-length", min=3, metavar="N", help="Tokens of a text at most; 512, or what the model takes."
+            "--max-length",
+            min=3,
+            metavar="N",
+            help="Tokens of a text at most; 512 or what the model takes, or what its Sentence-Transformers files say.",
         ),
     ] = None,
+    cased: options.Cased = None,
     on_truncate: Annotated[
         Literal["warn", "error", "window"],
         typer.Option("--on-truncate", help="A longer text: cut it, refuse it, or embed it in windows."),
@@ -125,7 +140,8 @@ def embed(
 
     The order of the input is kept, no row is lost: an empty text has the vector of the empty sequence and `empty` is
     true; of a text that is too long, `truncated` says how many tokens were left out. A run that is interrupted, even
-    by kill -9, goes on with --resume to the very same file.
+    by kill -9, goes on with --resume to the very same file. Pooling, normalization and length of a
+    Sentence-Transformers model are its own, unless an option says otherwise.
 
     Examples:
 
@@ -172,12 +188,14 @@ def embed(
     there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
     plan = Plan.of(
         resolve(model),
-        Settings(pooling, layers, normalize, dims, max_length, on_truncate),
+        Settings(pooling, layers, normalize, dims, max_length, on_truncate, None if cased is None else not cased),
         device=there or (device if engine == "ray" else find_device(device)),
         precision=precision,
         batch_tokens=tokens,
         threads=threads,
     )
+    if taken := plan.taken():
+        console.warn(taken)
     layout = Layout(embedding_column, out_dtype, vector_type, keep_text)
     job = Job(texts, target, plan, layout, part, resume, force)
     with console.progress_rows(texts.size) as progress:

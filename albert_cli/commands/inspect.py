@@ -93,6 +93,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "global_step": checkpoint.global_step,
         "dropped": dict(checkpoint.dropped),
         "notes": list(checkpoint.notes),
+        "sentence_transformers": sentence.describe(checkpoint.config) if (sentence := checkpoint.sentence) else None,
         "tokenizer": hub.describe_tokenizer(checkpoint),
         "tokenizer_sha256": checkpoint.tokenizer.digest(),
     }
@@ -135,6 +136,7 @@ def _print(facts: dict[str, Any]) -> None:
         ("heads", ", ".join(heads)),
         ("tokenizer", facts["tokenizer"]),
         ("", f"SHA-256 {facts['tokenizer_sha256']}" if facts["tokenizer_sha256"] else ""),
+        ("sentences", facts["sentence_transformers"] or ""),
         ("weights", f"SHA-256 {facts['weights_sha256']}"),
         ("not finite", proof.describe_not_finite(facts["not_finite"])),
     ]

@@ -42,11 +42,19 @@ def similarity(
     model: options.ModelName = None,
     pooling: Annotated[
         Literal["mean", "cls", "pooler", "max", "weighted"] | None,
-        typer.Option("--pooling", help="How the vectors of tokens become that of a text; mean."),
+        typer.Option(
+            "--pooling",
+            help="How the vectors of tokens become that of a text; mean, or what the model's Sentence-Transformers "
+            "files say.",
+        ),
     ] = None,
     layer: Annotated[
         int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last; -1.")
     ] = None,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", min=3, metavar="N", help="Tokens of a text at most, as in embed.")
+    ] = None,
+    cased: options.Cased = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
     delimiter: options.Delimiter = None,
@@ -88,8 +96,12 @@ def similarity(
 
         pictures.check(plot, EmbeddingError, force=force)
     stored = [engine.VectorFile(path, embedding_column) for path in files]
-    _check_settings(files, {"--pooling": pooling, "--layer": layer})
-    settings = Settings(pooling=pooling or "mean", layers=(-1 if layer is None else layer,))
+    given = {"--pooling": pooling, "--layer": layer, "--max-length": max_length, "--cased/--lower-case": cased}
+    _check_settings(files, given)
+    lowercase = None if cased is None else not cased
+    settings = Settings(
+        pooling=pooling, layers=(-1 if layer is None else layer,), max_length=max_length, lowercase=lowercase
+    )
     lines = _lines(source, text_column, input_format, delimiter, errors) if source else []
     if files and lines:
         texts, lines = [*texts, *lines], []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from albert_cli.embedding.encoders import Encoder, find_device, find_precision, make_encoder
 from albert_cli.embedding.pooling import pool
-from albert_cli.embedding.settings import Device, Precision, Settings
+from albert_cli.embedding.settings import Device, Precision, Settings, as_options
 from albert_cli.errors import EmbeddingError
 from albert_cli.finite import check_finite
 from albert_cli.models import Model, resolve
@@ -61,6 +61,8 @@ class Plan:
     batch_tokens: int
     threads: int | None
     checkpoint: Checkpoint
+    # Those of the settings that are not the caller's but the model's own.
+    from_model: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -76,26 +78,37 @@ class Plan:
         """The plan with everything put in that is left open; `device` is one that there is where it is carried out."""
         from converters import spec
 
-        checkpoint = model.load()
-        has_pooler = "pooler" in spec.components(checkpoint.tensors, checkpoint.config)
+        checkpoint, settings = model.load(), settings or Settings()
+        config, files = checkpoint.config, checkpoint.sentence
+        sentence = files.settings(config, checkpoint.where, pooling=settings.pooling) if files else None
+        has_pooler = "pooler" in spec.components(checkpoint.tensors, config)
+        longest = checkpoint.tokenizer.max_length
         plan = cls(
             model,
-            (settings or Settings()).resolved(
-                checkpoint.config, has_pooler=has_pooler, longest=checkpoint.tokenizer.max_length
-            ),
+            settings.resolved(config, has_pooler=has_pooler, longest=longest, sentence=sentence),
             device,
             find_precision(precision, device),
             batch_tokens or BATCH_TOKENS[device],
             threads,
             checkpoint,
+            settings.said(sentence),
         )
         _ = plan.tokenizer  # what is wrong with it is told before any work
         return plan
 
+    def taken(self) -> str:
+        """A line on what was taken from the model's files; empty where nothing was."""
+        if not self.from_model:
+            return ""
+        return (
+            f"{self.model.name}: {as_options(self.from_model)} as its Sentence-Transformers files say; the options "
+            "override them"
+        )
+
     @functools.cached_property
     def tokenizer(self) -> AlbertTokenizer:
         """The model's tokenizer; TokenizerError where it has none, or more pieces than the model has rows."""
-        return AlbertTokenizer.of_model(self.checkpoint, self.model.name)
+        return AlbertTokenizer.of_model(self.checkpoint, self.model.name, lowercase=self.settings.lowercase)
 
     @functools.cached_property
     def weights_sha256(self) -> str:

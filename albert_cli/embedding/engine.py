@@ -98,7 +98,10 @@ class Job:
         return facts_of({**_plan_facts(self.plan), **self.layout.facts(), **inputs})
 
     def notes(self) -> dict[str, str]:
-        return facts_of({"model": self.plan.model.name, "revision": self.plan.model.revision or ""})
+        notes: dict[str, Any] = {"model": self.plan.model.name, "revision": self.plan.model.revision or ""}
+        if self.plan.from_model:
+            notes["settings_of_the_model"] = list(self.plan.from_model)
+        return facts_of(notes)
 
 
 class Block(NamedTuple):

@@ -20,6 +20,8 @@ from converters.files import check_target, explained, staged
 # Rows taken from each shard at once.
 _CHUNK = 256
 _OWN = {"shard", "input_sha256", *Summary.__dataclass_fields__}
+# Whether a setting was given or is the model's own does not change a vector.
+_ORIGIN = "settings_of_the_model"
 
 
 def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summary:
@@ -61,7 +63,7 @@ def _ordered(files: Sequence[Path]) -> list[Path]:
         different = [
             f"{key.replace('_', ' ')} is {facts.get(key)}, there {value}"
             for key, value in first[1].items()
-            if key not in _OWN and facts.get(key) != value
+            if key not in {*_OWN, _ORIGIN} and facts.get(key) != value
         ]
         if facts["shard"].split("/")[1] != first[1]["shard"].split("/")[1]:
             different.insert(0, f"it is shard {facts['shard']}, there {first[1]['shard']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from albert_cli.embedding import output
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.settings import Device, Settings
-from albert_cli.errors import EmbeddingError
+from albert_cli.errors import EmbeddingError, Notice
 from converters.files import explained
 
 # Vectors of a file that are compared at once.
@@ -100,6 +101,7 @@ class VectorFile:
             dims=int(facts["dims"]),
             max_length=int(facts["max_length"]),
             on_truncate="window" if facts["on_truncate"] == "window" else "warn",
+            lowercase=facts["lower_case"] == "true" if "lower_case" in facts else None,
         )
 
     def chunks(self) -> Iterator[Vectors]:
@@ -128,8 +130,17 @@ class VectorFile:
 
 
 def embedded(texts: list[str], model: str | None, settings: Settings, *, device: Device = "auto") -> Vectors:
-    """The vectors of texts."""
-    return Vectors(texts, Embedder.from_pretrained(model, settings, device=device).embed(texts))
+    """The vectors of texts, and a Notice of what was taken from the model's files.
+
+    ConfigError for a model whose vectors are compared otherwise than by their cosine.
+    """
+    embedder = Embedder.from_pretrained(model, settings, device=device)
+    checkpoint = embedder.plan.checkpoint
+    if checkpoint.sentence:
+        checkpoint.sentence.check_similarity(checkpoint.where)
+    if taken := embedder.plan.taken():
+        warnings.warn(taken, Notice, stacklevel=2)
+    return Vectors(texts, embedder.embed(texts))
 
 
 def embedded_like(file: VectorFile, texts: list[str], model: str | None = None, *, device: Device = "auto") -> Vectors:

@@ -8,6 +8,7 @@ Exported by PyTorch, then run by onnxruntime and compared with PyTorch before an
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import re
 import warnings
@@ -72,9 +73,9 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
                 "nothing was kept"
             )
         if ours is not None:
-            safetensors.write_beside(checkpoint, beside)
+            safetensors.write_beside(dataclasses.replace(checkpoint, sentence=None), beside)
         size = file.stat().st_size
-    parts = spec.components(checkpoint.tensors, checkpoint.config)
+    parts, sentence = spec.components(checkpoint.tensors, checkpoint.config), checkpoint.sentence
     return Exported(
         source=checkpoint.where,
         target=str(target),
@@ -85,7 +86,10 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
         shapes=shapes,
         max_abs_difference=difference,
         allowed_difference=ALLOWED,
-        left_out=[what for part, what in spec.HEADS.items() if part in parts],
+        left_out=[
+            *(what for part, what in spec.HEADS.items() if part in parts),
+            *([f"Sentence-Transformers files ({spec.listing(sentence.files)})"] if sentence else []),
+        ],
         tokenizer="none: a directory as target carries it" if ours is None else hub.describe_tokenizer(checkpoint),
     )
 

@@ -44,7 +44,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         self.albert = Albert(config)
-        self.dropout = nn.Dropout(config.classifier_dropout_prob)
+        self.dropout = nn.Dropout(config.head_dropout_prob)
         self.classifier = None if hidden else nn.Linear(config.hidden_size, labels)
         self.mlp = MLP(config.hidden_size, hidden, labels) if hidden else None
         if self.classifier is not None:

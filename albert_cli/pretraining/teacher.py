@@ -26,6 +26,7 @@ from albert_cli.text_lines import read_lines
 from albert_cli.tokenizer import AlbertTokenizer
 from converters.config import parse_json
 from converters.files import need, read_optional, staged
+from converters.sentence_files import pooling_of
 
 if TYPE_CHECKING:
     from albert_cli.model.heads import AlbertPreTraining
@@ -51,7 +52,7 @@ class Teacher:
         import transformers
 
         pooling = parse_json(read_optional(directory / "1_Pooling" / "config.json") or b"{}", str(directory))
-        if pooling and not pooling.get("pooling_mode_mean_tokens"):
+        if not isinstance(pooling, dict) or pooling_of(pooling) != "mean":
             raise TrainingError(f"{directory}: its vectors are not means of the hidden states (1_Pooling/config.json)")
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:

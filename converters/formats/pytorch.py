@@ -31,6 +31,7 @@ from converters.errors import CorruptError, MissingLibraryError, TargetError
 from converters.files import SMALL_FILE_BYTES, Bounded, explained, need, open_regular
 from converters.formats import safetensors
 from converters.memory import empty
+from converters.sentence_files import encoder_or_self
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ NAME = "torch"
 DESCRIPTION = "Hugging Face directory of older date (config.json, pytorch_model.bin, spiece.model)"
 DTYPES = FLOATS
 OURS = safetensors.OURS
+HOLDS_SENTENCE_FILES = True
 
 _WEIGHTS, _INDEX = safetensors.PICKLES
 _OPTIMIZER = "optimizer_slots.bin"  # accelerate has an optimizer.bin of its own
@@ -62,7 +64,9 @@ _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC
 def recognises(path: Path) -> bool:
     if path.is_dir():
         # Where both are, safetensors is what every other program loads.
-        return any((path / name).exists() for name in (_WEIGHTS, _INDEX)) and not safetensors.recognises(path)
+        where = encoder_or_self(path)
+        found = where is not None and any((where / name).exists() for name in (_WEIGHTS, _INDEX))
+        return found and not safetensors.recognises(path)
     if not path.is_file():
         return False
     with explained(path), open_regular(path) as file:

@@ -19,9 +19,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converters import spec, strangers
+from converters import sentence_files, spec, strangers
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import AlbertConfig, dump_json, parse_json
+from converters.config_keys import check_files, holds_refused_file
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.files import explained, need, open_regular, read_small
 from converters.memory import empty
@@ -44,7 +45,9 @@ OURS = re.compile(
     r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
     r"|pytorch_model\.bin(\.index\.json)?|pytorch_model-\d+-of-\d+\.bin|optimizer_slots\.bin"
     r"|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json|added_tokens\.json|special_tokens_map\.json"
+    rf"|{sentence_files.OURS}"
 )
+HOLDS_SENTENCE_FILES = True
 
 _CODES: Mapping[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
@@ -80,7 +83,10 @@ def names(config: AlbertConfig) -> NameTable:
 
 def recognises(path: Path) -> bool:
     if path.is_dir():
-        return (path / _WEIGHTS).exists() or (path / _INDEX).exists()
+        where = sentence_files.encoder_or_self(path)
+        if where is None:
+            return True  # and reading it says what is wrong
+        return (where / _WEIGHTS).exists() or (where / _INDEX).exists() or holds_refused_file(where)
     return path.is_file() and path.suffix.lower() == ".safetensors"
 
 
@@ -91,7 +97,7 @@ def fits_target(path: Path) -> bool:
 def read(path: Path) -> Checkpoint:
     checkpoint = read_directory(path, Weights(NAME, _WEIGHTS, _OPTIMIZER, _read_file))
     dropped = dict(checkpoint.dropped)
-    if path.is_dir() and any((path / name).exists() for name in PICKLES):
+    if path.is_dir() and any((sentence_files.encoder_directory(path) / name).exists() for name in PICKLES):
         dropped[f"{PICKLES[0]} beside {_WEIGHTS} (--from torch reads it)"] = 1
     return dataclasses.replace(checkpoint, dropped=dropped)
 
@@ -121,7 +127,9 @@ class Weights:
 
 def read_directory(path: Path, kind: Weights) -> Checkpoint:
     """A Hugging Face directory, or one file of weights in it, whatever kind its weights are of."""
-    directory = path if path.is_dir() else path.parent
+    root = path if path.is_dir() else path.parent
+    directory = sentence_files.encoder_directory(root)
+    check_files(directory)
     stored, metadata = _read_sharded(directory, kind) if not path.is_file() else kind.read_file(path)
     strangers.refuse(stored, str(path))
     if not (directory / _CONFIG).exists():
@@ -148,6 +156,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
         tokenizer=read_tokenizer(directory, first=(_SPIECE, _VOCAB, _WORDPIECE)),
         optimizer=optimizer,
         global_step=None if step is None else int(step),
+        sentence=sentence_files.read_sentence_files(root, config),
         dropped=dropped,
         format=kind.format,
         where=str(path),
@@ -156,12 +165,15 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
 
 
 def write_beside(checkpoint: Checkpoint, path: Path) -> None:
-    """What lies in a Hugging Face directory beside the weights: config and tokenizer."""
+    """What lies in a Hugging Face directory beside the weights: config, tokenizer, Sentence-Transformers' files."""
     config = checkpoint.config.to_hf()
     config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
     config["dtype"] = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
     _write_tokenizer(checkpoint.tokenizer, path)
+    for name, content in (checkpoint.sentence.files if checkpoint.sentence else {}).items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(content)
 
 
 def _unwrapped(
