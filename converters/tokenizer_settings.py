@@ -55,7 +55,7 @@ def find_vocabulary(directory: Path, first: Sequence[str] = (), tokenizer_class:
 
     `first`: the names that count before others of their kind. FormatError names the files where there are several.
     """
-    names = sorted(path for path in directory.iterdir() if path.is_file()) if directory.is_dir() else []
+    names = sorted(path for path in directory.iterdir() if not path.is_dir()) if directory.is_dir() else []
     found: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
     for path in names:
         for kind, pattern in _KINDS.items():
