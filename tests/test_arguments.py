@@ -52,6 +52,11 @@ def test_paths_may_be_any_bytes(letter_model, albert, tmp_path, monkeypatch):
     assert code == 0
     assert os.fsdecode(b"caf\xe9.npz") in names(tmp_path)
     assert albert("diff", letter_model, f"{CAFE}.npz")[0] == 0
+    (tmp_path / f"{CAFE}.txt").write_text("a [MASK]\n")
+    for command in (["embed", "--out", f"{CAFE}.parquet", "--threads", "1"], ["fill-mask"], ["score"]):
+        code, _, err = albert(*command, "--in", f"{CAFE}.txt", "--model", f"{CAFE}.npz")
+        assert code == 0, err
+    assert albert("similarity", "a", f"{CAFE}.parquet", "--model", f"{CAFE}.npz", "--top", "1")[0] == 0
 
 
 def test_the_home_directory_is_meant_by_a_tilde_everywhere(letter_model, albert, tmp_path, monkeypatch):

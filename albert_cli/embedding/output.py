@@ -16,6 +16,7 @@ Vectors are float32, float16, or
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,7 @@ def save_part(file: BinaryIO, batch: pa.RecordBatch, metadata: Mapping[str, str]
 
 def load_part(path: Path) -> tuple[pa.RecordBatch, dict[str, str]]:
     """The batch and metadata of a part, mapped into memory."""
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    reader = pa.ipc.open_file(pa.memory_map(os.fsencode(path)))
     batch = reader.get_batch(0)
     metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
     return batch.replace_schema_metadata(None), metadata

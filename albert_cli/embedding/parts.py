@@ -47,7 +47,9 @@ class Summary:
 
 
 def facts_of(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    """Values as text, which a name of a model or column need not be."""
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return {key: text.encode("utf-8", "backslashreplace").decode() for key, text in texts.items()}
 
 
 def directory_of(target: Path) -> Path:

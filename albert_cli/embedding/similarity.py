@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class VectorFile:
         self.path = path
         with explained(path):
             try:
-                self._file = pq.ParquetFile(path)
+                self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)))  # as text a name must be UTF-8
             except pa.ArrowInvalid as error:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
         schema = self._file.schema_arrow

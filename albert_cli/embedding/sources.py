@@ -183,6 +183,7 @@ class Source:
         if ids.null_count:
             line = lines[ids.is_null().index(True).as_py()]
             raise TextError(f"{file}: line {line} has no {self.columns.id!r}; every row needs an id of its own")
+        file = file.encode("utf-8", "backslashreplace").decode()  # a name may be any bytes, a column is text
         placed = {
             "_row": numbers,
             "_file": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(lines), np.int32)), pa.array([file])),
