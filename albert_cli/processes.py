@@ -26,6 +26,8 @@ def rank() -> int:
 def hush() -> TextIO:
     """Let all processes but the first say nothing; returns standard error, for what must be told all the same."""
     stderr = sys.stderr
+    if world() > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of a process that is gone we tell ourselves
     if rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

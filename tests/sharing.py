@@ -24,7 +24,7 @@ def shared(jobs, folder, *, killed=None):
     done = subprocess.run(
         [sys.executable, __file__],
         input=json.dumps([given, killed and [killed[0], str(killed[1])]]),
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -26,6 +26,8 @@ def world(tmp_path_factory):
     """A model without dropout, labelled reviews, and a text to pretrain on."""
     root = tmp_path_factory.mktemp("world")
     write_model(root / "model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    path = root / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classifier_dropout_prob": 0.0}))
     write_csv(root / "train.csv", reviews(32))
     write_csv(root / "dev.csv", reviews(12, seed=9))
     lines = [f"{text} {number}." for number, (text, _) in enumerate(reviews(80, seed=4))]

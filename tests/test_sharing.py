@@ -40,6 +40,7 @@ def figures(out):
     return [{key: value for key, value in record.items() if key not in skipped} for record in read_log(out)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [KINDS, pytest.param(MORE_KINDS, marks=pytest.mark.slow)], ids=["some", "more"])
 def test_two_processes_do_what_one_does(world, tmp_path, albert, kinds):  # noqa: F811
     found = shared([command(world, kind, tmp_path / f"two-{kind}") for kind in kinds], tmp_path)
@@ -61,6 +62,7 @@ def test_two_processes_do_what_one_does(world, tmp_path, albert, kinds):  # noqa
         assert max(float(np.abs(weights[name] - others[name]).max()) for name in weights) < 1e-5, kind
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_is_told_once(world, tmp_path):  # noqa: F811
     taken = tmp_path / "taken"
     taken.mkdir()
