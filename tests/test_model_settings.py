@@ -125,7 +125,7 @@ def test_refusals_come_from_the_table():
 
 # What a library of some version may have written; transformers refuses other values itself.
 SAMPLES = {
-    "architectures": ["AlbertForTokenClassification"],
+    "architectures": ["AlbertForMaskedLM"],
     "dtype": "float16",
     "torch_dtype": "bfloat16",
     "label2id": {"no": 0, "yes": 1},
@@ -163,7 +163,7 @@ def test_keys_without_effect_change_nothing(model):
     values = {key.key: sample(key.key) for key in keys("no effect")}
     change(model, **values)
     assert agree(ours(model), before)
-    assert hub.load(model).notes == ()
+    assert not hub.load(model).notes
     target = model.parent / "again"
     hub.convert(model, target)
     kept = json.loads((target / CONFIG).read_text())
@@ -259,7 +259,7 @@ def test_a_head_without_a_dropout_of_its_own(model, tmp_path):
     assert checkpoint.config.head_dropout_prob == Classifier(checkpoint.config, 2).dropout.p == 0.25
     for target in ("x.npz", "x.bson", "hf"):
         hub.save(checkpoint, tmp_path / target)
-        assert hub.load(tmp_path / target).config.classifier_dropout_prob is None
+        assert hub.load(tmp_path / target).config.head_dropout_prob == 0.25
 
 
 # --- what the libraries write
