@@ -1,5 +1,22 @@
-"""`python -m albert_cli`, the same as the `albert` script."""
+"""The entry point: Ctrl-C is heard from the first moment on, while the rest of the program is still imported."""
 
-from albert_cli.main import main
+from __future__ import annotations
 
-main()
+import os
+
+from albert_cli import interruption
+
+
+def run() -> None:
+    """Run the command line."""
+    interruption.handle()
+    try:
+        from albert_cli.main import main
+    except interruption.Interrupted as stop:
+        os.write(2, f"albert: interrupted; {interruption.NOTHING}\n".encode())
+        raise SystemExit(128 + stop.number) from None
+    main()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,4 +1,7 @@
-"""What people see: tables and progress. Plain when piped; progress on stderr and only where someone looks."""
+"""What people see: tables, lines and progress. Plain when piped; progress on stderr and only where someone looks.
+
+While a bar or the spinner is shown, whatever else is said goes above it, so all of a command's output passes here.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,98 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
+import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from albert_cli.arguments import STANDARD_OUTPUT
 
+if TYPE_CHECKING:
+    from albert_cli.live import Bars, Lines
+
+# So many seconds without a word, and a spinner says that something is going on.
+_PATIENCE = 1.2
+
+
+def plain(stream: Any) -> bool:
+    """Whether nothing but text may be written there: no terminal, one that knows no escape codes, or NO_COLOR."""
+    if os.environ.get("TERM") in ("dumb", "unknown") or os.environ.get("NO_COLOR"):
+        return True
+    return not (stream.isatty() or os.environ.get("FORCE_COLOR"))
+
+
+def styled(text: str, **style: Any) -> str:
+    """The text in a style such as bold=True or fg="cyan", for stdout, where that shows styles."""
+    return text if plain(sys.stdout) or not sys.stdout.isatty() else typer.style(text, **style)
+
+
+def width() -> int:
+    """The columns of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+# --- Text and tables
+
+
+class Prose(str):
+    """A block of text that a terminal shows wrapped between words, so that no figure in it is broken."""
+
+    __slots__ = ()
+
+
+def _fitted(text: str, stream: Any) -> str:
+    """The text, its lines no longer than a terminal's, if whole words allow."""
+    if not stream.isatty():
+        return text
+    import textwrap
+
+    lines = (
+        textwrap.wrap(line, width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) or [line]
+        if len(line) > width()
+        else [line]
+        for line in text.split("\n")
+    )
+    return "\n".join(line for part in lines for line in part)
+
+
+def say(text: str = "") -> None:
+    """A line on stdout, on a terminal wrapped between words."""
+    _put(_fitted(text, sys.stdout))
+
+
+def _put(text: str, *, end: str = "\n") -> None:
+    """Text on stdout as it is, above the bars where both are on one terminal."""
+    if _bars and _bars.shown and sys.stdout.isatty():
+        _bars.say(text)
+        return
+    with _waiting.interrupted():
+        typer.echo(text + end, nl=False)
+
+
+def warn(message: str) -> None:
+    """One line on stderr about something that is done, but that the reader should know; above the bars."""
+    complain(_fitted(f"albert: {' '.join(message.split())}", sys.stderr))
+
+
+def complain(line: str) -> None:
+    """A line on stderr as it is, above the bars."""
+    if _bars and _bars.shown:
+        _bars.say(line)
+        return
+    with _waiting.interrupted():
+        typer.echo(line, err=True)
+
 
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
-    typer.echo(json.dumps(data, indent=2))
+    _put(json.dumps(data, indent=2))
 
 
 def print_report(report: Any) -> None:
@@ -31,7 +113,7 @@ def print_lines(rows: Iterable[dict[str, Any]]) -> int:
     """JSON lines on stdout; how many there were."""
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007 — it is returned
-        typer.echo(json.dumps(row))
+        _put(json.dumps(row))
     return count
 
 
@@ -44,22 +126,20 @@ def print_table(
 ) -> None:
     """Rows in columns; `right` names the columns of figures. Piped, it is plain text, never cut to a width.
 
-    `styles`: how rich is to show each row on a terminal, such as "red".
+    On a terminal it is laid out within the width (albert_cli.layout). `styles`: of each row there, such as "bold red".
     """
     if not sys.stdout.isatty():
-        typer.echo(format_table(rows, headers, right=right), nl=False)
+        _put(format_table(rows, headers, right=right), end="")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from albert_cli.layout import lines
 
-    table = Table(box=None, show_header=bool(headers), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in range(len(headers or rows[0])):
-        header = headers[column] if headers else ""
-        table.add_column(header, justify="right" if column in right else "left", overflow="fold")
-    for number, row in enumerate(rows):
-        table.add_row(*(Text(cell) for cell in row), style=styles[number] if styles else None)
-    Console(highlight=False).print(table)
+    found = lines(rows, headers, right=right, width=width())
+    shown = ["bold", *styles] if headers else [*styles]
+    for number, block in enumerate(found):
+        style = shown[number].split() if number < len(shown) else []
+        colour = next((word for word in style if word != "bold"), None)
+        for line in block:
+            _put(styled(line, fg=colour, bold=True if "bold" in style else None) if style else line)
 
 
 def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()) -> str:
@@ -82,12 +162,7 @@ def tell_written(target: Path, rows: int, *, json: bool) -> None:
     if json:
         print_json({"out": str(target), "rows": rows})
     else:
-        typer.echo(f"{target}: {rows:,} rows")
-
-
-def warn(message: str) -> None:
-    """One line on stderr about something that is done, but that the reader should know."""
-    typer.echo(f"albert: {' '.join(message.split())}", err=True)
+        say(f"{target}: {rows:,} rows")
 
 
 class Table(NamedTuple):
@@ -106,7 +181,7 @@ def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool
             if isinstance(block, Table):
                 print_table(*block[:2], right=block.right, styles=block.styles)
             else:
-                typer.echo(block, nl=False)
+                _put(_fitted(block, sys.stdout) if isinstance(block, Prose) else block, end="")
         return
     from converters.files import check_target, staged
 
@@ -116,88 +191,164 @@ def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool
             file.write(format_table(*block[:2], right=block.right) if isinstance(block, Table) else block)
 
 
+# --- Progress
+
+
+class _Waiting:
+    """The spinner that shows when nothing else has been shown for a while; off unless a command asks for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self._over.set()
+        self._busy = 0  # while others show something
+        self._last = 0.0
+        self._shown: Any = None
+
+    @contextlib.contextmanager
+    def on(self) -> Iterator[None]:
+        """Wait with a spinner from now on."""
+        if plain(sys.stderr):
+            yield
+            return
+        self._last = time.monotonic()
+        self._over.clear()
+        threading.Thread(target=self._watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            self._hide()
+
+    @contextlib.contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Nothing is shown meanwhile; then the wait begins again."""
+        if self._over.is_set():
+            yield
+            return
+        with self._lock:
+            self._busy += 1
+            self._hide()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+                self._last = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            if self._shown is None and not self._busy and time.monotonic() - self._last > _PATIENCE:
+                self._show()
+
+    def _show(self) -> None:
+        from albert_cli.live import spinner
+
+        with self._lock:
+            if not self._busy and not self._over.is_set():
+                self._shown = spinner()
+                self._shown.start()
+
+    def _hide(self) -> None:
+        with self._lock:
+            if self._shown is not None:
+                self._shown.stop()
+                self._shown = None
+
+
+_waiting = _Waiting()
+_bars: Bars | Lines | None = None
+
+attended = _waiting.on
+# While another program or library writes to the terminal itself.
+aside = _waiting.interrupted
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[Callable[..., None]]:
+    """What shows bars on stderr (see live.Bars.show): nothing without a terminal, lines where none can be drawn."""
+    global _bars  # noqa: PLW0603 (a process has one terminal)
+    if _bars is not None:
+        yield _bars.show
+        return
+    if not (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
+        yield lambda name, **how: None
+        return
+    from albert_cli import live
+
+    with live.Lines() if plain(sys.stderr) else live.Bars(aside) as bars:
+        _bars = bars
+        try:
+            yield bars.show
+        finally:
+            _bars = None
+
+
 @contextlib.contextmanager
 def progress_bytes() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with rate and ETA on stderr; yields a function of (stage, bytes done, bytes of the stage).
-
-    Silent when stderr is not a terminal.
-    """
-    if not sys.stderr.isatty():
-        yield lambda stage, done, total: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with _bar(TextColumn("{task.description:>7}"), *columns) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], advance=done)
-
-        yield advance
+    """A bar with rate and ETA on stderr; yields a function of (stage, bytes done now, bytes of the stage)."""
+    with _shown() as show:
+        yield lambda stage, done, total: show(stage, more=done, total=total, unit="bytes")
 
 
 @contextlib.contextmanager
 def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the bytes of the input, with rows and their rate; yields a function of (rows done now, bytes so far).
+    """A bar over the bytes of the input, and its rows; yields a function of (rows done now, bytes so far)."""
+    with _shown() as show:
+        rows, begun = 0, time.monotonic()
 
-    On stderr, silent when stderr is not a terminal.
-    """
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    rows = TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s")
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), rows, *times) as bar:
-        task = bar.add_task("embedding", total=total_bytes or None, rows=0, rate=0.0)
-
-        def advance(rows: int, position: int) -> None:
-            current = bar.tasks[0]
-            done = current.fields["rows"] + rows
-            bar.update(task, rows=done, rate=done / max(current.elapsed or 0, 1e-3))
-            if position:
-                bar.update(task, completed=position)
+        def advance(more: int, position: int) -> None:
+            nonlocal rows
+            rows += more
+            if not total_bytes:
+                show("embedding", done=rows, unit="rows")
+                return
+            text = f"{rows:,} rows, {rows / max(time.monotonic() - begun, 1e-3):,.0f}/s"
+            # The last bytes are read some time before their rows are done.
+            done = min(position, total_bytes - 1) if position else None
+            show("embedding", done=done, total=total_bytes, unit="%", text=text)
 
         yield advance
 
 
 @contextlib.contextmanager
-def progress_count(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr that counts rows; yields a function of (rows done, rows of all). Silent without a terminal."""
-    with _bar(*_counted()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, advance=done, total=total)
+def progress_count(what: str, unit: str = "rows") -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr that counts; yields a function of (done now, of all)."""
+    with _shown() as show:
+        yield lambda done, total: show(what, more=done, total=total, unit=unit)
 
 
 @contextlib.contextmanager
 def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar of steps on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
-    with _bar(*_counted()) as bar:
-        told = _Told(bar, quiet)
+    with _shown() as show:
+        tell = (lambda text: None) if quiet else say
+        steps = 0
 
         def hear(record: dict[str, Any]) -> None:
+            nonlocal steps
             event = record["event"]
             if event == "plan":
-                told.start("training", record["steps"])
-                steps = f"{record['steps']} steps, {record['warmup_steps']} of warm-up"
-                told.say("; ".join(filter(None, (f"{record['train_rows']} rows, {steps}", record.get("taken")))))
-            elif event == "train":
-                told.show("training", record["step"], text=f"loss {figure(record['loss'])}")
-            elif event == "features":
-                told.show("features", record["done"], total=record["rows"])
+                steps = record["steps"]
+                text = f"{steps} steps, {record['warmup_steps']} of warm-up"
+                tell("; ".join(filter(None, (f"{record['train_rows']} rows, {text}", record.get("taken")))))
+            elif event == "step":
+                text = f"loss {figure(record['loss'])}"
+                show("training", done=record["step"], total=steps, unit="steps", text=text)
+            elif event == "progress":
+                show(record["what"], done=record["done"], total=record["total"], unit=record["unit"])
             elif event == "dev":
                 shown = {key: value for key, value in record.items() if isinstance(value, float) and key != "epoch"}
                 mark = "  best" if record["best"] else ""
                 if not all(map(math.isfinite, shown.values())):
                     mark = "  (not numbers: not kept)"
-                told.say(f"step {record['step']}  epoch {record['epoch']:.2f}  {_figures(shown)}{mark}")
+                tell(f"step {record['step']}  epoch {record['epoch']:.2f}  {_figures(shown)}{mark}")
                 if record.get("early_stop"):
-                    told.say("stopped early: no better for as many evaluations as --early-stop allows")
+                    tell("stopped early: no better for as many evaluations as --early-stop allows")
             elif event in ("note", "remark"):
                 warn(f"note: {record['text']}")
             elif event in ("seed", "task"):
-                told.say(f"{event} {record[event]}")
+                tell(f"{event} {record[event]}")
 
         yield hear
 
@@ -205,54 +356,36 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], Non
 @contextlib.contextmanager
 def pretraining_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar of the run on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
-    with _bar(*_counted()) as bar:
-        told = _Told(bar, quiet)
+    with _shown() as show:
+        tell = (lambda text: None) if quiet else say
+        plan: dict[str, Any] = {}
 
         def hear(record: dict[str, Any]) -> None:
             event = record["event"]
             if event == "plan":
-                told.start("pretraining", 1000)
-                told.say(
+                plan.update(record)
+                tell(
                     f"{record['parameters']:,} parameters; {record['tokens']:,} tokens; {record['documents']:,} "
                     f"documents, {record['held_out_documents']:,} more held out"
                 )
             elif event == "progress":
-                told.show(record["what"], record["done"], total=record["total"])
-            elif event == "train":
-                text = f"masked words {record['masked_lm_loss']:.3f}"
+                show(record["what"], done=record["done"], total=record["total"], unit=record.get("unit", ""))
+            elif event == "step":
+                losses = f"masked words {record['masked_lm_loss']:.3f}"
                 if "sentence_order_loss" in record:
-                    text += f", order {record['sentence_order_loss']:.3f}"
-                told.show("pretraining", int(1000 * record["done"]), text=text)
+                    losses += f", order {record['sentence_order_loss']:.3f}"
+                if plan["steps"] is None:
+                    how = {"done": record["done"] * plan["minutes"], "total": plan["minutes"], "unit": "minutes"}
+                else:
+                    how = {"done": record["step"], "total": plan["steps"], "unit": "steps"}
+                show("training", text=losses, **how)
             elif event == "dev":
                 shown = {key: value for key, value in record.items() if key.startswith(("masked_lm", "sentence_order"))}
-                told.say(f"step {record['step']}  {_figures(shown)}")
+                tell(f"step {record['step']}  {_figures(shown)}")
             elif event == "note":
                 warn(f"note: {record['text']}")
 
         yield hear
-
-
-class _Told:
-    """What training tells: bars by their names, and lines on stdout unless `quiet`."""
-
-    def __init__(self, bar: Any, quiet: bool) -> None:
-        self._bar, self._quiet = bar, quiet
-        self._tasks: dict[str, Any] = {}
-
-    def say(self, text: str) -> None:
-        if not self._quiet:
-            typer.echo(text)
-
-    def start(self, what: str, total: int) -> None:
-        """A bar of that name, in place of an earlier one that is full."""
-        self._tasks[what] = self._bar.add_task(what, total=total)
-
-    def show(self, what: str, done: int, *, total: int | None = None, text: str | None = None) -> None:
-        """How far it is; a bar that is not there yet is started."""
-        if what not in self._tasks:
-            self.start(what, total or 0)
-        more = {"total": total} if total is not None else {}
-        self._bar.update(self._tasks[what], completed=done, description=text or what, **more)
 
 
 def _figures(shown: dict[str, float]) -> str:
@@ -262,27 +395,3 @@ def _figures(shown: dict[str, float]) -> str:
 def figure(value: float) -> str:
     """A number with four decimals, or four digits where these would show nothing or far too much."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
-
-
-def _counted() -> Sequence[Any]:
-    """The columns of a bar that counts."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-
-
-@contextlib.contextmanager
-def _bar(*columns: Any) -> Iterator[Any]:
-    """A bar of these columns on stderr, silent where stderr is no terminal, and gone at the end."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar

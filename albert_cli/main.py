@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from albert_cli import __version__, arguments, commands, console, processes
+from albert_cli import __version__, arguments, commands, console, help_pages, interruption, processes
 from albert_cli.errors import Notice
 from converters.errors import CheckpointError, UsageError
 from converters.files import missing
@@ -28,18 +27,19 @@ _SHARED = ("finetune", "pretrain")
 
 app = typer.Typer(
     name="albert",
+    cls=help_pages.Group,
     help="Convert, inspect and use ALBERT language models, whatever their format.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # a box breaks names, choices and paths
 )
 
 for _module in pkgutil.iter_modules(commands.__path__):
     _found = importlib.import_module(f"{commands.__name__}.{_module.name}").app
+    help_pages.use(_found)
     for _command in _found.registered_commands:
-        _command.callback = arguments.checked(_command.callback)
+        _command.callback = console.attended()(arguments.checked(_command.callback))
     app.add_typer(_found)
 
 
@@ -53,7 +53,7 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     command, world = context.invoked_subcommand, processes.world()
@@ -66,9 +66,7 @@ def _root(
 
 def main() -> None:
     """Run the command line: the entry point of the `albert` script."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    interruption.handle()
     for stream in (sys.stdout, sys.stderr):  # names of files and tensors need not be text
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     stderr = processes.hush()
@@ -76,14 +74,16 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("always", category=Notice)
             warnings.showwarning = _tell(warnings.showwarning)
-            app(standalone_mode=True)
+            app(prog_name="albert", standalone_mode=True)
     except Exception as error:
         sys.stderr = stderr  # an error is told by whichever process it befell
         _explain(error)
         raise
-    except _Interrupted as error:
+    except interruption.Interrupted as stop:
         sys.stderr = stderr
-        _fail("interrupted; nothing was left half-written", 128 + error.args[0])
+        _fail(f"interrupted; {stop.kept or interruption.NOTHING}", 128 + stop.number, command=stop.command)
+    finally:
+        interruption.over()
 
 
 def _explain(error: Exception) -> None:
@@ -118,22 +118,25 @@ def _tell(show: Callable[..., None]) -> Callable[..., None]:
     return tell
 
 
-class _Interrupted(BaseException):
-    """A signal asks to stop. Not KeyboardInterrupt, which typer turns into a silent exit."""
+def _fail(message: str, code: int, *, command: str | None = None) -> None:
+    """One printable line on stderr: names from a hostile file can be long and hold escape sequences.
 
-
-def _interrupt(number: int, frame: object) -> None:
-    raise _Interrupted(number)
-
-
-def _fail(message: str, code: int) -> None:
-    """One printable line on stderr: names from a hostile file can be long and hold escape sequences."""
+    `command`: what to run next; on a terminal it has a line of its own, to be copied.
+    """
     line = " ".join(message.split())
     if not processes.first_to_tell():
         raise SystemExit(code) from None
-    line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
-    typer.echo(f"albert: {line if len(line) <= _MOST_MESSAGE else line[:_MOST_MESSAGE] + '…'}", err=True)
+    if command is not None and sys.stderr.isatty():
+        console.warn(_printable(f"{line}:"))
+        console.complain(_printable(command))
+    else:
+        console.warn(_printable(line if command is None else f"{line}: {command}"))
     raise SystemExit(code)
+
+
+def _printable(line: str) -> str:
+    line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
+    return line if len(line) <= _MOST_MESSAGE else line[:_MOST_MESSAGE] + "…"
 
 
 if __name__ == "__main__":

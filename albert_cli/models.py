@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from albert_cli import console
 from albert_cli.default_model import NAME, named_or_default
 from albert_cli.errors import ModelError
 from converters.errors import did_you_mean
@@ -102,7 +103,8 @@ def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Mo
     from huggingface_hub import errors
 
     def download(files: tuple[str, ...], revision: str | None) -> Path:
-        found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
+        with console.aside():  # the Hub's library shows bars of its own
+            found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
         return Path(found)
 
     try:

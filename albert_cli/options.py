@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,11 +12,49 @@ import typer
 from albert_cli.arguments import Kind
 from converters.config import PRESETS
 
+
+def _starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """What a shell completes; where nothing fits it names files."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+def _formats(action: str) -> Iterator[str]:
+    from converters import hub
+
+    return (name for name, module in hub.formats().items() if hasattr(module, action))
+
+
+def _targets() -> list[str]:
+    from albert_cli.exporters import exporters
+
+    return [*_formats("write"), *exporters()]
+
+
+def _models() -> list[str]:
+    from albert_cli.default_model import NAME
+    from albert_cli.models import PUBLISHED
+
+    return [NAME, *PUBLISHED]
+
+
+def _tasks() -> list[str]:
+    from albert_cli import tasks
+
+    return [*tasks.names(), "glue"]
+
+
+complete_task, complete_model = _starting(_tasks), _starting(_models)
+
 Force = Annotated[bool, typer.Option("--force", help="Replace the model that is at the target already.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="FORMAT", help="Format of the source, where its contents leave a doubt."),
+    typer.Option(
+        "--from",
+        metavar="FORMAT",
+        help="Format of the source, where its contents leave a doubt.",
+        autocompletion=_starting(lambda: _formats("read")),
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -26,14 +65,28 @@ Config = Annotated[
     ),
 ]
 To = Annotated[
-    str | None, typer.Option("--to", metavar="FORMAT", help="Format of the target, where its name does not tell.")
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="FORMAT",
+        help="Format of the target, where its name does not tell.",
+        autocompletion=_starting(_targets),
+    ),
 ]
 _ANY_MODEL = (
     "A model of any format: directory, file, archive or checkpoint prefix; a published name (albert-base-v2); or a "
     "repository of the Hugging Face Hub (owner/name, owner/name@revision)."
 )
-Model = Annotated[str, typer.Argument(metavar="MODEL", help=_ANY_MODEL, show_default=False), Kind.PATH]
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_ANY_MODEL, show_default=False), Kind.PATH]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help=_ANY_MODEL, show_default=False, autocompletion=complete_model),
+    Kind.PATH,
+]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SOURCE", help=_ANY_MODEL, show_default=False, autocompletion=complete_model),
+    Kind.PATH,
+]
 Target = Annotated[
     Path,
     typer.Argument(metavar="TARGET", help="Directory or file to write.", show_default=False),
@@ -46,6 +99,7 @@ ModelName = Annotated[
         metavar="MODEL",
         help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id.",
         show_default=False,
+        autocompletion=complete_model,
     ),
     Kind.PATH,
 ]

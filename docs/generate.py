@@ -17,6 +17,7 @@ import typer
 
 from albert_cli import commands as package
 from albert_cli.exporters import exporters
+from albert_cli.help_pages import parted
 from converters import hub
 from converters.known_keys import Key
 from converters.model_settings import KNOWN_KEYS
@@ -35,7 +36,7 @@ def commands() -> str:
 
 
 def _command(name: str, callback: Callable[..., None]) -> Iterator[str]:
-    body, _, examples = (inspect.getdoc(callback) or "").partition("Examples:")
+    body, examples = parted(callback)
     arguments, rows = [], []
     hints = get_type_hints(callback, include_extras=True)
     for parameter in inspect.signature(callback).parameters.values():
@@ -50,9 +51,9 @@ def _command(name: str, callback: Callable[..., None]) -> Iterator[str]:
             flags = [text for text in (info.default, *(info.param_decls or ())) if str(text).startswith("-")]
             flag = ", ".join(flags) or "--" + parameter.name.replace("_", "-")
             rows.append(f"| `{' '.join([flag, _value(kind, info.metavar)]).strip()}` | {info.help or ''} |")
-    yield f"## albert {' '.join([name, *arguments])}\n\n{body.strip()}\n"
+    yield f"## albert {' '.join([name, *arguments])}\n\n{body}\n"
     yield "| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n"
-    yield "```\n" + "\n".join(line.strip() for line in examples.splitlines() if line.strip()) + "\n```\n"
+    yield "```\n" + "\n".join(examples) + "\n```\n"
 
 
 def _value(kind: Any, metavar: str | None) -> str:

@@ -276,7 +276,10 @@ def test_interrupted(tmp_path, temporary, number, code):
         time.sleep(0.001)
     process.send_signal(number)
     err = process.communicate(timeout=60)[1]
-    assert (process.returncode, err) == (code, "albert: interrupted; nothing was left half-written\n")
+    assert (process.returncode, err) == (
+        code,
+        "albert: interrupted; nothing was left half-written, and there is nothing to resume\n",
+    )
     assert not left(temporary)
 
 

@@ -185,3 +185,30 @@ def test_an_installed_package_holds_the_model(tmp_path):
         cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, check=True,
     )  # fmt: skip
     assert b"small built-in one" in done.stderr
+
+
+def _plain(text):
+    return re.sub(r"[.!?]$", "", text.strip().lower())
+
+
+def test_figures_of_sentences_it_was_trained_on_are_said_to_be_so():
+    made = {_plain(text) for text in plain_sentences(40_000)}
+    assert [text for text in SIX if _plain(text) not in made] == ["Recently a lot of hurricanes have hit the US"]
+    for page, figure in (
+        ("README.md", "1  1.000  0.721"),
+        ("albert_cli/builtin/card.md", "phone {phone}"),
+        ("albert_cli/builtin/model/README.md", "phone 0.721"),
+        ("bench/README.md", "built-in model                      0.791"),
+    ):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        said = text[text.index(figure) :]
+        assert 0 < said.find("Not held out: ") < 1800, page
+
+
+def test_twelve_sentences_of_stsb_are_among_those_it_was_trained_on(shared_data):
+    made = {_plain(text) for text in plain_sentences(40_000)}
+    with open(shared_data / "glue/STS-B/dev.tsv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    pairs = [(row["sentence1"], row["sentence2"]) for row in rows]
+    seen = {text for pair in pairs for text in pair if _plain(text) in made}
+    assert (len(seen), sum(bool(seen & {*pair}) for pair in pairs)) == (12, 17)

@@ -10,9 +10,12 @@ def terminal(monkeypatch, capsys):
     """What was shown so far: (stdout, stderr)."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     return capsys.readouterr
 
 
+PLAN = {"event": "plan", "parameters": 1234, "tokens": 5678, "documents": 9, "held_out_documents": 1}
 DEV = {"event": "dev", "step": 4, "epoch": 0.5, "loss": 0.25, "accuracy": 0.75, "best": True, "early_stop": True}
 
 
@@ -20,10 +23,10 @@ def test_fine_tuning_is_told(terminal):
     with console.training_progress(quiet=False) as hear:
         hear({"event": "task", "task": "cola"})
         hear({"event": "note", "text": "a note"})
-        hear({"event": "features", "done": 1, "rows": 3})
-        hear({"event": "features", "done": 3, "rows": 3})
+        hear({"event": "progress", "what": "features", "done": 1, "total": 3, "unit": "rows"})
+        hear({"event": "progress", "what": "features", "done": 3, "total": 3, "unit": "rows"})
         hear({"event": "plan", "train_rows": 9, "steps": 7, "warmup_steps": 2})
-        hear({"event": "train", "step": 3, "loss": 1.234})
+        hear({"event": "step", "step": 3, "loss": 1.234})
         hear(DEV)
     out, err = terminal()
     assert out.splitlines() == [
@@ -33,23 +36,30 @@ def test_fine_tuning_is_told(terminal):
         "stopped early: no better for as many evaluations as --early-stop allows",
     ]
     assert "albert: note: a note\n" in err
-    for shown in ("features", "loss 1.2340", "3/7"):
+    for shown in ("features", "training  loss 1.2340", "3/7 steps"):
         assert shown in err
 
 
 def test_pretraining_is_told(terminal):
     with console.pretraining_progress(quiet=False) as hear:
-        hear({"event": "progress", "what": "reading", "done": 2, "total": 5})
-        hear({"event": "plan", "parameters": 1234, "tokens": 5678, "documents": 9, "held_out_documents": 1})
-        hear({"event": "train", "step": 3, "masked_lm_loss": 4.5, "sentence_order_loss": 0.7, "done": 0.5})
+        hear({"event": "progress", "what": "reading", "done": 2, "total": 5, "unit": "sentences"})
+        hear(PLAN | {"steps": 6, "minutes": None})
+        hear({"event": "step", "step": 3, "masked_lm_loss": 4.5, "sentence_order_loss": 0.7, "done": 0.5})
         hear({"event": "dev", "step": 4, "epoch": 0, "masked_lm_accuracy": 0.5, "sentence_order_loss": 0.25})
     out, err = terminal()
     assert out.splitlines() == [
         "1,234 parameters; 5,678 tokens; 9 documents, 1 more held out",
         "step 4  masked_lm_accuracy 0.5000  sentence_order_loss 0.2500",
     ]
-    for shown in ("reading", "2/5", "masked words 4.500, order 0.700", "500/1000"):
+    for shown in ("reading", "2/5 sentences", "masked words 4.500, order 0.700", "3/6 steps"):
         assert shown in err
+
+
+def test_a_run_by_the_clock_counts_minutes(terminal):
+    with console.pretraining_progress(quiet=False) as hear:
+        hear(PLAN | {"steps": None, "minutes": 8.0})
+        hear({"event": "step", "step": 3, "masked_lm_loss": 4.5, "sentence_order_loss": 0.7, "done": 0.5})
+    assert "4.0/8.0 min" in terminal()[1]
 
 
 def test_quiet_leaves_the_bar_alone(terminal):

@@ -485,7 +485,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_trains_the_head(world, finished,
     out = tmp_path / "run"
     seen = []
     summary = run(out, options(world, model=str(finished), freeze_encoder=True, learning_rate=0.05), report=seen.append)
-    assert {record["done"] for record in seen if record["event"] == "features"} >= {128, 24}
+    assert {record["done"] for record in seen if record.get("what") == "features"} >= {128, 24}
     before, after = hub.load(finished).tensors, hub.load(out).tensors
     for name in before:
         if name.startswith("albert."):

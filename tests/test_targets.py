@@ -676,7 +676,11 @@ def test_interrupted(larger, models, tmp_path, form, old, number, code):
         time.sleep(0.001)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (code, "", "albert: interrupted; nothing was left half-written\n")
+    assert (process.returncode, out, err) == (
+        code,
+        "",
+        "albert: interrupted; nothing was left half-written, and there is nothing to resume\n",
+    )
     assert tree(tmp_path) == before
 
 

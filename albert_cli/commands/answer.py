@@ -40,7 +40,7 @@ def answer(
     if json:
         console.print_json(found)
     else:
-        typer.echo(found["answer"] or "(no answer in the text)")
+        console.say(found["answer"] or "(no answer in the text)")
 
 
 def _context(text: str) -> str:

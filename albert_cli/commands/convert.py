@@ -44,21 +44,25 @@ def convert(
 
     Examples:
 
-        albert convert albert_base_v2/ hf/                   # Google's checkpoint to Hugging Face
+        # Google's checkpoint, or its archive as published, to Hugging Face
+        albert convert albert_base_v2/ hf/
+        albert convert albert_base_v2.tar.gz hf/
 
-        albert convert hf/ albert.npz                        # for Julia
+        # for Julia, and back to TensorFlow
+        albert convert hf/ albert.npz
+        albert convert albert.npz tf/ --to tf
 
-        albert convert albert.npz tf/ --to tf                # and back to TensorFlow
-
+        # half the size
         albert convert hf/ half/ --to safetensors --dtype float16
 
-        albert convert albert/albert-base-v2 albert.npz      # from the Hugging Face Hub
+        # from the Hugging Face Hub
+        albert convert albert/albert-base-v2 albert.npz
 
-        albert convert albert_base_v2.tar.gz hf/             # as Google published it
+        # for onnxruntime, checked against PyTorch
+        albert convert hf/ albert.onnx
 
-        albert convert hf/ albert.onnx                       # for onnxruntime, checked against PyTorch
-
-        albert convert hf/ module/ --to saved-model          # for hub.KerasLayer
+        # for hub.KerasLayer
+        albert convert hf/ module/ --to saved-model
     """
     from albert_cli import exporters, models
     from converters import hub

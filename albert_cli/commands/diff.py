@@ -44,8 +44,8 @@ def diff(a: options.Model, b: options.Model, json: options.Json = False) -> None
         )
     elif differences:
         console.print_table([(item.kind, item.name, item.detail) for item in differences], ("", "name", "detail"))
-        typer.echo(f"{total - len(unequal)} of {total} tensors are equal")
+        console.say(f"{total - len(unequal)} of {total} tensors are equal")
     else:
-        typer.echo(f"equal: {total} tensors bit for bit, config and tokenizer")
+        console.say(f"equal: {total} tensors bit for bit, config and tokenizer")
     if differences:
         raise typer.Exit(1)

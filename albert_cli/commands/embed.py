@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from albert_cli import console, options
+from albert_cli import console, interruption, options
 from albert_cli.arguments import Kind
 from converters.errors import CheckpointError
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from albert_cli.embedding.engine import Report
 
 app = typer.Typer()
+
+# From so many rows on their rate says something.
+_TIMED = 1000
 
 
 @app.command()
@@ -147,17 +150,19 @@ def embed(
 
         albert embed --in texts.txt --model albert-base-v2
 
-        albert embed --in pages.jsonl.gz --text-column body --id-column url --normalize --out pages.parquet
+        albert embed --in pages.jsonl.gz --text-column body --id-column url \\
+            --normalize --out pages.parquet
 
         albert embed --in long.txt --on-truncate window --pooling mean
 
         zcat corpus.gz | albert embed --in - --out corpus.parquet --resume
 
-        albert embed --in corpus/ --out corpus.parquet --shard 0/4     # on four machines, 0/4 to 3/4; then
-
+        # on four machines, 0/4 to 3/4; then the four files into one
+        albert embed --in corpus/ --out corpus.parquet --shard 0/4
         albert embed --merge --in 'corpus-*-of-00004.parquet' --out corpus.parquet
 
-        albert embed --in corpus/ --out corpus.parquet --engine ray --address auto --gpus-per-actor 1
+        albert embed --in corpus/ --out corpus.parquet \\
+            --engine ray --address auto --gpus-per-actor 1
     """
     if merge:
         _merge(source, out, force=force, json=json)
@@ -198,7 +203,7 @@ def embed(
         console.warn(taken)
     layout = Layout(embedding_column, out_dtype, vector_type, keep_text)
     job = Job(texts, target, plan, layout, part, resume, force)
-    with console.progress_rows(texts.size) as progress:
+    with interruption.keeping(lambda: interruption.of_vectors(target)), console.progress_rows(texts.size) as progress:
         if engine == "ray":
             from albert_cli.embedding import ray_engine
 
@@ -221,14 +226,16 @@ def _tell(report: Report, on_truncate: str, *, json: bool) -> None:
         return
     done = report.rows - report.rows_resumed
     vectors = f"{', '.join(report.columns)} of {report.dims} numbers"
-    speed = f" in {report.seconds:.1f} s, {done / report.seconds:,.1f} rows/s" if done and report.seconds else ""
+    took = f"{report.seconds:.1f} s"
+    if report.rows_resumed:
+        took += f" for {done:,} rows; {report.rows_resumed:,} were done before"
+    if done >= _TIMED and report.seconds:  # fewer take no longer than loading the model
+        took += f", {done / report.seconds:,.0f} rows/s"
     rows = [
         ("embedded", f"{report.rows:,} rows, {report.tokens:,} tokens -> {report.target}"),
         ("vectors", vectors),
-        ("now", f"{done:,} rows{speed}"),
+        ("took", took),
     ]
-    if report.rows_resumed:
-        rows.append(("before", f"{report.rows_resumed:,} rows were done already"))
     console.print_table(rows)
 
 
@@ -242,7 +249,7 @@ def _merge(source: str, out: Path | None, *, force: bool, json: bool) -> None:
     if json:
         console.print_json({"out": str(out)} | dataclasses.asdict(summary))
     else:
-        typer.echo(f"{out}: {summary.rows:,} rows, {summary.tokens:,} tokens")
+        console.say(f"{out}: {summary.rows:,} rows, {summary.tokens:,} tokens")
 
 
 def _shard(text: str | None) -> tuple[int, int]:

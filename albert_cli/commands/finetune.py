@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from albert_cli import console, options, tasks
+from albert_cli import console, interruption, options, tasks
 from albert_cli.arguments import Kind
 
 app = typer.Typer()
@@ -25,7 +25,11 @@ class Precision(str, Enum):
 def finetune(
     task: Annotated[
         str,
-        typer.Argument(metavar="TASK", help=f"One of {', '.join(tasks.names())}; or glue, all of GLUE."),
+        typer.Argument(
+            metavar="TASK",
+            help=f"One of {', '.join(tasks.names())}; or glue, all of GLUE.",
+            autocompletion=options.complete_task,
+        ),
     ],
     model: options.ModelName = None,
     data: Annotated[
@@ -125,9 +129,11 @@ def finetune(
 
         albert finetune qnli --out runs/qnli --resume
 
-        albert finetune csv --train reviews.csv --text-column review --label-column sentiment --model hf/
+        albert finetune csv --train reviews.csv --model hf/ \\
+            --text-column review --label-column sentiment
 
-        albert finetune imdb --data aclImdb/ --model hf/ --freeze-encoder --head mlp:128,30,8 --epochs 100
+        albert finetune imdb --data aclImdb/ --model hf/ \\
+            --freeze-encoder --head mlp:128,30,8 --epochs 100
 
         albert finetune rte --data glue/ --model hf/ --seeds 1,2,3
 
@@ -171,12 +177,13 @@ def finetune(
     if (submission is not None) and task != "glue":
         raise typer.BadParameter("--submission needs all of GLUE: albert finetune glue --submission out.zip")
     numbers = _seeds(seeds)
-    from albert_cli.training import session
     from converters.files import check_directory_name
 
     out = out or Path("runs") / task
     check_directory_name(out, "a run")
-    with console.training_progress(quiet=json) as report:
+    with interruption.keeping(lambda: interruption.of_run(out)), console.training_progress(quiet=json) as report:
+        from albert_cli.training import session
+
         if task == "glue":
             result = session.glue(
                 given, out, config=config, submission=submission, resume=resume, force=force, report=report
@@ -218,9 +225,9 @@ def _show(result: dict[str, Any], out: Path) -> None:
         rows = [[name, _metrics(item["dev"])] for name, item in result["tasks"].items()]
         console.print_table(rows, ["task", "dev"])
         for note in result["notes"]:
-            typer.echo(f"note: {note}", err=True)
+            console.warn(f"note: {note}")
         if result["submission"]:
-            typer.echo(f"submission: {result['submission']}")
+            console.say(f"submission: {result['submission']}")
         return
     if "seeds" in result:
         rows = [
@@ -228,10 +235,10 @@ def _show(result: dict[str, Any], out: Path) -> None:
             for name, item in result["metrics"].items()
         ]
         console.print_table(rows, ["metric", "mean", "spread"], right=[1])
-        typer.echo(f"{len(result['seeds'])} runs in {out}; see {out / 'report.md'}")
+        console.say(f"{len(result['seeds'])} runs in {out}; see {out / 'report.md'}")
         return
-    typer.echo(f"best: step {result['best_step']} of {result['steps']}, {_metrics(result['dev'])}")
-    typer.echo(f"{out}: model, report.md, curves.png, dev_predictions.csv")
+    console.say(f"best: step {result['best_step']} of {result['steps']}, {_metrics(result['dev'])}")
+    console.say(f"{out}: model, report.md, curves.png, dev_predictions.csv")
 
 
 def _metrics(dev: dict[str, float]) -> str:

@@ -64,7 +64,7 @@ def init(
         data = {"out": str(target), "format": writer.NAME, "parameters": parameters, "seed": seed}
         console.print_json(data | {"digests": digests})
     else:
-        typer.echo(f"{target} ({writer.NAME}): {parameters:,} parameters, random, seed {seed}")
+        console.say(f"{target} ({writer.NAME}): {parameters:,} parameters, random, seed {seed}")
 
 
 def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:

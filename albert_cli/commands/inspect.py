@@ -64,7 +64,7 @@ def inspect(
         return
     _print(facts)
     if tensors:
-        typer.echo()
+        console.say()
         rows = [(item["name"], str(item["shape"]), item["dtype"], item["sha256"][:16]) for item in listed]
         console.print_table(rows, ("tensor", "shape", "dtype", "SHA-256"))
 

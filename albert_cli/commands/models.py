@@ -44,9 +44,9 @@ def models(json: options.Json = False) -> None:
         rows = [_row(entry) for entry in entries if entry.kind == kind]
         if rows:
             console.print_table(rows, (what, *_HEADERS, last), right=(2, 3) if kind == "archive" else (2, 3, 4))
-            typer.echo()
-    typer.echo("Fetch and convert by name: albert convert albert-base-v2 out/")
-    typer.echo("Of an archive, once downloaded: albert convert albert_base_v2.tar.gz out/")
+            console.say()
+    console.say("Fetch and convert by name: albert convert albert-base-v2 out/")
+    console.say("Of an archive, once downloaded: albert convert albert_base_v2.tar.gz out/")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

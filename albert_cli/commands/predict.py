@@ -69,7 +69,7 @@ def predict(
 
         albert predict runs/sst2 --in texts.txt
 
-        albert predict runs/sst2 --in texts.csv --out predictions.parquet --probabilities
+        albert predict runs/sst2 --in texts.csv --out labels.parquet --probabilities
     """
     texts = texts or []
     if bool(texts) == (source is not None):
@@ -109,10 +109,10 @@ def predict(
     if json:
         console.print_json(result)
     elif "probabilities" not in result:
-        typer.echo(console.figure(result["prediction"]))
+        console.say(console.figure(result["prediction"]))
     else:
         label = result["prediction"]
-        typer.echo(label if isinstance(label, str) else ", ".join(label) or "(no label)")
+        console.say(label if isinstance(label, str) else ", ".join(label) or "(no label)")
         console.print_table([[label, f"{share:.4f}"] for label, share in result["probabilities"].items()], right=[1])
 
 

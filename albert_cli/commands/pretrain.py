@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from albert_cli import console, options
+from albert_cli import console, interruption, options
 from albert_cli.arguments import Kind
 from converters.config import PRESETS, read_config
 
@@ -41,7 +41,12 @@ def pretrain(
     config: options.ConfigFile = None,
     init: Annotated[
         str | None,
-        typer.Option("--init", metavar="MODEL", help="Go on from this model: path, name or Hub id."),
+        typer.Option(
+            "--init",
+            metavar="MODEL",
+            help="Go on from this model: path, name or Hub id.",
+            autocompletion=options.complete_model,
+        ),
         Kind.PATH,
     ] = None,
     tokenizer: Annotated[
@@ -144,12 +149,16 @@ def pretrain(
 
         albert pretrain --corpus texts/ --out runs/mine --vocab-size 8000 --minutes 60
 
-        albert pretrain --corpus texts/ --out runs/mine --vocab-size 8000 --minutes 60 --resume
+        # on with it after an interruption
+        albert pretrain --corpus texts/ --out runs/mine --vocab-size 8000 \\
+            --minutes 60 --resume
 
-        albert pretrain --corpus wiki.txt.xz --out runs/base --preset base --tokenizer spiece.model --steps 125000
-        --batch-tokens 524288 --grad-accum 16 --optimizer lamb --lr 0.00176
+        albert pretrain --corpus wiki.txt.xz --out runs/base --preset base \\
+            --tokenizer spiece.model --steps 125000 --batch-tokens 524288 \\
+            --grad-accum 16 --optimizer lamb --lr 0.00176
 
-        albert pretrain --corpus domain.txt --init albert-base-v2 --out runs/domain --steps 2000 --lr 5e-5
+        albert pretrain --corpus domain.txt --init albert-base-v2 \\
+            --out runs/domain --steps 2000 --lr 5e-5
 
         albert pretrain --corpus texts/ --out runs/ffn --share ffn --steps 1000
     """
@@ -186,15 +195,15 @@ def pretrain(
         "seed": seed,
     }
     from albert_cli.pretraining.order_by_length import NAME
-    from albert_cli.pretraining.pretrain import pretrain as run
-    from albert_cli.pretraining.settings import resolve
-    from albert_cli.training.claim import current
     from converters.files import check_directory_name
 
     check_directory_name(out, "a run")
+    with interruption.keeping(lambda: interruption.of_run(out)), console.pretraining_progress(quiet=json) as report:
+        from albert_cli.pretraining.pretrain import pretrain as run
+        from albert_cli.pretraining.settings import resolve
+        from albert_cli.training.claim import current
 
-    wanted = resolve(given, settings, current(out) if resume else None)
-    with console.pretraining_progress(quiet=json) as report:
+        wanted = resolve(given, settings, current(out) if resume else None)
         summary = run(wanted, out, resume=resume, force=force, report=report)
     if not summary:
         return  # a further process of a distributed run
@@ -205,7 +214,7 @@ def pretrain(
     if NAME in summary:
         figures[NAME] = summary[NAME]
     console.print_table([[name, f"{value:.4f}"] for name, value in figures.items()], ["held out", ""], right=[1])
-    typer.echo(
+    console.say(
         f"{summary['steps']} steps, {summary['tokens_seen']:,} tokens in {summary['seconds'] / 60:.1f} min -> {out}"
     )
 

@@ -124,9 +124,9 @@ def _blocks(found: Sequence[TextScore], tokenizer: AlbertTokenizer, odd: int) ->
             styles.append(f"bold {likely}".strip() if data["odd"] else likely)
         if rows:
             yield console.Table(rows, headers, (1, 2, 6), styles)
-        yield _summary([one])
+        yield console.Prose(_summary([one]))
     if len(found) > 1:
-        yield f"\n{len(found):,} texts: {_summary(found)}"
+        yield console.Prose(f"\n{len(found):,} texts: {_summary(found)}")
 
 
 def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
@@ -140,7 +140,7 @@ def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
         rows.append((str(data["row"] + 1), str(data["tokens"]), *shown, visible(data["text"])))
     yield console.Table(rows, headers, range(5))
     if len(found) > 1:
-        yield f"\n{len(found):,} texts: {_summary(found)}"
+        yield console.Prose(f"\n{len(found):,} texts: {_summary(found)}")
 
 
 def _summary(found: Sequence[TextScore]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+# How many are shown of a cosine, and how much of a label at least, where the terminal is narrow.
+_DECIMALS, _LABEL = (3, 2, 1), 12
 # A larger table is no use to a reader.
 _LARGEST_TABLE = 100
 
@@ -73,7 +76,7 @@ def similarity(
 
     Examples:
 
-        albert similarity "How old are you?" "what is your age?" --model albert-base-v2
+        albert similarity "How old are you?" "what is your age?"
 
         albert similarity --in sentences.txt --model albert-base-v2 --plot heat.png
 
@@ -113,16 +116,17 @@ def similarity(
             console.warn(f"{file.path}: holds no texts, so rows go by {called}; albert embed --keep-text copies them")
     a: Vectors | VectorFile
     b: Vectors | VectorFile
-    if stored and texts:
-        a, b = engine.embedded_like(stored[0], texts, model, device=device), stored[0]
-    elif stored:
-        a, b = stored[0].all(), stored[-1]
-    elif texts and lines:
-        both = engine.embedded([*texts, *lines], model, settings, device=device)
-        a = engine.Vectors(texts, both.values[: len(texts)])
-        b = engine.Vectors(lines, both.values[len(texts) :])
-    else:
-        a = b = engine.embedded(texts or lines, model, settings, device=device)
+    with console.progress_count("embedding", "texts") as tick:
+        if stored and texts:
+            a, b = engine.embedded_like(stored[0], texts, model, device=device, tick=tick), stored[0]
+        elif stored:
+            a, b = stored[0].all(), stored[-1]
+        elif texts and lines:
+            both = engine.embedded([*texts, *lines], model, settings, device=device, tick=tick)
+            a = engine.Vectors(texts, both.values[: len(texts)])
+            b = engine.Vectors(lines, both.values[len(texts) :])
+        else:
+            a = b = engine.embedded(texts or lines, model, settings, device=device, tick=tick)
     same = a is b or (len(stored) == 1 and not texts)
 
     if top is not None:
@@ -139,7 +143,7 @@ def similarity(
 
         draw(table, a.labels, other.labels, plot, force=force)
         if not json:
-            typer.echo(f"{plot}: {len(a)} x {len(other)} cosines")
+            console.say(f"{plot}: {len(a)} x {len(other)} cosines")
 
 
 def _check_size(sides: list[int], plot: Path | None) -> None:
@@ -181,14 +185,41 @@ def _tell_table(a: Vectors, b: Vectors, table: Any, *, json: bool) -> None:
     headers = ["", *(str(number) for number in range(1, len(b) + 1)), ""]
     square = a.labels == b.labels
     labels, others = _shown(a.labels, numbered=a.numbered), _shown(b.labels, numbered=b.numbered)
+    fitting = _fitting(labels, table)
+    if fitting is None:
+        console.say(
+            f"{len(b)} columns of cosines need more than the {console.width()} columns of this terminal; --top K lists "
+            "the nearest of each text, --json and a pipe give all"
+        )
+        return
+    decimals, labels = fitting
     rows = [
-        [str(number), *(f"{cosine:.3f}" for cosine in row), label]
+        [str(number), *(f"{cosine:.{decimals}f}" for cosine in row), label]
         for number, (label, row) in enumerate(zip(labels, table, strict=True), 1)
     ]
     console.print_table(rows, headers, right=range(len(b) + 1))
     if not square:
-        typer.echo()
+        console.say()
         console.print_table([[str(number), label] for number, label in enumerate(others, 1)], right=[0])
+
+
+def _fitting(labels: list[str], table: Any) -> tuple[int, list[str]] | None:
+    """Decimals and labels with which the table is no wider than the terminal; None where no figure would be left."""
+    if not sys.stdout.isatty():
+        return _DECIMALS[0], labels
+    from albert_cli.layout import GAP, cropped, width_of
+
+    numbers = max(len(str(len(labels))), 1)
+    longest = max(map(width_of, labels), default=0)
+    for decimals in _DECIMALS:
+        figures = sum(
+            GAP + max(len(str(number)), *(len(f"{cosine:.{decimals}f}") for cosine in column))
+            for number, column in enumerate(table.T, 1)
+        )
+        room = console.width() - numbers - figures - GAP
+        if room >= min(longest, _LABEL):
+            return decimals, [cropped(label, room) for label in labels]
+    return None
 
 
 def _tell_nearest(a: Vectors, found: list[list[Neighbour]], *, numbered: bool, json: bool) -> None:

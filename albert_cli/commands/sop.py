@@ -47,7 +47,7 @@ def sop(
 
     Examples:
 
-        albert sop "She opened the door." "Then she went in." --model albert_base_v2/
+        albert sop "She opened the door." "Then she went in." --model tf/
 
         albert sop --in pairs.tsv --text-column first --pair-column second --json
 

@@ -30,6 +30,7 @@ def tokenize(
             metavar="MODEL",
             help="A model of any format, a .model, .vocab, vocab.txt or tokenizer.json, a published name "
             "(albert-base-v2) or a Hugging Face Hub repository id.",
+            autocompletion=options.complete_model,
         ),
         Kind.PATH,
     ] = None,
@@ -96,15 +97,15 @@ def tokenize(
 
     Examples:
 
-        albert tokenize "Kathmandu is city of Temples and Gods." --model albert_base_v2/
+        albert tokenize "Kathmandu is city of Temples and Gods." --model hf/
 
         albert tokenize "Who wrote it?" "Jane Austen did." --pair --model hf/ --json
 
         albert tokenize --in corpus.txt --model hf/ --stats
 
-        albert tokenize --in corpus.txt --model hf/ --format ids --max-length 128 --out ids.txt
+        albert tokenize --in corpus.txt --model hf/ --format ids --out ids.txt
 
-        albert tokenize "in 1992, he" --model spiece.model --compare other/tokenizer.json
+        albert tokenize "in 1992, he" --model hf/ --compare other/tokenizer.json
 
         albert tokenize --decode "2 28823 25 136 3" --model spiece.model
     """

@@ -174,11 +174,17 @@ class Embedder:
             )
         )
 
-    def embed(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+    def embed(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
         """The vectors of texts or pairs, (texts, dims), or (layers, texts, dims) for several layers."""
         if self.settings.pooling == "tokens":
             raise EmbeddingError("pooling tokens gives no vector per text; use tokenize and vectors")
-        layers = self.vectors(self.tokenize(texts, pairs))
+        layers = self.vectors(self.tokenize(texts, pairs), progress)
         return layers[0] if len(layers) == 1 else np.stack(layers)
 
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokens:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,9 @@ from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.settings import Device, Settings
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import explained
+
+# Told how many texts are done now, and how many there are.
+Tick = Callable[[int, int], None]
 
 # Vectors of a file that are compared at once.
 _CHUNK = 8192
@@ -130,7 +133,9 @@ class VectorFile:
         )
 
 
-def embedded(texts: list[str], model: str | None, settings: Settings, *, device: Device = "auto") -> Vectors:
+def embedded(
+    texts: list[str], model: str | None, settings: Settings, *, device: Device = "auto", tick: Tick | None = None
+) -> Vectors:
     """The vectors of texts, and a Notice of what was taken from the model's files.
 
     ConfigError for a model whose vectors are compared otherwise than by their cosine.
@@ -141,10 +146,21 @@ def embedded(texts: list[str], model: str | None, settings: Settings, *, device:
         checkpoint.sentence.check_similarity(checkpoint.where)
     if taken := embedder.plan.taken():
         warnings.warn(taken, Notice, stacklevel=2)
-    return Vectors(texts, embedder.embed(texts))
+    return Vectors(texts, _embed(embedder, texts, tick))
 
 
-def embedded_like(file: VectorFile, texts: list[str], model: str | None = None, *, device: Device = "auto") -> Vectors:
+def _embed(embedder: Embedder, texts: list[str], tick: Tick | None) -> NDArray[np.float32]:
+    return embedder.embed(texts, progress=tick and (lambda done: tick(done, len(texts))))
+
+
+def embedded_like(
+    file: VectorFile,
+    texts: list[str],
+    model: str | None = None,
+    *,
+    device: Device = "auto",
+    tick: Tick | None = None,
+) -> Vectors:
     """The vectors of texts by the model and settings that a file's metadata name.
 
     `model` is where that model is now, if it moved. Raises EmbeddingError where it is another one.
@@ -156,7 +172,7 @@ def embedded_like(file: VectorFile, texts: list[str], model: str | None = None, 
             f"{file.path}: its vectors are not of this model (weights SHA-256 {wanted[:12]}…, here {found[:12]}…); "
             "pass --model with the one it was made with"
         )
-    return Vectors(texts, embedder.embed(texts))
+    return Vectors(texts, _embed(embedder, texts, tick))
 
 
 def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

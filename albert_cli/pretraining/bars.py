@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from albert_cli import pictures
 from albert_cli.errors import HeadError
@@ -44,4 +46,10 @@ def draw(found: Sequence[TextScore], target: Path, *, odd: int = 1, force: bool 
         axes.set_xticks(places, [pictures.plain(piece) for piece in one.pieces], rotation=45, ha="right")
         axes.set_ylim(low * 1.05, 0)
         axes.set_ylabel("log-probability")
+    marks = [
+        Line2D([], [], color=_CHOICE, marker="_", linestyle="", markersize=12, label="the model's first choice"),
+        Patch(color=_ODD, label="odd"),
+        Patch(color=_USUAL, label="the token of the text"),
+    ]
+    figure.legend(handles=marks, loc="outside upper center", ncols=3, frameon=False)
     pictures.save(figure, target, force=force)

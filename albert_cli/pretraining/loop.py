@@ -85,6 +85,7 @@ class _Loop:
         # Sums since the last record, and of how many steps each is: a batch may have no pair of segments.
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self.latest: dict[str, float] = {}  # losses of the last update
         self.evaluation = self._held_out()
         self.by_length = self._by_length()
 
@@ -105,6 +106,8 @@ class _Loop:
                 at.step += 1
                 at.batch += 1
                 at.epoch_seconds = before + time.perf_counter() - began
+                done = min(1.0, settings.done(at.step, at.epoch_seconds))
+                job.report({"event": "step", "step": at.step, "done": done, **self.latest})
                 at.finished = self._agreed(settings.over(at.step, at.epoch_seconds))
                 if at.step % _LOG_EVERY == 0:
                     self.log_losses()
@@ -182,6 +185,7 @@ class _Loop:
         if lesson is not None:
             losses["teacher_loss"] = float(taught.detach())
         norm = accelerator.clip_grad_norm_(self.parameters, CLIP)
+        self.latest = losses
         self.check_finite(sum(value for key, value in losses.items() if key.endswith("loss")), norm)
         rate = settings.learning_rate * settings.rate(at.step, at.epoch_seconds)
         for optimizer in self.optimizers:
@@ -263,6 +267,7 @@ class _Loop:
         sums = torch.zeros(6, dtype=torch.float64)
         with torch.inference_mode(), out_of_memory(self._memory_message, TrainingError):
             for number, batch in enumerate(self.evaluation):
+                self._tell_evaluating(number)
                 if number % accelerator.num_processes != accelerator.process_index:
                     continue
                 random = np.random.default_rng((_EVALUATION_SEED, number, 4))
@@ -288,6 +293,11 @@ class _Loop:
             }
         record = {"event": "dev", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)}
         log.add(self.job, at, record | figures)
+
+    def _tell_evaluating(self, batch: int) -> None:
+        lengths = [len(item) for item in self.evaluation]
+        record = {"event": "progress", "what": "evaluating", "unit": "sequences"}
+        self.job.report(record | {"done": sum(lengths[: batch + 1]), "total": sum(lengths)})
 
     def check_finite(self, loss: float, norm: Any) -> None:
         # With fp16, an infinite gradient is usual: the scaler leaves the step out and lowers its scale.

@@ -331,7 +331,7 @@ def _teach(
 
     def tick(count: int, total: int) -> None:
         done[0] += count
-        report({"event": "progress", "what": "teacher vectors", "done": done[0], "total": total})
+        report({"event": "progress", "what": "teacher vectors", "done": done[0], "total": total, "unit": "sentences"})
 
     texts = Path(settings.teacher_texts) if settings.teacher_texts else None
     lessons, axes = teachers.prepare(
@@ -415,7 +415,7 @@ def _bytes(report: Report, what: str) -> Callable[[int], None]:
 
     def tick(count: int) -> None:
         done[0] += count
-        report({"event": "progress", "what": what, "done": done[0], "total": None})
+        report({"event": "progress", "what": what, "done": done[0], "total": None, "unit": "bytes"})
 
     return tick
 

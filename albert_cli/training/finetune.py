@@ -33,7 +33,7 @@ from albert_cli.training.loop import Job, train
 from albert_cli.training.metrics import compute
 from albert_cli.training.processes import accelerator_for, on_main, peers
 from albert_cli.training.questions import Questions, Windows
-from albert_cli.training.rows import Kind, Rows, infer, mean_loss, out_of_memory
+from albert_cli.training.rows import Kind, Rows, Tick, infer, mean_loss, out_of_memory
 from albert_cli.training.run import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import PATHS, Plan, Settings
@@ -170,7 +170,7 @@ def _train(
         directory=out,
         accelerator=accelerator,
         best=prepared.task.best,
-        evaluate=lambda trained: _evaluate(trained, prepared, accelerator),
+        evaluate=lambda trained: _evaluate(trained, prepared, accelerator, report),
         save_best=lambda: run.save_model(model, base, out, info.scale),
         train_metrics=None if info.kind == "answers" else _train_metrics(prepared),
         report=report,
@@ -401,11 +401,13 @@ def _check_same(out: Path, info: RunInfo) -> None:
         raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
 
 
-def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator) -> dict[str, float]:
+def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator, report: Report) -> dict[str, float]:
     found: dict[str, float] = {}
     share = (accelerator.process_index, accelerator.num_processes)
     for name, split in prepared.dev.items():
-        outputs = infer(model, split.rows, device=accelerator.device, share=share)
+        rows = -(-len(split.rows) // accelerator.num_processes)
+        tick = _ticking(report, "evaluating", rows)
+        outputs = infer(model, split.rows, device=accelerator.device, share=share, tick=tick)
         if accelerator.num_processes > 1:
             outputs = dict(gather_object(list(outputs.items())))
         in_units = [prepared.info.scale.labels(outputs[row]) for row in range(len(split.rows))]
@@ -417,6 +419,17 @@ def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator) -> dict[
 def _for_training(prepared: Prepared) -> Rows:
     rows, info = prepared.train.rows, prepared.info
     return info.scale.standard(rows) if info.kind == "regression" else rows
+
+
+def _ticking(report: Report, what: str, rows: int) -> Tick:
+    """A function of the rows done now, which `report` hears of as progress."""
+    done = [0]
+
+    def tick(count: int) -> None:
+        done[0] += count
+        report({"event": "progress", "what": what, "done": done[0], "total": rows, "unit": "rows"})
+
+    return tick
 
 
 def _train_metrics(prepared: Prepared) -> Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]]:
@@ -459,12 +472,7 @@ class _Features:
 
     def _compute(self, split: Split) -> torch.Tensor:
         accelerator, rows = self.accelerator, len(split.rows)
-        done = [0]
-
-        def tick(count: int) -> None:
-            done[0] += count
-            self.report({"event": "features", "done": done[0], "rows": rows})
-
+        tick = _ticking(self.report, "features", rows)
         share = (accelerator.process_index, accelerator.num_processes)
         limit = self.info.max_length
         message = f"out of memory while computing the features of the frozen encoder; lower --max-length ({limit})"
@@ -496,7 +504,7 @@ def _finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[s
     confusion = None
     for name, split in prepared.dev.items():
         whole = split_of(split.examples, prepared.info, prepared.task, loaded.tokenizer)
-        predictions = predict.run_on(loaded, whole)
+        predictions = predict.run_on(loaded, whole, tick=_ticking(report, "predicting", len(whole.rows)))
         if note := predict.sameness(name, whole, predictions, prepared.info):
             prepared.notes.append(note)
             report({"event": "remark", "text": note})

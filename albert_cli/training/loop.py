@@ -132,6 +132,7 @@ class _Loop:
                     self.update(rows)
                 at.step += 1
                 at.batch += 1
+                job.report({"event": "step", "step": at.step, "loss": self.losses[-1]})
                 at.finished = at.step == plan.steps
                 epoch_over = at.batch == len(batches)
                 evaluating = at.step % plan.eval_every == 0 or at.finished

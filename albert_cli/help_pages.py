@@ -1,0 +1,119 @@
+"""The `--help` pages: plain text as wide as the terminal, in which no name, choice or example is broken."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from albert_cli import console
+
+EXAMPLES = "Examples:"
+# Wider lines are hard to read.
+_WIDEST, _NARROWEST = 100, 40
+_INDENT, _COLUMN = 2, 28
+_KINDS = {"int": "N", "int range": "N", "float": "X", "float range": "X", "path": "PATH", "str": "TEXT"}
+
+
+def parted(callback: Any) -> tuple[str, list[str]]:
+    """A command's docstring: the text, and the lines of its examples as one pastes them, comments included."""
+    text, _, below = (inspect.getdoc(callback) or "").partition(EXAMPLES)
+    return text.strip(), [line for line in textwrap.dedent(below).splitlines() if line.strip()]
+
+
+class Command(TyperCommand):
+    """A command whose help is laid out here."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page."""
+        text, examples = parted(self.callback)
+        formatter.write("\n".join([*_head(self.get_usage(ctx), text), *_parameters(self, ctx), *_examples(examples)]))
+
+
+class Group(TyperGroup):
+    """The program itself: its options and its commands, each with the first line of its help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, parted(command.callback)[0].partition("\n\n")[0]))
+        lines = [*_head(self.get_usage(ctx), self.help or ""), *_parameters(self, ctx), *_section("Commands", rows)]
+        formatter.write("\n".join(lines))
+
+
+def _head(usage: str, text: str) -> Iterator[str]:
+    yield usage
+    for paragraph in text.split("\n\n"):
+        yield ""
+        yield from _wrapped(" ".join(paragraph.split()), _width())
+    yield ""
+
+
+def _parameters(command: Any, ctx: Any) -> Iterator[str]:
+    rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is not None:
+            kind = parameter.param_type_name
+            rows[kind].append((_named(record[0], argument=kind == "argument"), record[1]))
+    yield from _section("Arguments", rows["argument"])
+    yield from _section("Options", rows["option"])
+
+
+def _named(record: str, *, argument: bool) -> str:
+    """A parameter with a word for its value: N, PATH or its choices; of an argument the name says it."""
+    name, _, value = record.partition(" <")
+    if not value or argument:
+        return name
+    value = value.replace(">", "")
+    return f"{name} {_KINDS.get(value, value)}"
+
+
+def _section(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:
+    """Names and what they mean, beside them or, of a long name, below."""
+    if not rows:
+        return
+    yield console.styled(f"{title}:", bold=True)
+    column = _INDENT + 2 + min(_COLUMN - _INDENT - 2, max(len(name) for name, _ in rows))
+    for name, meaning in rows:
+        lines = _wrapped(" ".join(meaning.split()), _width() - column)
+        beside = len(name) <= column - _INDENT - 2 and bool(lines)
+        padded = name.ljust(column - _INDENT) if beside else name
+        yield " " * _INDENT + console.styled(padded, fg="cyan") + (lines[0] if beside else "")
+        yield from (" " * column + line for line in (lines[1:] if beside else lines))
+    yield ""
+
+
+def _examples(examples: list[str]) -> Iterator[str]:
+    """Every example as it stands: to be copied, not to be folded."""
+    if not examples:
+        return
+    yield console.styled(EXAMPLES, bold=True)
+    yield from (" " * _INDENT + line for line in examples)
+    yield ""
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of whole words: an option's name has hyphens, a path slashes, and neither is broken."""
+    return textwrap.wrap(text, max(width, _NARROWEST // 2), break_long_words=False, break_on_hyphens=False)
+
+
+def _width() -> int:
+    return max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST) - 1)
+
+
+def use(app: typer.Typer) -> None:
+    """Have the help of the app's commands laid out here."""
+    for info in app.registered_commands:
+        info.cls = Command
+
+
+__all__ = ["EXAMPLES", "Command", "Group", "parted", "use"]

@@ -1,0 +1,123 @@
+"""Ctrl-C and SIGTERM: what is said of the work that they cut off, and how to go on with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# As albert_cli.training.state and .finetune call them, which import torch.
+STATE, SUMMARY = "state.safetensors", "summary.json"
+NOTHING = "nothing was left half-written, and there is nothing to resume"
+
+
+# What is kept, and the command that resumes it; none where it is all done.
+Kept = tuple[str, str | None]
+
+
+class Interrupted(BaseException):
+    """A signal asks to stop. Not KeyboardInterrupt, which typer turns into a silent exit.
+
+    `kept`: what of the work is kept, in one line; `command`: how it is resumed or, if nothing is, run again.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        self.kept: str | None = None
+        self.command: str | None = None
+
+
+_asked = 0
+
+
+def handle() -> None:
+    """Raise Interrupted in the main thread at the first signal; a third one ends the process at once."""
+    global _asked  # noqa: PLW0603 (signals are the process's)
+    _asked = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: object) -> None:
+    global _asked  # noqa: PLW0603
+    _asked += 1
+    if _asked == 1:
+        raise Interrupted(number)
+    if _asked > 2:
+        os._exit(128 + number)
+    # While what was begun is cleared away, a second exception would leave it there.
+    with contextlib.suppress(OSError):
+        from albert_cli import console
+
+        clear = b"" if console.plain(sys.stderr) else b"\r\x1b[2K"  # a bar or a spinner may be there
+        os.write(2, clear + b"albert: stopping; once more ends it without clearing away\n")
+
+
+def over() -> None:
+    """Nothing is left to be cleared away: from now on a signal ends the process, without a word."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def keeping(tell: Callable[[], Kept]) -> Iterator[None]:
+    """Work of which something is kept when it is interrupted: `tell` says what, and the command to run."""
+    try:
+        yield
+    except Interrupted as stop:
+        if stop.kept is None:
+            with contextlib.suppress(Exception):  # a fault in what is said must not hide the interruption
+                stop.kept, stop.command = tell()
+        raise
+
+
+def again(*, resume: bool) -> str:
+    """The command line, quoted to be pasted: with --resume, and so without --force, or as it was."""
+    words = [word for word in sys.argv[1:] if not (resume and word == "--force")]
+    if resume and "--resume" not in words:
+        words.append("--resume")
+    return shlex.join(["albert", *words])
+
+
+def of_run(out: Path) -> Kept:
+    """What is kept of a training run, or of several in directories of their own below `out`."""
+    places = [out, *(sorted(path for path in out.iterdir() if path.is_dir()) if out.is_dir() else ())]
+    done = [str(path) for path in places if (path / SUMMARY).is_file()]
+    saved = [
+        f"step {_step(path / STATE)} is saved in {path}"
+        for path in places
+        if (path / STATE).is_file() and str(path) not in done
+    ]
+    if str(out) in done:
+        return f"the run in {out} is complete", None
+    kept = [f"{', '.join(done)}: complete"] if done else []
+    if not (kept or saved):
+        resume = (out / "run.toml").is_file() or any((path / "run.toml").is_file() for path in places)
+        return "no step was saved yet, so it starts again from the first", again(resume=resume)
+    return f"{'; '.join([*kept, *saved])}; resume with", again(resume=True)
+
+
+def _step(state: Path) -> int:
+    """The step that a state was saved at; its header is JSON, its length before it."""
+    with state.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(length, 2**26)))
+    return int(json.loads(header["__metadata__"]["progress"])["step"])
+
+
+def of_vectors(out: Path) -> Kept:
+    """What is kept of a run of albert embed."""
+    parts = out.with_name(f"{out.name}.parts")
+    blocks = len(list(parts.glob("part-*.arrow"))) if parts.is_dir() else 0
+    if blocks:
+        kept = f"{blocks:,} block{'s' * (blocks > 1)} of rows {'are' if blocks > 1 else 'is'} kept in {parts}"
+        return f"{kept}; resume with", again(resume=True)
+    return "no block of rows was finished yet, so it starts again from the first", again(resume=False)
