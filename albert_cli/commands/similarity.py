@@ -13,6 +13,9 @@ from albert_cli.arguments import Kind
 from albert_cli.errors import EmbeddingError, TextError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from albert_cli.embedding.settings import Settings
     from albert_cli.embedding.similarity import Neighbour, VectorFile, Vectors
     from albert_cli.input_files import Kind as InputKind
     from albert_cli.text_lines import Errors
@@ -114,19 +117,8 @@ def similarity(
         if not file.has_texts:
             called = "id" if file.has_ids else "number"
             console.warn(f"{file.path}: holds no texts, so rows go by {called}; albert embed --keep-text copies them")
-    a: Vectors | VectorFile
-    b: Vectors | VectorFile
     with console.progress_count("embedding", "texts") as tick:
-        if stored and texts:
-            a, b = engine.embedded_like(stored[0], texts, model, device=device, tick=tick), stored[0]
-        elif stored:
-            a, b = stored[0].all(), stored[-1]
-        elif texts and lines:
-            both = engine.embedded([*texts, *lines], model, settings, device=device, tick=tick)
-            a = engine.Vectors(texts, both.values[: len(texts)])
-            b = engine.Vectors(lines, both.values[len(texts) :])
-        else:
-            a = b = engine.embedded(texts or lines, model, settings, device=device, tick=tick)
+        a, b = _sides(stored, texts, lines, model, settings, device=device, tick=tick)
     same = a is b or (len(stored) == 1 and not texts)
 
     if top is not None:
@@ -174,6 +166,30 @@ def _sorted(items: list[str], errors: str) -> tuple[list[Path], list[str]]:
         else:
             texts.append(arguments.decoded(item, "TEXT", errors))
     return files, texts
+
+
+def _sides(
+    stored: list[VectorFile],
+    texts: list[str],
+    lines: list[str],
+    model: str | None,
+    settings: Settings,
+    *,
+    device: options.DeviceName,
+    tick: Callable[[int, int], None],
+) -> tuple[Vectors, Vectors | VectorFile]:
+    """What is compared with what; the same twice where texts are compared with one another."""
+    from albert_cli.embedding import similarity as engine
+
+    if stored and texts:
+        return engine.embedded_like(stored[0], texts, model, device=device, tick=tick), stored[0]
+    if stored:
+        return stored[0].all(), stored[-1]
+    if texts and lines:
+        both = engine.embedded([*texts, *lines], model, settings, device=device, tick=tick)
+        return engine.Vectors(texts, both.values[: len(texts)]), engine.Vectors(lines, both.values[len(texts) :])
+    same = engine.embedded(texts or lines, model, settings, device=device, tick=tick)
+    return same, same
 
 
 def _tell_table(a: Vectors, b: Vectors, table: Any, *, json: bool) -> None:
