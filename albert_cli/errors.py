@@ -39,6 +39,10 @@ class TrainingError(CheckpointError):
     """Training cannot start, or cannot go on."""
 
 
+class LostProcessError(TrainingError):
+    """Another process of the same run has ended."""
+
+
 class RunError(CheckpointError):
     """A run directory is missing, unfinished or of another kind than the request needs."""
 

@@ -6,6 +6,7 @@ The first process speaks for all. An error is told by whichever process meets it
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from typing import TextIO
 
@@ -27,15 +28,19 @@ def hush() -> TextIO:
     """Let all processes but the first say nothing; returns standard error, for what must be told all the same."""
     stderr = sys.stderr
     if world() > 1:
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of a process that is gone we tell ourselves
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # of a process that is gone we tell ourselves
     if rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     return stderr
 
 
-def first_to_tell() -> bool:
-    """Whether no other process of this run has told of an error yet; asked once, by each that fails."""
+def first_to_tell(*, of_others: bool) -> bool:
+    """Whether no other process of this run has told of an error yet; asked once, by each that fails.
+
+    `of_others`: the error is that another process has ended. The store that counts may have ended with it, so then
+    every process tells.
+    """
     if world() == 1:
         return True
     try:
@@ -45,12 +50,14 @@ def first_to_tell() -> bool:
 
         attempt = f"{os.environ.get('TORCHELASTIC_RUN_ID')}-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        with socket.create_connection((host, port), timeout=5):  # torch would wait, and complain, where none listens
+            pass
         store = distributed.TCPStore(  # type: ignore[attr-defined]
             host, port, is_master=False, timeout=datetime.timedelta(seconds=5)
         )
         return bool(store.add(f"albert-error-{attempt}", 1) == 1)
-    except (ImportError, KeyError, ValueError, RuntimeError):  # no such store, or it ended with its process
-        return rank() == 0
+    except (ImportError, KeyError, ValueError, OSError, RuntimeError):  # no such store, or it ended with its process
+        return rank() == 0 or of_others
 
 
 def _number(names: tuple[str, ...], default: int) -> int:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ def shared(jobs, folder, *, killed=None):
     done = subprocess.run(
         [sys.executable, __file__],
         input=json.dumps([given, killed and [killed[0], str(killed[1])]]),
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "FATAL"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -76,6 +77,8 @@ def start(words, log, rank, port):
         main()
     except SystemExit as stop:
         code = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

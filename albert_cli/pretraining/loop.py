@@ -28,6 +28,7 @@ from albert_cli.pretraining.teacher import Lessons
 from albert_cli.tokenizer import AlbertTokenizer
 from albert_cli.training import log, state
 from albert_cli.training.log import Record
+from albert_cli.training.processes import own_dropout
 from albert_cli.training.rows import out_of_memory
 from albert_cli.training.state import Progress
 
@@ -62,9 +63,10 @@ def train(job: Job, *, resume: bool) -> Progress:
     Raises TrainingError when the loss stops being a number or memory runs out; what was saved before stays.
     """
     loop = _Loop(job)
+    own_dropout(job.accelerator, job.settings.seed)
     path = job.directory / state.NAME
     if resume and path.exists():
-        loop.progress = state.load(path, job.model, loop.plain_optimizer, job.accelerator.scaler)  # type: ignore[arg-type]
+        loop.progress = state.load(path, job.model, loop.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
     log.cut(job, loop.progress)
     loop.run(path)
     return loop.progress
@@ -119,8 +121,7 @@ class _Loop:
                         self.end()
                     if self.main:
                         job.save(at.step)
-                        state.save(path, at, job.model, self.plain_optimizer, job.accelerator.scaler)  # type: ignore[arg-type]
-                    job.accelerator.wait_for_everyone()
+                    state.save(path, at, job.model, self.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
                     began += time.perf_counter() - paused  # evaluating is no training
                 if at.finished:
                     return

@@ -27,6 +27,7 @@ from albert_cli.training import log, state
 from albert_cli.training.batches import epoch_batches
 from albert_cli.training.log import Record
 from albert_cli.training.metrics import SMALLER_IS_BETTER
+from albert_cli.training.processes import own_dropout
 from albert_cli.training.rows import Kind, Rows, loss_sum, out_of_memory
 from albert_cli.training.settings import Plan, Settings
 from albert_cli.training.state import Progress
@@ -78,9 +79,10 @@ def train(job: Job, *, resume: bool) -> Progress:
     saved before stays.
     """
     loop = _Loop(job)
+    own_dropout(job.accelerator, job.settings.seed)
     state_file = job.directory / state.NAME
     if resume and state_file.exists():
-        loop.progress = state.load(state_file, job.model, loop.plain_optimizer, job.accelerator.scaler)
+        loop.progress = state.load(state_file, job.model, loop.plain_optimizer, job.accelerator)
     log.cut(job, loop.progress)
     loop.run(state_file)
     if loop.progress.best is None:
@@ -149,9 +151,7 @@ class _Loop:
                     at.epoch_seconds += paused - began
                     if at.finished:
                         self.end()
-                    if self.main:
-                        state.save(state_file, at, job.model, self.plain_optimizer, job.accelerator.scaler)
-                    job.accelerator.wait_for_everyone()
+                    state.save(state_file, at, job.model, self.plain_optimizer, job.accelerator)
                     began = time.perf_counter()
                 if at.finished:
                     break

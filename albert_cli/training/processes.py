@@ -13,10 +13,11 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from albert_cli import processes
-from albert_cli.errors import TrainingError
+from albert_cli.errors import LostProcessError, TrainingError
 from converters.errors import CheckpointError
 
 T = TypeVar("T")
+_APART = 1_000_003  # seeds of processes, so that those of neighbouring runs are not the same
 # The others wait as long as the main process tokenizes or predicts; one that died is noticed by its connection.
 _PATIENCE = datetime.timedelta(days=7)
 _LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|peer|store", re.IGNORECASE)
@@ -63,14 +64,20 @@ def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
     return result
 
 
+def own_dropout(accelerator: Accelerator, seed: int) -> None:
+    """Let every further process draw its own random numbers: with those of the first, their rows would drop alike."""
+    if rank := accelerator.process_index:
+        torch.manual_seed(seed + _APART * rank)
+
+
 @contextlib.contextmanager
 def peers(accelerator: Accelerator) -> Iterator[None]:
-    """Turn the loss of another process into a TrainingError."""
+    """Turn the loss of another process into a LostProcessError."""
     try:
         yield
     except RuntimeError as error:
         if accelerator.num_processes == 1 or not _LOST.search(str(error)):
             raise
-        raise TrainingError(
+        raise LostProcessError(
             "another process of this run has ended; --resume goes on from what was saved last"
         ) from error

@@ -1,20 +1,25 @@
 """The state of an unfinished run in one file, written whole or not at all: weights, optimizer, generators, place.
 
-A safetensors file, so that nothing in it is executed; what is no tensor stands as JSON in its metadata.
+A safetensors file, so that nothing in it is executed; what is no tensor stands as JSON in its metadata. Each process of
+a run draws its own dropout, so the random generators of all of them are kept: those of the first as `random.cpu` and
+`random.cuda`, those of process 1 as `random.1.cpu`, and so on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from albert_cli.errors import RunError
+from albert_cli.errors import Notice, RunError
 from converters.files import staged
 
 NAME = "state.safetensors"
@@ -46,31 +51,50 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save(
-    path: Path, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any = None
+    path: Path, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator
 ) -> None:
-    """Write everything that continuing needs."""
+    """Write everything that continuing needs. Every process calls it, the main one writes."""
+    generators = _generators()
+    if accelerator.num_processes > 1:
+        generators = {}
+        for rank, one in enumerate(gather_object([_generators()])):
+            generators |= {_of_rank(name, rank): state for name, state in one.items()}
+    if accelerator.is_main_process:
+        _write(path, progress, model, optimizer, accelerator, generators)
+    accelerator.wait_for_everyone()
+
+
+def _write(
+    path: Path,
+    progress: Progress,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    generators: Mapping[str, Tensor],
+) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"model.{name}": tensor for name, tensor in trained_tensors(model).items()}
     optimizer_state = optimizer.state_dict()
     for number, slots in optimizer_state["state"].items():
         tensors |= {f"optimizer.{number}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    tensors |= generators
+    scaler = accelerator.scaler
     metadata = {
         "progress": json.dumps(dataclasses.asdict(progress)),
         "groups": json.dumps(optimizer_state["param_groups"]),
         "scaler": json.dumps(scaler.state_dict() if scaler is not None else None),
+        "processes": str(accelerator.num_processes),
     }
     with staged(path, force=True, ours=None) as beside:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
 
 
-def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any = None) -> Progress:
-    """Put a saved state back; RunError where it is damaged or another model's."""
+def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> Progress:
+    """Put a saved state back; RunError where it is damaged or another model's, a Notice where the processes differ."""
     from safetensors import SafetensorError, safe_open
 
+    scaler = accelerator.scaler
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -78,6 +102,7 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler:
         progress = Progress(**json.loads(metadata["progress"]))
         groups = json.loads(metadata["groups"])
         scaler_state = json.loads(metadata["scaler"])
+        before = int(metadata.get("processes", 1))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: not a sound state of a run ({error}); start anew with --force") from None
     wanted = trained_tensors(model)
@@ -93,9 +118,33 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler:
             _, number, slot = name.split(".")
             slots.setdefault(int(number), {})[slot] = tensor
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+    _restore_generators(tensors, accelerator.process_index)
+    if before != accelerator.num_processes:
+        warnings.warn(
+            f"{path}: saved by a run of {before} process{'es' * (before > 1)}, resumed by {accelerator.num_processes}: "
+            "rounding and dropout differ, so the result is not bit-identical to that of a run that was not stopped",
+            Notice,
+            stacklevel=2,
+        )
     if scaler is not None and scaler_state:
         scaler.load_state_dict(scaler_state)
     return progress
+
+
+def _generators() -> dict[str, Tensor]:
+    found = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["random.cuda"] = torch.cuda.get_rng_state()
+    return found
+
+
+def _of_rank(name: str, rank: int) -> str:
+    return name.replace(".", f".{rank}.") if rank else name
+
+
+def _restore_generators(tensors: Mapping[str, Tensor], rank: int) -> None:
+    """Go on with the random numbers of this process; one that was not there before keeps its own."""
+    if (cpu := tensors.get(_of_rank("random.cpu", rank))) is not None:
+        torch.set_rng_state(cpu)
+    if torch.cuda.is_available() and (cuda := tensors.get(_of_rank("random.cuda", rank))) is not None:
+        torch.cuda.set_rng_state(cuda)
