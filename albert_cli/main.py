@@ -7,9 +7,11 @@ Exit codes: 0 done, 1 a fault of the data or the request (or models that differ)
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -17,9 +19,9 @@ from typing import Annotated, Any
 import typer
 
 from albert_cli import __version__, arguments, commands, console, help_pages, interruption, processes
-from albert_cli.errors import Notice
+from albert_cli.errors import LostProcessError, Notice
 from converters.errors import CheckpointError, UsageError
-from converters.files import missing
+from converters.files import broken, missing
 
 _MOST_MESSAGE = 4000
 # The commands that many processes, started by torchrun or accelerate launch, do together.
@@ -89,19 +91,38 @@ def main() -> None:
 def _explain(error: Exception) -> None:
     """Exit with one line, where the error is none of this program's own."""
     if isinstance(error, CheckpointError):
-        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1, of_others=isinstance(error, LostProcessError))
     if isinstance(error, BrokenPipeError):
         # The reader of a pipe (head, say) left: nothing more to say, and no second error when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    if isinstance(error, ModuleNotFoundError):
-        library = (error.name or "").partition(".")[0]
-        if library and library not in ("albert_cli", "converters"):
-            _fail(str(missing(library, f"albert {' '.join(sys.argv[1:2])}".strip())), 1)
+    if isinstance(error, ImportError) and (library := _library_of(error)):
+        purpose = f"albert {' '.join(sys.argv[1:2])}".strip()
+        if isinstance(error, ModuleNotFoundError) and not _is_installed(library):
+            _fail(str(missing(library, purpose)), 1)
+        _fail(str(broken(library, purpose, str(error).split("\n", maxsplit=1)[0])), 1)
     if isinstance(error, MemoryError):
         _fail("out of memory; close other programs or use a machine with more of it", 1)
     if isinstance(error, OSError):
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+
+
+def _library_of(error: ImportError) -> str | None:
+    """The library that could not be imported; None where it is this program's own fault."""
+    name: str | None = error.name
+    if name is None:  # as of a shared library that is missing: where it was raised tells whose it is
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        names = [str(frame.f_globals.get("__name__")) for frame in frames]
+        name = next((item for item in reversed(names) if not item.startswith("importlib")), None)
+    library = (name or "").partition(".")[0]
+    return None if library in ("", "__main__", "albert_cli", "converters") else library
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _tell(show: Callable[..., None]) -> Callable[..., None]:
@@ -118,13 +139,13 @@ def _tell(show: Callable[..., None]) -> Callable[..., None]:
     return tell
 
 
-def _fail(message: str, code: int, *, command: str | None = None) -> None:
+def _fail(message: str, code: int, *, command: str | None = None, of_others: bool = False) -> None:
     """One printable line on stderr: names from a hostile file can be long and hold escape sequences.
 
     `command`: what to run next; on a terminal it has a line of its own, to be copied.
     """
     line = " ".join(message.split())
-    if not processes.first_to_tell():
+    if not processes.first_to_tell(of_others=of_others):
         raise SystemExit(code) from None
     if command is not None and sys.stderr.isatty():
         console.warn(_printable(f"{line}:"))

@@ -39,13 +39,18 @@ _FILE_KINDS = frozenset({
 # What pip calls the libraries that Python calls otherwise.
 _PACKAGES = {
     "bson": "pymongo",
+    "dateutil": "python-dateutil",
     "google": "protobuf",
     "google_crc32c": "google-crc32c",
+    "mpl_toolkits": "matplotlib",
     "PIL": "pillow",
+    "pkg_resources": "setuptools",
     "ray": "ray[data]",
     "sklearn": "scikit-learn",
     "tensorflow": "tensorflow-cpu",
     "tomli_w": "tomli-w",
+    "unicode_segmentation_rs": "unicode-segmentation-rs",
+    "yaml": "pyyaml",
 }
 # Libraries that one purpose takes together; in a checkout `pip install '.[onnx]'` installs the same.
 _TOGETHER = dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), ("onnx", "onnxruntime", "onnxscript"))
@@ -62,6 +67,14 @@ def missing(module: str, purpose: str) -> MissingLibraryError:
     packages = " ".join(f"'{_PACKAGES.get(name, name)}'" for name in _TOGETHER.get(module, (module,)))
     return MissingLibraryError(
         f"{purpose} needs the library {module!r}, which is not installed: pip install {packages}"
+    )
+
+
+def broken(module: str, purpose: str, reason: str) -> MissingLibraryError:
+    """That a library is there, but cannot be imported: a part of it is missing, or its version is another's."""
+    return MissingLibraryError(
+        f"{purpose} needs the library {module!r}, which is installed but cannot be imported ({reason}): "
+        f"pip install --upgrade --force-reinstall '{_PACKAGES.get(module, module)}'"
     )
 
 
