@@ -37,7 +37,7 @@ def world(tmp_path_factory):
 
 def finetune(world, out, *more, model=None, train=None):
     files = ["--train", train or world / "train.csv", "--dev", world / "dev.csv", "--model", model or world / "model"]
-    settings = ["--steps", 8, "--batch-size", 8, "--max-length", 16, "--eval-every", 4, "--lr", 1e-3]
+    settings = ["--steps", 4, "--batch-size", 8, "--max-length", 16, "--eval-every", 2, "--lr", 1e-3]
     return ["finetune", "csv", *files, *settings, "--out", out, *more]
 
 
@@ -138,6 +138,7 @@ def wait_for(path, process):
     assert path.exists(), process.communicate()
 
 
+@pytest.mark.parametrize("old", ["finetune", pytest.param("pretrain", marks=pytest.mark.slow)], indirect=True)
 def test_a_forced_run_that_is_killed_leaves_the_old_one_and_goes_on(world, run, tmp_path, albert):
     command, out = run
     before, steps = kept(out), ["--steps", "100000", "--eval-every", "2"]
@@ -205,6 +206,7 @@ def test_a_kill_while_the_new_run_takes_its_place_loses_nothing(tmp_path, monkey
     assert found == wanted
 
 
+@pytest.mark.slow
 def test_seeds_are_replaced_together(world, tmp_path, albert):
     out = tmp_path / "seeds"
     assert albert(*finetune(world, out, "--seeds", "1,2"))[0] == 0
@@ -219,6 +221,29 @@ def test_seeds_are_replaced_together(world, tmp_path, albert):
         assert "learning_rate = 0.004" in (out / name / "run.toml").read_text()
     assert kept(out).keys() == before.keys()
     assert not (out / claim.REPLACEMENT).exists()
+
+
+def test_a_run_where_we_are_with_another_one_inside(world, tmp_path, albert, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / locks.NAME).write_text("")  # left by a run that was killed: no run is there
+    monkeypatch.chdir(here)
+    short = ["--steps", 1, "--eval-every", 1]
+    code, _, err = albert(*finetune(world, ".", *short))
+    assert code == 0, err
+    assert not (here / locks.NAME).exists()
+    for out in (".", "./", "../here/", here):
+        code, _, err = albert(*finetune(world, out, *short))
+        assert code == 1
+        assert "holds a run already; --resume goes on with it, --force replaces it" in err
+    code, _, err = albert(*finetune(world, "inner/", *short))
+    assert code == 0, err
+    inner = tree(here / "inner")
+    code, _, err = albert(*finetune(world, "./", *short, "--force", "--lr", "2e-3"))
+    assert code == 0, err
+    assert "learning_rate = 0.002" in (here / "run.toml").read_text()
+    assert tree(here / "inner") == inner
+    assert not (here / claim.REPLACEMENT).exists()
 
 
 # One writer at a time
