@@ -23,6 +23,7 @@ KINDS: dict[str, Kind] = {
     ".pq": "parquet",
 }
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # what tables are written as
 COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib import font_manager
@@ -19,11 +19,11 @@ _LARGE = ("CJK", "Noto Sans", "WenQuanYi", "Fallback", "Unicode", "PingFang", "Y
 _SHOWN = 5
 
 
-def check(target: Path, error: type[Exception], *, force: bool) -> None:
-    """Refuse a file that cannot be drawn, before any work is done (`error`, TargetError)."""
+def check(target: Path, error: type[Exception], *, force: bool, sources: Sequence[Path] = ()) -> None:
+    """Refuse a file that cannot be drawn, or is one of `sources`, before any work is done (`error`, TargetError)."""
     if target.suffix.lower() not in _KINDS:
         raise error(f"{target}: a picture is a .png, .svg or .pdf file")
-    check_target(target, force=force, sources=(), ours=None)
+    check_target(target, force=force, sources=sources, ours=None)
 
 
 def plain(text: str) -> str:

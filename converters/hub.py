@@ -193,8 +193,8 @@ def convert(
     `config`: as in `load`.
     """
     source, target = Path(source), Path(target)
+    writer = check_place(target, target_as, force=force, source=source, source_as=source_as)
     checkpoint = load(source, format=source_as, config=config)
-    writer = target_format(target, target_as)
     dropped = dict(checkpoint.dropped)
     if checkpoint.optimizer and not keep_optimizer:
         dropped["optimizer slots"] = len(checkpoint.optimizer)
@@ -256,13 +256,44 @@ def write_proved(
         check_target(target, force=force, sources=sources, ours=writer.OURS)
     if not _holds_sentence_files(writer):
         checkpoint = dataclasses.replace(checkpoint, sentence=None)
-    checkpoint = _ordered(checkpoint)
+    checkpoint = _ordered(_without_architectures(checkpoint))  # as it will be read back
     with staged(target, force=force, ours=writer.OURS) as beside:
         with proof.Hashing("write", progress) as hashing:
             writer.write(hashing.watch(checkpoint), beside)
         with syncing(beside):
             proof.check_written(checkpoint, hashing.survey.digests, _read(writer, beside), str(target), progress)
     return hashing.survey
+
+
+def check_place(
+    target: Path,
+    target_as: str | None = None,
+    *,
+    force: bool,
+    source: Path | None = None,
+    source_as: str | None = None,
+    inputs: Sequence[Path] = (),
+) -> ModuleType:
+    """The format to write, once its target is known to be free and writable (TargetError); nothing is read before.
+
+    `source` is the model that is written, `inputs` are other files that it is made from; no target replaces them.
+    """
+    writer = target_format(target, target_as)
+    place = writer.place(target) if hasattr(writer, "place") else target
+    with explained(target):
+        sources = [*inputs, *(_known_files(source, source_as) if source else ())]
+        check_target(place, force=force, sources=sources, ours=writer.OURS)
+    return writer
+
+
+def _known_files(source: Path, source_as: str | None) -> list[Path]:
+    """As `_files`; the path alone where it cannot be told what it is."""
+    try:
+        if archived := _archived(source):
+            return [archived[0]]
+        return _files(source, source_format(source, source_as))
+    except (CheckpointError, OSError):
+        return [source]
 
 
 def _holds_sentence_files(writer: ModuleType) -> bool:

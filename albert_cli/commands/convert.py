@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,13 +68,18 @@ def convert(
     from albert_cli import exporters, models
     from converters import hub
 
-    model = models.resolve(source)
-    if exporter := exporters.asked_for(target, target_as):
+    exporter = exporters.asked_for(target, target_as)
+    if exporter:
         if dtype or keep_optimizer:
             option = "--dtype" if dtype else "--keep-optimizer"
             raise typer.BadParameter(
                 f"{exporter.NAME} holds the weights in float32 and nothing else", param_hint=option
             )
+        exporter.check(target, force=force, source=Path(source))
+    else:
+        hub.check_place(target, target_as, force=force, source=Path(source), source_as=source_as)
+    model = models.resolve(source)
+    if exporter:
         exported = exporter.export(model.load(format=source_as), target, force=force, source=model.path)
         if json:
             console.print_report(exported)

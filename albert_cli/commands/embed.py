@@ -169,7 +169,7 @@ def embed(
         return
     part = _shard(shard)
     target = _target(source, out, part)
-    from albert_cli.embedding import kinds
+    from albert_cli.embedding import kinds, parts
 
     kinds.check(target, shards=part[1])
     layers, tokens = _layers(layer), _batch_tokens(batch_tokens)
@@ -186,6 +186,7 @@ def embed(
     kept = tuple(keep_columns.split(",")) if keep_columns else ()
     columns = Columns(text_column, pair_column, id_column, kept, delimiter)
     texts = Source(source, columns, kind=input_format, errors=errors)
+    parts.check_free(target, texts, resume=resume, force=force)
     if texts.skipped:
         names = ", ".join(file.name for file in texts.skipped[:5]) + (", …" if len(texts.skipped) > 5 else "")
         console.warn(f"{source}: files of other kinds are left out ({len(texts.skipped)}): {names}")

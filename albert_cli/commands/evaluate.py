@@ -44,22 +44,18 @@ def evaluate(
 
         albert evaluate runs/frozen runs/fine-tuned --curves overlay.png
     """
+    if curves is not None:
+        from albert_cli import pictures
+        from albert_cli.errors import RunError
+
+        pictures.check(curves, RunError, force=force, sources=[data] if data else [])
+        from albert_cli.training.finetune import read_log
+
+        for path in runs:
+            read_log(path)
     from albert_cli.training import predict
     from albert_cli.training.run import load_run
 
-    if curves is not None:
-        from albert_cli import pictures
-        from albert_cli.errors import RunError
-
-        pictures.check(curves, RunError, force=force)
-    if curves is not None:
-        from albert_cli import pictures
-        from albert_cli.errors import RunError
-        from albert_cli.training.finetune import read_log
-
-        pictures.check(curves, RunError, force=force)
-        for path in runs:
-            read_log(path)
     found = {}
     for path in runs:
         with console.progress_count(str(path)) as tick:

@@ -49,6 +49,8 @@ def init(
 
     if (preset is None) == (config is None):
         raise typer.BadParameter("give either --preset or --config")
+    inputs = [path for path in (config, tokenizer) if path is not None]
+    writer = hub.check_place(target, target_as, force=force, inputs=inputs)
     files, pieces = _tokenizer(tokenizer)
     settings = read_config(config) if config else PRESETS[preset.value]  # type: ignore[union-attr]
     if preset and pieces:
@@ -56,7 +58,6 @@ def init(
     elif pieces and pieces != settings.vocab_size:
         raise ConfigError(f"{config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
     checkpoint = initialize(settings, files, seed=seed)
-    writer = hub.target_format(target, target_as)
     with console.progress_bytes() as progress:
         digests = hub.write_proved(checkpoint, target, writer, force=force, progress=progress).digests
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())

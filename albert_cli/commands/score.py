@@ -77,7 +77,7 @@ def score(
     if plot is not None:
         from albert_cli.pretraining import bars
 
-        bars.check(plot, force=force)
+        bars.check(plot, force=force, sources=[Path(source)] if source else [])
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
     heads = scoring.load(model, "mlm", device=device)
     tokenizer = heads.tokenizer

@@ -100,7 +100,7 @@ def similarity(
     if plot is not None:
         from albert_cli import pictures
 
-        pictures.check(plot, EmbeddingError, force=force)
+        pictures.check(plot, EmbeddingError, force=force, sources=[*files, *([Path(source)] if source else [])])
     stored = [engine.VectorFile(path, embedding_column) for path in files]
     given = {"--pooling": pooling, "--layer": layer, "--max-length": max_length, "--cased/--lower-case": cased}
     _check_settings(files, given)

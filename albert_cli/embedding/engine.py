@@ -26,7 +26,6 @@ from albert_cli.embedding.sources import Source, place
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError, TextError
 from albert_cli.text_lines import STANDARD_INPUT
-from converters.errors import TargetError
 
 # On a GPU a thousand rows are a matter of milliseconds.
 _BLOCK_ROWS = {"cpu": 1024, "cuda": 8192, "mps": 4096}
@@ -142,9 +141,7 @@ def run(job: Job, progress: Progress | None = None) -> Report:
 @contextlib.contextmanager
 def begun(job: Job) -> Iterator[Work]:
     """The checks before any work is done, and the place of the parts."""
-    for file in job.source.files:
-        if job.target.exists() and file.exists() and job.target.samefile(file):
-            raise TargetError(f"{job.target}: the target is the input itself; name another --out")
+    parts.check_free(job.target, job.source, resume=job.resume, force=job.force)
     if job.source.columns.pair and job.plan.settings.on_truncate == "window":
         raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with --pair-column")
     _check_names(job)

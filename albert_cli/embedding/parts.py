@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from albert_cli import locks
 from albert_cli.embedding import kinds, output
+from albert_cli.embedding.sources import Source
 from albert_cli.errors import EmbeddingError
 from converters.config import parse_json
 from converters.errors import TargetError
@@ -54,6 +55,29 @@ def facts_of(values: Mapping[str, Any]) -> dict[str, str]:
 
 def directory_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.parts")
+
+
+def check_free(target: Path, source: Source, *, resume: bool, force: bool) -> None:
+    """Refuse a target before any work: one that cannot be written, is there already, or would be read as input.
+
+    Raises TargetError. What is there already is compared later, where `resume` asks for it.
+    """
+    check_target(target, force=True, sources=(), ours=None)
+    if any(target.exists() and file.exists() and target.samefile(file) for file in source.files):
+        raise TargetError(f"{target}: the target is the input itself; name another --out")
+    if source.would_read(target):
+        raise TargetError(
+            f"{target}: lies in the input ({source.path}), and would be read as a part of it; name another --out"
+        )
+    if target.exists() and not resume and not force:
+        raise TargetError(f"{target}: exists already; --force replaces it, another --out keeps it")
+    directory = directory_of(target)
+    begun = directory.is_dir() and (directory / _MANIFEST).exists()
+    count = sum(_PART.fullmatch(entry.name) is not None for entry in directory.iterdir()) if begun else 0
+    if count and not resume and not force:
+        raise TargetError(
+            f"{directory}: holds an unfinished run ({count} parts); --resume goes on with it, --force starts anew"
+        )
 
 
 def commit(directory: Path, number: int, batch: pa.RecordBatch, digest: str) -> None:

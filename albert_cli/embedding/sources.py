@@ -99,6 +99,18 @@ class Source:
             return None
         return sum(file.stat().st_size for file in self.files)
 
+    def would_read(self, file: Path) -> bool:
+        """Whether a file that is written there would be one of those that the next run reads."""
+        given, real = Path(self.path), Path(os.path.realpath(file))
+        if given.is_dir():
+            return suffix_of(file) in KINDS and Path(os.path.realpath(given)) in real.parents
+        if given.exists() or not glob.has_magic(self.path):
+            return False
+        folder = given.parent
+        if glob.has_magic(str(folder)):
+            return real.match(os.path.abspath(self.path))
+        return real.match(str(Path(os.path.realpath(folder), given.name)))
+
     def listing(self) -> list[list[Any]]:
         """Names and sizes of the files: what a resumed run compares first."""
         return [

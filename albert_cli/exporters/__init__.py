@@ -1,7 +1,8 @@
 """One file, one exporter: what `albert convert` writes for other programs to run, from our PyTorch model.
 
 A module here is an exporter by existing. Unlike a format (`converters.formats`) it writes what is not read back as a
-model, and it may need PyTorch. Each defines `NAME`, `DESCRIPTION`, `SUFFIX` (of a target that is one file) and
+model, and it may need PyTorch. Each defines `NAME`, `DESCRIPTION`, `SUFFIX` (of a target that is one file),
+`check(target, force=…, source=…)`, which refuses a target before any work, and
 `export(checkpoint, target, force=…) -> Exported`.
 """
 

@@ -52,15 +52,11 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
 
     Raises CheckpointError where outputs differ by more than `ALLOWED`, and then leaves nothing behind.
     """
-    for library in ("onnx", "onnxscript", "onnxruntime"):
-        need(library, "writing ONNX")
+    ours = check(target, force=force, source=source)
     from albert_cli.model.loading import load_model
     from converters import hub
     from converters.formats import safetensors
 
-    ours = None if target.suffix.lower() == SUFFIX and not target.is_dir() else _OURS
-    with explained(target):
-        check_target(target, force=force, sources=() if source is None else (source,), ours=ours)
     _check_sizes(checkpoint)
     model = load_model(checkpoint).albert
     with staged(target, force=force, ours=ours) as beside:
@@ -92,6 +88,17 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
         ],
         tokenizer="none: a directory as target carries it" if ours is None else hub.describe_tokenizer(checkpoint),
     )
+
+
+def check(target: Path, *, force: bool = False, source: Path | None = None) -> re.Pattern[str] | None:
+    """Refuse a target, or a machine, that cannot be written to or with, before any work; the names of our files."""
+    for library in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        need(library, "writing ONNX")
+    ours = None if target.suffix.lower() == SUFFIX and not target.is_dir() else _OURS
+    sources = [] if source is None else [source, *(source.iterdir() if source.is_dir() else ())]
+    with explained(target):
+        check_target(target, force=force, sources=sources, ours=ours)
+    return ours
 
 
 def _check_sizes(checkpoint: Checkpoint) -> None:

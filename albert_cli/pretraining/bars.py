@@ -22,9 +22,9 @@ _MOST_TEXTS, _MOST_TOKENS = 12, 200
 _USUAL, _ODD, _CHOICE = "#56B4E9", "#D55E00", "#000000"
 
 
-def check(target: Path, *, force: bool) -> None:
+def check(target: Path, *, force: bool, sources: Sequence[Path] = ()) -> None:
     """Refuse a file that cannot be drawn, before any work is done (HeadError, TargetError)."""
-    pictures.check(target, HeadError, force=force)
+    pictures.check(target, HeadError, force=force, sources=sources)
 
 
 def draw(found: Sequence[TextScore], target: Path, *, odd: int = 1, force: bool = False) -> None:

@@ -36,7 +36,7 @@ from albert_cli.training.run import versions
 from converters import hub, spec
 from converters.checkpoint import Checkpoint
 from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
-from converters.files import need, read_small, staged
+from converters.files import explained, need, open_regular, read_small, staged
 from converters.tokenizer_files import TokenizerFiles
 
 RUN, SUMMARY, CURVES = "run.toml", "summary.json", "curves.png"
@@ -105,7 +105,7 @@ def _run(
 ) -> dict[str, Any]:
     """The run in `work`; tokens and a teacher's vectors are kept in `out`, for this run and the next."""
     main = accelerator.is_main_process
-    _check_libraries(settings, accelerator)
+    teacher = _teacher(settings, accelerator)
     files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
     if resume and (out / RUN).exists():
         _check_same(out, settings, {})  # before any work
@@ -143,10 +143,10 @@ def _run(
     facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     weights = np.array(files.weights)
     lessons = None
-    if settings.teacher:
+    if teacher:
         with accelerator.main_process_first():
             lessons, hashes["teacher"] = _teach(
-                settings, model, corpus, files, train_documents, tokenizer, out, accelerator.device, report,
+                settings, model, corpus, files, train_documents, tokenizer, out, teacher, report,
                 fresh=base is None,
             )  # fmt: skip
     if settings.local_heads:
@@ -187,8 +187,8 @@ def _run(
     return summary
 
 
-def _check_libraries(settings: PretrainSettings, accelerator: Accelerator) -> None:
-    """Refuse what lacks a library, or cannot be shared by processes, before any work is done."""
+def _teacher(settings: PretrainSettings, accelerator: Accelerator) -> teachers.Teacher | None:
+    """The teacher, if any; refuses what lacks a library, or cannot be shared, before any work is done."""
     need("matplotlib", "drawing a run's curves")
     if settings.teacher:
         need("transformers", "--teacher")
@@ -196,6 +196,10 @@ def _check_libraries(settings: PretrainSettings, accelerator: Accelerator) -> No
             raise TrainingError(
                 "the loss of --teacher compares all sentences of a batch with one another: train with it in one process"
             )
+    if settings.teacher_texts:
+        with explained(settings.teacher_texts), open_regular(Path(settings.teacher_texts)):
+            pass
+    return teachers.Teacher(Path(settings.teacher), accelerator.device) if settings.teacher else None
 
 
 def _given_tokenizer(settings: PretrainSettings, base: Checkpoint | None) -> TokenizerFiles:
@@ -317,13 +321,12 @@ def _teach(
     documents: Any,
     tokenizer: AlbertTokenizer,
     out: Path,
-    device: torch.device,
+    teacher: teachers.Teacher,
     report: Report,
     *,
     fresh: bool,
 ) -> tuple[teachers.Lessons, str]:
     """The teacher's lessons; a fresh model starts from its vectors of single pieces."""
-    teacher = teachers.Teacher(Path(settings.teacher or ""), device)
     weights = settings.teacher_weights or settings.weights
     by_source = np.array(corpora.Files.find(files.paths, weights, ()).weights)
     chosen = teachers.choose(corpus, documents, by_source, settings.teacher_sentences, seed=settings.seed)

@@ -9,18 +9,19 @@ from typing import Any
 from albert_cli import console
 from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import HeadError
-from converters.files import check_target
+from albert_cli.input_files import TABLES as KINDS
+from converters.files import check_target, need
 
 
 def check(out: Path | None, source: str | None, *, force: bool) -> None:
     """Refuse a file that cannot be written, before any work is done (HeadError, TargetError)."""
     if out is None or out == STANDARD_OUTPUT:
         return
-    from albert_cli.training.predict import KINDS
-
     if out.suffix.lower() not in KINDS:
         raise HeadError(f"{out}: a table is written as {', '.join(KINDS)}; name such a file")
     check_target(out, force=force, sources=[Path(source)] if source else [], ours=None)
+    if out.suffix.lower() == ".parquet":
+        need("pyarrow", "writing Parquet")
 
 
 def write(rows: Iterable[dict[str, Any]], out: Path, *, force: bool) -> int:

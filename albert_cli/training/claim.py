@@ -70,10 +70,7 @@ def claimed(
     run that is there already, unless it is to go on or to be replaced; TargetError for one that another process writes
     just now, that cannot be written, or that is a source of the new one.
     """
-    if resume and force:
-        raise RunUsageError("--resume and --force do not go together: go on, or start anew?")
-    check_target(out, force=True, sources=(), ours=ours)
-    places = [out, *(out / name for name in members)]
+    places = check_free(out, ours, resume=resume, force=force, members=members)
     for place in places:
         check_apart(place, inputs, ours)
     with locks.locked(out, out):
@@ -83,12 +80,33 @@ def claimed(
         work = current(out) if resume else out / REPLACEMENT if force and taken else out
         if resume and not members and not (work / RUN).exists() and holds(work, ours):
             raise RunError(f"{out}: no {RUN} there, so no run to go on with; start anew with --force")
-        if taken and not (resume or force):
-            raise RunError(
-                f"{', '.join(map(str, taken))}: holds a run already; --resume goes on with it, --force replaces it, "
-                "--out names another"
-            )
+        if not (resume or force):
+            _refuse(taken)
         yield Claim(out, work, ours, force)
+
+
+def check_free(
+    out: Path, ours: re.Pattern[str], *, resume: bool, force: bool, members: Sequence[str] = ()
+) -> list[Path]:
+    """The directories of a run, and of its members, once they can be written; nothing is held or changed.
+
+    Raises as `claimed` does, for what can be told without any work.
+    """
+    if resume and force:
+        raise RunUsageError("--resume and --force do not go together: go on, or start anew?")
+    check_target(out, force=True, sources=(), ours=ours)
+    places = [out, *(out / name for name in members)]
+    if not (resume or force):
+        _refuse([place for place in places if holds(place, ours)])
+    return places
+
+
+def _refuse(taken: Sequence[Path]) -> None:
+    if taken:
+        raise RunError(
+            f"{', '.join(map(str, taken))}: holds a run already; --resume goes on with it, --force replaces it, "
+            "--out names another"
+        )
 
 
 def current(out: Path) -> Path:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError, RunError
 from albert_cli.finite import check_finite
+from albert_cli.input_files import TABLES as KINDS
 from albert_cli.input_files import Kind
 from albert_cli.tasks import Columns, Sources, Task, named
 from albert_cli.text_lines import STANDARD_INPUT
@@ -28,9 +29,8 @@ from albert_cli.training.reading import usable
 from albert_cli.training.rows import Tick, infer, out_of_memory
 from albert_cli.training.run import LoadedRun, RunInfo
 from albert_cli.training.submission import cells, write_tsv
-from converters.files import check_target, need, staged
+from converters.files import need, staged
 
-KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 _BETWEEN_LABELS = "|"  # where a table's cell is text
 
 
@@ -162,14 +162,13 @@ class Predicted:
             yield dict(zip(self.columns, row, strict=True))
 
 
-def check_out(info: RunInfo, source: Path, out: Path | None, *, force: bool) -> None:
-    """Refuse a file that cannot be written, before any work is done (RunError, TargetError)."""
+def check_out(info: RunInfo, out: Path | None) -> None:
+    """Refuse a kind of file that this model's predictions are not written as (RunError)."""
     if out is None or out == STANDARD_OUTPUT:
         return
     kinds = (".json",) if info.kind == "answers" else KINDS
     if out.suffix.lower() not in kinds:
         raise RunError(f"{out}: predictions are written as {', '.join(kinds)}; name such a file")
-    check_target(out, force=force, sources=[source], ours=None)
 
 
 def file(

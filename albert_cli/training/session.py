@@ -13,11 +13,10 @@ from albert_cli.tasks import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
-from albert_cli.training.claim import current
+from albert_cli.training.claim import check_free, current
 from albert_cli.training.finetune import Report, finetune, finetune_seeds, read_log, several
-from albert_cli.training.run import RUN, read_info
+from albert_cli.training.run import OURS, RUN, read_info
 from albert_cli.training.settings import Settings
-from converters.files import check_target
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
@@ -35,6 +34,7 @@ def one(
     report: Report,
 ) -> dict[str, Any]:
     """Train one task; with `seeds`, once for each. `compare`: runs to draw over the new one's curves."""
+    check_free(out, OURS, resume=resume, force=force, members=[f"seed-{seed}" for seed in seeds])
     place = current(out) if resume else out
     first = place / f"seed-{seeds[0]}" if seeds else place
     wanted = _settings(task, given, first, config=config, resume=resume)
@@ -61,10 +61,12 @@ def glue(
     report: Report,
 ) -> dict[str, Any]:
     """Train every task of GLUE into `out/TASK`; with `submission`, predict the test files and pack them."""
+    check_free(out, OURS, resume=resume, force=force, members=GLUE)
+    if submission is not None:
+        submissions.check(submission, force=force)
     place = current(out) if resume else out
     wanted = {name: _settings(name, given, place / name, config=config, resume=resume) for name in GLUE}
     if submission is not None:
-        check_target(submission, force=force, sources=[], ours=None)
         absent = [
             f"{split} of {tasks.named(name).name}"
             for name, item in wanted.items()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from albert_cli.errors import DataError
 from converters.files import check_target, staged
 
 if TYPE_CHECKING:
@@ -42,9 +43,16 @@ def write_tsv(path: Path, ids: Sequence[str], predictions: Sequence[str]) -> Non
         beside.write_text("index\tprediction\n" + "".join(lines), encoding="utf-8")
 
 
+def check(target: Path, *, force: bool, sources: Sequence[Path] = ()) -> None:
+    """Refuse a file that cannot be the zip, before any work is done (DataError, TargetError)."""
+    if target.suffix.lower() != ".zip":
+        raise DataError(f"{target}: a submission is a .zip file; name such a file")
+    check_target(target, force=force, sources=sources, ours=None)
+
+
 def pack(files: Mapping[str, Path], target: Path, *, force: bool = False) -> list[str]:
     """Put the files into the zip, all eleven; notes tell of files whose length the server will not take."""
-    check_target(target, force=force, sources=list(files.values()), ours=None)
+    check(target, force=force, sources=list(files.values()))
     notes = []
     with (
         staged(target, force=force, ours=None) as beside,
