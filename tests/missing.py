@@ -94,8 +94,8 @@ def run(library, how, arguments):
 class Missing:
     """Finds what Python finds, but for one library."""
 
-    find_distributions = importlib.machinery.PathFinder.find_distributions
-    invalidate_caches = importlib.machinery.PathFinder.invalidate_caches
+    find_distributions = staticmethod(importlib.machinery.PathFinder.find_distributions)
+    invalidate_caches = staticmethod(importlib.machinery.PathFinder.invalidate_caches)
 
     def __init__(self, library):
         self.library = library
@@ -119,7 +119,8 @@ class Broken(Missing):
         return None
 
     def exec_module(self, module):
-        raise ImportError("libparts.so.1: cannot open shared object file: No such file or directory")
+        said = "libparts.so.1: cannot open shared object file: No such file or directory"
+        exec(f"raise ImportError({said!r})", module.__dict__)  # by the library itself
 
 
 if __name__ == "__main__":

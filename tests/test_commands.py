@@ -286,7 +286,7 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
             "out.H5: no format writes a .H5 file (but .tfbson .bson .npz); say --to {choices}",
         ),
         (
-            "pretrain --corpus hf --out run.csv",
+            "pretrain --corpus hf --steps 1 --out run.csv",
             "run.csv: a run is a directory, not a .csv file; name one without this ending",
         ),
         ("finetune csv --out r.zip", "r.zip: a run is a directory, not a .zip file; name one without this ending"),

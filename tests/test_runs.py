@@ -131,11 +131,13 @@ def start(words, **more):
 
 
 def wait_for(path, process):
-    for _ in range(3000):
+    for _ in range(15_000):  # the machine may be busy
         if path.exists() or process.poll() is not None:
             break
         time.sleep(0.02)
-    assert path.exists(), process.communicate()
+    if not path.exists():
+        process.kill()
+        pytest.fail(f"{path} did not appear: {process.communicate()}")
 
 
 @pytest.mark.parametrize("old", ["finetune", pytest.param("pretrain", marks=pytest.mark.slow)], indirect=True)

@@ -283,8 +283,8 @@ def prepare(settings: Settings, tokenizer: AlbertTokenizer) -> Prepared:
         read.notes.extend(data.alike_labels(read.whole))
     if settings.skip_bad:
         read.dev = {name: reading.usable(part, task, names) for name, part in read.dev.items()}
-    for split in task.submission:
-        task.read(task, settings.sources, split)  # a fault of a test file is told before training, too
+    for unlabelled in task.submission:
+        task.read(task, settings.sources, unlabelled)  # a fault of a test file is told before training, too
     info = RunInfo(
         task=task.name.lower(),
         kind=task.kind,
