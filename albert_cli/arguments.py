@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from albert_cli.errors import Notice, TextError
 from converters.errors import CheckpointError
@@ -29,9 +30,48 @@ class Kind(Enum):
     RAW = "the command finds out itself"
     FILE_OUT = "a path to write, of a file or directory: not standard output"
     STREAM_OUT = "a file to write; - is standard output"
+    STREAM_IN = "a file to read; - is standard input"
 
 
 STANDARD_OUTPUT = Path("-")
+_STREAMS = {Kind.STREAM_IN, Kind.STREAM_OUT, Kind.FILE_OUT}
+
+
+class Command(TyperCommand):
+    """A command that refuses empty values where nothing can be meant by them, before they become `.` or a default.
+
+    Such are all options, and arguments that are paths: mostly a variable of the shell that is not set. A text may be
+    empty.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            given = self.make_parser(ctx).parse_args(args=list(args))[0]
+        except typer.BadParameter:
+            raise
+        except Exception as error:
+            self._advise(error)
+            raise
+        for parameter in self.params:
+            value = given.get(parameter.name)
+            if "" in (value if isinstance(value, (list, tuple)) else [value]) and self._never_empty(parameter):
+                raise typer.BadParameter("it is empty; is a variable of the shell not set?", ctx=ctx, param=parameter)
+        return super().parse_args(ctx, args)
+
+    def _never_empty(self, parameter: Any) -> bool:
+        if parameter.param_type_name == "option":
+            return True
+        hint = get_type_hints(self.callback, include_extras=True)[parameter.name]
+        return Kind.PATH in _marks(hint)[1] or "Path" in str(hint)
+
+    def _advise(self, error: Exception) -> None:
+        """Say how a text begins with a hyphen, where texts are taken."""
+        name = getattr(error, "option_name", None)
+        if name is None or getattr(error, "possibilities", None) or not hasattr(error, "message"):
+            return
+        texts = [item for item in self.params if item.param_type_name == "argument" and not self._never_empty(item)]
+        if texts:
+            error.message += f"; a text that begins so comes after --: albert {self.name} … -- {name}…"
 
 
 def checked(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,6 +151,9 @@ def _checked(name: str, value: Any, facts: tuple[Any, set[Kind]], given: dict[st
     what = _called(name, info)
     if Kind.FILE_OUT in kinds and value == STANDARD_OUTPUT:
         raise typer.BadParameter("- is standard output, which this is not written to; name a file", param_hint=what)
+    is_path = isinstance(value, Path) or Kind.PATH in kinds
+    if is_path and str(value) == "-" and not kinds & _STREAMS and not os.path.lexists(value):
+        raise typer.BadParameter("- is standard input, which this is not read from; name a file", param_hint=what)
     if isinstance(value, Path):
         return Path(expanded(str(value)))
     if Kind.PATH in kinds:

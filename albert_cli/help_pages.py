@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
-from albert_cli import console
+from albert_cli import arguments, console
 
 EXAMPLES = "Examples:"
 # Wider lines are hard to read.
@@ -26,7 +26,7 @@ def parted(callback: Any) -> tuple[str, list[str]]:
     return text.strip(), [line for line in textwrap.dedent(below).splitlines() if line.strip()]
 
 
-class Command(TyperCommand):
+class Command(arguments.Command):
     """A command whose help is laid out here."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

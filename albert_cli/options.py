@@ -119,6 +119,7 @@ TextSource = Annotated[
     str | None,
     typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them; - is stdin."),
     Kind.PATH,
+    Kind.STREAM_IN,
 ]
 InputFormat = Annotated[
     Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,

@@ -202,3 +202,48 @@ def test_what_answers_a_question_is_read_whole(refused, tmp_path):
     (tmp_path / "c.txt").write_bytes(b"fine\nb\xe4d\n")
     message = f"{tmp_path / 'c.txt'}: line 2 is not UTF-8: byte 0xe4 at offset 6; convert it"
     assert refused("answer", "run", "who?", f"@{tmp_path / 'c.txt'}") == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["tokenize", "a", "--model", ""], "--model"),
+        (["embed", "--in", ""], "--in"),
+        (["embed", "--in", "x.txt", "--out", ""], "--out"),
+        (["convert", "", "hf"], "SOURCE"),
+        (["convert", "built-in", ""], "TARGET"),
+        (["finetune", "csv", "--train", ""], "--train"),
+        (["pretrain", "--corpus", "", "--steps", "1"], "--corpus"),
+    ],
+)
+def test_an_empty_value_is_refused_where_nothing_can_be_meant_by_it(albert, tmp_path, monkeypatch, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = albert(*arguments)
+    flat = " ".join(re.sub(r"[│╭╮╰╯─]", " ", err).split())
+    assert (code, out, names(tmp_path)) == (2, "", [])
+    assert name in flat
+    assert "it is empty; is a variable of the shell not set?" in flat
+
+
+def test_an_empty_text_is_a_text(albert):
+    assert albert("tokenize", "", "--format", "ids")[:2] == (0, "2 3\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["pretrain", "--corpus", "-", "--steps", "1"], ["finetune", "csv", "--train", "-"], ["inspect", "-"]],
+)
+def test_standard_input_is_refused_where_it_is_not_read(albert, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = albert(*arguments)
+    flat = " ".join(re.sub(r"[│╭╮╰╯─]", " ", err).split())
+    assert code == 2
+    assert "- is standard input, which this is not read from; name a file" in flat
+
+
+def test_a_text_that_begins_with_a_hyphen_is_advised(albert):
+    code, _, err = albert("tokenize", "-5 degrees")
+    flat = " ".join(re.sub(r"[│╭╮╰╯─]", " ", err).split())
+    assert code == 2
+    assert "a text that begins so comes after --: albert tokenize" in flat
+    assert albert("tokenize", "--format", "tokens", "--", "-5 degrees")[0] == 0

@@ -374,7 +374,10 @@ def test_bf16_is_near_fp32(letter_model, texts, tmp_path):
         ("--dims 17", "--dims 17: the model's vectors have 1 to 16 numbers"),
         (
             "--max-length 65",
-            "--max-length 65: the model has positions for 64 tokens; --on-truncate window takes longer texts",
+            (
+                "--max-length 65: the model has positions for 64 tokens; "
+                "albert embed --on-truncate window takes longer texts"
+            ),
         ),
         (
             "--on-truncate error --max-length 20",

@@ -129,3 +129,19 @@ def test_a_held_out_part_leaves_a_row_of_every_class_to_train_on(world, tmp_path
     for number in range(3):  # wherever the two stand
         write_csv(tmp_path / "t.csv", rows[number * 13 :] + rows[: number * 13])
         run(tmp_path / f"run{number}", given)
+
+
+def test_one_row_cannot_be_held_out(world, tmp_path):
+    given = options(world, write_csv(tmp_path / "t.csv", [("a plot", "1.5")]), regression=True)
+    del given["dev"]
+    with pytest.raises(DataError, match="has but one row to train on, so none can be held out; name a development set"):
+        run(tmp_path / "run", given)
+
+
+def test_a_misspelt_setting_is_put_right(albert, tmp_path):
+    (tmp_path / "s.toml").write_text("vocab_sise = 3\n")
+    code, _, err = albert("pretrain", "--settings", tmp_path / "s.toml", "--out", tmp_path / "r")
+    assert (code, "vocab_sise: no such setting; did you mean 'vocab_size'?" in err) == (1, True)
+    (tmp_path / "s.toml").write_text("epoch = 3\n")
+    code, _, err = albert("finetune", "csv", "--config", tmp_path / "s.toml", "--out", tmp_path / "r")
+    assert (code, "did you mean 'epochs'?" in err) == (1, True)

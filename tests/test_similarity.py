@@ -255,3 +255,27 @@ def test_what_cannot_be_shown_is_refused_before_any_work(albert, embedded, lette
         assert what in re.sub(r"[│\s]+", " ", err)
     code, _, err = albert("similarity", "a", "b", "--plot", tmp_path / "p.bmp")
     assert (code, err) == (1, f"albert: {tmp_path / 'p.bmp'}: a picture is a .png, .svg or .pdf file\n")
+
+
+def test_texts_that_are_cut_are_said(albert, letter_model):
+    code, _, err = albert("similarity", "a " * 100, "b", "--model", letter_model)
+    assert code == 0, err
+    assert "1 of 2 texts are longer than 64 tokens: " in err
+    assert "albert embed --on-truncate window takes them whole" in err
+
+
+def test_scales_of_small_numbers_are_no_vectors(albert, letter_model, tmp_path):
+    (tmp_path / "x.txt").write_text("a b\nc d\n")
+    made = ["embed", "--in", tmp_path / "x.txt", "--model", letter_model, "--pooling", "tokens", "--out-dtype", "int8"]
+    assert albert(*made, "--out", tmp_path / "x.parquet")[0] == 0
+    code, _, err = albert("similarity", tmp_path / "x.parquet", "a", "--model", letter_model)
+    assert (code, "x.parquet: has no column of vectors; its columns are" in err) == (1, True)
+
+
+def test_a_file_of_bare_vectors_is_named_as_such(albert, letter_model, tmp_path):
+    (tmp_path / "x.txt").write_text("a b\nc d\n")
+    made = ["embed", "--in", tmp_path / "x.txt", "--model", letter_model, "--out", tmp_path / "x.npy"]
+    assert albert(*made)[0] == 0
+    code, _, err = albert("similarity", tmp_path / "x.npy", "a", "--model", letter_model)
+    assert code == 1
+    assert "x.npy: vectors without their model; albert embed --out FILE.parquet names it" in err

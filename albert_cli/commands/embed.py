@@ -35,6 +35,7 @@ def embed(
             show_default=False,
         ),
         Kind.PATH,
+        Kind.STREAM_IN,
     ],
     out: Annotated[
         Path | None,

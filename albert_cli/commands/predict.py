@@ -31,6 +31,7 @@ def predict(
             metavar="FILE",
             help="A table or lines of text, as albert embed reads them; - is stdin; SQuAD's .json for answers.",
         ),
+        Kind.STREAM_IN,
     ] = None,
     out: Annotated[
         Path | None,

@@ -162,8 +162,10 @@ def pretrain(
 
         albert pretrain --corpus texts/ --out runs/ffn --share ffn --steps 1000
     """
-    if settings is None and not resume:
-        _check_usage(corpus, steps, minutes)
+    from albert_cli.training.claim import current
+
+    if settings is None and not (resume and (current(out) / "run.toml").exists()):
+        _check_usage(corpus, steps, minutes, f"{out}: holds no run to resume; " * resume)
     given: dict[str, Any] = {
         "corpus": tuple(str(path) for path in corpus) if corpus else None,
         "weights": _weights(weight) if weight else None,
@@ -201,7 +203,6 @@ def pretrain(
     with interruption.keeping(lambda: interruption.of_run(out)), console.pretraining_progress(quiet=json) as report:
         from albert_cli.pretraining.pretrain import pretrain as run
         from albert_cli.pretraining.settings import resolve
-        from albert_cli.training.claim import current
 
         wanted = resolve(given, settings, current(out) if resume else None)
         summary = run(wanted, out, resume=resume, force=force, report=report)
@@ -219,7 +220,7 @@ def pretrain(
     )
 
 
-def _check_usage(corpus: list[Path] | None, steps: int | None, minutes: float | None) -> None:
+def _check_usage(corpus: list[Path] | None, steps: int | None, minutes: float | None, before: str) -> None:
     """What a run cannot do without, where no file of settings and no earlier run may hold it."""
     missing = []
     if not corpus:
@@ -227,7 +228,7 @@ def _check_usage(corpus: list[Path] | None, steps: int | None, minutes: float | 
     if steps is None and minutes is None:
         missing.append("--steps or --minutes: how long to train")
     if missing:
-        raise typer.BadParameter(f"missing {', and '.join(missing)}")
+        raise typer.BadParameter(f"{before}missing {', and '.join(missing)}")
 
 
 def _weights(given: list[str]) -> dict[str, float]:

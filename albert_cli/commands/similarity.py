@@ -162,6 +162,8 @@ def _sorted(items: list[str], errors: str) -> tuple[list[Path], list[str]]:
         if path.suffix.lower() == ".parquet" and (there or not any(map(str.isspace, item))):
             files.append(path)
         elif there:
+            if path.suffix.lower() == ".npy":
+                raise TextError(f"{item}: vectors without their model; albert embed --out FILE.parquet names it")
             raise TextError(f"{item}: a file where a text is expected; --in {item} compares its lines")
         else:
             texts.append(arguments.decoded(item, "TEXT", errors))

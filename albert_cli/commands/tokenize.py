@@ -35,7 +35,9 @@ def tokenize(
         Kind.PATH,
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--in", metavar="FILE", help="Take a text from each line; - is standard input.")
+        Path | None,
+        typer.Option("--in", metavar="FILE", help="Take a text from each line; - is standard input."),
+        Kind.STREAM_IN,
     ] = None,
     pair: Annotated[
         bool, typer.Option("--pair", help="Encode two texts as a pair; in a file they are parted by a TAB.")

@@ -313,5 +313,5 @@ def _check_names(job: Job) -> None:
     if twice:
         raise EmbeddingError(
             f"two columns of the output would be called {', '.join(map(repr, twice))}; rename the vectors with "
-            "--embedding-column, or do not keep the column"
+            f"--embedding-column, or do not keep the column{'; --id-column id keeps it as the id' * ('id' in twice)}"
         )

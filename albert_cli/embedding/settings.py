@@ -89,7 +89,7 @@ class Settings:
         if self.max_length is not None and self.max_length > limit:
             raise EmbeddingError(
                 f"--max-length {self.max_length}: the model has positions for {limit} tokens; "
-                "--on-truncate window takes longer texts"
+                "albert embed --on-truncate window takes longer texts"
             )
         return Settings(
             pooling=pooling,

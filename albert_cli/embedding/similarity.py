@@ -72,7 +72,7 @@ class VectorFile:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
         schema = self._file.schema_arrow
         self.facts = output.read_metadata(path)
-        found = [field.name for field in schema if output.is_vector(field)]
+        found = [field.name for field in schema if output.is_vector(field) and not _is_scale(field.name, schema.names)]
         if column is None and len(found) > 1:
             raise EmbeddingError(f"{path}: has vectors in {', '.join(found)}; --embedding-column names one")
         if not found or (column and column not in found):
@@ -133,6 +133,11 @@ class VectorFile:
         )
 
 
+def _is_scale(name: str, names: list[str]) -> bool:
+    """Whether a column holds the scales of another one, which is int8."""
+    return name.endswith("_scale") and name.removesuffix("_scale") in names
+
+
 def embedded(
     texts: list[str], model: str | None, settings: Settings, *, device: Device = "auto", tick: Tick | None = None
 ) -> Vectors:
@@ -150,7 +155,16 @@ def embedded(
 
 
 def _embed(embedder: Embedder, texts: list[str], tick: Tick | None) -> NDArray[np.float32]:
-    return embedder.embed(texts, progress=tick and (lambda done: tick(done, len(texts))))
+    """The vectors (texts, dims), and a Notice of what was cut off."""
+    tokens = embedder.tokenize(texts)
+    if cut := int((tokens.truncated > 0).sum()):
+        warnings.warn(
+            f"{cut} of {len(texts)} texts are longer than {embedder.settings.max_length} tokens: "
+            f"{int(tokens.truncated.sum()):,} tokens were left out; albert embed --on-truncate window takes them whole",
+            Notice,
+            stacklevel=3,
+        )
+    return embedder.vectors(tokens, tick and (lambda done: tick(done, len(texts))))[0]
 
 
 def embedded_like(

@@ -13,6 +13,7 @@ from albert_cli.arguments import expanded_in
 from albert_cli.errors import TrainingError
 from albert_cli.training.settings import PRECISIONS, load_toml
 from converters.config import SHARE_CHOICES
+from converters.errors import did_you_mean
 
 # Settings that are paths, or names of models.
 PATHS = ("corpus", "tokenizer", "init", "teacher", "teacher_texts")
@@ -86,7 +87,7 @@ class PretrainSettings:
             faults.append(f"max_length is {self.max_length}; a pair of segments needs at least 8 tokens")
         if self.batch_tokens < self.max_length:
             faults.append(f"batch_tokens {self.batch_tokens} is less than max_length {self.max_length}")
-        if not self.warmup >= 0:
+        if not 0 <= self.warmup < math.inf:
             faults.append(f"warmup is {self.warmup}, not 0 or more")
         if not 0 < self.mask_rate < 1:
             faults.append(f"mask_rate is {self.mask_rate}, not between 0 and 1")
@@ -179,7 +180,8 @@ def read_settings(path: Path) -> dict[str, Any]:
             faults.append(f"{key} is {value!r}, not {_KINDS[kinds[key]][0]}")
     unknown = [key for key in table if key not in kinds]
     if unknown:
-        faults.append(f"{', '.join(unknown)}: no such setting; the settings are {', '.join(sorted(kinds))}")
+        near = "".join(did_you_mean(key, kinds) for key in unknown)
+        faults.append(f"{', '.join(unknown)}: no such setting{near}; the settings are {', '.join(sorted(kinds))}")
     if faults:
         raise TrainingError(f"{path}: {'; '.join(faults)}")
     paths = expanded_in(table, PATHS)

@@ -203,11 +203,19 @@ def read_glue(task: Task, sources: Sources, split: str) -> Examples | None:
         if not found:
             return _read_hub_split(task, directory, split)
         named = found[0]
-    elif not named.is_file():
-        raise DataError(f"{named}: no such file")
+    else:
+        _check_file(named)
     layout = task.splits[split]
     table = read_table(named, width=layout.width, skip_short=task.skip_short_rows)
     return table.examples(layout.columns, labelled=True)
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(f"{path}: a directory where a file is expected; --data names a directory of a task's files")
+    if not path.is_file():
+        kind = "no such file" if not path.exists() else "no file that can be read more than once; write it to disk"
+        raise DataError(f"{path}: {kind}")
 
 
 def read_glue_file(task: Task, path: Path, *, labelled: bool) -> Examples:
@@ -237,8 +245,7 @@ def read_table_split(task: Task, sources: Sources, split: str) -> Examples | Non
         path = next((found[f"{split}{end}"] for end in ends if f"{split}{end}" in found), None)
     if path is None:
         return None
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    _check_file(path)
     columns = Columns(
         sources.text_column or "text", sources.text_pair_column, label=sources.label_column or "label", id=None
     )

@@ -49,6 +49,7 @@ def read_rows(task: Task, settings: Settings) -> Read:
     dev = {name: part for name in task.dev_splits if (part := task.read(task, settings.sources, name)) is not None}
     shuffled = np.random.default_rng(_SUBSET_SEED).permutation(len(read))
     if not dev:
+        _check_labels(read, task)
         held = _held_out(read, shuffled.tolist(), task)
         dev = {"dev": read.take(sorted(held))}
         read = read.take(sorted(set(range(len(read))).difference(held)))
@@ -60,8 +61,18 @@ def read_rows(task: Task, settings: Settings) -> Read:
     return Read(read, train, dev, notes)
 
 
+def _check_labels(read: Examples | Questions, task: Task) -> None:
+    """Tell the faults of all labels at once, before some of the rows are held out."""
+    if isinstance(read, Examples) and task.kind == "regression":
+        data.targets(read, task.value_range)
+    elif isinstance(read, Examples) and task.kind == "classification":
+        data.class_numbers(read, task.labels or data.found_labels(read))
+
+
 def _held_out(read: Examples | Questions, shuffled: Sequence[int], task: Task) -> list[int]:
     """The rows to hold out, of no class the last."""
+    if len(read) < 2:
+        raise DataError(f"{read.where}: has but one row to train on, so none can be held out; name a development set")
     wanted = max(1, round(_HELD_OUT * len(read)))
     if task.kind != "classification" or not isinstance(read, Examples) or read.labels is None:
         return list(shuffled[:wanted])

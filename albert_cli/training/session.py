@@ -103,6 +103,10 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
     facts = tasks.named(task)
     wanted = settings_module.resolve(facts, *layers)
     if wanted.task == "csv" and not (wanted.data or wanted.train):
+        if resume:
+            raise NoDataError(
+                f"{out}: holds no run to go on with, and csv needs --data DIR or --train FILE for a new one"
+            )
         raise NoDataError("csv has no training data; name it with --data DIR or --train FILE")
     if facts.no_answer_recipe is not None and (train := facts.read(facts, wanted.sources, "train")) is not None:
         return settings_module.resolve(facts, *layers, recipe=tasks.recipe_for(facts, train))

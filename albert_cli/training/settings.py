@@ -13,6 +13,7 @@ from typing import Any
 from albert_cli.arguments import expanded_in
 from albert_cli.errors import TrainingError
 from albert_cli.tasks import Recipe, Sources, Task
+from converters.errors import did_you_mean
 from converters.files import read_small
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -60,15 +61,15 @@ class Settings:
         faults = []
         for name in ("batch_size", "max_length", "steps", "grad_accum", "eval_every", "early_stop", "limit_train"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                faults.append(f"{name} is {value}, not a positive whole number")
+            if value is not None and not 1 <= value < 2**63:
+                faults.append(f"{name} is {value}, not a positive whole number{' below 2**63' if value > 0 else ''}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             faults.append(f"learning_rate is {self.learning_rate}, not a positive number")
-        if self.epochs is not None and not (math.isfinite(self.epochs) and self.epochs > 0):
-            faults.append(f"epochs is {self.epochs}, not a positive number")
+        if self.epochs is not None and not 0 < self.epochs < 2**63:
+            faults.append(f"epochs is {self.epochs}, not a positive number{' below 2**63' if self.epochs > 0 else ''}")
         if self.epochs is not None and self.steps is not None:
             faults.append("epochs and steps are both given; choose one")
-        if self.warmup is not None and not self.warmup >= 0:
+        if self.warmup is not None and not 0 <= self.warmup < math.inf:
             faults.append(f"warmup is {self.warmup}, not 0 or more")
         if self.precision not in PRECISIONS:
             faults.append(f"precision is {self.precision!r}, not one of {', '.join(PRECISIONS)}")
@@ -83,8 +84,8 @@ class Settings:
                 f"grad_accum is {self.grad_accum}, but an mlp head has batch norm, whose statistics are those of the "
                 "rows computed together: the parts of a batch would give another model; leave grad_accum out"
             )
-        if self.seed < 0:
-            faults.append(f"seed is {self.seed}, not 0 or more")
+        if not 0 <= self.seed < 2**63:
+            faults.append(f"seed is {self.seed}, not from 0 to 2**63 - 1")
         if faults:
             raise TrainingError("; ".join(faults))
 
@@ -179,7 +180,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     fields = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
     if not isinstance(table, dict):
         raise TrainingError(f"{path}: settings is not a table")
-    faults = [f"{key!r} is no setting" for key in table if key not in fields]
+    faults = [f"{key!r} is no setting{did_you_mean(key, fields)}" for key in table if key not in fields]
     for key, value in table.items():
         wanted = fields.get(key, "")
         fits: tuple[type, ...] = _TYPES.get(wanted.split(" ", maxsplit=1)[0], (object,))
