@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -55,7 +55,9 @@ class Command(TyperCommand):
         for parameter in self.params:
             value = given.get(parameter.name)
             if "" in (value if isinstance(value, (list, tuple)) else [value]) and self._never_empty(parameter):
-                raise typer.BadParameter("it is empty; is a variable of the shell not set?", ctx=ctx, param=parameter)
+                raise typer.BadParameter(
+                    "it is empty; is a variable of the shell not set?", ctx=ctx, param=cast(Any, parameter)
+                )
         return super().parse_args(ctx, args)
 
     def _never_empty(self, parameter: Any) -> bool:
