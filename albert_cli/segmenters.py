@@ -22,6 +22,8 @@ from converters.tokenizer_files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, e
 SPACE = "▁"
 DIGIT_COMMA = "digit-comma split"
 NBEST_LIMIT = 512
+# Blanks that a model's own normalisation may collapse or not.
+_BLANKS = " \t\r\n a \t \r \n  b\t \n\r"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class SentencePieceSegmenter:
         self.lowercase, self.keep_accents, self.raw = lowercase, keep_accents, raw
         self._processor = _processor(model, where)
         self._size: int = self._processor.get_piece_size()
+        normalize = self._processor.normalize
+        self._collapses = normalize(_BLANKS) == normalize("a b")
         pieces = (self._processor.id_to_piece(number) for number in range(self._size))
         split = {n: piece for n, piece in enumerate(pieces) if ends_in_digit_comma(piece)}
         # An unknown run never ends in a comma as the comma is a piece of its own, so the rule is a table by id.
@@ -104,8 +108,10 @@ class SentencePieceSegmenter:
     def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         if self.raw:
             prepared = [encodable(text) for text in texts]
-        else:
+        elif self._collapses:
             prepared = prepare_for_sentencepiece(texts, lowercase=self.lowercase, keep_accents=self.keep_accents)
+        else:
+            prepared = [self.prepare(text) for text in texts]
         rows: list[list[int]] = self._processor.encode(prepared, out_type=int, num_threads=threads)
         if self._split:
             untouched, split = self._split_ids.isdisjoint, self._split_to_ids

@@ -408,6 +408,8 @@ class AlbertTokenizer:
         pieces: list[Piece] = []
         wanted = self._reserved.values() if special_in_text is True else special_in_text
         by_token = {token: number for number, token in self._reserved.items() if token in wanted}
+        if not by_token:
+            return self.segmenter.pieces(text)
         position = 0
         for part in re.split(f"({'|'.join(map(re.escape, by_token))})", text):
             end = position + len(part)

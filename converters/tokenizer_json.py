@@ -33,7 +33,7 @@ MODEL_MAX_LENGTH = 512
 
 
 def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> bytes | None:
-    """The bytes of `tokenizer.json`, the same for the same files; None for a SentencePiece model that is not unigram.
+    """The bytes of `tokenizer.json`, the same for the same files; None for a SentencePiece model of another kind.
 
     Without `special_tokens` the pipeline knows none: every text is plain, and nothing is put around it.
     Raises CorruptError where the files are damaged.
@@ -41,7 +41,7 @@ def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> byt
     model = files.model()
     if model is not None:
         parsed = parse_model(model, files.origin)
-        if parsed.trainer_spec.model_type != type(parsed.trainer_spec).UNIGRAM:
+        if not _expressible(parsed):
             return None
         data = _unigram(parsed, files)
     elif files.wordpiece is not None:
@@ -51,6 +51,14 @@ def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> byt
     if not special_tokens:
         data |= {"added_tokens": [], "post_processor": None}
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _expressible(model: Any) -> bool:
+    """Whether the pipeline gives the model's ids: a unigram one that puts `▁` before each word and knows no bytes."""
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    others = trainer.byte_fallback or trainer.treat_whitespace_as_suffix
+    before_words = normalizer.add_dummy_prefix and normalizer.escape_whitespaces
+    return trainer.model_type == type(trainer).UNIGRAM and before_words and not others
 
 
 def tokenizer_config(files: TokenizerFiles) -> Json:

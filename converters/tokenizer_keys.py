@@ -74,7 +74,7 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
         added_tokens_decoder="added tokens and their ids",
         split_special_tokens="true: special added tokens in a text are plain text",
         truncation_side="the side on which a long text is cut",
-        model_max_length="the length at which embed cuts, where it is less than the model's positions",
+        model_max_length="the length at which embed cuts, and predict with models of other programs; below 512",
         max_len="an older name of model_max_length",
         model_input_names="without token_type_ids, the second text of a pair is of type 0, as the first",
     ),

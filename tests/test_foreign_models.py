@@ -138,6 +138,25 @@ def test_what_gives_no_label_is_refused(tmp_path, refused, command, bias, change
     assert refused(command, run, *arguments).startswith(f"{run}: {fault}")
 
 
+def test_the_length_of_its_tokenizer(tmp_path, albert):
+    """A text is cut where the model's tokenizer says, as transformers' pipeline does with truncation."""
+    transformers = pytest.importorskip("transformers")
+    run = model(tmp_path / "m", [0, 2])
+    checkpoint = hub.load(run)
+    weight = Tensor.of(making.values((2, 16), 5))
+    changed = dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, "classifier.weight": weight})
+    hub.save(changed, run, force=True)
+    tokenizer = json.loads((run / "tokenizer_config.json").read_text())
+    (run / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"model_max_length": 6}))
+    network = transformers.AlbertForSequenceClassification.from_pretrained(run)
+    text = "a good film, a bad film, a good film"
+    inputs = transformers.AutoTokenizer.from_pretrained(run)(text, return_tensors="pt", truncation=True)
+    assert inputs["input_ids"].shape[1] == 6
+    wanted = network(**inputs).logits.softmax(-1)[0].tolist()
+    found = json.loads(albert("predict", run, text, "--json")[1])["probabilities"]
+    assert list(found.values()) == pytest.approx(wanted, abs=1e-5)
+
+
 def test_labels_without_names(tmp_path, albert):
     run = model(tmp_path / "m", [1, 2])
     assert json.loads(albert("predict", run, "good", "--json")[1])["prediction"] == "LABEL_1"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from albert_cli.tokenizer import AlbertTokenizer
 from converters import hub
 from converters.errors import CheckpointError
-from converters.tokenizer_files import AddedToken, make_model
+from converters.tokenizer_files import AddedToken, make_model, parse_model
 from converters.tokenizer_keys import BY_FILE, CONFIG, PIPELINE, SPECIAL_MAP, TOKENIZER_KEYS, USUAL
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abc!',.<>1天我e", "cat", "dog", "the", "un", "##aff", "##able",
@@ -645,3 +645,30 @@ def test_added_tokens_among_the_pretraining_heads(albert, tmp_path):
     code, _, err = albert("tokenize", "the <e1>cat", "--model", model, "--nbest", "2")
     assert code == 1
     assert "alternatives need a SentencePiece model without added tokens" in err
+
+
+def test_a_mask_of_another_name_is_filled_in(albert, refused, tmp_path):
+    files = {"added_tokens": {"<mask>": len(WORDS)}, "special_tokens_map": {"mask_token": "<mask>"}}
+    model = small_model(tmp_path / "m", pieces=len(WORDS) + 1, **files)
+    code, out, err = albert("fill-mask", "the <mask> cat <mask>", "--model", model, "--json")
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)[0]["masks"]) == 2
+    assert refused("fill-mask", "the [MASK] cat", "--model", model) == (
+        "the text has no <mask>; write <mask> where a word is to be found"
+    )
+
+
+@pytest.mark.parametrize("setting", ["remove_extra_whitespaces", "charsmap"])
+def test_blanks_that_a_model_does_not_collapse(setting, tmp_path):
+    """Many texts at once have the ids of each by itself."""
+    folder = sentencepiece(tmp_path / "t")
+    model = parse_model((folder / "spiece.model").read_bytes(), "test")
+    if setting == "charsmap":
+        model.normalizer_spec.precompiled_charsmap = b""
+    else:
+        model.normalizer_spec.remove_extra_whitespaces = False
+    (folder / "spiece.model").write_bytes(model.SerializeToString())
+    ours = AlbertTokenizer.from_pretrained(folder)
+    texts = ["  the  cat ", "\tthe\tcat\r", "the\n cat", "THE cat", "", "  "]
+    assert ours.ids(texts) == [ours.encode(text, special_tokens=False).ids for text in texts]
+    assert ours.ids(texts[:4]) == [ours.ids(["the cat"])[0]] * 4

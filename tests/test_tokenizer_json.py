@@ -2,6 +2,7 @@
 
 import json
 
+import making
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from transformers import AutoTokenizer
 
 from albert_cli.tokenizer import AlbertTokenizer
 from converters import hub
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizer_files import TokenizerFiles, parse_model
 from converters.tokenizer_json import tokenizer_json
 
 # transformers' users write [MASK] to have a word filled in; to Google it is plain text.
@@ -108,6 +109,23 @@ def test_a_model_that_is_not_unigram_has_none(shared_data):
     model.trainer_spec.model_type = proto.TrainerSpec.BPE
     assert tokenizer_json(TokenizerFiles(spiece=model.SerializeToString(), origin="bpe.model")) is None
     assert tokenizer_json(TokenizerFiles()) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("trainer_spec", "byte_fallback", True),
+        ("trainer_spec", "treat_whitespace_as_suffix", True),
+        ("normalizer_spec", "add_dummy_prefix", False),
+        ("normalizer_spec", "escape_whitespaces", False),
+    ],
+)
+def test_a_model_that_cuts_words_otherwise_has_none(part, name, value):
+    """The pipeline would give other ids than the model."""
+    model = parse_model(making.spiece(), "test")
+    assert tokenizer_json(TokenizerFiles(spiece=model.SerializeToString(), origin="test")) is not None
+    setattr(getattr(model, part), name, value)
+    assert tokenizer_json(TokenizerFiles(spiece=model.SerializeToString(), origin="test")) is None
 
 
 def test_chinese_models(shared_data, tmp_path):

@@ -38,7 +38,6 @@ from converters import spec
 # Told how much is done now, and how much there is in all.
 Tick = Callable[[int, int], None]
 
-MASK = "[MASK]"
 # Punctuation that stands right behind a word: for WordPiece the same with a space and without.
 _AFTER_A_WORD = frozenset(".,;:!?%)]}…")
 Masking = Literal["word-l2r", "piece"]
@@ -102,17 +101,19 @@ def fill_masks(
 ) -> list[list[list[Candidate]]]:
     """For each text, for each `[MASK]` in it, the `top` likeliest pieces, or all `targets`; the likeliest first.
 
-    Probabilities are over the whole vocabulary. A target is a word of one piece; after a mask that goes on a word
-    (`un[MASK]`) it is looked up as the rest of one. `places`: what messages call the texts. Raises HeadError, telling
+    Where the tokenizer calls its mask otherwise, that is what stands for it. Probabilities are over the whole
+    vocabulary. A target is a word of one piece; after a mask that goes on a word (`un[MASK]`) it is looked up as the
+    rest of one. `places`: what messages call the texts. Raises HeadError, telling
     all of them, for texts without a mask or longer than the model's positions, and for targets of several pieces.
     """
     where = named(len(texts), places)
     mask_id = tokenizer.mask_id
-    rows = [tokenizer.encode(text, special_in_text=(MASK,)).ids for text in texts]
-    spans = [[match.span() for match in re.finditer(re.escape(MASK), text)] for text in texts]
+    mask = tokenizer.segmenter.special_tokens["mask"]
+    rows = [tokenizer.encode(text, special_in_text=(mask,)).ids for text in texts]
+    spans = [[match.span() for match in re.finditer(re.escape(mask), text)] for text in texts]
     refuse(
-        [f"{where(row)} has no {MASK}" for row, found in enumerate(spans) if not found],
-        f"write {MASK} where a word is to be found",
+        [f"{where(row)} has no {mask}" for row, found in enumerate(spans) if not found],
+        f"write {mask} where a word is to be found",
     )
     _refuse_long([len(row) for row in rows], model, where)
     tokens = _batch(rows, tokenizer)
