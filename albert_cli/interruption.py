@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# As albert_cli.training.state and .finetune call them, which import torch.
-STATE, SUMMARY = "state.safetensors", "summary.json"
+# As albert_cli.training.state, .finetune and .claim call them; the first two import torch.
+STATE, SUMMARY, RUN = "state.safetensors", "summary.json", "run.toml"
 NOTHING = "nothing was left half-written, and there is nothing to resume"
 
 
@@ -87,22 +87,40 @@ def again(*, resume: bool) -> str:
     return shlex.join(["albert", *words])
 
 
-def of_run(out: Path) -> Kept:
-    """What is kept of a training run, or of several in directories of their own below `out`."""
-    places = [out, *(sorted(path for path in out.iterdir() if path.is_dir()) if out.is_dir() else ())]
-    done = [str(path) for path in places if (path / SUMMARY).is_file()]
-    saved = [
-        f"step {_step(path / STATE)} is saved in {path}"
-        for path in places
-        if (path / STATE).is_file() and str(path) not in done
-    ]
-    if str(out) in done:
-        return f"the run in {out} is complete", None
-    kept = [f"{', '.join(done)}: complete"] if done else []
-    if not (kept or saved):
-        resume = (out / "run.toml").is_file() or any((path / "run.toml").is_file() for path in places)
-        return "no step was saved yet, so it starts again from the first", again(resume=resume)
-    return f"{'; '.join([*kept, *saved])}; resume with", again(resume=True)
+def of_run(out: Path, *, resume: bool) -> Callable[[], Kept]:
+    """Tells what is kept of a training run, or of several in directories of their own below `out`.
+
+    To be made before the run is: what lies in `out` by then is part of it only where the run is resumed.
+    """
+    from albert_cli.training.claim import current
+
+    before = set() if resume else _begun(out)
+
+    def tell() -> Kept:
+        work = current(out)
+        places = {path for path, _ in _begun(work) - before}
+        done = sorted(str(path) for path in places if (path / SUMMARY).is_file())
+        saved = [
+            f"step {_step(path / STATE)} is saved in {path}"
+            for path in sorted(places)
+            if (path / STATE).is_file() and str(path) not in done
+        ]
+        if str(out) in done:
+            return f"the run in {out} is complete", None
+        kept = [f"{', '.join(done)}: complete"] if done else []
+        if not (kept or saved):
+            return "no step was saved yet, so it starts again from the first", again(resume=bool(places) or resume)
+        old = [f"{out} keeps the old run until this one is finished"] if work != out else []
+        return f"{'; '.join([*kept, *saved, *old])}; resume with", again(resume=True)
+
+    return tell
+
+
+def _begun(out: Path) -> set[tuple[Path, int]]:
+    """The runs in a directory and in those below it, with the times at which they were begun and finished."""
+    places = [out, *(path for path in out.iterdir() if path.is_dir())] if out.is_dir() else []
+    files = [path / name for path in places for name in (RUN, SUMMARY)]
+    return {(file.parent, file.stat().st_mtime_ns) for file in files if file.is_file()}
 
 
 def _step(state: Path) -> int:

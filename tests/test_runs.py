@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,7 @@ from conftest import tree
 from tuning import reviews, write_csv, write_model
 
 from albert_cli import locks
-from albert_cli.training import claim
+from albert_cli.training import claim, state
 from converters.errors import TargetError
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +173,71 @@ def test_a_forced_run_goes_on_with_resume(world, run, albert, monkeypatch):
     assert "learning_rate = 0.001" in (out / "run.toml").read_text()
     assert albert(*command(world, out, "--resume", "--lr", "3e-3"))[0] == 0
     assert "learning_rate = 0.003" in (out / "run.toml").read_text()
+    assert not (out / claim.REPLACEMENT).exists()
+
+
+def interrupted(err):
+    """What Ctrl-C says of a run, and the command that it names."""
+    said, _, command = err.splitlines()[-1].removeprefix("albert: interrupted; ").rpartition(": ")
+    return said, shlex.split(command)[1:]
+
+
+def test_ctrl_c_tells_the_new_run_from_the_old_one_and_its_command_works(world, run, albert, monkeypatch):
+    command, out = run
+    before, begin, save = kept(out), claim.Claim.begin, state.save
+    words = [str(word) for word in command(world, out, "--force", "--lr", "3e-3")]
+
+    def stopped(function):
+        def stop(*values, **more):
+            function(*values, **more)
+            signal.raise_signal(signal.SIGINT)
+
+        return stop
+
+    for place, name, function in ((claim.Claim, "begin", lambda self: None), (claim.Claim, "begin", begin)):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, stopped(function))
+            code, _, err = albert(*words)
+        assert (code, kept(out)) == (130, before)
+        assert interrupted(err) == ("no step was saved yet, so it starts again from the first", words)
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "save", stopped(save))
+        code, _, err = albert(*words)
+    assert (code, kept(out)) == (130, before)
+    said, resume = interrupted(err)
+    new = out / claim.REPLACEMENT
+    assert re.fullmatch(
+        rf"step \d is saved in {re.escape(str(new))}; {re.escape(str(out))} keeps the old run until this one is "
+        "finished; resume with",
+        said,
+    )
+    assert resume == [*(word for word in words if word != "--force"), "--resume"]
+    # What an earlier interruption left is no part of a run that is begun anew.
+    with monkeypatch.context() as patched:
+        patched.setattr(claim.Claim, "begin", stopped(lambda self: None))
+        assert interrupted(albert(*words)[2]) == ("no step was saved yet, so it starts again from the first", words)
+    code, _, err = albert(*resume)
+    assert code == 0, err
+    assert "learning_rate = 0.003" in (out / "run.toml").read_text()
+    assert not new.exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(claim.Claim, "finish", stopped(lambda self: None))
+        assert albert(*resume)[2].endswith(f"albert: interrupted; the run in {out} is complete\n")
+
+
+def test_an_unfinished_new_run_is_not_passed_over_where_the_old_one_is_gone(world, run, albert, monkeypatch):
+    command, out = run
+    with monkeypatch.context() as patched:
+        patched.setattr(claim.Claim, "finish", lambda self: (_ for _ in ()).throw(TargetError("killed")))
+        assert albert(*command(world, out, "--force", "--lr", "3e-3"))[0] == 1
+    for path in out.iterdir():
+        if path.is_file():
+            path.unlink()
+    code, _, err = albert(*command(world, out))
+    assert code == 1
+    assert f"{out / claim.REPLACEMENT}: holds a run already; --resume goes on with it" in err
+    assert albert(*command(world, out, "--force"))[0] == 0
+    assert "learning_rate = 0.001" in (out / "run.toml").read_text()
     assert not (out / claim.REPLACEMENT).exists()
 
 

@@ -378,22 +378,26 @@ def test_what_is_kept_of_vectors(tmp_path, monkeypatch):
 
 
 def test_what_is_kept_of_several_runs(tmp_path, monkeypatch):
-    from albert_cli.training import finetune, state
+    from albert_cli.training import claim, finetune, state
 
-    assert (interruption.STATE, interruption.SUMMARY) == (state.NAME, finetune.SUMMARY)
+    names = (state.NAME, finetune.SUMMARY, claim.RUN)
+    assert (interruption.STATE, interruption.SUMMARY, interruption.RUN) == names
     monkeypatch.setattr(sys, "argv", ["albert", "finetune", "rte", "--seeds", "1,2"])
     kept = "no step was saved yet, so it starts again from the first"
-    assert interruption.of_run(tmp_path) == (kept, "albert finetune rte --seeds 1,2")
+    tell = interruption.of_run(tmp_path, resume=False)
+    assert tell() == (kept, "albert finetune rte --seeds 1,2")
     for seed in (1, 2):
         (tmp_path / f"seed-{seed}").mkdir()
     (tmp_path / "seed-1/summary.json").write_text("{}")
     header = json.dumps({"__metadata__": {"progress": json.dumps({"step": 7})}}).encode()
     (tmp_path / "seed-2/state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    kept, command = interruption.of_run(tmp_path)
+    for seed in (1, 2):
+        (tmp_path / f"seed-{seed}/run.toml").touch()
+    kept, command = tell()
     assert kept == f"{tmp_path / 'seed-1'}: complete; step 7 is saved in {tmp_path / 'seed-2'}; resume with"
     assert command == "albert finetune rte --seeds 1,2 --resume"
     (tmp_path / "summary.json").write_text("{}")
-    assert interruption.of_run(tmp_path) == (f"the run in {tmp_path} is complete", None)
+    assert tell() == (f"the run in {tmp_path} is complete", None)
 
 
 def test_ctrl_c_twice_gives_no_traceback(tmp_path):

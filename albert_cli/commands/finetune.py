@@ -181,7 +181,8 @@ def finetune(
 
     out = out or Path("runs") / task
     check_directory_name(out, "a run")
-    with interruption.keeping(lambda: interruption.of_run(out)), console.training_progress(quiet=json) as report:
+    kept = interruption.of_run(out, resume=resume)
+    with interruption.keeping(kept), console.training_progress(quiet=json) as report:
         from albert_cli.training import session
 
         if task == "glue":

@@ -200,7 +200,8 @@ def pretrain(
     from converters.files import check_directory_name
 
     check_directory_name(out, "a run")
-    with interruption.keeping(lambda: interruption.of_run(out)), console.pretraining_progress(quiet=json) as report:
+    kept = interruption.of_run(out, resume=resume)
+    with interruption.keeping(kept), console.pretraining_progress(quiet=json) as report:
         from albert_cli.pretraining.pretrain import pretrain as run
         from albert_cli.pretraining.settings import resolve
 

@@ -107,13 +107,13 @@ def _run(
     main = accelerator.is_main_process
     teacher = _teacher(settings, accelerator)
     files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
-    if resume and (out / RUN).exists():
-        _check_same(out, settings, {})  # before any work
+    if resume and (work / RUN).exists():
+        _check_same(work, settings, {})  # before any work
     base = models.resolve(settings.init).load() if settings.init else None
     config = _config(settings, base)
     with accelerator.main_process_first():  # the others find its files
         tokenizer_files = _given_tokenizer(settings, base)
-        if main and not (resume and (out / RUN).exists()):
+        if main and not (resume and (work / RUN).exists()):
             _tell_survey(settings, files, tokenizer_files, report)
         if base is None and settings.tokenizer is None:
             tokenizer_files = _trained_tokenizer(settings, files, out, report)

@@ -77,6 +77,8 @@ def claimed(
         if (out / REPLACEMENT / _PLACING).exists():  # was killed while it took the old one's place
             _place(out, ours)
         taken = [place for place in places if holds(place, ours)]
+        if not taken and current(out) != out:  # the old run was removed, but not the one that was to replace it
+            taken = [out / REPLACEMENT]
         work = current(out) if resume else out / REPLACEMENT if force and taken else out
         if resume and not members and not (work / RUN).exists() and holds(work, ours):
             raise RunError(f"{out}: no {RUN} there, so no run to go on with; start anew with --force")
