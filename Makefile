@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for v in 3.11 3.12 3.13 3.10; do command -v python$$v >/dev/null 2>&1 && python$$v -c '' 2>/dev/null && echo python$$v && break; done)
 BIN := .venv/bin
 DEMO := demo-out
+# PyPI's torch for Linux brings gigabytes of GPU libraries; this index has one for CPUs alone. For a GPU: make TORCH_INDEX=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Processes that share the tests, file by file; 0 runs all in one.
 WORKERS ?= 2
 
@@ -15,6 +17,9 @@ install: .venv/installed
 .venv/runtime .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and was not found; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
+	@test "$$(uname -s)" != Linux || test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --quiet --quiet \
+		--disable-pip-version-check --no-deps --timeout 15 --retries 0 -c constraints.txt --index-url "$(TORCH_INDEX)" torch \
+		|| echo "torch cannot be had from $(TORCH_INDEX); pip's usual index is taken" >&2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)'
 	@touch .venv/runtime $@
 
