@@ -17,8 +17,8 @@ install: .venv/installed
 .venv/runtime .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and was not found; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	@test "$$(uname -s)" != Linux || test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --quiet --quiet \
-		--disable-pip-version-check --no-deps --timeout 15 --retries 0 -c constraints.txt --index-url "$(TORCH_INDEX)" torch \
+	@test "$$(uname -s)" != Linux || test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --timeout 15 --retries 0 -c constraints.txt --index-url "$(TORCH_INDEX)" torch 2>/dev/null \
 		|| echo "torch cannot be had from $(TORCH_INDEX); pip's usual index is taken" >&2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)'
 	@touch .venv/runtime $@

@@ -1,4 +1,4 @@
-"""Pictures with texts in a script that matplotlib's own font lacks."""
+"""Pictures: texts in a script that matplotlib's own font lacks, legends, and nothing cut at the edges."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,9 @@ from matplotlib.image import imread
 
 from albert_cli.embedding.heat_map import draw
 from albert_cli.errors import Notice
+from albert_cli.pretraining import bars
+from albert_cli.pretraining.figures import curves
+from albert_cli.pretraining.scoring import TextScore
 
 TABLE = np.eye(2, dtype=np.float32)
 
@@ -62,11 +65,18 @@ def test_many_such_characters_are_counted(fonts, tmp_path):
     assert (tmp_path / "heat.svg").read_text().lstrip().startswith("<?xml")
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *rest, **more: figures.append(self) or save(self, *rest, **more)
+    )
+    return figures
+
+
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_a_font_of_the_system_is_used(chinese, tmp_path, monkeypatch, ending):
-    drawn = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *rest, **more: drawn.append(self) or save(self, *rest, **more))
+def test_a_font_of_the_system_is_used(chinese, tmp_path, drawn, ending):
     draw(TABLE, ["中", "b"], ["c", "d"], tmp_path / f"heat.{ending}")  # a warning would be an error
     [label, _] = drawn[0].axes[0].get_yticklabels()
     assert label.get_fontfamily() == ["sans-serif", chinese]
@@ -80,3 +90,65 @@ def test_the_command_says_it_in_one_line(fonts, letter_model, tmp_path, albert):
         assert err.startswith(f"albert: {target}: no font of this system has 中, so boxes stand in the picture")
         assert err.count("\n") == 1
         assert target.exists()
+
+
+def scored(*pieces, likely=False):
+    """A text whose first piece is the least likely, or one of pieces that the model would all choose itself."""
+    logs = np.array([-1.0 if likely else -9.0 + place / 10 for place in range(len(pieces))], np.float32)
+    ranks = np.full(len(pieces), 1 if likely else 7)
+    spans = [(place, place + 1) for place in range(len(pieces))]
+    return TextScore("", list(range(len(pieces))), list(pieces), spans, logs, ranks, ranks, logs / 2)
+
+
+def assert_whole(figure):
+    """Everything in a figure lies within its edges (a pixel of rounding aside)."""
+    inches, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    edges = (inches.x0, inches.y0, width - inches.x1, height - inches.y1)
+    assert min(edges) > -1.5 / figure.dpi, edges
+
+
+USUAL, ODD, CHOICE = "the token of the text", "odd: the least likely", "the model's first choice"
+
+
+@pytest.mark.parametrize(
+    ("texts", "odd", "names"),
+    [
+        ([scored("hi")], 1, [USUAL, ODD, CHOICE]),
+        ([scored("hi", ".")], 0, [USUAL, CHOICE]),
+        ([scored("hi", likely=True)], 1, [USUAL, CHOICE]),
+        ([scored(), scored(*["▁incomprehensibilities"] * 30), scored("a", "b")], 2, [USUAL, ODD, CHOICE]),
+    ],
+)
+def test_bars_have_a_legend_of_what_they_show(drawn, tmp_path, texts, odd, names):
+    bars.draw(texts, tmp_path / "bars.png", odd=odd)
+    [legend] = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert_whole(drawn[0])
+
+
+LONG = "My phone is not good, and this is a sentence that goes on until nobody cares any more about what it says."
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (2, 1), (6, 6), (2, 40), (40, 2)])
+def test_a_heat_map_is_whole(drawn, tmp_path, rows, columns):
+    table = np.linspace(-0.2, 1, rows * columns, dtype=np.float32).reshape(rows, columns)
+    draw(table, [LONG] * rows, ["$5 & <b>", LONG][-columns:] * (columns // 2 or 1), tmp_path / "heat.png")
+    assert_whole(drawn[0])
+
+
+@pytest.mark.parametrize("evaluations", [1, 4])
+def test_the_curves_of_pretraining_are_whole_and_named(drawn, tmp_path, evaluations):
+    heads = {
+        "masked_lm_loss": 6.5,
+        "masked_lm_accuracy": 0.99,
+        "sentence_order_loss": 0.7,
+        "sentence_order_accuracy": 0.5,
+    }
+    records = [{"event": "train", "step": step, "learning_rate": 1e-3, **heads} for step in range(1, 9)]
+    by_length = {"sentence_order_by_length": 0.61}
+    records += [{"event": "dev", "step": 2 * number + 2, **heads, **by_length} for number in range(evaluations)]
+    curves(records, tmp_path / "curves.png")
+    assert_whole(drawn[0])
+    for axes in drawn[0].axes[:2]:
+        names = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert {"masked words, train", "masked words, held out", "sentence order, held out"} <= set(names)

@@ -381,7 +381,7 @@ def test_what_is_kept_of_several_runs(tmp_path, monkeypatch):
     from albert_cli.training import claim, finetune, state
 
     names = (state.NAME, finetune.SUMMARY, claim.RUN)
-    assert (interruption.STATE, interruption.SUMMARY, interruption.RUN) == names
+    assert names == (interruption.STATE, interruption.SUMMARY, interruption.RUN)
     monkeypatch.setattr(sys, "argv", ["albert", "finetune", "rte", "--seeds", "1,2"])
     kept = "no step was saved yet, so it starts again from the first"
     tell = interruption.of_run(tmp_path, resume=False)

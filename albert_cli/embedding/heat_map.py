@@ -26,7 +26,7 @@ def draw(
     pictures.check(target, EmbeddingError, force=force)
     height, width = table.shape
     side = 0.75 if max(table.shape) <= _NUMBERED else 0.3
-    figure = Figure(figsize=(max(4.0, side * width + 3.2), max(3.2, side * height + 2.4)), layout="constrained")
+    figure = Figure(figsize=(max(5.0, side * width + 3.2), max(3.8, side * height + 2.9)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     # From the lowest cosine on: those of an untuned model lie close together.

@@ -36,7 +36,8 @@ def draw(found: Sequence[TextScore], target: Path, *, odd: int = 1, force: bool 
             f"{target}: {len(found)} texts of up to {longest} tokens are too many for one picture "
             f"({_MOST_TEXTS} texts, {_MOST_TOKENS} tokens)"
         )
-    figure = Figure(figsize=(max(5.0, 0.5 * longest + 1.5), 2.6 * len(found) + 0.4), layout="constrained")
+    # The legend needs 7 inches, however short the texts are.
+    figure = Figure(figsize=(max(7.0, 0.5 * longest + 1.5), 2.6 * len(found) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     low = min(float(one.log_probabilities.min(initial=-1.0)) for one in found)
     for one, axes in zip(found, figure.subplots(len(found), 1, squeeze=False)[:, 0], strict=True):
@@ -47,9 +48,9 @@ def draw(found: Sequence[TextScore], target: Path, *, odd: int = 1, force: bool 
         axes.set_ylim(low * 1.05, 0)
         axes.set_ylabel("log-probability")
     marks = [
-        Line2D([], [], color=_CHOICE, marker="_", linestyle="", markersize=12, label="the model's first choice"),
-        Patch(color=_ODD, label="odd"),
         Patch(color=_USUAL, label="the token of the text"),
+        *([Patch(color=_ODD, label="odd: the least likely")] if any(one.odd(odd) for one in found) else []),
+        Line2D([], [], color=_CHOICE, marker="_", linestyle="", markersize=12, label="the model's first choice"),
     ]
     figure.legend(handles=marks, loc="outside upper center", ncols=3, frameon=False)
     pictures.save(figure, target, force=force)
