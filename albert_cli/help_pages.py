@@ -14,6 +14,12 @@ from typer.core import TyperGroup
 from albert_cli import arguments, console
 
 EXAMPLES = "Examples:"
+# What to try first: it needs no files, and no model but the one inside the package.
+_FIRST = [
+    'albert fill-mask "He drank a cup of [MASK]."',
+    'albert similarity "I like my phone." "My phone is old." "It rains."',
+    "albert similarity -h",
+]
 # Wider lines are hard to read.
 _WIDEST, _NARROWEST = 100, 40
 _INDENT, _COLUMN = 2, 28
@@ -46,6 +52,7 @@ class Group(TyperGroup):
             if command is not None and not command.hidden:
                 rows.append((name, parted(command.callback)[0].partition("\n\n")[0]))
         lines = [*_head(self.get_usage(ctx), self.help or ""), *_parameters(self, ctx), *_section("Commands", rows)]
+        lines += _examples(_FIRST)
         formatter.write("\n".join(lines))
 
 

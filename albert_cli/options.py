@@ -114,7 +114,9 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="An albert_config.json or config.json of your own."),
 ]
-Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)]
+Texts = Annotated[
+    list[str] | None, typer.Argument(metavar="TEXT", help="One text or several, each in quotes.", show_default=False)
+]
 TextSource = Annotated[
     str | None,
     typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them; - is stdin."),

@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import io
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -47,7 +48,6 @@ _PACKAGES = {
     "pkg_resources": "setuptools",
     "ray": "ray[data]",
     "sklearn": "scikit-learn",
-    "tensorflow": "tensorflow-cpu",
     "tomli_w": "tomli-w",
     "unicode_segmentation_rs": "unicode-segmentation-rs",
     "yaml": "pyyaml",
@@ -64,7 +64,12 @@ def need(module: str, purpose: str) -> None:
 
 def missing(module: str, purpose: str) -> MissingLibraryError:
     """That a library is not there, and how to install it: by names that a package index knows."""
-    packages = " ".join(f"'{_PACKAGES.get(name, name)}'" for name in _TOGETHER.get(module, (module,)))
+    if module == "tensorflow" and (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+        return MissingLibraryError(
+            f"{purpose} needs the library {module!r}, which does not exist for macOS on Intel; run it on another "
+            "machine"
+        )
+    packages = " ".join(f"'{_package(name)}'" for name in _TOGETHER.get(module, (module,)))
     return MissingLibraryError(
         f"{purpose} needs the library {module!r}, which is not installed: pip install {packages}"
     )
@@ -74,8 +79,16 @@ def broken(module: str, purpose: str, reason: str) -> MissingLibraryError:
     """That a library is there, but cannot be imported: a part of it is missing, or its version is another's."""
     return MissingLibraryError(
         f"{purpose} needs the library {module!r}, which is installed but cannot be imported ({reason}): "
-        f"pip install --upgrade --force-reinstall '{_PACKAGES.get(module, module)}'"
+        f"pip install --upgrade --force-reinstall '{_package(module)}'"
     )
+
+
+def _package(library: str) -> str:
+    """What pip calls a library; of TensorFlow, as in pyproject.toml, the package without GPU libraries if there is one."""
+    if library == "tensorflow":
+        small = sys.platform == "win32" or (sys.platform, platform.machine()) == ("linux", "x86_64")
+        return "tensorflow-cpu" if small else library
+    return _PACKAGES.get(library, library)
 
 
 @contextlib.contextmanager

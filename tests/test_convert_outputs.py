@@ -1,7 +1,9 @@
 """The main job on the real checkpoint: what transformers and our own core compute from what we wrote."""
 
+import importlib.util
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 import transformers
 
 from albert_cli.model.loading import load_model
-from converters import hub
+from converters import files, hub
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,25 @@ def test_reading_a_tensorflow_checkpoint_needs_no_tensorflow(shared_data, tmp_pa
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "hf/model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "processor", "says"),
+    [
+        ("linux", "x86_64", "which is not installed: pip install 'tensorflow-cpu'"),
+        ("win32", "AMD64", "which is not installed: pip install 'tensorflow-cpu'"),
+        ("linux", "aarch64", "which is not installed: pip install 'tensorflow'"),
+        ("darwin", "arm64", "which is not installed: pip install 'tensorflow'"),
+        ("darwin", "x86_64", "which does not exist for macOS on Intel; run it on another machine"),
+    ],
+)
+def test_without_tensorflow_its_formats_are_refused(
+    letter_model, tmp_path, refused, monkeypatch, system, processor, says
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "tensorflow" else find(name))
+    monkeypatch.setattr(files, "sys", SimpleNamespace(platform=system))
+    monkeypatch.setattr(files.platform, "machine", lambda: processor)
+    for form, what in (("tf", "a TensorFlow checkpoint"), ("saved-model", "a SavedModel")):
+        message = refused("convert", letter_model, tmp_path / "out", "--to", form)
+        assert message == f"writing {what} needs the library 'tensorflow', {says}"

@@ -92,6 +92,29 @@ def test_the_first_page_tells_every_command_whole():
     assert max(map(len, page.splitlines())) <= 80
 
 
+def test_the_first_page_says_what_to_try_and_it_works(albert):
+    page = CliRunner().invoke(app, []).output
+    lines = [line.strip() for line in page.partition("Examples:")[2].splitlines() if line.strip()]
+    assert len(lines) == 3
+    for line in lines:
+        code, out, err = albert(*shlex.split(line)[1:])
+        assert code == 0, err
+        assert out
+
+
+def test_every_argument_is_explained():
+    for name in COMMANDS:
+        page = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "100"}).stdout
+        for line in page.partition("Arguments:\n")[2].partition("\n\n")[0].splitlines():
+            assert re.match(r"  \S.*  \S|   ", line), f"{name}: {line}"
+
+
+def test_an_unknown_task_is_told_before_anything_else(albert):
+    code, out, err = albert("finetune", "sst")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"albert: 'sst' is no task here; the tasks are cola, .*; did you mean 'sst2'\?\n", err)
+
+
 def test_a_terminal_shows_the_same_page(tmp_path):
     terminal = Terminal("similarity", "--help", columns=80)
     assert terminal.end() == 0

@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def answer(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run of albert finetune squad.", show_default=False)],
-    question: Annotated[str, typer.Argument(metavar="QUESTION", show_default=False)],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked, in quotes.", show_default=False)],
     context: Annotated[
         str,
         typer.Argument(metavar="CONTEXT", help="The text, or @FILE to read it from a file.", show_default=False),

@@ -177,6 +177,8 @@ def finetune(
     if (submission is not None) and task != "glue":
         raise typer.BadParameter("--submission needs all of GLUE: albert finetune glue --submission out.zip")
     numbers = _seeds(seeds)
+    if task != "glue":
+        tasks.named(task)  # before any library is loaded
     from converters.files import check_directory_name
 
     out = out or Path("runs") / task

@@ -22,7 +22,7 @@ _TEXT = (".txt", ".log", ".md")
 
 @app.command()
 def tokenize(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", show_default=False)] = None,
+    texts: options.Texts = None,
     model: Annotated[
         str | None,
         typer.Option(
