@@ -33,7 +33,18 @@ def parted(callback: Any) -> tuple[str, list[str]]:
 
 
 class Command(arguments.Command):
-    """A command whose help is laid out here."""
+    """A command whose help is laid out here, and whose errors say what is missing."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> Any:
+        """Parse the command line: what an absent argument or option is, is said; what pydantic puts before, is not."""
+        try:
+            return super().make_context(info_name, args, *rest, **more)
+        except typer.BadParameter as error:
+            parameter = error.param
+            if not error.message and parameter is not None:
+                error.message = getattr(parameter, "help", None) or ""
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page."""

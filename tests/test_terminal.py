@@ -109,6 +109,23 @@ def test_every_argument_is_explained():
             assert re.match(r"  \S.*  \S|   ", line), f"{name}: {line}"
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["finetune"], "Missing argument 'TASK'. One of cola, csv, imdb, mnli, mrpc, qnli, qqp, rte, squad, sst2,"),
+        (["embed", "texts.txt"], "Missing option '--in'. A .txt, CSV, TSV, JSONL or Parquet file"),
+        (["convert", "built-in"], "Missing argument 'TARGET'. Directory or file to write."),
+        (["convert", "a", "b", "--dtype", "fp16"], "'--dtype': 'fp16' is not one of 'float32', 'float16', 'bfloat16'."),
+        (["finetune", "sst2", "--steps", "many"], "Invalid value for '--steps': Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_command_line_is_told_what_is_wanted(albert, words, says):
+    code, out, err = albert(*words)
+    assert (code, out) == (2, "")
+    assert says in " ".join(err.split())
+    assert "Value error" not in err
+
+
 def test_an_unknown_task_is_told_before_anything_else(albert):
     code, out, err = albert("finetune", "sst")
     assert (code, out) == (2, "")
