@@ -84,7 +84,7 @@ def broken(module: str, purpose: str, reason: str) -> MissingLibraryError:
 
 
 def _package(library: str) -> str:
-    """What pip calls a library; of TensorFlow, as in pyproject.toml, the package without GPU libraries if there is one."""
+    """What pip calls a library; TensorFlow without GPU libraries where there is such a one, as in pyproject.toml."""
     if library == "tensorflow":
         small = sys.platform == "win32" or (sys.platform, platform.machine()) == ("linux", "x86_64")
         return "tensorflow-cpu" if small else library
