@@ -84,6 +84,8 @@ def instead(path: Path) -> str | None:
     """What a path holds where no format knows it, and what to do; None where that cannot be told."""
     if path.is_file():
         return _file(path)
+    if not path.is_dir():
+        return "a pipe or device, not a regular file"
     names = sorted(entry.name for entry in path.iterdir())
     for pattern, what in _FILES.items():
         if found := next((name for name in names if re.fullmatch(pattern, name)), None):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.config import parse_json
-from converters.errors import ConfigError, FormatError
+from converters.errors import ConfigError, CorruptError, FormatError
 from converters.files import read_optional, read_small
 from converters.tokenizer_files import (
     CONTROL_PIECES,
@@ -466,7 +466,10 @@ def _object(path: Path) -> Json:
     data = read_optional(path)
     if not data:
         return {}
-    parsed = parse_json(data, str(path))
+    try:
+        parsed = parse_json(data, str(path))
+    except ConfigError as error:  # damaged, which is more than a setting that is not supported
+        raise CorruptError(str(error)) from None
     if not isinstance(parsed, dict):
         raise ConfigError(f"{path}: holds a JSON {type(parsed).__name__}, not an object of settings")
     return parsed

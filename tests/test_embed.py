@@ -384,7 +384,7 @@ def test_bf16_is_near_fp32(letter_model, texts, tmp_path):
             "{texts}: line 3: the text is 18 tokens longer than --max-length 20; --on-truncate window ",
         ),
         ("--embedding-column id", "two columns of the output would be called 'id'; rename the vectors with "),
-        ("--out {texts}", "{texts}: the target is the input itself; name another --out"),
+        ("--out {texts}", "{texts}: embeddings are written as .parquet, .pq, .jsonl, .csv, .npy; name such a file"),
         ("--text-column body", "{texts}: lines of text have no columns; leave out --text-column and its like"),
         ("--device cuda", "--device cuda: PyTorch {torch} finds no such device; choose cpu or auto"),
     ],

@@ -114,14 +114,14 @@ def test_the_command_gives_on_a_cluster_what_it_gives_here(address, texts, lette
     there = ["--engine", "ray", "--address", address, "--num-actors", "1"]
     reports = []
     for name, options in (("local", []), ("ray", there)):
-        arguments = [*command, "--out", tmp_path / name, *options]
+        arguments = [*command, "--out", tmp_path / f"{name}.parquet", *options]
         done = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         reports.append(json.loads(done.stdout) | {"out": "", "seconds": 0})
     assert reports[0] == reports[1]
     assert reports[0]["rows"] == 230
-    assert same(tmp_path / "local", tmp_path / "ray")
-    assert output.read_metadata(tmp_path / "local") == output.read_metadata(tmp_path / "ray")
+    assert same(tmp_path / "local.parquet", tmp_path / "ray.parquet")
+    assert output.read_metadata(tmp_path / "local.parquet") == output.read_metadata(tmp_path / "ray.parquet")
 
 
 @pytest.mark.slow

@@ -390,7 +390,7 @@ def test_a_list_of_modules_that_is_none(model, refused, content):
 def test_a_model_that_is_no_transformer(tmp_path, refused):
     write(tmp_path / "st" / MODULES, [module("StaticEmbedding", "", 0)])
     (tmp_path / "st/model.safetensors").write_bytes(b"")
-    fault = refused("embed", "--in", tmp_path / "st" / MODULES, "--model", tmp_path / "st", "--out", tmp_path / "x")
+    fault = refused("embed", "--in", tmp_path / "st" / MODULES, "--model", tmp_path / "st", "--out", tmp_path / "x.npy")
     assert "modules.json: 'sentence_transformers.models.StaticEmbedding' is not supported" in fault
 
 

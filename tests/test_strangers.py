@@ -28,7 +28,6 @@ def folder(tmp_path):
             "flax_model.msgpack",
             "weights of transformers for Flax, which are not read: with transformers 4, AlbertModel",
         ),
-        ("adapter_config.json", "an adapter (PEFT), which is no model without its base: merge the two (peft: merge_"),
         ("adapter_model.safetensors", "an adapter (PEFT), which is no model without its base"),
         ("weights.h5", "Keras's weights, which are not read: load it with the library that wrote it and save the "),
         ("rust_model.ot", "weights for rust-bert, which are not read"),
@@ -41,6 +40,14 @@ def test_files_that_are_not_read(folder, refused, file, told):
     assert refused("inspect", folder).startswith(f"{folder}: holds {file}, {told}")
     if not file.endswith((".json", ".safetensors")):
         assert refused("inspect", folder / file).startswith(f"{folder / file}: {told}")
+
+
+def test_an_adapter_is_refused_by_its_config(folder, refused):
+    (folder / "adapter_config.json").write_bytes(b"something else")
+    path = folder / "adapter_config.json"
+    assert (
+        refused("inspect", folder) == f"{path}: a PEFT adapter changes the weights; merge it and save the whole model"
+    )
 
 
 def test_a_directory_without_weights(folder, refused):

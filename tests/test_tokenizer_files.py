@@ -456,7 +456,7 @@ def test_more_pieces_than_rows_are_told_before_any_work(arguments, albert, tmp_p
     words = "".join(f"{word}\n" for word in WORDS).encode()
     files = TokenizerFiles(wordpiece=words, origin="vocab.txt")
     hub.save(dataclasses.replace(making.model(config), tokenizer=files), tmp_path / "model")
-    (tmp_path / "texts.txt").write_text("a b\n\nthe cat. a dog.\n")
+    (tmp_path / "texts.txt").write_text("a b\n\nthe cat. a dog.\n" * 60)
     (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y\n")
     code, out, err = albert(*arguments)
     assert (code, out) == (1, "")

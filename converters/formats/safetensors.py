@@ -130,7 +130,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     root = path if path.is_dir() else path.parent
     directory = sentence_files.encoder_directory(root)
     check_files(directory)
-    stored, metadata = _read_sharded(directory, kind) if not path.is_file() else kind.read_file(path)
+    stored, metadata = _read_sharded(directory, kind) if path.is_dir() else kind.read_file(path)
     strangers.refuse(stored, str(path))
     if not (directory / _CONFIG).exists():
         raise CheckpointError(f"{directory}: no {_CONFIG} beside the weights; copy the model's one there")
