@@ -331,6 +331,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], Non
             if event == "plan":
                 steps = record["steps"]
                 text = f"{steps} steps, {record['warmup_steps']} of warm-up"
+                text += f", dropout {record['dropout']}" if record.get("dropout") else ""
                 tell("; ".join(filter(None, (f"{record['train_rows']} rows, {text}", record.get("taken")))))
             elif event == "step":
                 text = f"loss {figure(record['loss'])}"

@@ -78,7 +78,7 @@ def test_rows_without_a_label_are_left_out_and_counted_where_that_is_asked(world
     assert code == 0, err
     assert f"note: {path}: left out 2 rows without a usable label" in err
     assert f"note: {bad}: left out 1 rows without a usable label" in err
-    assert "10 rows, 2 steps, 0 of warm-up; labels: neg 5, pos 5\n" in out
+    assert "10 rows, 2 steps, 0 of warm-up, dropout 0.1; labels: neg 5, pos 5\n" in out
     code, out, err = albert("evaluate", tmp_path / "run", "--json")  # as the run was made
     assert code == 0, err
     code, _, err = albert("evaluate", tmp_path / "run", "--data", write(tmp_path / "x.csv", ["", "?"]), "--skip-bad")

@@ -64,6 +64,10 @@ def finetune(
     warmup: Annotated[
         float | None, typer.Option("--warmup", help="Steps of warm-up, or a share of all steps below 1.")
     ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option("--dropout", help="Of the encoder; else the recipe's for GLUE and SQuAD, or the model's own."),
+    ] = None,
     max_length: Annotated[int | None, typer.Option("--max-length", help="Tokens of a row at most.")] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Decides the head's weights, order and dropout; 42.")
@@ -155,6 +159,7 @@ def finetune(
         "batch_size": batch_size,
         "learning_rate": lr,
         "warmup": warmup,
+        "dropout": dropout,
         "max_length": max_length,
         "seed": seed,
         "freeze_encoder": freeze_encoder or None,

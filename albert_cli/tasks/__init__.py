@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Recipe:
     """Hyper-parameters for a training set of `train_rows` rows; another size or batch keeps the number of epochs.
 
-    `eval_every` is in steps, `max_length` in tokens; `name` tells a task's several recipes apart. AdamW with decay
+    `eval_every` is in steps, `max_length` in tokens; `name` tells a task's several recipes apart. `dropout` is that of
+    the encoder (table 14 of the ALBERT paper, "ALBERT DR"), None where the model's config decides. AdamW with decay
     0.01, linear warm-up and decay, clipping at 1.
     """
 
@@ -34,6 +35,7 @@ class Recipe:
     steps: int
     warmup_steps: int
     train_rows: int
+    dropout: float | None = None
     name: str = ""
     eval_every: int = 100
     max_length: int = 512
@@ -41,6 +43,11 @@ class Recipe:
     @property
     def epochs(self) -> float:
         return self.steps * self.batch_size / self.train_rows
+
+    @property
+    def head_dropout(self) -> float | None:
+        """The dropout before a classifier: 0.1 for every task of the paper ("Classifier DR")."""
+        return None if self.dropout is None else 0.1
 
 
 @dataclass(frozen=True)

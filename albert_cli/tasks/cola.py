@@ -10,7 +10,7 @@ TASK = glue(
     labels=("0", "1"),
     metrics=("matthews", "accuracy"),
     best="matthews",
-    recipe=Recipe(learning_rate=1e-5, batch_size=16, steps=5336, warmup_steps=320, train_rows=8551),
+    recipe=Recipe(learning_rate=1e-5, batch_size=16, steps=5336, warmup_steps=320, train_rows=8551, dropout=0.0),
     splits={
         "train": Split(("train.tsv",), _LABELLED, width=4),
         "dev": Split(("dev.tsv",), _LABELLED, width=4),

@@ -15,7 +15,7 @@ TASK = glue(
     labels=("contradiction", "entailment", "neutral"),
     metrics=("accuracy",),
     best="accuracy",
-    recipe=Recipe(learning_rate=3e-5, batch_size=128, steps=10000, warmup_steps=1000, train_rows=392702),
+    recipe=Recipe(learning_rate=3e-5, batch_size=128, steps=10000, warmup_steps=1000, train_rows=392702, dropout=0.0),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev_matched.tsv",), _LABELLED),

@@ -10,7 +10,7 @@ TASK = glue(
     labels=("0", "1"),
     metrics=("accuracy", "f1"),
     best="accuracy",
-    recipe=Recipe(learning_rate=2e-5, batch_size=32, steps=800, warmup_steps=200, train_rows=3668),
+    recipe=Recipe(learning_rate=2e-5, batch_size=32, steps=800, warmup_steps=200, train_rows=3668, dropout=0.0),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev.tsv",), _LABELLED),

@@ -10,7 +10,15 @@ TASK = glue(
     labels=("entailment", "not_entailment"),
     metrics=("accuracy",),
     best="accuracy",
-    recipe=Recipe(learning_rate=1e-5, batch_size=32, steps=33112, warmup_steps=1986, train_rows=104743, eval_every=200),
+    recipe=Recipe(
+        learning_rate=1e-5,
+        batch_size=32,
+        steps=33112,
+        warmup_steps=1986,
+        train_rows=104743,
+        dropout=0.0,
+        eval_every=200,
+    ),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev.tsv",), _LABELLED),

@@ -13,7 +13,7 @@ TASK = glue(
     labels=("0", "1"),
     metrics=("accuracy", "f1"),
     best="accuracy",
-    recipe=Recipe(learning_rate=5e-5, batch_size=128, steps=14000, warmup_steps=1000, train_rows=363846),
+    recipe=Recipe(learning_rate=5e-5, batch_size=128, steps=14000, warmup_steps=1000, train_rows=363846, dropout=0.1),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev.tsv",), _LABELLED),

@@ -10,7 +10,7 @@ TASK = glue(
     labels=("entailment", "not_entailment"),
     metrics=("accuracy",),
     best="accuracy",
-    recipe=Recipe(learning_rate=3e-5, batch_size=32, steps=800, warmup_steps=200, train_rows=2490),
+    recipe=Recipe(learning_rate=3e-5, batch_size=32, steps=800, warmup_steps=200, train_rows=2490, dropout=0.1),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev.tsv",), _LABELLED),

@@ -10,7 +10,7 @@ TASK = glue(
     labels=("0", "1"),
     metrics=("accuracy",),
     best="accuracy",
-    recipe=Recipe(learning_rate=1e-5, batch_size=32, steps=20935, warmup_steps=1256, train_rows=67349),
+    recipe=Recipe(learning_rate=1e-5, batch_size=32, steps=20935, warmup_steps=1256, train_rows=67349, dropout=0.0),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev.tsv",), _LABELLED),

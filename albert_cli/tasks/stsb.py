@@ -11,7 +11,7 @@ TASK = glue(
     value_range=(0.0, 5.0),
     metrics=("pearson", "spearman"),
     best="pearson",
-    recipe=Recipe(learning_rate=2e-5, batch_size=16, steps=3598, warmup_steps=214, train_rows=5749),
+    recipe=Recipe(learning_rate=2e-5, batch_size=16, steps=3598, warmup_steps=214, train_rows=5749, dropout=0.0),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev.tsv",), _LABELLED),

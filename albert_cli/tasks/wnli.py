@@ -15,7 +15,7 @@ TASK = glue(
     labels=("0", "1"),
     metrics=("accuracy",),
     best="accuracy",
-    recipe=Recipe(learning_rate=2e-5, batch_size=16, steps=2000, warmup_steps=250, train_rows=635),
+    recipe=Recipe(learning_rate=2e-5, batch_size=16, steps=2000, warmup_steps=250, train_rows=635, dropout=0.1),
     splits={
         "train": Split(("train.tsv",), _LABELLED),
         "dev": Split(("dev.tsv",), _LABELLED),

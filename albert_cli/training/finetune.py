@@ -140,10 +140,11 @@ def _train(
     cache: Path | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()  # the first epoch's time has the features of a frozen encoder in it
-    model, notes = run.build(base, info, seed=settings.seed)
+    recipe = prepared.task.recipe
+    model, notes = run.build(base, info, seed=settings.seed, head_dropout=recipe.head_dropout)
     plan = Plan.of(
         settings,
-        prepared.task.recipe,
+        recipe,
         len(prepared.train.rows),
         sum(len(part.rows) for part in prepared.dev.values()),
         examples=len(prepared.train.examples),
@@ -155,7 +156,7 @@ def _train(
     accelerator.wait_for_everyone()
     for note in [*prepared.notes, *notes]:
         report({"event": "note", "text": note})
-    facts = {"train_rows": len(prepared.train.rows), "taken": _taken(prepared)}
+    facts = {"train_rows": len(prepared.train.rows), "dropout": _dropout(model, settings), "taken": _taken(prepared)}
     report({"event": "plan", **dataclasses.asdict(plan), **facts})
     if settings.freeze_encoder:
         model.albert.requires_grad_(False)
@@ -587,6 +588,14 @@ def _taken(prepared: Prepared) -> str:
         spread = float(targets.std(correction=0))
         return f"labels: {low:g} to {high:g}, mean {float(targets.mean()):g}, standard deviation {spread:g}"
     return labels.described(info.labels, torch.bincount(targets, minlength=len(info.labels)).tolist())
+
+
+def _dropout(model: run.Model, settings: Settings) -> str:
+    """The encoder's dropout in training, as the plan line tells it; nothing where there is none."""
+    hidden, attention = model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob
+    if settings.freeze_encoder or not (hidden or attention):
+        return ""
+    return f"{hidden:g}" if hidden == attention else f"{hidden:g} ({attention:g} of attention)"
 
 
 def _facts(split: Split) -> Mapping[str, Any]:

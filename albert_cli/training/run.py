@@ -90,11 +90,14 @@ def base_checkpoint(model: str) -> Checkpoint:
     return models.resolve(model).load()
 
 
-def build(base: Checkpoint, info: RunInfo, *, seed: int) -> tuple[Model, list[str]]:
-    """The base's encoder with a fresh head, drawn from `seed`; and notes on what else had to be drawn."""
+def build(base: Checkpoint, info: RunInfo, *, seed: int, head_dropout: float | None = None) -> tuple[Model, list[str]]:
+    """The base's encoder with a fresh head, drawn from `seed`; and notes on what else had to be drawn.
+
+    The dropout of the settings, and `head_dropout`, take the place of the base's where they are given.
+    """
     parts = spec.components(base.tensors, base.config)
     config = dataclasses.replace(
-        base.config,
+        with_dropout(base.config, info.settings.get("dropout"), head_dropout),
         extra={key: value for key, value in base.config.extra.items() if key not in _HEAD_KEYS} | info.extras(),
     )
     torch.manual_seed(seed)
@@ -111,6 +114,19 @@ def build(base: Checkpoint, info: RunInfo, *, seed: int) -> tuple[Model, list[st
     assign(nn.ModuleDict({"albert": model.albert}), base)
     model.albert.pooler = pooler
     return model, notes
+
+
+def with_dropout(config: AlbertConfig, encoder: float | None, head: float | None) -> AlbertConfig:
+    """A config with this dropout of the encoder, and before the head; None: as it is, the head's even if it was that
+    of the encoder."""
+    if encoder is None:
+        return config
+    return dataclasses.replace(
+        config,
+        hidden_dropout_prob=encoder,
+        attention_probs_dropout_prob=encoder,
+        classifier_dropout_prob=config.head_dropout_prob if head is None else head,
+    )
 
 
 _HEAD_KEYS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task")

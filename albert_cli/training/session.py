@@ -101,7 +101,8 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
         named_or_default(None)  # says so
     layers.insert(0, {"model": model or NAME})
     facts = tasks.named(task)
-    wanted = settings_module.resolve(facts, *layers)
+    begun = resume and (out / RUN).exists()
+    wanted = settings_module.resolve(facts, *layers, begun=begun)
     if wanted.task == "csv" and not (wanted.data or wanted.train):
         if resume:
             raise NoDataError(
@@ -109,7 +110,7 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
             )
         raise NoDataError("csv has no training data; name it with --data DIR or --train FILE")
     if facts.no_answer_recipe is not None and (train := facts.read(facts, wanted.sources, "train")) is not None:
-        return settings_module.resolve(facts, *layers, recipe=tasks.recipe_for(facts, train))
+        return settings_module.resolve(facts, *layers, recipe=tasks.recipe_for(facts, train), begun=begun)
     return wanted
 
 

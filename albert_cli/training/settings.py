@@ -26,7 +26,8 @@ class Settings:
     """What decides a run, besides the contents of its files. Paths are as the user gave them.
 
     `warmup` is in steps, or a share of all steps where it is below 1. `batch_size` rows make one update; `grad_accum`
-    parts of it are computed one after the other. Raises TrainingError for values out of range, all in one message.
+    parts of it are computed one after the other. `dropout` is that of the encoder; None: as the model's config has it.
+    Raises TrainingError for values out of range, all in one message.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Settings:
     epochs: float | None = None
     steps: int | None = None
     warmup: float | None = None
+    dropout: float | None = None
     data: str | None = None
     train: str | None = None
     dev: str | None = None
@@ -71,6 +73,10 @@ class Settings:
             faults.append("epochs and steps are both given; choose one")
         if self.warmup is not None and not 0 <= self.warmup < math.inf:
             faults.append(f"warmup is {self.warmup}, not 0 or more")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            faults.append(f"dropout is {self.dropout}, not from 0 to below 1")
+        elif self.dropout and self.freeze_encoder:
+            faults.append(f"dropout is {self.dropout}, but a frozen encoder has none; set it to 0, or leave it out")
         if self.precision not in PRECISIONS:
             faults.append(f"precision is {self.precision!r}, not one of {', '.join(PRECISIONS)}")
         if self.grad_accum > self.batch_size:
@@ -154,19 +160,25 @@ class Plan:
         return (self.steps - step) / max(1, self.steps - self.warmup_steps)
 
 
-def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None) -> Settings:
-    """Settings of `given` mappings, the first that has a value counts; the rest is the task's recipe."""
+def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None, begun: bool = False) -> Settings:
+    """Settings of `given` mappings, the first that has a value counts; the rest is the task's recipe.
+
+    A run that has `begun` without a dropout of its own goes on so, with that of its model.
+    """
     recipe = recipe or task.recipe
     values: dict[str, Any] = {
         "learning_rate": recipe.learning_rate,
         "batch_size": recipe.batch_size,
         "max_length": recipe.max_length,
+        "dropout": None if begun else recipe.dropout,
     }
     for layer in reversed(given):
         layer = {key: value for key, value in layer.items() if value is not None}  # noqa: PLW2901
         if layer.keys() & {"epochs", "steps"}:  # a nearer layer's choice replaces the other one of a farther layer
             values = {key: value for key, value in values.items() if key not in ("epochs", "steps")}
         values |= layer
+    if values.get("freeze_encoder") and values["dropout"] and not any(layer.get("dropout") for layer in given):
+        values["dropout"] = 0.0  # the recipe's is of an encoder that is trained
     return Settings(**(values | {"task": task.name.lower()}))
 
 
