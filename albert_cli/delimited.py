@@ -25,7 +25,8 @@ class Records:
     `header`: the names of the columns, blanks around them taken off; with `width` the file has none, and they are
     "0", "1", … `wanted` are columns that must be there for a guess of the delimiter to be right. In TSV a quotation
     mark is a character like any other, as in GLUE's files. Blank lines are left out. Rows of another width are told
-    all at once, as TextError when the file is at its end, or with `skip_short` counted in `skipped`.
+    all at once, as TextError when the file is at its end (`advice` is its end), or with `skip_ragged` left
+    out, their lines kept in `ragged`.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class Records:
         delimiter: str | None = None,
         wanted: Collection[str] = (),
         width: int | None = None,
-        skip_short: bool = False,
+        skip_ragged: bool = False,
+        advice: str = "",
     ) -> None:
-        self._where, self._skip_short = where, skip_short
-        self.skipped = 0
+        self._where, self._skip_ragged, self._advice = where, skip_ragged, advice
+        self.ragged: list[int] = []
         self._lines = _Counted(lines)
         first = next((line for line in self._lines if line.strip()), "")
         if hint := _EXCEL_HINT.fullmatch(first):
@@ -74,24 +76,25 @@ class Records:
         faults: list[str] = []
         for line, cells in self._records():
             if len(cells) != len(self.header):
-                self.skipped += 1
-                if self.skipped <= _SHOWN:
+                self.ragged.append(line)
+                if len(self.ragged) <= _SHOWN:
                     faults.append(f"line {line} has {len(cells)}")
-            elif not self.skipped or self._skip_short:
+            elif not self.ragged or self._skip_ragged:
                 yield line, cells
-        if self.skipped and not self._skip_short:
+        if self.ragged and not self._skip_ragged:
             raise TextError(f"{self._where}: {self._ragged(faults)}")
 
     def _ragged(self, faults: Sequence[str]) -> str:
         names = f" ({listing(self.header)})" if self._named else ""
-        rest = f" and {self.skipped - len(faults)} more" if self.skipped > len(faults) else ""
+        count = len(self.ragged)
+        rest = f" and {count - len(faults)} more" if count > len(faults) else ""
         advice = (
             ""
             if self._named
             else f"; a cell that holds {self._delimiter!r} stands in double quotes, with no blank before them"
         )
-        rows = f"{self.skipped} row{'s' * (self.skipped > 1)}"
-        return f"{rows} not of {len(self.header)} columns{names}: {', '.join(faults)}{rest}{advice}"
+        rows = f"{count} row{'s' * (count > 1)}"
+        return f"{rows} not of {len(self.header)} columns{names}: {', '.join(faults)}{rest}{advice}{self._advice}"
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -33,6 +33,12 @@ def suffix_of(file: Path) -> str:
     for ending in COMPRESSED_SUFFIXES:
         name = name.removesuffix(ending)
     return Path(name).suffix
+
+
+def found_in(directory: Path, names: Iterable[str]) -> list[Path]:
+    """The files of these names in a directory, as they are or compressed."""
+    every = (directory / f"{name}{ending}" for name in names for ending in ("", *COMPRESSED_SUFFIXES))
+    return [path for path in every if path.is_file()]
 
 
 class Stream(NamedTuple):

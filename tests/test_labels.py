@@ -76,13 +76,75 @@ def test_rows_without_a_label_are_left_out_and_counted_where_that_is_asked(world
         *("--max-length", 16, "--out", tmp_path / "run", "--skip-bad"),
     )
     assert code == 0, err
-    assert f"note: {path}: left out 2 rows without a usable label" in err
-    assert f"note: {bad}: left out 1 rows without a usable label" in err
+    assert f"note: {path}: 2 rows left out: lines 4, 7 without a usable label\n" in err
+    assert f"note: {bad}: 1 row left out: line 10 without a usable label\n" in err
     assert "10 rows, 2 steps, 0 of warm-up, dropout 0.1; labels: neg 5, pos 5\n" in out
     code, out, err = albert("evaluate", tmp_path / "run", "--json")  # as the run was made
     assert code == 0, err
     code, _, err = albert("evaluate", tmp_path / "run", "--data", write(tmp_path / "x.csv", ["", "?"]), "--skip-bad")
     assert code == 0, err
+    assert f"{tmp_path / 'x.csv'}: 2 rows left out: lines 4, 7 without a usable label\n" in err
+
+
+BAD = {
+    ".csv": "a plot,film,pos\na plot\n",
+    ".tsv": "a plot\tfilm\tpos\na plot\n",
+    ".jsonl": '{"text": "a plot", "label": "pos"\n["a plot", "pos"]\n' + "[" * 100_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("suffix", BAD)
+def test_rows_of_another_width_and_lines_that_are_no_json_are_left_out_where_that_is_asked(
+    world, tmp_path, suffix, albert, refused
+):
+    rows = [("text", "label"), *reviews(10), ("a plot", "")]
+    separator = {".csv": ",", ".tsv": "\t"}.get(suffix)
+    lines = [separator.join(row) if separator else json.dumps({"text": row[0], "label": row[1]}) for row in rows]
+    path = tmp_path / f"data{suffix}"
+    path.write_text("\n".join(lines[separator is None :]) + "\n" + BAD[suffix])
+    words = ("finetune", "csv", "--train", path, "--dev", path, "--model", world / "model", "--steps", 1)
+    words = (*words, "--max-length", 16, "--out", tmp_path / "run")
+    message = refused(*words)
+    if separator:
+        assert "2 rows not of 2 columns" in message
+        assert "line 13 has 3, line 14 has 1" in message
+        wanted = "3 rows left out: lines 13, 14 not of 2 columns; line 12 without a usable label"
+    else:
+        assert f"{path}: line 12 is not JSON: Expecting ',' delimiter at column 34, line 13 holds a list" in message
+        assert "line 14 is not JSON: " in message
+        wanted = "4 rows left out: lines 12, 13, 14 that are no JSON objects; line 11 without a usable label"
+    assert message.endswith("--skip-bad leaves such rows out")
+    code, out, err = albert(*words, "--skip-bad")
+    assert code == 0, err
+    assert err.count(wanted) == 1
+    assert "10 rows, 1 steps" in out
+    code, _, err = albert("evaluate", tmp_path / "run", "--data", path, "--skip-bad")
+    assert (code, err.count(f"{path}: {wanted}\n")) == (0, 1)
+    message = refused("predict", tmp_path / "run", "--in", path)  # a prediction for every row, or none
+    assert ("2 rows not of 2 columns" in message) == (separator is not None)
+    assert "--skip-bad" not in message
+
+
+def test_what_is_no_table_at_all_is_refused_though_bad_rows_may_be_left_out(world, tmp_path):
+    (tmp_path / "a.json").write_text('[\n{"text": "a", "label": "b"},\n{"text": "c", "label": "d"}\n')
+    with pytest.raises(DataError, match=r"a\.json: line 1 is not JSON"):
+        run(tmp_path / "run", options(world, tmp_path / "a.json", skip_bad=True))
+    (tmp_path / "a.csv").write_text("text,label\na\nb\n")
+    with pytest.raises(DataError, match=r"2 rows left out: lines 2, 3 not of 2 columns; no row is left"):
+        run(tmp_path / "run", options(world, tmp_path / "a.csv", skip_bad=True))
+
+
+def test_a_stream_is_no_data_of_a_run(world, tmp_path, refused):
+    words = ("finetune", "csv", "--model", world / "model", "--out", tmp_path / "run")
+    for path in ("-", "/dev/fd/63"):
+        assert refused(*words, "--train", path) == (
+            f"train is {path}, a stream, but a run reads its data again (--resume, evaluate); name a file"
+        )
+    run(tmp_path / "run", options(world, write_csv(tmp_path / "t.csv", reviews(8)), steps=1))
+    assert refused("evaluate", tmp_path / "run", "--data", "-") == (
+        "-: labelled data is read from files, not from a stream; write it to a file first"
+    )
+    assert "no such directory" in refused(*words[:4], "--data", tmp_path / "no", "--out", tmp_path / "new")
 
 
 def test_the_faults_of_all_files_are_told_together(world, tmp_path):
@@ -112,6 +174,11 @@ def test_classes_may_be_called_none_or_na_or_have_leading_zeros(world, tmp_path)
     run(tmp_path / "run", options(world, path), report=seen.append)
     plan = next(record for record in seen if record["event"] == "plan")
     assert plan["taken"] == "labels: 01 1, 1 1, NA 1, [other] 1, neg 5, none 1, pos 5"
+    notes = [record["text"] for record in seen if record["event"] == "note"]
+    taken = (
+        "taken as a class: 'NA' (1 row), 'none' (1 row); where that stands for a missing label, leave the cell empty"
+    )
+    assert f"{path}: {taken}" in notes
 
 
 def test_one_label_for_all_rows_is_said_at_the_end(world, tmp_path):

@@ -13,7 +13,9 @@ from albert_cli import tasks
 from albert_cli.errors import DataError
 from albert_cli.model.fine_tuning import Classifier
 from albert_cli.training import session
-from albert_cli.training.finetune import Split, score
+from albert_cli.training.data import read_table
+from albert_cli.training.finetune import Split, score, split_of
+from albert_cli.training.predict import run_on
 from albert_cli.training.run import RunInfo, load_run
 from albert_cli.training.scale import Scale
 
@@ -154,4 +156,38 @@ def test_labels_that_are_no_numbers_are_refused_with_their_lines(world, tmp_path
     seen = []
     run(tmp_path / "run", given | {"skip_bad": True, "epochs": 1}, report=seen.append)
     notes = [record["text"] for record in seen if record["event"] == "note"]
-    assert f"{tmp_path / 'bad.csv'}: left out 2 rows without a usable label" in notes
+    assert f"{tmp_path / 'bad.csv'}: 2 rows left out: lines 3, 5 without a usable label" in notes
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e7, 1e20])
+def test_values_are_written_with_the_digits_they_have(world, tmp_path, unit, albert):
+    rows = [(text, f"{(number % 7 + 1.2345678) * unit!r}") for number, (text, _) in enumerate(reviews(14))]
+    path = write_csv(tmp_path / "t.csv", rows)
+    given = {"model": str(world / "model"), "train": str(path), "dev": str(path), "regression": True, "steps": 2}
+    run(tmp_path / "run", given | {"batch_size": 7, "max_length": 16})
+    loaded = load_run(tmp_path / "run")
+    split = split_of(
+        read_table(path).examples(tasks.Columns("text"), labelled=False),
+        loaded.info,
+        None,
+        loaded.tokenizer,
+        labelled=False,
+    )
+    wanted = np.asarray(run_on(loaded, split).values, np.float32)
+    for name in ("p.csv", "p.tsv", "p.jsonl", "p.parquet"):
+        code, _, err = albert("predict", tmp_path / "run", "--in", path, "--out", tmp_path / name)
+        assert code == 0, err
+        found = read_table(tmp_path / name).column("prediction", "it")
+        assert np.array_equal(np.array(found, np.float64).astype(np.float32), wanted), name
+        assert max(len(text.partition("e")[0].strip("-0.").replace(".", "").rstrip("0")) for text in found) <= 9
+    code, out, _ = albert("predict", tmp_path / "run", rows[0][0], "--json")
+    assert np.isclose(json.loads(out)["prediction"], wanted[0], rtol=1e-5)
+    code, out, _ = albert("predict", tmp_path / "run", rows[0][0])
+    assert np.isclose(float(out), wanted[0], rtol=1e-5)
+    code, out, _ = albert("predict", tmp_path / "run", "--in", path)
+    shown = [float(line.split()[1]) for line in out.splitlines()[1:]]
+    assert np.allclose(shown, wanted, rtol=1e-6)
+    table = read_table(tmp_path / "run" / "dev_predictions.csv")
+    label, value, error = (np.array(table.column(name, "it"), np.float64) for name in ("label", "prediction", "error"))
+    assert sorted(label) == sorted(float(text) for _, text in rows)
+    assert np.allclose(error, np.abs(value - label), rtol=1e-4, atol=0)

@@ -1,9 +1,14 @@
 """Questions: windows, spans and answers against the text, the official script's scores, a run from end to end."""
 
+import gzip
+import io
 import json
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import transformers
@@ -182,9 +187,50 @@ def test_misplaced_answers_are_left_out_where_that_is_asked_and_no_matter_in_pre
     words = ("finetune", "squad", "--train", path, "--dev", path, "--model", run.parent / "model", "--steps", 2)
     code, out, err = albert(*words, "--max-length", 64, "--out", tmp_path / "run", "--skip-bad")
     assert code == 0, err
-    assert f"note: {path}: left out 2 questions with misplaced answers\n" in err
+    assert f"note: {path}: 2 questions left out: questions q0, q1 with misplaced answers\n" in err
     assert "28 questions, 10 of them without an answer, recipe of SQuAD 2.0\n" in out
     assert "misplaced answers\n" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_is_impossible_decides_whether_there_is_an_answer(tmp_path):
+    content = squad(6)
+    entries = [paragraph["qas"][0] for paragraph in content["data"][0]["paragraphs"]]
+    entries[0]["is_impossible"] = True  # with an answer
+    entries[1] |= {"is_impossible": True, "answers": [{"text": "elsewhere", "answer_start": 0}]}
+    del entries[3]["is_impossible"]  # as in SQuAD v1
+    del entries[5]["answers"]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    asked = read_squad(path)
+    assert [bool(item.answers) for item in asked.items] == [False, False, False, True, True, False]
+    assert (asked.unanswerable, asked.labelled) == (4, True)
+    entries[4]["answers"] = []
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(
+        DataError, match="1 questions have no answer though is_impossible is false: q4; correct them, or"
+    ):
+        read_squad(path)
+    asked = read_squad(path, misplaced="skip")
+    assert asked.left_out == {"without an answer though is_impossible is false": ["q4"]}
+    assert [item.id for item in asked.items] == ["q0", "q1", "q2", "q3", "q5"]
+    assert len(read_squad(path, misplaced="keep")) == 6
+    entries[4]["is_impossible"] = "false"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="is_impossible is 'false' at q4, not true or false"):
+        read_squad(path, misplaced="keep")
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_compressed_questions_are_read(tmp_path, monkeypatch, ending):
+    plain = write_squad(tmp_path / "plain.json", count=9)
+    raw = plain.read_bytes()
+    packed = gzip.compress(raw) if ending == ".gz" else pa.compress(raw, "zstd", asbytes=True)
+    path = tmp_path / f"dev-v2.0.json{ending}"
+    path.write_bytes(packed)
+    found = tasks.named("squad").read(tasks.named("squad"), tasks.Sources(data=tmp_path), "dev")
+    assert (found.where, found.items) == (str(path), read_squad(plain).items)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(packed))))
+    assert read_squad(Path("-"), misplaced="keep").items == found.items
 
 
 @pytest.mark.parametrize(

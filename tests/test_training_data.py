@@ -41,7 +41,7 @@ def test_every_row_of_the_real_files_is_read(shared_data, name):
         raw = (shared_data / "glue" / task.directory / f"{split}.tsv").read_bytes().removesuffix(b"\n").split(b"\n")
         header = 0 if name == "cola" else 1
         assert len(examples) == count == len(raw) - header
-        assert examples.skipped == 0
+        assert not examples.left_out
         if task.kind == "regression":
             values = data.targets(examples, task.value_range)
             assert (values.min(), values.max()) == (0.0, 5.0)
@@ -182,7 +182,8 @@ def test_cut_rows_of_qqp_are_left_out_and_counted(tmp_path):
     header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
     (tmp_path / "train.tsv").write_text(header + "1\t1\t2\ta\tb\t0\n2\t3\t4\tcut\n3\t5\t6\tc\td\t1\n", encoding="utf-8")
     examples = read("qqp", Sources(data=tmp_path))
-    assert (len(examples), examples.skipped, examples.lines) == (2, 1, [2, 4])
+    assert (len(examples), examples.lines) == (2, [2, 4])
+    assert examples.left_out == {"not of 6 columns": [3]}
 
 
 @pytest.mark.parametrize(

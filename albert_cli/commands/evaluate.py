@@ -29,7 +29,7 @@ def evaluate(
         Kind.FILE_OUT,
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out rows without a usable label, and misplaced answers.")
+        bool, typer.Option("--skip-bad", help="Leave out and tell bad rows, as finetune does.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the figure.")] = False,
     json: options.Json = False,

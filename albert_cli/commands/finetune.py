@@ -102,7 +102,8 @@ def finetune(
     skip_bad: Annotated[
         bool,
         typer.Option(
-            "--skip-bad", help="Leave out and count rows without a usable label, and misplaced answers; else refused."
+            "--skip-bad",
+            help="Leave out and tell rows without a usable label, of another width or no JSON, and misplaced answers.",
         ),
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to RUN/tensorboard too.")] = False,

@@ -112,7 +112,7 @@ def predict(
     if json:
         console.print_json(result)
     elif "probabilities" not in result:
-        console.say(console.figure(result["prediction"]))
+        console.say(f"{result['prediction']:.7g}")
     else:
         label = result["prediction"]
         console.say(label if isinstance(label, str) else ", ".join(label) or "(no label)")
@@ -138,7 +138,7 @@ def _tell(found: Predicted) -> None:
     from albert_cli.inspection.records import visible
 
     ids = [visible(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
-    values = [[_figure(cell) for cell in found.columns[name]] for name in found.added]
+    values = [[_figure(cell, name) for cell in found.columns[name]] for name in found.added]
     texts = [[visible(text) for text in column] for column in found.texts]
     headers = ["row" if found.ids is None else "id", *found.added, "text", *["pair"] * (len(texts) - 1)]
     rows = list(zip(ids, *values, *texts, strict=True))
@@ -146,9 +146,11 @@ def _tell(found: Predicted) -> None:
     console.print_table(rows, headers, right=[*([0] if found.ids is None else []), *figures])
 
 
-def _figure(cell: object) -> str:
+def _figure(cell: object, column: str) -> str:
     from albert_cli.inspection.records import visible
 
     if isinstance(cell, list):  # the labels of a text that may have several
         return visible(", ".join(cell))
-    return f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))
+    if isinstance(cell, float):  # a regression's value in its unit, or a probability
+        return f"{cell:.7g}" if column == "prediction" else f"{cell:.4f}"
+    return visible(str(cell))

@@ -10,14 +10,14 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from albert_cli import delimited
 from albert_cli.errors import DataError
-from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, suffix_of
+from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, found_in, suffix_of
 from albert_cli.text_lines import STANDARD_INPUT, lines_of, opened
 from albert_cli.training import labels as labels_module
 from converters.errors import did_you_mean
@@ -34,12 +34,28 @@ _SHOWN, _LINES = 8, 50
 GLUE_REPOSITORY = "nyu-mll/glue"
 
 
+# What is left out, by what is wrong with it: lines, or what questions are called.
+LeftOut = Mapping[str, Sequence[int | str]]
+
+
+def told_left_out(where: str, left_out: LeftOut, noun: str = "row") -> str:
+    """What is left out, in one line; nothing where it is nothing."""
+    count = sum(map(len, left_out.values()))
+    if not count:
+        return ""
+    what = "line" if noun == "row" else noun
+    parts = [
+        f"{what}{'s' * (len(items) > 1)} {_listing(map(str, items), _LINES)} {why}" for why, items in left_out.items()
+    ]
+    return f"{where}: {count} {noun}{'s' * (count > 1)} left out: {'; '.join(parts)}"
+
+
 @dataclass(frozen=True)
 class Examples:
     """The rows of one split. `pairs` and `labels` (as written) may be None; `lines` are line (or row) numbers from 1.
 
-    `skipped` counts rows that a task leaves out on purpose, `unlabelled` those left out for want of a label.
-    `digest` is the SHA-256 of the file or files.
+    `left_out`: the lines of rows that are left out, by what is wrong with them. `digest` is the SHA-256 of the file or
+    files.
     """
 
     where: str
@@ -49,8 +65,7 @@ class Examples:
     labels: list[str] | None
     lines: list[int]
     digest: str
-    skipped: int = 0
-    unlabelled: int = 0
+    left_out: LeftOut = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -80,7 +95,7 @@ class Table:
     rows: list[list[str]]
     lines: list[int]
     digest: str
-    skipped: int = 0
+    left_out: LeftOut = field(default_factory=dict)
 
     def column(self, name: str | int, purpose: str) -> list[str]:
         """The cells of a column; DataError names the columns there are."""
@@ -112,7 +127,7 @@ class Table:
             labels=None if labels is None else [label.strip() for label in labels],
             lines=self.lines,
             digest=self.digest,
-            skipped=self.skipped,
+            left_out=self.left_out,
         )
 
 
@@ -123,30 +138,37 @@ def read_table(
     delimiter: str | None = None,
     wanted: Collection[str] = (),
     width: int | None = None,
-    skip_short: bool = False,
+    skip_bad: bool | None = False,
 ) -> Table:
     """Read a table: CSV, TSV (nothing is a quote there), JSON lines, Parquet or lines of text (the column `text`).
 
     The kind is that of the name unless given; gzip and zstd are taken off; `-` is standard input. `delimiter` and
     `wanted`: see albert_cli.delimited. `width` is that of a TSV without header. Raises DataError for a file without
-    rows, TextError for rows of another width than the header, broken quoting and what is not UTF-8.
+    rows and lines that are no JSON objects, TextError for rows of another width than the header, broken quoting and
+    what is not UTF-8. With `skip_bad` rows of another width and lines that are no objects are left out; None where
+    nobody can ask for that.
     """
     kind = kind or kind_of(path)
-    with explained(path), _seekable(path) as file:
+    hint = "; --skip-bad leaves such rows out" if skip_bad is False else ""
+    with explained(path), seekable(path) as file:
         digest = _digest(file)
         with decompressed(contextlib.nullcontext(file), str(path)) as stream:
             if kind in ("csv", "tsv"):
                 lines = _lines(stream, path, ends=True)
-                options: Any = {"delimiter": delimiter, "wanted": wanted, "width": width, "skip_short": skip_short}
-                records = delimited.Records(lines, str(path), kind=kind, **options)
+                options: Any = {"delimiter": delimiter, "wanted": wanted, "width": width, "advice": hint}
+                records = delimited.Records(lines, str(path), kind=kind, skip_ragged=bool(skip_bad), **options)
                 found = list(records)
                 rows, numbers = [cells for _, cells in found], [line for line, _ in found]
-                table = Table(str(path), records.header, rows, numbers, digest, skipped=records.skipped)
+                bad = {f"not of {len(records.header)} columns": records.ragged} if records.ragged else {}
+                table = Table(str(path), records.header, rows, numbers, digest, bad)
             elif kind == "txt":
                 rows = [[line] for line in _lines(stream, path)]
                 table = Table(str(path), ["text"], rows, list(range(1, len(rows) + 1)), digest)
             else:
-                table = replace((_read_jsonl if kind == "jsonl" else _read_parquet)(stream, path), digest=digest)
+                table = _read_parquet(stream, path) if kind == "parquet" else _read_jsonl(stream, path, skip_bad, hint)
+                table = replace(table, digest=digest)
+    if not table.rows and table.left_out:
+        raise DataError(f"{told_left_out(str(path), table.left_out)}; no row is left")
     if not table.rows:
         raise DataError(f"{path}: holds no rows{' below its header' * bool(table.header)}")
     return table
@@ -154,7 +176,7 @@ def read_table(
 
 def kind_of(path: Path) -> Kind:
     """What a file holds by its name; standard input is lines of text. DataError for a name that does not tell."""
-    if _streams(path):
+    if streams(path):
         return "txt"
     if suffix_of(path) not in KINDS:
         known = ", ".join(dict.fromkeys(KINDS))
@@ -167,9 +189,9 @@ def _lines(stream: Stream, path: Path, *, ends: bool = False) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _seekable(path: Path) -> Iterator[BinaryIO]:
+def seekable(path: Path) -> Iterator[BinaryIO]:
     """The file, or on disk what standard input or a shell's <(command) gives, to be read twice."""
-    if not _streams(path):
+    if not streams(path):
         with open_regular(path) as file:
             yield file
         return
@@ -178,7 +200,8 @@ def _seekable(path: Path) -> Iterator[BinaryIO]:
         yield copy
 
 
-def _streams(path: Path) -> bool:
+def streams(path: Path) -> bool:
+    """Whether a path is standard input or a shell's <(command), which can be read once."""
     return path == STANDARD_INPUT or (path.parent == Path("/dev/fd") and not path.is_file())
 
 
@@ -199,14 +222,15 @@ def read_glue(task: Task, sources: Sources, split: str) -> Examples | None:
         layout = task.splits.get(split)
         if layout is None:
             return None
-        found = [directory / name for name in layout.files if (directory / name).is_file()]
+        found = found_in(directory, layout.files)
         if not found:
             return _read_hub_split(task, directory, split)
         named = found[0]
     else:
         _check_file(named)
     layout = task.splits[split]
-    table = read_table(named, width=layout.width, skip_short=task.skip_short_rows)
+    skip_bad = task.skip_short_rows or sources.skip_bad
+    table = read_table(named, width=layout.width, skip_bad=skip_bad)
     return table.examples(layout.columns, labelled=True)
 
 
@@ -218,16 +242,15 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: {kind}")
 
 
-def read_glue_file(task: Task, path: Path, *, labelled: bool) -> Examples:
+def read_glue_file(task: Task, path: Path, *, labelled: bool, skip_bad: bool = False) -> Examples:
     """Any file of a GLUE task: with or without labels, with or without header, as its first lines tell."""
     splits = ("train", "dev") if labelled else ("test", "dev")
     faults = []
     for split in splits:
         layout = task.splits[split]
         try:
-            return read_table(path, width=layout.width, skip_short=task.skip_short_rows).examples(
-                layout.columns, labelled=labelled
-            )
+            table = read_table(path, width=layout.width, skip_bad=task.skip_short_rows or skip_bad)
+            return table.examples(layout.columns, labelled=labelled)
         except DataError as error:
             faults.append(error)
     hint = "; a file without labels can only be predicted: albert predict RUN --in FILE" if labelled else ""
@@ -240,6 +263,8 @@ def read_table_split(task: Task, sources: Sources, split: str) -> Examples | Non
 
     path = sources.files.get(split)
     if path is None and sources.data is not None:
+        if not sources.data.is_dir():
+            raise DataError(f"{sources.data}: no such directory")
         found = {item.name.lower(): item for item in sorted(sources.data.iterdir()) if item.is_file()}
         ends = [f"{suffix}{packed}" for packed in ("", *COMPRESSED_SUFFIXES) for suffix in KINDS if suffix != ".txt"]
         path = next((found[f"{split}{end}"] for end in ends if f"{split}{end}" in found), None)
@@ -250,7 +275,7 @@ def read_table_split(task: Task, sources: Sources, split: str) -> Examples | Non
         sources.text_column or "text", sources.text_pair_column, label=sources.label_column or "label", id=None
     )
     wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
-    table = read_table(path, delimiter=sources.delimiter, wanted=wanted)
+    table = read_table(path, delimiter=sources.delimiter, wanted=wanted, skip_bad=sources.skip_bad)
     labelled = split != "test" or table.place(str(columns.label)) is not None
     return table.examples(columns, labelled=labelled)
 
@@ -350,10 +375,22 @@ def alike_labels(examples: Examples) -> list[str]:
     ]
 
 
+def doubtful_labels(examples: Examples) -> list[str]:
+    """A note on labels that others write for a missing one, and that are classes here."""
+    found = _labels(examples)
+    doubtful = sorted({label for label in found if labels_module.may_be_missing(label)})
+    if not doubtful:
+        return []
+    counted = ", ".join(f"{label!r} ({_count([item for item in found if item == label], 'row')})" for label in doubtful)
+    return [
+        f"{examples.where}: taken as a class: {counted}; where that stands for a missing label, leave the cell empty"
+    ]
+
+
 def without_bad_labels(
     examples: Examples, kind: str, labels: Sequence[str], value_range: tuple[float, float] | None
 ) -> Examples:
-    """The rows that have a label one can learn (or, with `labels`, one of these); the others are counted."""
+    """The rows that have a label one can learn (or, with `labels`, one of these); the lines of the others are kept."""
 
     def good(label: str) -> bool:
         if kind == "regression":
@@ -364,8 +401,11 @@ def without_bad_labels(
     rows = [row for row, label in enumerate(_labels(examples)) if good(label)]
     if not rows:
         raise DataError(f"{examples.where}: no row has a label that can be used")
-    left_out = len(examples) - len(rows)
-    return replace(examples.take(rows), unlabelled=left_out) if left_out else examples
+    kept = frozenset(rows)
+    without = [line for row, line in enumerate(examples.lines) if row not in kept]
+    if not without:
+        return examples
+    return replace(examples.take(rows), left_out={**examples.left_out, "without a usable label": without})
 
 
 def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64]:
@@ -420,23 +460,33 @@ def _labels(examples: Examples) -> list[str]:
     return examples.labels
 
 
-def _read_jsonl(stream: Stream, path: Path) -> Table:
+def _read_jsonl(stream: Stream, path: Path, skip_bad: bool | None, hint: str) -> Table:
+    """A row for each line that is an object; DataError tells the others, unless they are to be left out."""
     header: dict[str, None] = {}
-    records, lines = [], []
+    records: list[dict[str, Any]] = []
+    lines: list[int] = []
+    faults: dict[int, str] = {}
+    array = False
     for number, line in delimited.json_lines(_lines(stream, path)):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}: line {number} is not JSON: {error.msg} at column {error.colno}") from None
+        except (ValueError, RecursionError) as error:
+            at = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+            array = array or not (faults or records or not line.lstrip().startswith("["))
+            faults[number] = f"line {number} is not JSON: {at}"
+            continue
         if not isinstance(record, dict):
-            raise DataError(f"{path}: line {number} holds a {type(record).__name__}, not an object of columns")
+            faults[number] = f"line {number} holds a {type(record).__name__}, not an object of columns"
+            continue
         header |= dict.fromkeys(record)
         records.append(record)
         lines.append(number)
+    if faults and (array or not skip_bad):  # the lines of an array that is damaged are no rows to choose from
+        raise DataError(f"{path}: {_listing(faults.values())}{'' if array else hint}")
     rows = [[_cell(record.get(name)) for name in header] for record in records]
-    return Table(str(path), list(header), rows, lines, "")
+    return Table(str(path), list(header), rows, lines, "", {"that are no JSON objects": list(faults)} if faults else {})
 
 
 def _read_parquet(stream: Stream, path: Path) -> Table:
@@ -471,7 +521,7 @@ def _glue_directory(task: Task, data: Path | None) -> Path:
     folders = [data / task.directory, *([data / task.hub.directory] if task.hub else []), data]
     for folder in folders:
         names = [name for split in task.splits.values() for name in split.files if not name.startswith("..")]
-        if any((folder / name).is_file() for name in names) or any(folder.glob("train-*.parquet")):
+        if found_in(folder, names) or any(folder.glob("train-*.parquet")):
             return folder
     raise DataError(f"{data}: no files of {task.name} there, nor in {task.directory}/ (train.tsv, dev.tsv, …)")
 

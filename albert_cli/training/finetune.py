@@ -281,7 +281,7 @@ def prepare(settings: Settings, tokenizer: AlbertTokenizer) -> Prepared:
     if task.kind == "classification" and not names:
         assert isinstance(read.whole, Examples)
         names = data.found_labels(read.whole)
-        read.notes.extend(data.alike_labels(read.whole))
+        read.notes.extend(data.alike_labels(read.whole) + data.doubtful_labels(read.whole))
     if settings.skip_bad:
         read.dev = {name: reading.usable(part, task, names) for name, part in read.dev.items()}
     for unlabelled in task.submission:
@@ -306,7 +306,8 @@ def prepare(settings: Settings, tokenizer: AlbertTokenizer) -> Prepared:
     train = split_of(read.train, info, task, tokenizer)
     dev = {name: split_of(part, info, task, tokenizer) for name, part in read.dev.items()}
     for name, split in {"train": train, **dev}.items():
-        read.notes.extend(_notes(name, split, settings.max_length))
+        notes = _notes(name, split, settings.max_length)
+        read.notes.extend(note for note in notes if note not in read.notes)
     return Prepared(task, info, train, dev, read.notes)
 
 
@@ -611,9 +612,6 @@ def _notes(name: str, split: Split, max_length: int) -> list[str]:
     cut = int((split.rows.tokens.truncated > 0).sum())
     if cut:
         notes.append(f"{name}: {cut} of {len(split.rows)} rows are cut to {max_length} tokens")
-    if split.examples.skipped:
-        kind = "rows cut short" if isinstance(split.examples, Examples) else "questions with misplaced answers"
-        notes.append(f"{split.examples.where}: left out {split.examples.skipped} {kind}")
-    if isinstance(split.examples, Examples) and split.examples.unlabelled:
-        notes.append(f"{split.examples.where}: left out {split.examples.unlabelled} rows without a usable label")
+    if left_out := reading.left_out(split.examples):
+        notes.append(left_out)
     return notes

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 
 # What pandas and others write for a missing value. A class may well be called "none" or "NA": these stay labels.
 _MISSING = frozenset({"None", "null", "NULL", "<NA>", "NaT", "#N/A"})
+# Labels that may mean that there is none; lower case.
+_DOUBTFUL = frozenset({"na", "n/a", "n.a.", "none", "nil", "null", "missing", "undefined", "unlabeled", "-", "--", "?"})
 _NAN = re.compile(r"[+-]?nan(\(.*\))?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 # What float() takes and nobody writes in a table is left out: 1_000, digits of other scripts.
@@ -25,6 +27,11 @@ def why_missing(label: str) -> str | None:
     if label in _MISSING or _NAN.fullmatch(label):
         return f"has {label!r}"
     return f"has {'a list' if label[0] == '[' else 'an object'}, {_short(label)}" if _is_nested(label) else None
+
+
+def may_be_missing(label: str) -> bool:
+    """Whether a class has a name that others write where there is no label, as NA or none."""
+    return why_missing(label) is None and label.lower() in _DOUBTFUL
 
 
 def number_of(label: str, value_range: tuple[float, float] | None) -> float | None:

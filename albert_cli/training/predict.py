@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from albert_cli.arguments import STANDARD_OUTPUT
-from albert_cli.errors import DataError, RunError
+from albert_cli.errors import DataError, Notice, RunError
 from albert_cli.finite import check_finite
 from albert_cli.input_files import TABLES as KINDS
 from albert_cli.input_files import Kind
@@ -25,7 +26,7 @@ from albert_cli.training import data, questions
 from albert_cli.training.data import Examples, Table
 from albert_cli.training.finetune import Split, decide, of_kind, score, split_of
 from albert_cli.training.questions import Answer, Question, Questions
-from albert_cli.training.reading import usable
+from albert_cli.training.reading import left_out, usable
 from albert_cli.training.rows import Tick, infer, out_of_memory
 from albert_cli.training.run import LoadedRun, RunInfo
 from albert_cli.training.submission import cells, write_tsv
@@ -104,6 +105,8 @@ def dev_splits(
     sources = _sources(info.settings)
     skip_bad = skip_bad or sources.skip_bad
     sources = replace(sources, skip_bad=skip_bad)
+    if path is not None and data.streams(path):
+        raise DataError(f"{path}: labelled data is read from files, not from a stream; write it to a file first")
     if path is not None and path.is_file():
         found = {"dev": _read_file(info, task, path, replace(sources, delimiter=delimiter))}
     else:
@@ -114,6 +117,9 @@ def dev_splits(
         raise DataError(f"{loaded.directory}: no development set is known for it; name a file with --data")
     if skip_bad:
         found = {name: usable(rows, task, info.labels) for name, rows in found.items()}
+    for rows in found.values():
+        if note := left_out(rows):
+            warnings.warn(note, Notice, stacklevel=2)
     return {name: split_of(rows, info, task, loaded.tokenizer) for name, rows in found.items()}
 
 
@@ -128,7 +134,7 @@ def one(loaded: LoadedRun, text: str, pair: str | None = None) -> dict[str, Any]
     examples = Examples("the command line", ["0"], [text], None if pair is None else [pair], None, [1], "")
     found = run_on(loaded, split_of(examples, info, None, loaded.tokenizer, labelled=False))
     if info.kind == "regression":
-        return {"prediction": float(np.asarray(found.values)[0])}
+        return {"prediction": significant(np.asarray(found.values))[0]}
     shares = dict(zip(info.labels, map(float, found.probabilities[0]), strict=True))
     return {"prediction": _named_values(info, found)[0], "probabilities": shares}
 
@@ -232,7 +238,7 @@ def sameness(name: str, split: Split, predictions: Predictions, info: RunInfo) -
     values, wanted = np.asarray(predictions.values), split.rows.targets.numpy()
     if len(values) < 2 or (wanted == wanted[0]).all() or (values != values[0]).any():
         return None
-    given = f"label {info.labels[int(values[0])]!r}" if info.kind == "classification" else f"value {values[0]:g}"
+    given = f"label {info.labels[int(values[0])]!r}" if info.kind == "classification" else f"value {values[0]:.7g}"
     return f"{name}: the best model gives all {len(values)} rows the {given}; it tells nothing apart"
 
 
@@ -308,8 +314,8 @@ def dev_rows(info: RunInfo, split: Split, predictions: Predictions) -> list[dict
     added = _prediction_columns(info, predictions, probabilities=info.kind == "classification")
     if info.kind == "regression":
         error = np.abs(np.asarray(predictions.values) - wanted)
-        labels: list[Any] = [round(float(value), 6) for value in wanted]
-        order, columns = np.argsort(-error, kind="stable"), {"error": [round(float(value), 6) for value in error]}
+        labels: list[Any] = [float(value) for value in wanted]
+        order, columns = np.argsort(-error, kind="stable"), {"error": significant(error)}
     else:
         wrong = np.asarray(predictions.values) != wanted
         labels = [info.labels[number] for number in wanted]
@@ -324,7 +330,7 @@ def dev_rows(info: RunInfo, split: Split, predictions: Predictions) -> list[dict
 
 def write_submissions(loaded: LoadedRun, task: Task, out: Path) -> dict[str, Path]:
     """Where the data has GLUE test files, the predictions for them as the GLUE server takes them, by file name."""
-    sources, written = _sources(loaded.info.settings), {}
+    sources, written = replace(_sources(loaded.info.settings), skip_bad=False), {}  # every row has its prediction
     for name, filename in task.submission.items():
         examples = task.read(task, sources, name)
         if isinstance(examples, Examples):
@@ -338,7 +344,7 @@ def write_submissions(loaded: LoadedRun, task: Task, out: Path) -> dict[str, Pat
 def _prediction_columns(info: RunInfo, found: Predictions, probabilities: bool) -> dict[str, list[Any]]:
     values = np.asarray(found.values)
     if info.kind == "regression":
-        return {"prediction": [round(float(value), 6) for value in values]}
+        return {"prediction": significant(values)}
     columns: dict[str, list[Any]] = {"prediction": _named_values(info, found)}
     if probabilities:
         shares = found.probabilities
@@ -347,6 +353,11 @@ def _prediction_columns(info: RunInfo, found: Predictions, probabilities: bool) 
             for number, label in enumerate(info.labels)
         }
     return columns
+
+
+def significant(values: NDArray[Any]) -> list[float]:
+    """Numbers of any size with the digits that float32 has, and no more."""
+    return [float(np.format_float_positional(value, unique=True)) for value in values.astype(np.float32)]
 
 
 def _named_values(info: RunInfo, found: Predictions) -> list[Any]:
@@ -362,11 +373,11 @@ def _table(
 ) -> tuple[Table, Examples]:
     """A table to predict, by the columns named, the run's own, or those of its GLUE task."""
     task, settings = named(info.task), info.settings
-    first, skip_short = first or settings.get("text_column"), False
+    first = first or settings.get("text_column")
     second = second or settings.get("text_pair_column")
     columns = Columns(first or "text", second)
     if first is None and task.splits:
-        columns, skip_short = task.splits["test"].columns, task.skip_short_rows
+        columns = task.splits["test"].columns
     if kind is None:
         kind = "tsv" if path == STANDARD_INPUT and columns.second is not None else data.kind_of(path)
     if kind == "txt":
@@ -381,7 +392,8 @@ def _table(
     if delimiter and kind not in ("csv", "tsv"):
         raise DataError(f"{path}: --delimiter is for CSV and TSV, and this is {kind}")
     wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
-    table = data.read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_short=skip_short)
+    # Each row has its prediction, in order: none is left out.
+    table = data.read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_bad=None)
     return table, table.examples(columns, labelled=False)
 
 
@@ -392,7 +404,7 @@ def _read_file(info: RunInfo, task: Task, path: Path, sources: Sources) -> Examp
             raise DataError(f"{path}: has no answers; it can only be predicted: albert predict RUN --in {path}")
         return found
     if task.splits:
-        return data.read_glue_file(task, path, labelled=True)
+        return data.read_glue_file(task, path, labelled=True, skip_bad=sources.skip_bad)
     sources = replace(sources, data=None, files={"dev": path})
     table_task = named("csv")
     try:

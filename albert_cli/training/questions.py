@@ -5,19 +5,22 @@ The scores follow the official evaluation scripts of SQuAD v1.1 and v2.0, which 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from albert_cli.errors import DataError
+from albert_cli.input_files import decompressed, found_in
 from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+from albert_cli.training.data import LeftOut, seekable
 from converters.config import parse_json
-from converters.files import explained, open_regular
+from converters.files import explained
 from converters.spec import listing
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 # Google's settings: max_query_length, doc_stride, n_best_size, max_answer_length.
 QUESTION_TOKENS, OVERLAP, CANDIDATES, ANSWER_TOKENS = 64, 128, 20, 30
+
+_MISPLACED = "answers do not stand at their answer_start"
+_NO_ANSWER = "questions have no answer though is_impossible is false"
 
 _FILES = {
     "train": ("train-v2.0.json", "train-v1.1.json", "train.json"),
@@ -48,13 +54,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of a file; `labelled`: with answers. `digest`: the file's SHA-256; `skipped`: bad ones left out."""
+    """The questions of a file; `labelled`: with answers. `digest`: the file's SHA-256.
+
+    `left_out`: the ids of bad ones that are left out, by what is wrong with them.
+    """
 
     where: str
     items: list[Question]
     labelled: bool
     digest: str
-    skipped: int = 0
+    left_out: LeftOut = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -103,7 +112,7 @@ def read_squad_split(task: Task, sources: Sources, split: str) -> Questions | No
     if path is None and sources.data is not None:
         if not sources.data.is_dir():
             raise DataError(f"{sources.data}: no such directory")
-        found = [sources.data / name for name in _FILES[split] if (sources.data / name).is_file()]
+        found = found_in(sources.data, _FILES[split])
         if len(found) > 1:
             flag = f"--{split}"
             raise DataError(f"{sources.data}: holds {found[0].name} and {found[1].name}; name one with {flag}")
@@ -117,38 +126,51 @@ def read_squad_split(task: Task, sources: Sources, split: str) -> Questions | No
 
 
 def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "refuse") -> Questions:
-    """Read SQuAD JSON; DataError where its shape is another.
+    """Read SQuAD JSON, gzip and zstd taken off; DataError where its shape is another.
 
-    Questions with an answer that does not stand where it says are refused (DataError), left out and counted, or, where
-    answers are not looked at, kept.
+    A question with `is_impossible` has no answer, whatever stands there. Questions with an answer that does not stand
+    where it says, or with none though `is_impossible` is false, are refused (DataError), left out and counted, or kept,
+    where answers are not looked at.
     """
-    with explained(path), open_regular(path) as file:
-        data = file.read()
+    with explained(path), seekable(path) as file, decompressed(contextlib.nullcontext(file), str(path)) as stream:
+        data = stream.file.read()
     content = parse_json(data, str(path))
-    items, faults, labelled = [], [], True
+    items, wrong, bare, labelled = [], [], [], True
     try:
         for article in content["data"]:
             for paragraph in article["paragraphs"]:
                 context = paragraph["context"]
                 for entry in paragraph["qas"]:
-                    labelled &= "answers" in entry
+                    name, impossible = str(entry["id"]), _impossible(entry)
+                    labelled &= "answers" in entry or impossible is True
                     answers = [(item["text"], int(item["answer_start"])) for item in entry.get("answers", [])]
-                    wrong = [text for text, at in answers if at < 0 or context[at : at + len(text)] != text]
-                    faults += [f"{entry['id']}: {text!r}" for text in wrong[:1]]
-                    if wrong and misplaced == "skip":
-                        continue
-                    items.append(Question(str(entry["id"]), entry["question"], context, answers))
+                    answers = [] if impossible else answers
+                    astray = [text for text, at in answers if at < 0 or context[at : at + len(text)] != text]
+                    wrong += [(name, text) for text in astray[:1]]
+                    lacks = impossible is False and "answers" in entry and not answers
+                    bare += [name] if lacks else []
+                    if misplaced != "skip" or not (astray or lacks):
+                        items.append(Question(name, entry["question"], context, answers))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not SQuAD's JSON (data, paragraphs, context, qas): {error!r}") from None
+    left_out = {"with misplaced answers": [name for name, _ in wrong]} if wrong else {}
+    left_out |= {"without an answer though is_impossible is false": bare} if bare else {}
+    faults = [f"{len(wrong)} {_MISPLACED}: {listing([f'{name}: {text!r}' for name, text in wrong])}"] if wrong else []
+    faults += [f"{len(bare)} {_NO_ANSWER}: {listing(bare)}"] if bare else []
     if faults and misplaced == "refuse":
-        raise DataError(
-            f"{path}: {len(faults)} answers do not stand at their answer_start: {listing(faults)}; correct them, or "
-            "leave these questions out with --skip-bad"
-        )
+        raise DataError(f"{path}: {'; '.join(faults)}; correct them, or leave these questions out with --skip-bad")
     if not items:
-        raise DataError(f"{path}: holds no questions{' whose answers stand where they say' if faults else ''}")
-    skipped = len(faults) if misplaced == "skip" else 0
-    return Questions(str(path), items, labelled, hashlib.sha256(data).hexdigest(), skipped)
+        raise DataError(f"{path}: holds no questions{' that can be used: ' * bool(faults)}{'; '.join(faults)}")
+    digest = hashlib.sha256(data).hexdigest()
+    return Questions(str(path), items, labelled, digest, left_out if misplaced == "skip" else {})
+
+
+def _impossible(entry: dict[str, Any]) -> bool | None:
+    """Whether a question is said to have no answer; None where the file does not say, as in SQuAD v1."""
+    said = entry.get("is_impossible")
+    if said is not None and not isinstance(said, bool):
+        raise ValueError(f"is_impossible is {said!r} at {entry['id']}, not true or false")
+    return said
 
 
 def windows(questions: Sequence[Question], tokenizer: AlbertTokenizer, max_length: int) -> Windows:

@@ -94,6 +94,11 @@ def usable(part: Examples | Questions, task: Task, labels: Sequence[str]) -> Exa
     return data.without_bad_labels(part, task.kind, labels, task.value_range)
 
 
+def left_out(part: Examples | Questions) -> str:
+    """What of a file is left out, in one line; nothing where it is nothing."""
+    return data.told_left_out(part.where, part.left_out, "row" if isinstance(part, Examples) else "question")
+
+
 def targets(parts: Mapping[str, Examples | Questions], info: RunInfo, task: Task) -> dict[str, NDArray[Any]]:
     """The targets of every part that has labels; one DataError tells the faults of all."""
     found, faults = {}, []

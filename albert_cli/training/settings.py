@@ -13,6 +13,7 @@ from typing import Any
 from albert_cli.arguments import expanded_in
 from albert_cli.errors import TrainingError
 from albert_cli.tasks import Recipe, Sources, Task
+from albert_cli.training.data import streams
 from converters.errors import did_you_mean
 from converters.files import read_small
 
@@ -77,6 +78,11 @@ class Settings:
             faults.append(f"dropout is {self.dropout}, not from 0 to below 1")
         elif self.dropout and self.freeze_encoder:
             faults.append(f"dropout is {self.dropout}, but a frozen encoder has none; set it to 0, or leave it out")
+        faults += [
+            f"{name} is {path}, a stream, but a run reads its data again (--resume, evaluate); name a file"
+            for name in PATHS
+            if name != "model" and (path := getattr(self, name)) and streams(Path(path))
+        ]
         if self.precision not in PRECISIONS:
             faults.append(f"precision is {self.precision!r}, not one of {', '.join(PRECISIONS)}")
         if self.grad_accum > self.batch_size:
