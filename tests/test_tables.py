@@ -217,7 +217,7 @@ def test_what_predict_cannot_read_is_said(run, refused, tmp_path):
         "predict", run / "one", "--in", tmp_path / "t.doc"
     )
     out = tmp_path / "p.csv.gz"
-    message = f"{out}: predictions are written as .csv, .tsv, .jsonl, .parquet; name such a file"
+    message = f"{out}: predictions are written as .csv, .tsv, .jsonl, .parquet (.json for answers); name such a file"
     assert refused("predict", run / "one", "--in", tmp_path / "t.txt", "--out", out) == message
 
 

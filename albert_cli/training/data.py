@@ -197,6 +197,7 @@ def seekable(path: Path) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as copy, opened(path) as stream:
         shutil.copyfileobj(stream, copy)
+        copy.seek(0)
         yield copy
 
 
