@@ -50,7 +50,7 @@ USES = {
     "evaluate $/run": ("torch", "sklearn", "scipy"),
     "evaluate $/run --curves $/out.pdf": ("torch", "matplotlib"),
     "finetune csv --train $/train.csv --model $/model --steps 1 --max-length 16 --out $/out": (
-        "torch", "accelerate", "matplotlib", "sklearn", "huggingface_hub", "tomli_w",
+        "torch", "accelerate", "matplotlib", "sklearn", "tomli_w",
     ),
     "finetune csv --train $/train.csv --model $/model --steps 1 --max-length 16 --tensorboard --out $/out": (
         "tensorboard",
@@ -75,7 +75,7 @@ HEAVY_USES = {
 }
 LIBRARIES = sorted(
     {library for needed in [*USES.values(), *HEAVY_USES.values()] for library in needed}
-    | {"pandas", "psutil", "google", "ml_dtypes", "yaml", "zstandard", "joblib"}
+    | {"huggingface_hub", "pandas", "psutil", "google", "ml_dtypes", "yaml", "zstandard", "joblib"}
 )
 
 
