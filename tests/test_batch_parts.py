@@ -23,8 +23,8 @@ ROWS, BATCH = 24, 12
 class Wide(Rows):
     """Rows that are padded further than they need to be, as beside a longer row."""
 
-    def inputs(self, rows, device):
-        found = super().inputs(rows, device)
+    def inputs(self, rows, device, length=None):
+        found = super().inputs(rows, device, length)
         if "features" in found:
             return found
         padded = self.tokens.padded(rows, length=int(self.tokens.lengths.max()) + 5)
