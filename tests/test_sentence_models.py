@@ -213,7 +213,7 @@ def test_shards_and_a_resume_take_the_same_settings(model, embedded, albert, tmp
     code, out, _ = albert(
         "embed", *options[:-4], "--threads", "1", "--out", tmp_path / "vectors.parquet", "--resume", *own
     )
-    assert (code, "5 rows were done already" in out) == (0, True)
+    assert (code, "5 were done before" in out) == (0, True)
 
 
 def test_workers_compute_as_the_model_says(model, embedded):

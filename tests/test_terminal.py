@@ -386,7 +386,7 @@ def resumed(terminal):
 def test_an_interrupted_training_says_what_is_kept_and_how_it_is_resumed(world, number, tmp_path):
     words = ["finetune", "csv", "--train", world / "reviews.csv", "--model", world / "hf", "--out", "run 1",
              "--steps", "4000", "--batch-size", "8", "--eval-every", "3", "--force"]  # fmt: skip
-    terminal = Terminal(*words, columns=200, cwd=tmp_path)
+    terminal = Terminal(*words, columns=400, cwd=tmp_path)
     terminal.until("step 6  ", 300)
     terminal.send(number)
     assert terminal.end() == 128 + number
@@ -396,7 +396,7 @@ def test_an_interrupted_training_says_what_is_kept_and_how_it_is_resumed(world, 
     assert "Traceback" not in told(terminal)
     command = resumed(terminal)
     assert command == [*map(str, words[:-1]), "--resume"]
-    terminal = Terminal(*command, columns=200, cwd=tmp_path)
+    terminal = Terminal(*command, columns=400, cwd=tmp_path)
     terminal.until("step ", 300)
     first = int(re.search(r"step (\d+)  epoch", "\n".join(terminal.lines))[1])
     assert first > int(found[1])

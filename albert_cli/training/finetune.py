@@ -209,8 +209,6 @@ def finetune_seeds(
     from albert_cli.training import figures
     from albert_cli.training import report as pages
 
-    if (out / run.RUN).exists():
-        raise RunError(f"{out}: holds a run of one seed; name another directory with --out")
     wanted = {f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
     with several(wanted, out, resume=resume, force=force) as work:
         summaries = []

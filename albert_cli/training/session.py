@@ -8,7 +8,7 @@ from typing import Any
 
 from albert_cli import tasks
 from albert_cli.default_model import NAME, named_or_default
-from albert_cli.errors import DataError, NoDataError
+from albert_cli.errors import DataError, NoDataError, RunError
 from albert_cli.tasks import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
@@ -34,6 +34,8 @@ def one(
     report: Report,
 ) -> dict[str, Any]:
     """Train one task; with `seeds`, once for each. `compare`: runs to draw over the new one's curves."""
+    if seeds and (out / RUN).exists():
+        raise RunError(f"{out}: holds a run of one seed; name another directory with --out")
     check_free(out, OURS, resume=resume, force=force, members=[f"seed-{seed}" for seed in seeds])
     place = current(out) if resume else out
     first = place / f"seed-{seeds[0]}" if seeds else place
