@@ -194,7 +194,11 @@ def test_a_held_out_part_leaves_a_row_of_every_class_to_train_on(world, tmp_path
     del given["dev"]
     for number in range(3):  # wherever the two stand
         write_csv(tmp_path / "t.csv", rows[number * 13 :] + rows[: number * 13])
-        run(tmp_path / f"run{number}", given)
+        seen = []
+        run(tmp_path / f"run{number}", given, report=seen.append)
+        plan = next(record for record in seen if record["event"] == "plan")
+        assert "rare 1" in plan["taken"]
+        assert "scarce 1" in plan["taken"]
 
 
 def test_one_row_cannot_be_held_out(world, tmp_path):

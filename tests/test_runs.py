@@ -389,4 +389,4 @@ def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", none)
     with pytest.warns(Notice, match="this file system has no locks"), locks.locked(tmp_path, tmp_path):
-        pass
+        assert (tmp_path / locks.NAME).exists()
