@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# As albert_cli.training.state, .finetune and .claim call them; the first two import torch.
+# As albert_cli.runs.checkpointing, .finetune and .claim call them; the first two import torch.
 STATE, SUMMARY, RUN = "state.safetensors", "summary.json", "run.toml"
 NOTHING = "nothing was left half-written, and there is nothing to resume"
 
@@ -92,7 +92,7 @@ def of_run(out: Path, *, resume: bool) -> Callable[[], Kept]:
 
     To be made before the run is: what lies in `out` by then is part of it only where the run is resumed.
     """
-    from albert_cli.training.claim import current
+    from albert_cli.runs.claim import current
 
     before = set() if resume else _begun(out)
 

@@ -19,9 +19,9 @@ def _starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 def _formats(action: str) -> Iterator[str]:
-    from converters import hub
+    from converters import convert
 
-    return (name for name, module in hub.formats().items() if hasattr(module, action))
+    return (name for name, module in convert.formats().items() if hasattr(module, action))
 
 
 def _targets() -> list[str]:
@@ -31,8 +31,8 @@ def _targets() -> list[str]:
 
 
 def _models() -> list[str]:
-    from albert_cli.default_model import NAME
-    from albert_cli.models import PUBLISHED
+    from albert_cli.registry.builtin import NAME
+    from albert_cli.registry.resolve import PUBLISHED
 
     return [NAME, *PUBLISHED]
 
@@ -130,7 +130,7 @@ InputFormat = Annotated[
 
 
 def _delimiter(text: str | None) -> str | None:
-    from albert_cli.delimited import delimiter_of
+    from albert_cli.tables.delimited import delimiter_of
 
     try:
         return None if text is None else delimiter_of(text)

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from albert_cli import models
 from albert_cli.model.loading import load_model
 from albert_cli.pretraining.objective import sentence_vectors
 from albert_cli.pretraining.teacher import Teacher, unit
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.registry import resolve
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 from converters.initialize import initialize
 
 STSB = Path(__file__).parents[2] / "shared" / "data" / "glue" / "STS-B" / "dev.tsv"
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path)
     options = parser.parse_args()
     first, second, scores = pairs()
-    checkpoint = models.resolve(options.model).load()
+    checkpoint = resolve.resolve(options.model).load()
     tokenizer = AlbertTokenizer.from_files(checkpoint.tokenizer)
     texts = first + second
     rows: dict[str, np.ndarray] = {"built-in model": albert(load_model(checkpoint), tokenizer, texts)}

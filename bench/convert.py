@@ -106,10 +106,10 @@ def measure(arguments: list[str]) -> Figures:
     """Run one `albert` command in this process: seconds, CPU seconds, and bytes resident before it and at its peak."""
     start = time.perf_counter()
     from albert_cli.main import app
-    from converters import hub
+    from converters import convert
     from converters.formats.tf import tensorflow
 
-    hub.formats()
+    convert.formats()
     library = writer(arguments) or ("torch" if PATHS["torch"] in arguments[1:2] else None)
     if library == "tensorflow":
         tensorflow()
@@ -147,11 +147,11 @@ def resident(key: str) -> int:
 def bench(shape: str, rounds: int, only: str, work: Path) -> None:
     """Make a model of this shape in every format; run every row and its copy in turns; print one table."""
     from albert_cli.console import print_table
-    from converters import hub
+    from converters import convert
 
     for name in CONVERTED:
         in_fresh_process(["init", PATHS[name], "--preset", shape, "--to", name], work)
-    sizes = [tensor.nbytes for tensor in hub.load(work / PATHS["safetensors"]).tensors.values()]
+    sizes = [tensor.nbytes for tensor in convert.load(work / PATHS["safetensors"]).tensors.values()]
     plans = [f"convert {PATHS[source]} out/{PATHS[target]} --to {target}" for source, target in CONVERSIONS]
     plans += [plan.format(shape) for plan in OTHERS]
     results: dict[str, list[Figures]] = {plan: [] for plan in plans if only in plan}
@@ -170,11 +170,11 @@ def bench(shape: str, rounds: int, only: str, work: Path) -> None:
 
 def bench_formats(shape: str, rounds: int, only: str, work: Path) -> list[tuple[str, ...]]:
     """Write and read a model of this shape in every format, each beside a copy of what is read; the table's lines."""
-    from converters import hub
+    from converters import convert
 
     source = PATHS["safetensors"]
     in_fresh_process(["init", source, "--preset", shape, "--to", "safetensors"], work)
-    sizes = [tensor.nbytes for tensor in hub.load(work / source).tensors.values()]
+    sizes = [tensor.nbytes for tensor in convert.load(work / source).tensors.values()]
     plans = {}
     for name, path in PATHS.items():
         if only in name:

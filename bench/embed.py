@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from albert_cli.embedding import kernels
-from albert_cli.embedding.fast import FastEncoder
+from albert_cli.model import kernels
 from albert_cli.model.encoder import Albert
+from albert_cli.model.packed import FastEncoder
 from converters.config import PRESETS, AlbertConfig
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -23,18 +23,18 @@ import transformers
 from accelerate import Accelerator
 
 from albert_cli import tasks
-from albert_cli.model.fine_tuning import Classifier
+from albert_cli.model.task_heads import Classifier
 from albert_cli.tasks import Sources
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 from albert_cli.training import data, session
 from albert_cli.training.finetune import read_log
+from albert_cli.training.inference import Rows
 from albert_cli.training.loop import Job, train
-from albert_cli.training.rows import Rows
 from albert_cli.training.settings import Plan, Settings
-from converters import hub
+from converters import convert
 from converters.config import AlbertConfig
 from converters.initialize import initialize
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 
 class Clock:
@@ -171,7 +171,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {"transformers Trainer": [], "Trainer, group_by_length": [], "albert finetune": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        hub.save(initialize(config, files, seed=1), folder)
+        convert.save(initialize(config, files, seed=1), folder)
         for _ in range(options.rounds):
             rates["transformers Trainer"].append(trainers(weights, config, rows, options, folder, grouped=False))
             rates["Trainer, group_by_length"].append(trainers(weights, config, rows, options, folder, grouped=True))

@@ -29,15 +29,15 @@ import torch
 import transformers
 from accelerate import Accelerator
 
-from albert_cli.default_model import built_in
 from albert_cli.model.loading import load_model
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import masking, sequences
 from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PretrainSettings
-from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
-from albert_cli.training.log import Record
-from converters import hub
+from albert_cli.registry.builtin import built_in
+from albert_cli.runs.log import Record
+from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
+from converters import convert
 from converters.config import AlbertConfig
 from converters.initialize import initialize
 
@@ -229,7 +229,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         text = options.corpus if options.corpus.exists() else random_text(tokenizer, folder / "random.txt")
-        hub.save(initialize(config, files, seed=1), folder / "model")
+        convert.save(initialize(config, files, seed=1), folder / "model")
         settings = PretrainSettings(
             corpus=(str(text),),
             steps=options.steps,

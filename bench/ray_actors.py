@@ -23,9 +23,9 @@ import ray
 from albert_cli.embedding import ray_engine
 from albert_cli.embedding.embedder import Plan
 from albert_cli.embedding.engine import Job
-from albert_cli.embedding.output import Layout
-from albert_cli.embedding.sources import Source
-from albert_cli.models import resolve
+from albert_cli.embedding.parquet import Layout
+from albert_cli.registry.resolve import resolve
+from albert_cli.tables.sources import Source
 
 
 def rates(job: Job, actors: int) -> tuple[float, float]:

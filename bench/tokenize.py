@@ -74,9 +74,9 @@ def _sides(model: Path, texts: list[str]) -> dict:
     from transformers import PreTrainedTokenizerFast
     from transformers.models.albert import AlbertTokenizer as TransformersAlbert
 
-    from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
+    from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
     from converters.config import dump_json
-    from converters.tokenizer_json import tokenizer_config, tokenizer_json
+    from converters.tokenizers.tokenizer_json import tokenizer_config, tokenizer_json
 
     files = find_tokenizer_files(model)
     ours = AlbertTokenizer.from_files(files)
@@ -127,7 +127,7 @@ def _google(model: Path, texts: list[str]) -> list[list[int]]:
     """Google's tokenization.py, line by line."""
     import sentencepiece
 
-    from albert_cli.tokenizer import find_tokenizer_files
+    from albert_cli.tokenization.tokenizer import find_tokenizer_files
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=find_tokenizer_files(model).model())
     rows = []

@@ -17,7 +17,7 @@ from converters.errors import CorruptError
 from converters.files import explained, open_regular
 from converters.names import Layout
 from converters.sentence_files import SentenceFiles
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 Array = np.ndarray[Any, Any]
 

@@ -8,10 +8,10 @@ import zlib
 import numpy as np
 
 from converters import spec
+from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import AlbertConfig
-from converters.memory import empty
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 _BLOCK = 1 << 22
 

@@ -7,7 +7,7 @@ import dataclasses
 from converters.config_keys import CONFIG_KEYS
 from converters.known_keys import Key
 from converters.sentence_files import SENTENCE_KEYS
-from converters.tokenizer_keys import TOKENIZER_KEYS, USUAL
+from converters.tokenizers.keys import TOKENIZER_KEYS, USUAL
 
 KNOWN_KEYS: tuple[Key, ...] = (
     *CONFIG_KEYS,

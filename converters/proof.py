@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from converters import spec
+from converters.buffer_pool import reused
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, scan
 from converters.errors import CheckpointError
-from converters.memory import reused
 
 _COMPARED = 2**19  # elements at a time, for their gaps take several arrays of float64
 

@@ -13,7 +13,7 @@ from converters.checkpoint import Checkpoint, Tensor
 from converters.config import AlbertConfig
 from converters.errors import CorruptError, SpecError
 from converters.names import SLOTS, NameTable, slot_of
-from converters.tokenizer_files import SETTINGS as TOKENIZER_SETTINGS
+from converters.tokenizers.files import SETTINGS as TOKENIZER_SETTINGS
 
 _PROJECTION = (
     "albert.encoder.embedding_hidden_mapping_in.weight",

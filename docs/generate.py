@@ -18,7 +18,7 @@ import typer
 from albert_cli import commands as package
 from albert_cli.exporters import exporters
 from albert_cli.help_pages import parted
-from converters import hub
+from converters import convert
 from converters.known_keys import Key
 from converters.model_settings import KNOWN_KEYS
 
@@ -72,13 +72,13 @@ def _value(kind: Any, metavar: str | None) -> str:
 def formats() -> str:
     """Every format, and the names of one layer's tensors in it."""
     parts = [_FORMATS_HEAD]
-    for name, module in hub.formats().items():
+    for name, module in convert.formats().items():
         dtypes = ", ".join(dtype.name for dtype in module.DTYPES)
         read, write = ("yes" if hasattr(module, part) else "no" for part in ("read", "write"))
         parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | {read} | {write} |")
     for name, module in exporters().items():
         parts.append(f"| `{name}` | {module.DESCRIPTION} | float32 | no | yes, checked |")
-    for name, module in hub.formats().items():
+    for name, module in convert.formats().items():
         if hasattr(module, "NAMES"):
             table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in module.NAMES.rows)
             parts.append(f"\n## Names in `{name}`\n\n| canonical (Hugging Face) | `{name}` |\n|---|---|\n{table}")

@@ -49,10 +49,10 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def google_model(shared_data, tmp_path_factory) -> Path:
     """The TF1 checkpoint of the sample data, converted to a Hugging Face directory."""
-    from converters import hub
+    from converters import convert
 
     target = tmp_path_factory.mktemp("google") / "hf"
-    hub.convert(shared_data / "checkpoints/tf1-google", target)
+    convert.convert(shared_data / "checkpoints/tf1-google", target)
     return target
 
 

@@ -34,7 +34,7 @@ class Server:
         return json.loads(self.process.stdout.readline())
 
     def start(self, source, target, **job):
-        """Start a conversion; its process id. Options: uid, fsize, start (a time), and those of hub.convert."""
+        """Start a conversion; its process id. Options: uid, fsize, start (a time), and those of conversion.convert."""
         print(json.dumps({"source": str(source), "target": str(target), **job}), file=self.process.stdin, flush=True)
         return self._answer()["pid"]
 
@@ -58,27 +58,27 @@ class Server:
 def serve():
     import making
 
-    from converters import hub
+    from converters import convert as conversion
 
     # Whatever is imported late is imported now: an unprivileged child may not be able to read the libraries. But not
     # TensorFlow, which costs seconds.
     with tempfile.TemporaryDirectory() as folder:
-        forms = [form for form in hub.formats() if form not in making.BY_TENSORFLOW]
+        forms = [form for form in conversion.formats() if form not in making.BY_TENSORFLOW]
         for name, form in enumerate([*forms, forms[0]]):
-            hub.save(making.model(), f"{folder}/{name}", format=form)
-            hub.load(f"{folder}/{name}")
+            conversion.save(making.model(), f"{folder}/{name}", format=form)
+            conversion.load(f"{folder}/{name}")
     say(ready=True)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             sys.stdin = None
             say(pid=os.getpid())  # said by the child, so that nothing it says later can come before it
-            run(hub, **json.loads(line))
+            run(conversion, **json.loads(line))
         _, status = os.waitpid(pid, 0)
         say(status=os.waitstatus_to_exitcode(status))
 
 
-def run(hub, source, target, uid=None, fsize=None, start=None, **options):
+def run(conversion, source, target, uid=None, fsize=None, start=None, **options):
     from converters.errors import CheckpointError
 
     if uid is not None and os.getuid() == 0:
@@ -90,7 +90,7 @@ def run(hub, source, target, uid=None, fsize=None, start=None, **options):
     if start is not None:
         time.sleep(max(0.0, start - time.time()))
     try:
-        hub.convert(source, target, **options)
+        conversion.convert(source, target, **options)
     except CheckpointError as error:
         say(error=type(error).__name__, message=str(error))
         os._exit(1)

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
 from converters.config import AlbertConfig
-from converters.tokenizer_files import TokenizerFiles, rebuild_model
+from converters.tokenizers.files import TokenizerFiles, rebuild_model
 
 TINY = AlbertConfig(
     vocab_size=30,

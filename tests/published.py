@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from albert_cli.model.loading import load_model
-from albert_cli.tokenizer import AlbertTokenizer
-from converters import hub
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from converters import convert
 from converters.config import PRESETS
 from converters.errors import CheckpointError
 
@@ -35,7 +35,7 @@ class Outputs:
     """What our model of some weights gives for the published inputs."""
 
     def __init__(self, path):
-        self.checkpoint = hub.load(path)
+        self.checkpoint = convert.load(path)
         self.model = load_model(self.checkpoint)
         self.path = path
 
@@ -135,7 +135,7 @@ def find_models(directory):
     while todo:
         path, depth = todo.pop(0)
         try:
-            form = hub.source_format(path).NAME
+            form = convert.source_format(path).NAME
         except CheckpointError as error:
             if "several formats" in str(error):
                 found.append(Found(path, "?", None, str(error)))
@@ -148,7 +148,7 @@ def find_models(directory):
 
 def _judged(path, form, directory):
     try:
-        config = hub.load(path).config
+        config = convert.load(path).config
     except CheckpointError as error:
         return Found(path, form, None, str(error))
     odd = [

@@ -21,13 +21,13 @@ import making
 import pytest
 from conftest import tree
 
-from converters import archives, hub
+from converters import archives, convert
 from converters.errors import CheckpointError, CorruptError, FormatError
 
 ROOT = Path(__file__).parents[1]
 LIGHT = [
     name
-    for name, module in hub.formats().items()
+    for name, module in convert.formats().items()
     if hasattr(module, "read") and hasattr(module, "write") and name != "tf"
 ]
 PACKINGS = [".tar", ".tar.gz", ".tgz", ".zip", "stored.zip"]
@@ -53,7 +53,7 @@ def models(tmp_path_factory):
     """One model in each format, and as Google's checkpoint."""
     folder = tmp_path_factory.mktemp("models")
     for form in LIGHT:
-        hub.save(making.model(), folder / ("npz.npz" if form == "npz" else form), format=form)
+        convert.save(making.model(), folder / ("npz.npz" if form == "npz" else form), format=form)
     making.tf1(folder / "albert_base")
     return folder
 
@@ -105,9 +105,9 @@ def contents(folder, prefix=""):
 @pytest.mark.parametrize("form", ["albert_base", *LIGHT])
 def test_a_model_in_an_archive(models, tmp_path, temporary, form, packing):
     source = models / ("npz.npz" if form == "npz" else form)
-    checkpoint = hub.load(pack(tmp_path / f"model{packing}", source))
+    checkpoint = convert.load(pack(tmp_path / f"model{packing}", source))
     assert checkpoint.where.startswith(f"{tmp_path / f'model{packing}'}/{source.name}")
-    assert making.same(checkpoint, hub.load(source)) is True
+    assert making.same(checkpoint, convert.load(source)) is True
     assert len(list(temporary.iterdir())) == 1
     del checkpoint
     assert not left(temporary)
@@ -119,7 +119,7 @@ def test_where_in_the_archive_it_lies(base, tmp_path, packing, at):
     """At the root, as TF-Hub's archives have it, or deep inside."""
     if not at and "tar" in packing:
         at = "./"
-    assert making.same(hub.load(pack(tmp_path / f"x{packing}", base, at=at)), hub.load(base)) is True
+    assert making.same(convert.load(pack(tmp_path / f"x{packing}", base, at=at)), convert.load(base)) is True
 
 
 def test_every_command_takes_one(models, base, tmp_path, temporary, albert):
@@ -153,8 +153,8 @@ def test_as_the_model_of_a_command(letter_model, tmp_path, temporary, albert, mo
 
 def test_the_format_may_be_said(models, base, tmp_path):
     archive = pack(tmp_path / "two.zip", base, models / "safetensors")
-    assert hub.load(archive, format="tf").format == "tf"
-    assert hub.load(archive, format="safetensors").format == "safetensors"
+    assert convert.load(archive, format="tf").format == "tf"
+    assert convert.load(archive, format="safetensors").format == "safetensors"
 
 
 def test_several_models(models, base, tmp_path, refused, albert):
@@ -179,13 +179,13 @@ def test_litter_is_left_out(base, tmp_path):
     litter = [(f"__MACOSX/._{name}", data) for name, data in contents(base, "albert_base/")]
     more = [(f"albert_base/._{name}", data) for name, data in contents(base)]
     making.write_zip(tmp_path / "x.zip", [*contents(base, "albert_base/"), *litter, *more, (".DS_Store", b"")])
-    assert making.same(hub.load(tmp_path / "x.zip"), hub.load(base)) is True
+    assert making.same(convert.load(tmp_path / "x.zip"), convert.load(base)) is True
 
 
 def test_an_archive_of_an_archive_is_not_opened(base, tmp_path, refused):
     inner = pack(tmp_path / "inner.zip", base)
     outer = pack(tmp_path / "outer.tar.gz", inner)
-    known = ", ".join(name for name, module in hub.formats().items() if hasattr(module, "read"))
+    known = ", ".join(name for name, module in convert.formats().items() if hasattr(module, "read"))
     assert refused("inspect", outer) == f"{outer}: an archive that holds no model of a known format ({known})"
 
 
@@ -195,12 +195,12 @@ def test_the_formats_that_are_zip_archives_are_no_archives(models, tmp_path):
         name = tmp_path / f"{source.stem}.zip"
         name.write_bytes(source.read_bytes())
         (tmp_path / "config.json").write_bytes((models / "torch/config.json").read_bytes())
-        assert hub.load(name).where == str(name)
+        assert convert.load(name).where == str(name)
 
 
 def test_a_folder_called_weights(models, tmp_path):
     making.write_zip(tmp_path / "x.zip", contents(models / "safetensors", "weights/"))
-    assert hub.load(tmp_path / "x.zip").format == "safetensors"
+    assert convert.load(tmp_path / "x.zip").format == "safetensors"
 
 
 # --- the target
@@ -216,7 +216,7 @@ def test_into_the_directory_it_lies_in(base, models, tmp_path, albert):
     for _ in range(2):
         code, _, err = albert("convert", archive, tmp_path, "--to", "safetensors", "--force")
         assert (code, err) == (0, "")
-    assert making.same(hub.load(tmp_path), hub.load(base)) is True
+    assert making.same(convert.load(tmp_path), convert.load(base)) is True
 
 
 # --- the private directory goes
@@ -226,15 +226,15 @@ def test_errors_leave_nothing(base, tmp_path, temporary):
     (archive := tmp_path / "x.tar").write_bytes(pack(tmp_path / "y.tar", base).read_bytes()[:3000])
     for _ in range(2):
         with pytest.raises(CorruptError):
-            hub.load(archive)
+            convert.load(archive)
     write_tar(archive, *(member for member in contents(base) if member[0] != "albert_config.json"))
     with pytest.raises(CheckpointError, match=r"x\.tar: no albert_config\.json beside model\.ckpt-best"):
-        hub.load(archive)
+        convert.load(archive)
     assert not left(temporary)
 
 
 def test_errors_on_reading_speak_of_the_archive(base, tmp_path, temporary):
-    checkpoint = hub.load(pack(tmp_path / "x.tar", base))
+    checkpoint = convert.load(pack(tmp_path / "x.tar", base))
     for file in temporary.rglob("*.data-*"):
         file.write_bytes(b"")
     with pytest.raises(CheckpointError) as error:
@@ -243,7 +243,7 @@ def test_errors_on_reading_speak_of_the_archive(base, tmp_path, temporary):
 
 
 def test_it_is_private(base, tmp_path, temporary):
-    checkpoint = hub.load(pack(tmp_path / "x.tar", base))
+    checkpoint = convert.load(pack(tmp_path / "x.tar", base))
     (made,) = temporary.iterdir()
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
     assert checkpoint.tensors
@@ -252,12 +252,12 @@ def test_it_is_private(base, tmp_path, temporary):
 def test_a_tensor_keeps_it(base, tmp_path, temporary):
     """And a forked process that ends does not take it away."""
     name = "albert.pooler.weight"
-    tensor = hub.load(pack(tmp_path / "x.tar", base)).tensors[name]
+    tensor = convert.load(pack(tmp_path / "x.tar", base)).tensors[name]
     if (pid := os.fork()) == 0:
         del tensor
         os._exit(0)
     os.waitpid(pid, 0)
-    assert tensor.read().shape == hub.load(base).tensors[name].shape
+    assert tensor.read().shape == convert.load(base).tensors[name].shape
     del tensor
     assert not left(temporary)
 
@@ -333,8 +333,8 @@ def test_links_and_devices_are_never_made(base, tmp_path, temporary, kind, link)
     archive = write_tar(
         tmp_path / "x.tar", special("a", kind, link), *contents(base), ("a/passwd", b"x"), special("b", kind, link)
     )
-    checkpoint = hub.load(archive)
-    assert making.same(checkpoint, hub.load(base)) is True
+    checkpoint = convert.load(archive)
+    assert making.same(checkpoint, convert.load(base)) is True
     (made,) = temporary.iterdir()
     assert set(tree(made).values()) & {"special"} == set()
     assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in made.rglob("*") if path.is_file())
@@ -345,7 +345,7 @@ def test_a_model_of_links(base, tmp_path, refused):
     """As a tar of the Hub's cache is, whose files are links to others."""
     links = [special(name, tarfile.SYMTYPE, f"../../blobs/{number}") for number, (name, _) in enumerate(contents(base))]
     archive = write_tar(tmp_path / "x.tar", *links)
-    known = ", ".join(name for name, module in hub.formats().items() if hasattr(module, "read"))
+    known = ", ".join(name for name, module in convert.formats().items() if hasattr(module, "read"))
     assert refused("inspect", archive) == (
         f"{archive}: an archive that holds no model of a known format ({known}) ({len(links)} links or special files "
         "in it are never followed)"
@@ -360,9 +360,9 @@ def test_links_in_a_zip(base, tmp_path, temporary):
             info = zipfile.ZipInfo(name)
             info.create_system, info.external_attr = 3, (kind | 0o777) << 16
             archive.writestr(info, "/etc/passwd")
-    checkpoint = hub.load(tmp_path / "x.zip")
+    checkpoint = convert.load(tmp_path / "x.zip")
     assert not [path for path in temporary.rglob("*") if path.name in ("link", "pipe")]
-    assert making.same(checkpoint, hub.load(base)) is True
+    assert making.same(checkpoint, convert.load(base)) is True
 
 
 def test_a_sparse_file(base, tmp_path, refused):
@@ -388,9 +388,9 @@ def test_odd_names(base, tmp_path, name):
     archive = write_tar(tmp_path / "x.tar", *contents(base, "base/"), (name, b"x"))
     if len(name) > 30:
         with pytest.raises(CheckpointError, match=r"File name too long|more than 16 directories deep"):
-            hub.load(archive)
+            convert.load(archive)
     else:
-        assert making.same(hub.load(archive), hub.load(base)) is True
+        assert making.same(convert.load(archive), convert.load(base)) is True
 
 
 def test_a_pipe_called_tar(tmp_path, refused):
@@ -472,8 +472,8 @@ def test_weights_of_zeros_are_no_bomb(tmp_path):
     model = making.model()
     for tensor in model.tensors.values():
         tensor.read()[...] = 0
-    hub.save(model, tmp_path / "zeros", format="safetensors")
-    assert making.same(hub.load(pack(tmp_path / "zeros.tgz", tmp_path / "zeros")), model) is True
+    convert.save(model, tmp_path / "zeros", format="safetensors")
+    assert making.same(convert.load(pack(tmp_path / "zeros.tgz", tmp_path / "zeros")), model) is True
 
 
 # --- damaged
@@ -506,7 +506,7 @@ def test_truncated_anywhere(base, tmp_path, packing):
     for size in [0, 1, 3, 100, *range(512, end, max(512, end // 60 // 512 * 512)), end - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(CheckpointError) as error:
-            hub.load(path)
+            convert.load(path)
         assert str(error.value).startswith(f"{path}: "), size
 
 
@@ -518,7 +518,7 @@ def test_a_changed_byte_is_told(base, tmp_path, packing):
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
     with pytest.raises(CorruptError):
-        hub.load(path)
+        convert.load(path)
 
 
 def test_a_damaged_header_is_not_the_end(base, tmp_path, refused):
@@ -541,9 +541,9 @@ def test_no_archive_at_all(tmp_path, refused, name, content):
 def test_is_archive_goes_by_contents(base, tmp_path):
     path = pack(tmp_path / "x.tgz", base).rename(tmp_path / "blob")
     assert archives.is_archive(path)
-    assert hub.load(path).format == "tf"
+    assert convert.load(path).format == "tf"
     (tmp_path / "text").write_text("no archive")
     assert not archives.is_archive(tmp_path / "text")
     assert not archives.is_archive(tmp_path)
     with pytest.raises(FormatError):
-        hub.load(tmp_path / "text")
+        convert.load(tmp_path / "text")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import Plain, backref, bson_document, bson_element, julia_array, julia_dict, julia_members, julia_type
 
-from converters import hub
+from converters import convert
 from converters.errors import CheckpointError
 
 QUERY = "bert/encoder/transformer/group_0/inner_group_0/attention_1/self/query/kernel"
@@ -68,7 +68,7 @@ def test_truncated_anywhere(path, members):
     for cut in sorted(cuts):
         path.write_bytes(sound[:cut])
         with pytest.raises(CheckpointError) as refused:
-            hub.load(path)
+            convert.load(path)
         wanted = f"{path}: {cut} bytes, " + (
             "too few for a BSON file" if cut < 5 else f"and {len(sound)} by its first four: truncated, or no BSON file"
         )
@@ -81,7 +81,7 @@ def test_truncated_with_a_length_to_match(path, members):
     for cut in range(5, len(sound), 31):
         path.write_bytes(struct.pack("<i", cut) + sound[4:cut])
         with pytest.raises(CheckpointError, match=re.escape(str(path))) as refused:
-            hub.load(path)
+            convert.load(path)
         assert "\n" not in str(refused.value)
 
 
@@ -112,11 +112,11 @@ def test_beyond_2_gib_is_refused_before_a_byte_is_read(path, members, refused, m
     with open(path, "wb") as file:
         file.write(bson_document(members))
         file.truncate(size)
-    from converters.julia_file import File
+    from converters.julia.file import File
 
     monkeypatch.setattr(File, "_bytes", None)
     with pytest.raises(CheckpointError) as caught:
-        hub.load(path)
+        convert.load(path)
     assert str(caught.value) == f"{path}: {size} bytes, more than the {MOST} that a BSON file can have"
     path.unlink()
 
@@ -459,17 +459,17 @@ def test_config_that_does_not_fit(path, members, refused):
 def within_limits(path, content, slack=2**20, *, memory=True):
     """What is said of a file: within 1 s of CPU and four times the file's memory (a little besides for small ones)."""
     path.write_bytes(content)
-    hub.source_format(path)  # the libraries are loaded
+    convert.source_format(path)  # the libraries are loaded
     start = time.process_time()
     with pytest.raises(CheckpointError) as caught:
-        hub.load(path)
+        convert.load(path)
     seconds = time.process_time() - start
     assert seconds < 1, seconds
     if memory:
         tracemalloc.start()
         try:
             with pytest.raises(CheckpointError):
-                hub.load(path)
+                convert.load(path)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -568,7 +568,7 @@ def test_any_changed_bytes_give_our_error_or_a_model(tmp_path_factory, data):
         content[data.draw(place)] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        for tensor in hub.load(path).tensors.values():
+        for tensor in convert.load(path).tensors.values():
             assert tensor.read().shape == tensor.shape
     except CheckpointError as error:
         assert str(path) in str(error)
@@ -602,7 +602,7 @@ def test_any_document_gives_our_error_or_a_model(tmp_path_factory, where, value)
         members[where] = value
     path.write_bytes(bson_document(members))
     try:
-        hub.load(path)
+        convert.load(path)
     except CheckpointError as error:
         assert str(path) in str(error)
         assert "\n" not in str(error)
@@ -612,7 +612,7 @@ def test_no_code_of_a_file_is_run(path, members):
     """The events that running, importing or opening anything would raise."""
     hostile = {"tag": "struct", "type": julia_type("Base", "run"), "data": ["touch x"]}
     path.write_bytes(bson_document(setting(members, hostile)))
-    hub.source_format(path)
+    convert.source_format(path)
     seen = []
 
     def hook(event, arguments):
@@ -622,6 +622,6 @@ def test_no_code_of_a_file_is_run(path, members):
     watching = True
     sys.addaudithook(hook)
     with pytest.raises(CheckpointError, match=r"'Base\.run' is not read here"):
-        hub.load(path)
+        convert.load(path)
     watching = False
     assert not seen

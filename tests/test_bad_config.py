@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import hub
+from converters import convert
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, ConfigError
 
@@ -20,7 +20,7 @@ GOOGLE, HF = "albert_config.json", "config.json"
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
-    hub.save(making.model(), folder / "hf", format="safetensors")
+    convert.save(making.model(), folder / "hf", format="safetensors")
     making.tf1(folder / "tf")
     return folder
 
@@ -76,7 +76,7 @@ def test_huge_config_file(config, refused):
 
 def test_byte_order_mark_is_no_fault(config):
     config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
-    assert hub.load(config.parent).config.vocab_size == 30
+    assert convert.load(config.parent).config.vocab_size == 30
 
 
 def test_missing_keys_are_listed(config, refused):
@@ -192,7 +192,7 @@ def test_unknown_keys_and_odd_text_survive_the_way_round(sound, tmp_path, albert
         current = tmp_path / target
     data = json.loads((current / GOOGLE).read_text())
     assert {key: data[key] for key in odd} == odd
-    assert hub.load(tmp_path / "tf").config == hub.load(current).config
+    assert convert.load(tmp_path / "tf").config == convert.load(current).config
 
 
 @pytest.mark.parametrize("dtype_key", ["dtype", "torch_dtype"])

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import npy_bytes, npz_members, write_npz, write_zip
 
-from converters import hub
+from converters import convert
 from converters.errors import CheckpointError, CorruptError
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 QUERY = "weights/bert/encoder/transformer/group_0/inner_group_0/attention_1/self/query/kernel"
 CANONICAL = "albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight"
@@ -59,7 +59,7 @@ def reference():
 def test_written_by_numpy(path, members, rows, save):
     save(path, **npz_members(rows=rows))
     write_npz(path.with_name("ours.npz"), members)
-    a, b = hub.load(path), hub.load(path.with_name("ours.npz"))
+    a, b = convert.load(path), convert.load(path.with_name("ours.npz"))
     assert making.same(a, b) is True
     assert a.tensors[CANONICAL].read().tobytes() == reference().tobytes()
     assert a.tensors["albert.pooler.bias"].shape == (8,)
@@ -73,7 +73,7 @@ def test_orders_and_endianness(path, members, order, endian):
         for name, array in members.items()
     ]
     write_zip(path, changed)
-    checkpoint = hub.load(path)
+    checkpoint = convert.load(path)
     query = checkpoint.tensors[CANONICAL].read()
     assert query.dtype == np.float32
     assert query.dtype.isnative
@@ -86,7 +86,7 @@ def test_npy_version_2(path, members):
     second = b"\x93NUMPY\x02\x00" + struct.pack("<I", length) + data[10:]
     rest = [(f"{name}.npy", npy_bytes(array)) for name, array in members.items() if name != QUERY]
     write_zip(path, [*rest, (f"{QUERY}.npy", second)])
-    assert hub.load(path).tensors[CANONICAL].read().tobytes() == reference().tobytes()
+    assert convert.load(path).tensors[CANONICAL].read().tobytes() == reference().tobytes()
 
 
 # --- hostile archives
@@ -257,7 +257,7 @@ def test_truncated_anywhere(path, members):
     for cut in sorted(cut for cut in cuts if 0 <= cut < len(sound)):
         path.write_bytes(sound[:cut])
         with pytest.raises(CheckpointError, match=f"^{re.escape(str(path))}: not a sound .npz"):
-            hub.load(path)
+            convert.load(path)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -289,7 +289,7 @@ def test_any_changed_bytes_give_our_error_or_a_model(tmp_path_factory, data):
         content[data.draw(place)] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        for tensor in hub.load(path).tensors.values():
+        for tensor in convert.load(path).tensors.values():
             assert tensor.read().shape == tensor.shape
     except CheckpointError as error:
         assert str(path) in str(error)
@@ -381,7 +381,7 @@ def test_every_shape_fault_at_once(path, members, refused):
 
 
 def test_bfloat16_has_no_place(tmp_path, refused):
-    hub.save(making.model(dtype=making.BFLOAT16), tmp_path / "hf")
+    convert.save(making.model(dtype=making.BFLOAT16), tmp_path / "hf")
     message = refused("convert", tmp_path / "hf", tmp_path / "x.npz")
     assert message.startswith("npz holds float32, float16; ")
     assert message.endswith("are bfloat16, as albert.embeddings.word_embeddings.weight: add --dtype float32")
@@ -409,7 +409,7 @@ def test_groups_without_end(path, members, refused):
 def test_the_hand_made_archive_is_ours(path, members):
     """What these tests damage is what the toolkit writes: same members, arrays and bytes in Julia's eyes."""
     write_npz(path, members)
-    hub.save(dataclasses.replace(hub.load(path)), path.with_name("ours.npz"))
+    convert.save(dataclasses.replace(convert.load(path)), path.with_name("ours.npz"))
     with np.load(path) as one, np.load(path.with_name("ours.npz")) as other:
         weights = {name for name in one.files if name.startswith("weights/")}
         assert weights == {name for name in other.files if name.startswith("weights/")}

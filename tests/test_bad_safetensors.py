@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import TINY, safetensors_bytes
 
-from converters import hub
+from converters import convert
 from converters.errors import CheckpointError
 
 WORDS = "albert.embeddings.word_embeddings.weight"
@@ -21,7 +21,7 @@ WORDS = "albert.embeddings.word_embeddings.weight"
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp("sound") / "hf"
-    hub.save(making.model(), path, format="safetensors")
+    convert.save(making.model(), path, format="safetensors")
     return path
 
 
@@ -206,7 +206,7 @@ def test_truncated_anywhere(weights, source):
     for cut in sorted(cut for cut in cuts if cut < len(content)):
         weights.write_bytes(content[:cut])
         with pytest.raises(CheckpointError, match=f"^{re.escape(str(weights))}"):
-            hub.load(source)
+            convert.load(source)
 
 
 def test_header_cut_at_every_byte(weights, source):
@@ -217,11 +217,11 @@ def test_header_cut_at_every_byte(weights, source):
     for cut in range(0, len(header), 3):
         weights.write_bytes(safetensors_bytes(header[:cut], data))
         with pytest.raises(CheckpointError, match=f"^{re.escape(str(weights))}"):
-            hub.load(source)
+            convert.load(source)
 
 
 def test_shrunk_after_it_was_opened(weights, source):
-    checkpoint = hub.load(source)
+    checkpoint = convert.load(source)
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="became shorter while it was read"):
         [tensor.read() for tensor in checkpoint.tensors.values()]
@@ -238,7 +238,7 @@ def test_any_changed_bytes_give_our_error_or_a_model(sound, tmp_path_factory, da
         content[data.draw(st.integers(0, length + 12))] = data.draw(st.integers(0, 255))
     (folder / "model.safetensors").write_bytes(content)
     try:
-        checkpoint = hub.load(folder)
+        checkpoint = convert.load(folder)
     except CheckpointError as error:
         assert str(folder) in str(error)
     else:
@@ -269,10 +269,10 @@ def test_tensors_of_odd_rank_are_told_by_shape(weights, source, refused, shape, 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, making.BFLOAT16, np.float64])
 def test_special_values_are_kept_bit_for_bit(tmp_path, albert, dtype):
     model = making.model(dtype=dtype, special=True)
-    hub.save(model, tmp_path / "a", format="safetensors")
+    convert.save(model, tmp_path / "a", format="safetensors")
     code, _, err = albert("convert", tmp_path / "a", tmp_path / "b", "--to", "safetensors")
     assert (code, err) == (0, "")
-    assert making.same(model, hub.load(tmp_path / "b")) is True
+    assert making.same(model, convert.load(tmp_path / "b")) is True
 
 
 def test_hidden_bits_are_told_by_diff(tmp_path, albert):
@@ -281,7 +281,7 @@ def test_hidden_bits_are_told_by_diff(tmp_path, albert):
         model = making.model()
         words = model.tensors[WORDS].read()
         words[0, 0] = zero
-        hub.save(model, tmp_path / name)
+        convert.save(model, tmp_path / name)
     code, out, _ = albert("diff", tmp_path / "a", tmp_path / "b")
     assert code == 1
     assert re.search(rf"differs +{re.escape(WORDS)} +same values, other bits \(zeros' signs or NaNs\)", out)
@@ -325,7 +325,7 @@ def test_tied_decoder_copies(weights, source, albert, tmp_path):
     code, out, err = albert("convert", source, tmp_path / "x.npz", "--json")
     assert code == 0, err
     assert json.loads(out)["dropped"] == {"tied decoder copies": 2}
-    assert making.same(hub.load(tmp_path / "x.npz"), model) is True
+    assert making.same(convert.load(tmp_path / "x.npz"), model) is True
 
 
 @pytest.mark.parametrize("change", ["value", "bit"])
@@ -341,8 +341,8 @@ def test_untied_decoder(weights, source, refused, tmp_path, albert, change):
     assert before == f"{source}: the target format has no name for predictions.decoder.weight"
     code, _, err = albert("convert", source, tmp_path / "out")
     assert code == 0, err
-    assert making.same(hub.load(source), hub.load(tmp_path / "out")) is True
-    assert hub.load(tmp_path / "out").tensors["predictions.decoder.weight"].read().tobytes() == copy.tobytes()
+    assert making.same(convert.load(source), convert.load(tmp_path / "out")) is True
+    assert convert.load(tmp_path / "out").tensors["predictions.decoder.weight"].read().tobytes() == copy.tobytes()
 
 
 def test_untied_decoder_of_another_shape(weights, source, refused):
@@ -359,7 +359,7 @@ def test_a_head_that_no_table_knows_is_left_out_by_name(weights, source, albert,
     code, out, err = albert("convert", source, tmp_path / "x.npz", "--json")
     assert code == 0, err
     assert json.loads(out)["dropped"] == {f"tensors of a head that is not known here ({name})": 1}
-    assert making.same(hub.load(tmp_path / "x.npz"), making.model()) is True
+    assert making.same(convert.load(tmp_path / "x.npz"), making.model()) is True
 
 
 def test_unknown_tensor(weights, source, refused):
@@ -375,9 +375,9 @@ def without_prefix(path):
 
 def test_names_of_the_bare_model(tmp_path):
     model = making.model(without=("mlm", "sop", "classifier", "qa"))
-    hub.save(model, tmp_path / "hf")
+    convert.save(model, tmp_path / "hf")
     without_prefix(tmp_path / "hf" / "model.safetensors")
-    assert making.same(hub.load(tmp_path / "hf"), model) is True
+    assert making.same(convert.load(tmp_path / "hf"), model) is True
 
 
 def test_another_model_is_told_by_its_own_names(weights, source, refused):
@@ -424,7 +424,7 @@ def edit_map(folder, change):
 
 
 def test_shards_are_read(sharded):
-    assert making.same(hub.load(sharded), making.model(files=hub.load(sharded).tokenizer, step=None)) is True
+    assert making.same(convert.load(sharded), making.model(files=convert.load(sharded).tokenizer, step=None)) is True
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "", ".", "..", "../sharded/model.safetensors"])
@@ -523,7 +523,7 @@ def test_both_one_file_and_shards(sharded, sound, refused):
 
 
 def test_optimizer_file(tmp_path, refused, albert):
-    hub.save(making.model(optimizer=True), tmp_path / "hf")
+    convert.save(making.model(optimizer=True), tmp_path / "hf")
     slots = tmp_path / "hf" / "optimizer.safetensors"
     sound = slots.read_bytes()
     slots.write_bytes(sound[:-1])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import GROUPED, TINY, call, field, function, node, saved_model_pb, varint
 
-from converters import hub
+from converters import convert
 from converters.errors import CheckpointError, CorruptError
 
 QUERY = "bert/encoder/transformer/group_0/inner_group_0/attention_1/self/query/kernel"
@@ -116,8 +116,8 @@ def keras_module(directory, arrays=None, *, names=None, objects=None, graph=None
 
 def test_the_hand_written_modules_are_sound(source, tmp_path):
     """The base of all that follows: what is broken below is sound here."""
-    assert hub.load(source).config.num_hidden_layers == 4
-    found = hub.load(keras_module(tmp_path / "keras"))
+    assert convert.load(source).config.num_hidden_layers == 4
+    found = convert.load(keras_module(tmp_path / "keras"))
     assert (found.config.num_hidden_layers, found.config.num_attention_heads, len(found.tensors)) == (4, 2, 25)
     kernel = keras_variables()["transformer/self_attention/key/kernel"]
     layer = "albert.encoder.albert_layer_groups.0.albert_layers.0.attention"
@@ -148,7 +148,7 @@ def test_graph_truncated_anywhere(source, graph):
     for cut in {len(sound) * percent // 100 for percent in range(100)} | set(range(40)) | {len(sound) - 1}:
         graph.write_bytes(sound[:cut])
         with pytest.raises(CorruptError, match=f"^{re.escape(str(graph))}: not a sound SavedModel"):
-            hub.load(source)
+            convert.load(source)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_training_graph_is_not_the_one_looked_at(source, graph):
     """A module of TF1 may have a second graph, tagged for training."""
     training = saved_model_pb([node("out", "Placeholder")], tags=("train",))
     graph.write_bytes(training + graph.read_bytes())
-    assert hub.load(source).config.num_hidden_layers == 4
+    assert convert.load(source).config.num_hidden_layers == 4
 
 
 # --- Keras settings
@@ -296,7 +296,7 @@ def test_layers_from_keras_where_the_graph_tells_none(tmp_path):
     }
     settings = {"config": {"layers": [{"class_name": "AlbertEncoder", "config": inner}]}}
     (source / "keras_metadata.pb").write_bytes(keras_metadata(json.dumps(settings).encode()))
-    found = hub.load(source)
+    found = convert.load(source)
     config = found.config
     assert (config.num_hidden_layers, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (6, 0.1, 0.2)
     assert config.initializer_range == 0.5
@@ -488,7 +488,7 @@ def test_any_change_of_the_graph_is_read_or_refused(tmp_path_factory, data):
     changed = sound[:place] + data.draw(st.binary(max_size=8)) + sound[place + length :]
     folder = tmp_path_factory.mktemp("any")
     try:
-        found = hub.load(making.hub_module(folder / "m", graph=changed))
+        found = convert.load(making.hub_module(folder / "m", graph=changed))
     except CheckpointError as error:
         assert "\n" not in str(error)
     else:
@@ -501,5 +501,5 @@ def test_any_change_of_the_graph_is_read_or_refused(tmp_path_factory, data):
 def test_any_bytes_as_a_graph(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("any")
     with pytest.raises(CheckpointError):
-        hub.load(making.hub_module(folder / "m", graph=data))
+        convert.load(making.hub_module(folder / "m", graph=data))
     shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import TINY, bundle_header, field, table, table_block, varint
 
-from converters import hub
+from converters import convert
 from converters.errors import CheckpointError, CorruptError, SpecError
 
 QUERY = "bert/encoder/transformer/group_0/inner_group_0/attention_1/self/query/kernel"
@@ -50,7 +50,7 @@ def test_tensorflow_reads_the_hand_written_checkpoints_and_so_do_we(tmp_path, pa
     assert set(reader.get_variable_to_shape_map()) == {*wanted, "global_step"}
     for name, array in wanted.items():
         assert reader.get_tensor(name).tobytes() == array.tobytes()
-    checkpoint = hub.load(source)
+    checkpoint = convert.load(source)
     assert checkpoint.global_step == 7
     query = checkpoint.tensors["albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight"].read()
     assert query.tobytes() == wanted[QUERY].T.tobytes()
@@ -83,7 +83,7 @@ def test_index_truncated_anywhere(source, index):
     for cut in sorted(cuts):
         index.write_bytes(sound[:cut])
         with pytest.raises(CorruptError, match=f"^{re.escape(str(index))}: not a sound TensorFlow checkpoint index"):
-            hub.load(source)
+            convert.load(source)
 
 
 def test_index_with_any_byte_changed(source, index):
@@ -93,12 +93,12 @@ def test_index_with_any_byte_changed(source, index):
         index.write_bytes(sound[:place] + bytes([sound[place] ^ 0x55]) + sound[place + 1 :])
         if len(sound) - 48 <= place < len(sound) - 8:
             try:
-                assert len(hub.load(source).tensors) == 32
+                assert len(convert.load(source).tensors) == 32
             except CorruptError:
                 continue
         else:
             with pytest.raises(CorruptError, match="not a sound TensorFlow checkpoint index"):
-                hub.load(source)
+                convert.load(source)
 
 
 def test_block_checksum(source, index, tmp_path, refused):
@@ -263,7 +263,7 @@ def test_any_sound_block_of_any_bytes_gives_our_error(tmp_path_factory, data):
     (source / "model.ckpt-best.index").write_bytes(table([block]))
     (source / "model.ckpt-best.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(CheckpointError):
-        hub.load(source)
+        convert.load(source)
 
 
 # --- the data
@@ -278,7 +278,7 @@ def test_truncated_data(source, data, refused, tmp_path):
 
 
 def test_data_that_shrinks_after_the_index_was_read(source, data):
-    checkpoint = hub.load(source)
+    checkpoint = convert.load(source)
     data.write_bytes(data.read_bytes()[:-10])
     with pytest.raises(CorruptError, match=r"became shorter while it was read, inside tensor \S+$"):
         [tensor.read() for tensor in checkpoint.tensors.values()]
@@ -354,7 +354,7 @@ def test_resource_variables_are_plain_ones_on_disk(tmp_path):
     source = making.tf1_files(tmp_path / "tf")
     wanted = making.google_variables(TINY)
     making.tensorflow_saver(wanted, source / "model.ckpt-best", use_resource=True)
-    found = hub.load(source).tensors["albert.embeddings.word_embeddings.weight"].read()
+    found = convert.load(source).tensors["albert.embeddings.word_embeddings.weight"].read()
     assert found.tobytes() == wanted["bert/embeddings/word_embeddings"].tobytes()
 
 
@@ -365,7 +365,7 @@ def test_absolute_path_in_the_checkpoint_file_is_ignored(tmp_path):
     making.tf1(tmp_path / "elsewhere", variables=making.google_variables(TINY, seed=9))
     source = making.tf1(tmp_path / "tf")
     (source / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path}/elsewhere/model.ckpt-best"\n')
-    words = hub.load(source).tensors["albert.embeddings.word_embeddings.weight"].read()
+    words = convert.load(source).tensors["albert.embeddings.word_embeddings.weight"].read()
     assert words.tobytes() == making.google_variables(TINY)["bert/embeddings/word_embeddings"].tobytes()
 
 
@@ -398,7 +398,7 @@ def test_one_of_several_checkpoints(source, choose):
         (source / "checkpoint").write_text('model_checkpoint_path: "/home/else/models/model.ckpt-200"\n')
     else:
         path = source / ("model.ckpt-200" + (".index" if choose == "index" else ""))
-    checkpoint = hub.load(path)
+    checkpoint = convert.load(path)
     wanted = making.google_variables(TINY, seed=200)["bert/embeddings/word_embeddings"]
     assert checkpoint.tensors["albert.embeddings.word_embeddings.weight"].read().tobytes() == wanted.tobytes()
     assert checkpoint.where == str(source / "model.ckpt-200")
@@ -429,7 +429,7 @@ def test_a_scope_around_all_variables(tmp_path, albert):
         "slots of TensorFlow's own Adam": 1,
         "variables of a head that is not known here (crf/transitions)": 1,
     }
-    found = hub.load(tmp_path / "out").tensors
+    found = convert.load(tmp_path / "out").tensors
     assert found["albert.pooler.weight"].read().tobytes() == plain["bert/pooler/dense/kernel"].T.tobytes()
     assert found["classifier.weight"].read().tobytes() == head["output_weights"].tobytes()
 
@@ -535,13 +535,13 @@ def test_optimizer_slots_written_by_tensorflow(tmp_path, albert, slots):
     count = len(making.google_variables(making.GROUPED))
     assert report["dropped"] == {"optimizer slots": 2 * count}
     assert report["global_step"] == 123456789012
-    assert not hub.load(tmp_path / "dropped").optimizer
+    assert not convert.load(tmp_path / "dropped").optimizer
     kept = source
     for target, form in (("hf", "safetensors"), ("x.npz", "npz"), ("back", "tf")):
         code, _, err = albert("convert", kept, tmp_path / target, "--to", form, "--keep-optimizer")
         assert code == 0, err
         kept = tmp_path / target
-        assert making.same(hub.load(source), hub.load(kept)) is True
+        assert making.same(convert.load(source), convert.load(kept)) is True
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(tmp_path / "back"))
@@ -566,7 +566,7 @@ def test_nans_in_layer_norm_are_kept_bit_for_bit(tmp_path, albert):
         assert (code, err) == (0, "")
         current = tmp_path / target
         name = "albert.encoder.albert_layer_groups.0.albert_layers.0.attention.LayerNorm.weight"
-        assert hub.load(current).tensors[name].read().tobytes() == special.tobytes()
+        assert convert.load(current).tensors[name].read().tobytes() == special.tobytes()
     assert albert("diff", source, current)[0] == 0
 
 
@@ -574,4 +574,4 @@ def test_a_slice_of_the_table_is_no_weight_of_a_classifier(tmp_path):
     """A name that the format has no row for stays unknown even with a slot's ending."""
     source = making.tf1(tmp_path / "tf", variables=variables() | {"bert/oddity/adam_m": making.values((3,), 1)})
     with pytest.raises(SpecError, match="no place for: bert/oddity/adam_m"):
-        hub.load(source)
+        convert.load(source)

@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from tuning import config
 
 from albert_cli.errors import TrainingError
-from albert_cli.model.fine_tuning import Classifier, QuestionAnswering, without_dropout
-from albert_cli.tokenizer import TokenBatch
+from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
+from albert_cli.tokenization.tokenizer import TokenBatch
 from albert_cli.training import finetune
+from albert_cli.training.inference import Rows, infer
 from albert_cli.training.loop import Job, train
-from albert_cli.training.rows import Rows, infer
 from albert_cli.training.settings import Plan, Settings
 
 ROWS, BATCH = 24, 12

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from making import TINY, backref, bson_document, julia_array, julia_dict, julia_members, julia_type, write_bson
 
-from albert_cli.tokenizer import AlbertTokenizer
-from converters import hub, julia_file
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from converters import convert
 from converters.checkpoint import Tensor
 from converters.config import AlbertConfig
 from converters.errors import CheckpointError, CorruptError
-from converters.julia import Symbol, Type
-from converters.tokenizer_files import TokenizerFiles
+from converters.julia import file as julia_file
+from converters.julia.values import Symbol, Type
+from converters.tokenizers.files import TokenizerFiles
 
 MOST = 2**20
 KERNEL = "bert/encoder/transformer/group_0/inner_group_0/ffn_1/intermediate/dense/kernel"
@@ -299,7 +300,7 @@ def test_golden_bytes(path):
 def test_a_model_is_what_the_same_values_are_in_a_small_file(path):
     """The streamed writer lays out as the plain one does: same structure, same bytes."""
     model = making.model(optimizer=True)
-    hub.save(model, path)
+    convert.save(model, path)
     found = values(path)
     arrays_of = {name: Tensor.of(array) for name, array in found["weights"].items()}
     julia_file.write(path.with_name("again"), found | {"weights": julia_file.Arrays(arrays_of)})
@@ -315,9 +316,9 @@ def test_a_model_is_what_the_same_values_are_in_a_small_file(path):
 def test_a_model_saved_by_julia(path, main, rows):
     """Types shared through backrefs, keys in any order; the same model as Google's files hold."""
     write_bson(path, julia_members(main=main, rows=rows))
-    found = hub.load(path)
+    found = convert.load(path)
     making.tf1(path.with_name("tf"))
-    wanted = hub.load(path.with_name("tf"))
+    wanted = convert.load(path.with_name("tf"))
     assert found.config.extra == {"filename": "albert_base_v1"}
     files = dataclasses.replace(wanted.tokenizer, spiece=None, vocab=making.LINES)
     config = dataclasses.replace(wanted.config, extra=found.config.extra)
@@ -338,7 +339,7 @@ def test_everything_that_is_shared(path):
     arrays_of[place], arrays_of[words]["data"], weights["data"][0] = backref(5), backref(6), backref(7)
     write_bson(path.with_name("plain.bson"), julia_members())
     write_bson(path, {"weights": backref(8), "vocab": backref(9), "config": backref(10), "_backrefs": shared})
-    plain, found = hub.load(path.with_name("plain.bson")), hub.load(path)
+    plain, found = convert.load(path.with_name("plain.bson")), convert.load(path)
     zeroed = Tensor.of(np.zeros(6, np.float32))
     tensors = {**plain.tensors, "albert.embeddings.LayerNorm.bias": zeroed}
     assert making.same(found, dataclasses.replace(plain, tensors=tensors)) is True
@@ -351,15 +352,17 @@ def test_one_array_under_two_names(path):
     members["_backrefs"].append(arrays_of[pair[0]])
     arrays_of[pair[0]] = arrays_of[pair[1]] = backref(5)
     write_bson(path, members)
-    gamma, beta = (hub.load(path).tensors[f"albert.embeddings.LayerNorm.{part}"].read() for part in ("weight", "bias"))
+    gamma, beta = (
+        convert.load(path).tensors[f"albert.embeddings.LayerNorm.{part}"].read() for part in ("weight", "bias")
+    )
     assert gamma.tobytes() == beta.tobytes()
 
 
 def test_there_and_back_is_the_same_structure(path, tmp_path):
     """A file of Julia's, to a Hugging Face directory and back: the same config, weights and vocabulary in it."""
     write_bson(path, julia_members())
-    hub.convert(path, tmp_path / "hf")
-    hub.convert(tmp_path / "hf", tmp_path / "back.tfbson")
+    convert.convert(path, tmp_path / "hf")
+    convert.convert(tmp_path / "hf", tmp_path / "back.tfbson")
     before, after = values(path), values(tmp_path / "back.tfbson")
     assert after.pop("spiece") == making.spiece()
     assert before.keys() == after.keys() == {"config", "weights", "vocab"}
@@ -373,8 +376,8 @@ def test_there_and_back_is_the_same_structure(path, tmp_path):
 
 
 def test_the_arrays_are_those_of_the_npz(tmp_path):
-    hub.save(making.model(optimizer=True), tmp_path / "a.npz")
-    hub.convert(tmp_path / "a.npz", tmp_path / "a.bson", keep_optimizer=True)
+    convert.save(making.model(optimizer=True), tmp_path / "a.npz")
+    convert.convert(tmp_path / "a.npz", tmp_path / "a.bson", keep_optimizer=True)
     found = values(tmp_path / "a.bson")["weights"]
     with np.load(tmp_path / "a.npz") as members:
         wanted = {name: members[name] for name in members.files if name.startswith("weights/")}
@@ -390,7 +393,7 @@ def test_googles_model_from_julia_gives_the_published_ids(shared_data, path, tmp
     code, out, err = albert("convert", path, tmp_path / "out")
     assert (code, err) == (0, "")
     assert "tokenizer  vocab, model rebuilt from its lines" in out
-    assert hub.load(tmp_path / "out").tokenizer.lines() == lines
+    assert convert.load(tmp_path / "out").tokenizer.lines() == lines
     ids = AlbertTokenizer.from_pretrained(tmp_path / "out").encode("Kathmandu is city of Temples and Gods.").ids
     assert ids == [2, 28823, 25, 136, 16, 9111, 17, 4769, 9, 3]
     assert albert("convert", tmp_path / "out", tmp_path / "back.tfbson")[0] == 0
@@ -404,16 +407,16 @@ def test_google_checkpoint_through_julia(shared_data, tmp_path, albert):
         0,
         "equal: 32 tensors bit for bit, config and tokenizer\n",
     )
-    assert hub.load(source).global_step == hub.load(tmp_path / "a.tfbson").global_step
+    assert convert.load(source).global_step == convert.load(tmp_path / "a.tfbson").global_step
 
 
 def test_a_chinese_model_of_julias(path):
     """The lines of `vocab_chinese.txt`, of which none has a score."""
     lines = "[PAD]\n[UNK]\n中\n##中\n".encode()
     write_bson(path, julia_members(lines=lines))
-    found = hub.load(path).tokenizer
+    found = convert.load(path).tokenizer
     assert (found.spiece, found.vocab, found.wordpiece) == (None, None, lines)
-    hub.convert(path, path.with_name("again.bson"))
+    convert.convert(path, path.with_name("again.bson"))
     again = values(path.with_name("again.bson"))
     assert (again["vocab"], again["wordpiece"]) == (["[PAD]", "[UNK]", "中", "##中"], lines)
 
@@ -421,35 +424,35 @@ def test_a_chinese_model_of_julias(path):
 @pytest.mark.parametrize("lines", [b"[UNK]\r\na\r\n", b"[UNK]\na", "\ufeff[UNK]\n".encode(), b"[UNK]\n\n"])
 def test_odd_word_lists_stay_as_they_are(path, lines):
     model = making.model(files=TokenizerFiles.of("test", wordpiece=lines, origin="test"))
-    hub.save(model, path)
-    assert hub.load(path).tokenizer.wordpiece == lines
+    convert.save(model, path)
+    assert convert.load(path).tokenizer.wordpiece == lines
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".bson"])
 def test_vocabulary_without_a_last_line_end(tmp_path, suffix):
     (tmp_path / "x").mkdir()
-    hub.save(making.model(files=TokenizerFiles()), tmp_path / "hf")
+    convert.save(making.model(files=TokenizerFiles()), tmp_path / "hf")
     (tmp_path / "hf/spiece.vocab").write_bytes(making.LINES.removesuffix(b"\n"))
-    hub.convert(tmp_path / "hf", tmp_path / f"m{suffix}")
-    assert hub.load(tmp_path / f"m{suffix}").tokenizer.lines() == making.LINES
+    convert.convert(tmp_path / "hf", tmp_path / f"m{suffix}")
+    assert convert.load(tmp_path / f"m{suffix}").tokenizer.lines() == making.LINES
 
 
 def test_no_tokenizer_is_an_empty_vocabulary(path):
     """`@load file config weights vocab` wants the key."""
-    hub.save(making.model(files=TokenizerFiles()), path)
+    convert.save(making.model(files=TokenizerFiles()), path)
     assert values(path)["vocab"] == []
-    assert not hub.load(path).tokenizer
+    assert not convert.load(path).tokenizer
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_floats_of_julias(path, dtype):
     model = making.model(dtype=dtype, special=True)
-    hub.save(model, path)
-    assert making.same(model, hub.load(path)) is True
+    convert.save(model, path)
+    assert making.same(model, convert.load(path)) is True
 
 
 def test_bfloat16_has_no_place(tmp_path, refused):
-    hub.save(making.model(dtype=making.BFLOAT16), tmp_path / "hf")
+    convert.save(making.model(dtype=making.BFLOAT16), tmp_path / "hf")
     message = refused("convert", tmp_path / "hf", tmp_path / "x.bson")
     assert message.startswith("bson holds float32, float16, float64; ")
     assert message.endswith("are bfloat16, as albert.embeddings.word_embeddings.weight: add --dtype float32")
@@ -466,8 +469,8 @@ def test_settings_of_every_kind(path):
         "real": -0.0,
     }
     config = dataclasses.replace(TINY, hidden_act="gelu", extra=extra)
-    hub.save(making.model(config), path)
-    assert hub.load(path).config == config
+    convert.save(making.model(config), path)
+    assert convert.load(path).config == config
     found = values(path)["config"]
     assert (found["hf_hidden_act"], found["wide"]) == ("gelu", 2**100)
     assert same(found["wider"], [Symbol(-(2**200))])
@@ -478,7 +481,7 @@ def test_settings_nested_without_end(path):
     for _ in range(2000):
         deep = [deep]
     with pytest.raises(CheckpointError, match="the config is nested too deeply for a BSON file"):
-        hub.save(making.model(dataclasses.replace(TINY, extra={"deep": deep})), path)
+        convert.save(making.model(dataclasses.replace(TINY, extra={"deep": deep})), path)
     assert not path.exists()
 
 
@@ -487,7 +490,7 @@ def test_numbers_that_julia_keeps_in_an_array(path):
     members["config"]["data"][0].append("sizes")
     members["config"]["data"][1].append(julia_array(np.array([[1, 2]], np.float32)))
     write_bson(path, members)
-    assert hub.load(path).config.extra["sizes"] == [[1.0, 2.0]]
+    assert convert.load(path).config.extra["sizes"] == [[1.0, 2.0]]
 
 
 # --- which files are ours
@@ -496,9 +499,9 @@ def test_numbers_that_julia_keeps_in_an_array(path):
 @pytest.mark.parametrize("name", ["a.bson", "a.tfbson", "a.bson.tfbson", "a", "a.bin"])
 def test_recognised_by_content_and_written_by_suffix(tmp_path, name):
     write_bson(tmp_path / name, julia_members())
-    assert hub.source_format(tmp_path / name).NAME == "bson"
+    assert convert.source_format(tmp_path / name).NAME == "bson"
     if "bson" in name:
-        assert hub.target_format(tmp_path / f"new-{name}").NAME == "bson"
+        assert convert.target_format(tmp_path / f"new-{name}").NAME == "bson"
 
 
 def test_other_bson_is_not_taken_for_a_model(tmp_path, refused):
@@ -531,7 +534,7 @@ def test_a_model_beyond_2_gib_is_refused_before_a_byte_is_read(tmp_path):
     }
     model = dataclasses.replace(model, config=config, tensors=tensors)
     with pytest.raises(CheckpointError) as refused:
-        hub.save(model, tmp_path / "x.bson")
+        convert.save(model, tmp_path / "x.bson")
     assert str(refused.value).startswith(f"{tmp_path / 'x.bson'}: would take 256")
     assert str(refused.value).endswith(
         " bytes, and a BSON file can have 2147483647: choose another format, as npz, or fewer bytes with "
@@ -541,8 +544,8 @@ def test_a_model_beyond_2_gib_is_refused_before_a_byte_is_read(tmp_path):
 
 
 def test_arrays_stay_in_the_file_until_read(path):
-    hub.save(making.model(), path)
-    found = hub.load(path)
+    convert.save(making.model(), path)
+    found = convert.load(path)
     content = bytearray(path.read_bytes())
     words = making.model().tensors["albert.embeddings.word_embeddings.weight"].read()
     place = content.index(words.tobytes())
@@ -555,7 +558,7 @@ def test_arrays_stay_in_the_file_until_read(path):
 
 
 def test_an_inspected_file_says_so(path, albert):
-    hub.save(making.model(), path)
+    convert.save(making.model(), path)
     code, out, _ = albert("inspect", path, "--json")
     assert code == 0
     assert json.loads(out)["format"] == "bson"

@@ -16,13 +16,13 @@ import torch
 import transformers
 from scipy.stats import spearmanr
 
-from albert_cli import default_model
 from albert_cli.builtin.plain_sentences import SIX, plain_sentences
-from albert_cli.default_model import built_in, card
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.model.loading import load_model
 from albert_cli.pretraining.settings import resolve
-from converters import hub
+from albert_cli.registry import builtin
+from albert_cli.registry.builtin import built_in, card
+from converters import convert
 
 ROOT = Path(__file__).parents[1]
 NOTICE = re.compile(
@@ -33,7 +33,7 @@ NOTICE = re.compile(
 
 def test_it_is_small_and_an_ordinary_model():
     assert (built_in() / "model.safetensors").stat().st_size < 8e6
-    checkpoint = hub.load(built_in())
+    checkpoint = convert.load(built_in())
     assert {tensor.dtype.name for tensor in checkpoint.tensors.values()} == {"float16"}
     assert checkpoint.tokenizer.spiece
     assert sum(tensor.size for tensor in checkpoint.tensors.values()) == card()["parameters"]
@@ -75,7 +75,7 @@ def test_the_recipes_are_ones_that_pretrain_takes():
         resolve({"corpus": ("texts",), "init": f"runs/stage_{number}" if number else None}, path, None)
         for number, path in enumerate(stages)
     ]
-    config = hub.load(built_in()).config
+    config = convert.load(built_in()).config
     wanted = recipes[0].config | {"hidden_act": "gelu_new"}  # Google's name of it is gelu
     assert {key: getattr(config, key) for key in wanted} == wanted
     assert config.vocab_size == recipes[0].vocab_size
@@ -143,7 +143,7 @@ def test_a_head_at_chance_says_so(albert, monkeypatch):
     facts = card()
     for accuracy, said in ((0.52, True), (0.7, False)):
         held = facts["held_out"] | {"sentence_order_accuracy": accuracy}
-        monkeypatch.setattr(default_model, "card", lambda held=held: facts | {"held_out": held})
+        monkeypatch.setattr(builtin, "card", lambda held=held: facts | {"held_out": held})
         code, _, err = albert("sop", "He opened the door.", "Then he went in.", "--model", "built-in")
         assert code == 0
         assert ("sentence-order head is at chance (52% of held-out pairs right)" in err) is said

@@ -6,7 +6,7 @@ import shutil
 import making
 import pytest
 
-from converters import hub
+from converters import convert
 
 WORDS = [
     "[PAD]",
@@ -73,7 +73,7 @@ def test_from_the_archive_to_ids(google, tmp_path, albert):
 
 def test_what_it_is_called_on_the_hub(google, tmp_path):
     """A vocab.txt beside config.json, as people uploaded them."""
-    hub.convert(google, tmp_path / "hf", target_as="torch")
+    convert.convert(google, tmp_path / "hf", target_as="torch")
     assert {path.name for path in (tmp_path / "hf").iterdir()} == {
         "config.json",
         "pytorch_model.bin",
@@ -83,4 +83,4 @@ def test_what_it_is_called_on_the_hub(google, tmp_path):
     }
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "hf" / name).unlink()
-    assert hub.load(tmp_path / "hf").tokenizer.wordpiece == (google / "vocab_chinese.txt").read_bytes()
+    assert convert.load(tmp_path / "hf").tokenizer.wordpiece == (google / "vocab_chinese.txt").read_bytes()

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from albert_cli.main import app
-from converters import hub, spec
+from converters import convert, spec
 from converters.config import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -60,8 +60,8 @@ def test_help_is_quick_and_imports_nothing_heavy():
 
 def test_tensorflow_comes_without_keras_until_somebody_asks_for_it(model, tmp_path):
     code = (
-        "import sys; from converters import hub\n"
-        f"hub.convert({str(model)!r}, {str(tmp_path / 'tf')!r}, target_as='tf')\n"
+        "import sys; from converters.convert import convert\n"
+        f"convert({str(model)!r}, {str(tmp_path / 'tf')!r}, target_as='tf')\n"
         "print([name for name in ('tensorflow', 'keras', 'matplotlib') if name in sys.modules])\n"
         "import tensorflow as tf\n"
         "print(tf.keras.layers.Dense(2)(tf.ones([1, 3])).shape)"
@@ -148,7 +148,7 @@ def test_cast_refuses_a_value_that_does_not_fit(model, tmp_path):
     arrays["albert.pooler.bias"][3] = 1e6
     save_file(arrays, model / "model.safetensors", {"format": "pt"})
     with pytest.raises(Exception, match=r"albert\.pooler\.bias holds 1e\+06, beyond the largest float16 \(65504\)"):
-        hub.convert(model, tmp_path / "half", dtype="float16")
+        convert.convert(model, tmp_path / "half", dtype="float16")
     assert not (tmp_path / "half").exists()
 
 
@@ -303,7 +303,7 @@ def test_init_with_a_tokenizer_takes_its_size(tmp_path):
 def test_a_mistake_gives_one_line_and_exit_code_1(model, tmp_path, albert, monkeypatch, arguments, message):
     (tmp_path / "empty").mkdir()
     run("convert", model, tmp_path / "bf16", "--dtype", "bfloat16")
-    known = hub.formats()
+    known = convert.formats()
     writable = [name for name, module in known.items() if hasattr(module, "write")]
     expected = message.format(
         formats=", ".join(known),
@@ -334,7 +334,7 @@ def test_a_mistake_gives_one_line_and_exit_code_1(model, tmp_path, albert, monke
 def test_a_request_without_meaning_exits_2(model, tmp_path, albert, monkeypatch, arguments, message):
     from albert_cli import tasks
 
-    known = hub.formats()
+    known = convert.formats()
     writable = ", ".join(name for name, module in known.items() if hasattr(module, "write"))
     monkeypatch.chdir(tmp_path)
     expected = message.format(formats=", ".join(known), writable=writable, tasks=", ".join(tasks.names()))

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from albert_cli.model.loading import load_model
-from converters import files, hub
+from converters import convert, files
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_outputs_equal_the_reference_graphs(google_model, expected):
 
 
 def test_every_format_gives_the_same_outputs(google_model, tmp_path):
-    hub.convert(google_model, tmp_path / "m.npz")
-    hub.convert(tmp_path / "m.npz", tmp_path / "tf", target_as="tf")
+    convert.convert(google_model, tmp_path / "m.npz")
+    convert.convert(tmp_path / "m.npz", tmp_path / "tf", target_as="tf")
     ids = torch.arange(5, 37).reshape(2, 16)
     with torch.no_grad():
         first, *others = (load_model(path)(ids) for path in (google_model, tmp_path / "m.npz", tmp_path / "tf"))
@@ -66,8 +66,8 @@ def test_every_format_gives_the_same_outputs(google_model, tmp_path):
 def test_reading_a_tensorflow_checkpoint_needs_no_tensorflow(shared_data, tmp_path):
     code = (
         "import sys; sys.modules['tensorflow'] = None; sys.modules['torch'] = None\n"
-        "from converters import hub\n"
-        f"hub.convert({str(shared_data / 'checkpoints/tf1-google')!r}, {str(tmp_path / 'hf')!r})"
+        "from converters.convert import convert\n"
+        f"convert({str(shared_data / 'checkpoints/tf1-google')!r}, {str(tmp_path / 'hf')!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "hf/model.safetensors").exists()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from albert_cli.main import app
-from converters import hub
+from converters import convert
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,5 +31,5 @@ def test_every_command_is_documented():
 
 def test_every_format_is_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in hub.formats():
+    for name in convert.formats():
         assert f"| `{name}` |" in readme

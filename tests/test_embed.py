@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from typer.testing import CliRunner
 
-from albert_cli.embedding import output
+from albert_cli.embedding import parquet
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.pooling import pool
 from albert_cli.embedding.settings import Settings
@@ -67,7 +67,7 @@ def reference(google_model, sentences):
     """transformers' hidden states of each sentence by itself, without padding: (layers + 1, tokens, H), and pooler."""
     from transformers import AlbertModel
 
-    from albert_cli.tokenizer import AlbertTokenizer
+    from albert_cli.tokenization.tokenizer import AlbertTokenizer
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the machine may be busy
@@ -103,7 +103,7 @@ def test_vectors_are_those_of_transformers_for_any_batch(google_model, sentences
 def test_pairs_are_those_of_transformers(google_model, tmp_path):
     from transformers import AlbertModel
 
-    from albert_cli.tokenizer import AlbertTokenizer
+    from albert_cli.tokenization.tokenizer import AlbertTokenizer
 
     rows = [("Who wrote it?", "Jane Austen did, in 1813."), ("Why?", ""), ("What is it", "a long answer " * 20)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"q": q, "a": a}) + "\n" for q, a in rows))
@@ -163,7 +163,7 @@ def test_every_row_is_there_in_order_with_its_facts(letter_model, texts, tmp_pat
 def test_metadata_says_what_the_vectors_are(letter_model, texts, tmp_path):
     embed("--in", texts, "--model", letter_model, "--max-length", "20", "--pooling", "cls", "--normalize")
     inspected = json.loads(CliRunner().invoke(app, ["inspect", str(letter_model), "--json"]).stdout)
-    facts = output.read_metadata(tmp_path / "texts.parquet")
+    facts = parquet.read_metadata(tmp_path / "texts.parquet")
     wanted = {
         "model": str(letter_model),
         "revision": "",
@@ -226,7 +226,7 @@ def test_vectors_are_split_by_byte_without_a_dictionary_in_groups_of_25000_rows(
         for low in range(0, rows, 1000)
     ]
     for name in ("a", "b"):
-        output.write_parquet(schema, [batch.cast(schema) for batch in batches], tmp_path / name, {"rows": "60000"})
+        parquet.write_parquet(schema, [batch.cast(schema) for batch in batches], tmp_path / name, {"rows": "60000"})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     file = pq.ParquetFile(tmp_path / "a")
     assert [file.metadata.row_group(n).num_rows for n in range(3)] == [25_000, 25_000, 10_000]
@@ -245,11 +245,11 @@ def test_vectors_are_split_by_byte_without_a_dictionary_in_groups_of_25000_rows(
 )
 @settings(deadline=None, max_examples=50)
 def test_int8_and_binary_keep_what_they_promise(vectors):
-    stored, scale = output.quantized(vectors, "int8")
+    stored, scale = parquet.quantized(vectors, "int8")
     assert stored.dtype == np.int8
     error = np.abs(stored * scale[:, None] - vectors)
     assert (error <= scale[:, None] * 0.5001 + 1e-30).all()
-    packed, none = output.quantized(vectors, "binary")
+    packed, none = parquet.quantized(vectors, "binary")
     # sentence-transformers, util/quantization.py: (np.packbits(embeddings > 0).reshape(n, -1) - 128).astype(np.int8)
     assert none is None
     bits = np.unpackbits((packed.astype(np.int16) + 128).astype(np.uint8), axis=1)[:, : vectors.shape[1]]
@@ -476,7 +476,8 @@ def test_nothing_heavy_is_loaded_for_help():
 
 def test_a_model_is_loaded_without_torchs_compiler():
     code = (
-        "import sys; from albert_cli.model.loading import load_model; from albert_cli.default_model import built_in\n"
+        "import sys; from albert_cli.model.loading import load_model\n"
+        "from albert_cli.registry.builtin import built_in\n"
         "model = load_model(built_in()); print('torch._dynamo' in sys.modules, next(model.parameters()).device)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -539,7 +540,7 @@ def test_shards_are_merged_into_any_kind(letter_model, texts, tmp_path):
 
 
 def test_only_parquet_says_how_it_was_made(letter_model, texts, tmp_path, monkeypatch):
-    from albert_cli.embedding.parts import Parts
+    from albert_cli.embedding.resume import Parts
 
     options = ["--in", texts, "--model", letter_model, "--threads", "1", "--out", tmp_path / "v.npy", "--resume"]
     monkeypatch.setattr(Parts, "_remove", lambda self, **_: None)  # killed before the parts are removed

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from albert_cli.embedding import engine, output, parts
+from albert_cli.embedding import engine, parquet, resume
 from albert_cli.embedding.embedder import Plan
 from albert_cli.embedding.engine import Job
-from albert_cli.embedding.output import Layout
+from albert_cli.embedding.parquet import Layout
 from albert_cli.embedding.settings import Settings
-from albert_cli.embedding.sources import Columns, Source
 from albert_cli.errors import EmbeddingError
 from albert_cli.main import app
-from albert_cli.models import resolve
+from albert_cli.registry.resolve import resolve
+from albert_cli.tables.sources import Columns, Source
 from converters.errors import CheckpointError
 
 # Before Ray is imported, since it looks only then: nobody else on the network may use the cluster of the tests.
@@ -121,7 +121,7 @@ def test_the_command_gives_on_a_cluster_what_it_gives_here(address, texts, lette
     assert reports[0] == reports[1]
     assert reports[0]["rows"] == 230
     assert same(tmp_path / "local.parquet", tmp_path / "ray.parquet")
-    assert output.read_metadata(tmp_path / "local.parquet") == output.read_metadata(tmp_path / "ray.parquet")
+    assert parquet.read_metadata(tmp_path / "local.parquet") == parquet.read_metadata(tmp_path / "ray.parquet")
 
 
 @pytest.mark.slow
@@ -132,8 +132,8 @@ def test_rows_and_vectors_are_those_of_a_local_run(cluster, texts, letter_model,
     report = run(job(texts, letter_model, there), cluster, lambda rows, _: done.append(rows))
     assert (report.rows, report.rows_resumed, sum(done)) == (230, 0, 230)
     assert same(local, there)
-    assert output.read_metadata(local) == output.read_metadata(there)
-    assert not parts.directory_of(there).exists()
+    assert parquet.read_metadata(local) == parquet.read_metadata(there)
+    assert not resume.directory_of(there).exists()
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_it_goes_on_with_what_a_local_run_began(cluster, texts, letter_model, tm
     target = tmp_path / "out.parquet"
     with pytest.raises(Killed):
         engine.run(job(texts, letter_model, target), stop)
-    held = len(list(parts.directory_of(target).glob("part-*")))
+    held = len(list(resume.directory_of(target).glob("part-*")))
     assert held > 1
     report = run(job(texts, letter_model, target, resume=True), cluster)
     assert (report.rows, report.rows_resumed) == (230, held * 20)

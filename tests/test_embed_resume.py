@@ -18,15 +18,15 @@ import pytest
 from typer.testing import CliRunner
 
 from albert_cli import locks
-from albert_cli.embedding import engine, output, parts
+from albert_cli.embedding import engine, parquet, resume
 from albert_cli.embedding.embedder import Plan
 from albert_cli.embedding.engine import Job
-from albert_cli.embedding.output import Layout
+from albert_cli.embedding.parquet import Layout
 from albert_cli.embedding.settings import Settings
-from albert_cli.embedding.sources import Columns, Source
 from albert_cli.errors import EmbeddingError
 from albert_cli.main import app
-from albert_cli.models import resolve
+from albert_cli.registry.resolve import resolve
+from albert_cli.tables.sources import Columns, Source
 from converters.errors import CheckpointError, TargetError
 
 ROOT = Path(__file__).parents[1]
@@ -82,12 +82,12 @@ def interrupted(texts, model):
 def test_a_resumed_run_gives_the_very_same_file(texts, model, interrupted):
     target = texts.with_suffix(".parquet")
     assert not target.exists()
-    held = len(list(parts.directory_of(target).glob("part-*")))
+    held = len(list(resume.directory_of(target).glob("part-*")))
     assert 3 <= held < 11
     report = engine.run(job(texts, model, resume=True))
     assert (report.rows, report.rows_resumed) == (260, held * BLOCK)
     assert target.read_bytes() == interrupted.read_bytes()
-    assert not parts.directory_of(target).exists()
+    assert not resume.directory_of(target).exists()
 
 
 def test_a_run_that_is_done_is_not_done_again(texts, model):
@@ -103,13 +103,13 @@ def test_a_kill_between_the_file_and_the_removal_of_its_parts(texts, model, monk
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts.Parts, "_remove", die)
+        patched.setattr(resume.Parts, "_remove", die)
         with pytest.raises(Killed):
             engine.run(job(texts, model))
     assert texts.with_suffix(".parquet").exists()
-    assert parts.directory_of(texts.with_suffix(".parquet")).exists()
+    assert resume.directory_of(texts.with_suffix(".parquet")).exists()
     assert engine.run(job(texts, model, resume=True)).rows_resumed == 260
-    assert not parts.directory_of(texts.with_suffix(".parquet")).exists()
+    assert not resume.directory_of(texts.with_suffix(".parquet")).exists()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_kill_between_the_file_and_the_removal_of_its_parts(texts, model, monk
     ],
 )
 def test_a_changed_option_is_refused_with_the_difference(texts, model, interrupted, change, difference):
-    directory = parts.directory_of(texts.with_suffix(".parquet"))
+    directory = resume.directory_of(texts.with_suffix(".parquet"))
     with pytest.raises(EmbeddingError) as error:
         engine.run(job(texts, model, resume=True, **change))
     assert str(error.value) == (
@@ -178,7 +178,7 @@ def test_what_is_there_is_kept_unless_forced(texts, model, interrupted):
     with pytest.raises(TargetError, match=r"holds an unfinished run \(\d parts\); --resume goes on with it, --force"):
         engine.run(job(texts, model))
     engine.run(job(texts, model, force=True, layout=Layout(dtype="float16")))
-    assert output.read_metadata(target)["dtype"] == "float16"
+    assert parquet.read_metadata(target)["dtype"] == "float16"
     with pytest.raises(TargetError, match=r"texts\.parquet: exists already; --force replaces it"):
         engine.run(job(texts, model))
     engine.run(job(texts, model, force=True))
@@ -194,7 +194,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(texts, model):
 
 
 def test_two_runs_do_not_write_one_file(texts, model, interrupted):
-    directory = parts.directory_of(texts.with_suffix(".parquet"))
+    directory = resume.directory_of(texts.with_suffix(".parquet"))
     with open(directory / locks.NAME, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(TargetError, match=r"texts\.parquet: another run is writing it now; wait for it"):
@@ -202,7 +202,7 @@ def test_two_runs_do_not_write_one_file(texts, model, interrupted):
 
 
 def test_files_of_others_beside_the_parts_stay(texts, model, interrupted):
-    directory = parts.directory_of(texts.with_suffix(".parquet"))
+    directory = resume.directory_of(texts.with_suffix(".parquet"))
     (directory / "mine.txt").write_text("mine")
     engine.run(job(texts, model, resume=True))
     assert [entry.name for entry in directory.iterdir()] == ["mine.txt"]
@@ -211,14 +211,14 @@ def test_files_of_others_beside_the_parts_stay(texts, model, interrupted):
 def test_a_full_disk_loses_nothing(texts, model, interrupted):
     target = texts.with_suffix(".parquet")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    held = len(list(parts.directory_of(target).glob("part-*")))
+    held = len(list(resume.directory_of(target).glob("part-*")))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(CheckpointError, match="the file would exceed the size limit set for this process"):
             engine.run(job(texts, model, resume=True))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert len(list(parts.directory_of(target).glob("part-*"))) == held
+    assert len(list(resume.directory_of(target).glob("part-*"))) == held
     engine.run(job(texts, model, resume=True))
     assert target.read_bytes() == interrupted.read_bytes()
 
@@ -240,7 +240,7 @@ def test_shards_make_the_whole(texts, model, tmp_path, count):
     assert merged.drop_columns("embedding").equals(whole.drop_columns("embedding"))
     a, b = (np.asarray(table["embedding"].combine_chunks().flatten()) for table in (merged, whole))
     assert np.abs(a - b).max() < 1e-5
-    facts, there = output.read_metadata(tmp_path / "merged.parquet"), output.read_metadata(tmp_path / "whole.parquet")
+    facts, there = parquet.read_metadata(tmp_path / "merged.parquet"), parquet.read_metadata(tmp_path / "whole.parquet")
     del there["input_sha256"]
     assert facts == there
 
@@ -281,13 +281,13 @@ def test_a_run_that_has_done_nothing_is_in_nobodys_way(texts, model, tmp_path, m
     (tmp_path / "t.csv").write_text("key,body\n1,a\n")
     with pytest.raises(CheckpointError, match="the header has no column 'text'"):
         engine.run(job(tmp_path / "t.csv", model))
-    assert not parts.directory_of(tmp_path / "t.parquet").exists()
+    assert not resume.directory_of(tmp_path / "t.parquet").exists()
     # Killed before its first part, it leaves what the next run takes over, whatever its settings are.
     with monkeypatch.context() as patched:
-        patched.setattr(parts.Parts, "_leave_nothing_empty", lambda self: None)
+        patched.setattr(resume.Parts, "_leave_nothing_empty", lambda self: None)
         with pytest.raises(CheckpointError):
             engine.run(job(tmp_path / "t.csv", model))
-    names = sorted(entry.name for entry in parts.directory_of(tmp_path / "t.parquet").iterdir())
+    names = sorted(entry.name for entry in resume.directory_of(tmp_path / "t.parquet").iterdir())
     assert names == ["manifest.json"]
     other = {"columns": Columns("body"), "settings": Settings(pooling="cls")}
     assert engine.run(job(tmp_path / "t.csv", model, **other)).rows == 1
@@ -360,7 +360,7 @@ def test_twenty_kills_at_random_moments_change_nothing(texts, model, tmp_path):
         if target.exists():
             assert target.read_bytes() == expected
             if process.returncode == 0:
-                assert not parts.directory_of(target).exists()
+                assert not resume.directory_of(target).exists()
                 target.unlink()
                 finished += 1
     assert start(target).wait() == 0

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from albert_cli.embedding.sources import Columns, Source, plain_name
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import TextError
+from albert_cli.tables.sources import Columns, Source, plain_name
 from converters.errors import CheckpointError
 
 ROWS = [("a", "one"), ("b", 'two, "quoted"'), ("c", ""), ("d", "Zürich €5 naïve"), ("e", "tab\\here")]

@@ -9,10 +9,11 @@ import pytest
 import torch
 import transformers
 
-from albert_cli.embedding import fast, kernels
-from albert_cli.embedding.fast import FastEncoder
+from albert_cli.model import kernels
+from albert_cli.model import packed as fast
 from albert_cli.model.encoder import ACTIVATIONS, Albert, activation
-from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.model.packed import FastEncoder
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from converters.config import PRESETS, AlbertConfig
 
 TINY = AlbertConfig(

@@ -21,25 +21,25 @@ from tuning import config, reviews, tokenizer_files, write_csv, write_glue, writ
 from typer.testing import CliRunner
 
 from albert_cli import tasks
+from albert_cli.batching import epoch_batches
 from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.main import app
-from albert_cli.model.fine_tuning import Classifier, QuestionAnswering, without_dropout
 from albert_cli.model.loading import assign
-from albert_cli.tokenizer import AlbertTokenizer, TokenBatch
+from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
+from albert_cli.tokenization.tokenizer import AlbertTokenizer, TokenBatch
 from albert_cli.training import metrics, session
-from albert_cli.training.batches import epoch_batches
 from albert_cli.training.data import read_table
 from albert_cli.training.finetune import prepare, read_log
+from albert_cli.training.inference import Rows, infer
 from albert_cli.training.loop import Job, train
-from albert_cli.training.predict import measure
-from albert_cli.training.rows import Rows, infer
-from albert_cli.training.run import load_run
+from albert_cli.training.prediction import measure
+from albert_cli.training.run_directory import load_run
 from albert_cli.training.settings import Plan, Settings, read_toml, resolve
 from albert_cli.training.submission import ROWS, cells, pack, write_tsv
-from converters import hub
+from converters import convert
 from converters.errors import MissingLibraryError
 from converters.initialize import initialize
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 ROOT = Path(__file__).parents[1]
 
@@ -454,14 +454,14 @@ def test_bad_settings_files(tmp_path, text, message):
 
 
 def test_a_run_becomes_googles_checkpoint_and_comes_back_unchanged(finished, tmp_path):
-    from converters.tensorbundle import read_bundle
+    from converters.tensorflow.bundle import read_bundle
 
-    hub.convert(finished, tmp_path / "tf", target_as="tf")
+    convert.convert(finished, tmp_path / "tf", target_as="tf")
     variables = read_bundle(tmp_path / "tf" / "model.ckpt-best")
     stored = load_run(finished).model.state_dict()
     assert (variables["output_weights"].read() == stored["classifier.weight"].numpy()).all()
     assert (variables["output_bias"].read() == stored["classifier.bias"].numpy()).all()
-    hub.convert(tmp_path / "tf", tmp_path / "back")
+    convert.convert(tmp_path / "tf", tmp_path / "back")
     for name in ("model.safetensors", "config.json", "spiece.model", "tokenizer.json"):
         assert (tmp_path / "back" / name).read_bytes() == (finished / name).read_bytes()
 
@@ -474,7 +474,7 @@ def test_an_mlp_head_is_kept_beside_an_encoder_that_everything_loads(world, fini
     assert loaded.model.mlp is not None
     assert loaded.model.mlp.hidden[0]["batch_norm"].num_batches_tracked > 0
     transformers.AlbertModel.from_pretrained(out)
-    report = hub.convert(out, tmp_path / "tf", target_as="tf")
+    report = convert.convert(out, tmp_path / "tf", target_as="tf")
     assert report.dropped == {"head of another shape than linear (head.safetensors)": 1}
     (out / "head.safetensors").write_bytes(b"nonsense")
     with pytest.raises(Exception, match=r"not the head that run\.toml describes"):
@@ -486,7 +486,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_trains_the_head(world, finished,
     seen = []
     summary = run(out, options(world, model=str(finished), freeze_encoder=True, learning_rate=0.05), report=seen.append)
     assert {record["done"] for record in seen if record.get("what") == "features"} >= {128, 24}
-    before, after = hub.load(finished).tensors, hub.load(out).tensors
+    before, after = convert.load(finished).tensors, convert.load(out).tensors
     for name in before:
         if name.startswith("albert."):
             assert (before[name].read() == after[name].read()).all()
@@ -517,9 +517,9 @@ def test_rows_are_held_out_where_there_is_no_development_set(world, tmp_path):
 
 
 def test_a_model_without_pooler_gets_a_fresh_one_and_says_so(world, tmp_path):
-    checkpoint = hub.load(world / "model")
+    checkpoint = convert.load(world / "model")
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if "pooler" not in name and "sop" not in name}
-    hub.save(dataclasses.replace(checkpoint, tensors=kept), tmp_path / "bare")
+    convert.save(dataclasses.replace(checkpoint, tensors=kept), tmp_path / "bare")
     seen = []
     run(tmp_path / "run", options(world, model=str(tmp_path / "bare"), epochs=1), report=seen.append)
     notes = [record["text"] for record in seen if record["event"] == "note"]
@@ -586,7 +586,7 @@ def test_an_evaluation_that_is_no_number_is_never_the_best(world, tmp_path, monk
 
 def test_outputs_that_are_no_numbers_give_no_figures():
     from albert_cli.training.finetune import Split, score
-    from albert_cli.training.run import RunInfo
+    from albert_cli.training.run_directory import RunInfo
 
     split = Split(None, Rows(None, torch.tensor([0, 1])))
     outputs = [np.array([0.0, 1.0], np.float32), np.array([np.nan, 1.0], np.float32)]
@@ -851,7 +851,7 @@ def test_a_submission_of_the_official_size_has_no_notes(tmp_path):
 
 def save_with_googles_tokenizer(shape, shared_data, path):
     spiece = (shared_data / "tokenizer" / "spiece.model").read_bytes()
-    hub.save(initialize(shape, TokenizerFiles.of("shared", spiece=spiece, origin="spiece.model"), seed=1), path)
+    convert.save(initialize(shape, TokenizerFiles.of("shared", spiece=spiece, origin="spiece.model"), seed=1), path)
 
 
 @pytest.mark.slow
@@ -919,7 +919,7 @@ def test_two_processes_train_as_one_does(world, tmp_path):
 
 
 def test_the_pooled_base_is_assigned_exactly(world):
-    checkpoint = hub.load(world / "model")
+    checkpoint = convert.load(world / "model")
     model = Classifier(checkpoint.config, 2)
     assign(torch.nn.ModuleDict({"albert": model.albert}), checkpoint)
     for name, tensor in model.albert.state_dict().items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tuning
 
-from converters import hub
+from converters import convert
 from converters.checkpoint import Tensor
 from converters.initialize import initialize
 
@@ -24,7 +24,7 @@ def model(folder, bias, *, name="classifier", form="safetensors", pooler=True, *
         tensors = {key: tensor for key, tensor in tensors.items() if "pooler" not in key}
     tensors[f"{name}.weight"] = Tensor.of(np.zeros((len(bias), 16), np.float32))
     tensors[f"{name}.bias"] = Tensor.of(np.array(bias, np.float32))
-    hub.save(dataclasses.replace(checkpoint, tensors=tensors, global_step=None), folder, format=form)
+    convert.save(dataclasses.replace(checkpoint, tensors=tensors, global_step=None), folder, format=form)
     config = json.loads((folder / "config.json").read_text()) | changes
     (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
     return folder
@@ -142,10 +142,10 @@ def test_the_length_of_its_tokenizer(tmp_path, albert):
     """A text is cut where the model's tokenizer says, as transformers' pipeline does with truncation."""
     transformers = pytest.importorskip("transformers")
     run = model(tmp_path / "m", [0, 2])
-    checkpoint = hub.load(run)
+    checkpoint = convert.load(run)
     weight = Tensor.of(making.values((2, 16), 5))
     changed = dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, "classifier.weight": weight})
-    hub.save(changed, run, force=True)
+    convert.save(changed, run, force=True)
     tokenizer = json.loads((run / "tokenizer_config.json").read_text())
     (run / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"model_max_length": 6}))
     network = transformers.AlbertForSequenceClassification.from_pretrained(run)
@@ -187,11 +187,11 @@ def test_outputs_that_are_no_numbers_are_refused(tmp_path, refused, value):
 def test_weights_that_are_no_numbers_are_counted(tmp_path, albert):
     run = model(tmp_path / "m", [math.nan, math.inf, 1], **NAMES)
     told = "3 values (2 NaN, 1 infinite) in 2 tensors: albert.embeddings.LayerNorm.bias, classifier.bias"
-    checkpoint = hub.load(run)
+    checkpoint = convert.load(run)
     norm = checkpoint.tensors["albert.embeddings.LayerNorm.bias"].read().copy()
     norm[2] = math.nan
     tensors = {**checkpoint.tensors, "albert.embeddings.LayerNorm.bias": Tensor.of(norm)}
-    hub.save(dataclasses.replace(checkpoint, tensors=tensors), run, force=True)
+    convert.save(dataclasses.replace(checkpoint, tensors=tensors), run, force=True)
     counts = {
         "nan": 2,
         "infinite": 1,
@@ -202,7 +202,7 @@ def test_weights_that_are_no_numbers_are_counted(tmp_path, albert):
     code, out, err = albert("convert", run, tmp_path / "x.npz")
     assert (code, err) == (0, "")
     assert f"not finite  {told}, kept as they are\n" in out
-    assert making.same(hub.load(run), hub.load(tmp_path / "x.npz")) is True
+    assert making.same(convert.load(run), convert.load(tmp_path / "x.npz")) is True
     assert json.loads(albert("convert", run, tmp_path / "y.npz", "--json")[1])["not_finite"] == counts
     plain = model(tmp_path / "plain", [0, 1, 1], **NAMES)
     assert ", 1 NaN against 0" in albert("diff", run, plain)[1]

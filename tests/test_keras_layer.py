@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters import hub
+from converters import convert
 
 LIBRARIES = ("tensorflow", "tensorflow_hub", "tf_keras", "pkg_resources")  # the last went with setuptools 82
 
@@ -58,8 +58,8 @@ def test_in_a_keras_model(shared_data, tmp_path):
     """Model Garden's outputs within 1e-5 after module -> Hugging Face -> module; a step trains all that is used."""
     folders = dict.fromkeys(folder_of(name) for name in LIBRARIES)
     source = shared_data / "checkpoints/tfhub2-saved-model"
-    hub.convert(source, tmp_path / "hf")
-    hub.convert(tmp_path / "hf", tmp_path / "module", target_as="saved-model")
+    convert.convert(source, tmp_path / "hf")
+    convert.convert(tmp_path / "hf", tmp_path / "module", target_as="saved-model")
     expected = shared_data / "checkpoints/tfhub2-saved-model.expected.npz"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", SCRIPT, tmp_path / "module", expected, tmp_path / "found.npz", *folders],
@@ -75,7 +75,7 @@ def test_in_a_keras_model(shared_data, tmp_path):
         assert np.abs(found["sequence_output"] - wanted["sequence_output"])[real].max() < 1e-5
         assert np.abs(found["pooled_output"] - wanted["pooled_output"]).max() < 1e-5
     facts = json.loads(done.stdout.splitlines()[-1])
-    assert len(facts["trainable"]) == len(hub.load(source).tensors)
+    assert len(facts["trainable"]) == len(convert.load(source).tensors)
     still = set(facts["trainable"]) - set(facts["learnt"])
     assert all("key/bias" in name for name in still)  # softmax takes no notice of it
     asset = Path(facts["asset"])

@@ -91,7 +91,7 @@ def world(tmp_path_factory):
     from typer.testing import CliRunner
 
     from albert_cli.main import app
-    from converters import hub
+    from converters import convert
 
     root = tmp_path_factory.mktemp("world")
 
@@ -103,7 +103,7 @@ def world(tmp_path_factory):
     import making
 
     config = making.dataclasses.replace(TINY, vocab_size=len(making.tokenizer().lines().splitlines()))
-    hub.save(making.model(config, without=(), files=making.tokenizer()), root / "qa")
+    convert.save(making.model(config, without=(), files=making.tokenizer()), root / "qa")
     tf1(root / "tf1")
     write_csv(root / "train.csv", reviews(24))
     write_csv(root / "t.csv", [(text,) for text, _ in reviews(3)], ("text",))

@@ -11,13 +11,13 @@ import transformers
 from torch.nn import functional as F
 
 from albert_cli.model.encoder import ACTIVATIONS, Albert
-from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import assign, load_model, to_checkpoint
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
 from converters.config import PRESETS, AlbertConfig
 from converters.errors import ConfigError, SpecError
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 TINY = AlbertConfig(
     vocab_size=97,
@@ -332,11 +332,11 @@ def test_sharing_variants_equal_transformers(share):
 
 @pytest.mark.parametrize("share", ["all", "attention", "ffn", "none"])
 def test_sharing_survives_saving_and_loading(share, tmp_path):
-    from converters import hub
+    from converters import convert
 
     config = TINY.sharing(share)
     model = build(config)
-    hub.save(to_checkpoint(model, config, tokens_file(config), global_step=7), tmp_path / "model")
+    convert.save(to_checkpoint(model, config, tokens_file(config), global_step=7), tmp_path / "model")
     loaded = load_model(tmp_path / "model")
     assert parameters(loaded) == parameters(model)
     assert not loaded.training
@@ -346,7 +346,7 @@ def test_sharing_survives_saving_and_loading(share, tmp_path):
         assert torch.equal(values, model.state_dict()[name]), name
     batch = inputs(config)
     assert torch.equal(loaded(**batch).prediction_logits, model(**batch).prediction_logits)
-    assert hub.load(tmp_path / "model").global_step == 7
+    assert convert.load(tmp_path / "model").global_step == 7
 
 
 def checkpoint_of(config, **parts):

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from albert_cli.model.encoder import ACTIVATIONS
-from albert_cli.model.fine_tuning import Classifier
 from albert_cli.model.loading import load_model
-from converters import hub
+from albert_cli.model.task_heads import Classifier
+from converters import convert
 from converters.config import AlbertConfig
 from converters.config_keys import CONFIG, CONFIG_KEYS
 from converters.errors import ConfigError, SpecError
@@ -163,9 +163,9 @@ def test_keys_without_effect_change_nothing(model):
     values = {key.key: sample(key.key) for key in keys("no effect")}
     change(model, **values)
     assert agree(ours(model), before)
-    assert not hub.load(model).notes
+    assert not convert.load(model).notes
     target = model.parent / "again"
-    hub.convert(model, target)
+    convert.convert(model, target)
     kept = json.loads((target / CONFIG).read_text())
     assert {key: kept[key] for key in values if key not in ("dtype", "torch_dtype")} == {
         key: value for key, value in values.items() if key not in ("dtype", "torch_dtype")
@@ -186,7 +186,7 @@ def test_unknown_keys_are_kept_and_noted(model, albert, tmp_path):
     assert code == 0
     note = "the config has 'another', 'my_own_key', no known setting of an ALBERT: kept, without effect"
     assert note in json.loads(out)["notes"]
-    assert hub.load(tmp_path / "out").config.extra["my_own_key"] == [1]
+    assert convert.load(tmp_path / "out").config.extra["my_own_key"] == [1]
 
 
 # --- honoured
@@ -229,10 +229,10 @@ def test_every_honoured_key_is_honoured(model, key):
         assert not agree(ours(model), before)
     elif key == "initializer_range":
         change(model, initializer_range=0.0)
-        assert not Classifier(hub.load(model).config, 2).classifier.weight.any()
+        assert not Classifier(convert.load(model).config, 2).classifier.weight.any()
     elif key.endswith("dropout_prob"):
         change(model, **{key: 0.25})
-        made = Classifier(hub.load(model).config, 2)
+        made = Classifier(convert.load(model).config, 2)
         drops = [part.p for part in made.modules() if isinstance(part, torch.nn.Dropout)]
         drops += [part.probs_dropout_prob for part in made.modules() if hasattr(part, "probs_dropout_prob")]
         assert 0.25 in drops
@@ -255,11 +255,11 @@ def test_other_activations_are_refused(model, name):
 
 def test_a_head_without_a_dropout_of_its_own(model, tmp_path):
     change(model, classifier_dropout_prob=None, hidden_dropout_prob=0.25)
-    checkpoint = dataclasses.replace(hub.load(model), tokenizer=making.tokenizer())
+    checkpoint = dataclasses.replace(convert.load(model), tokenizer=making.tokenizer())
     assert checkpoint.config.head_dropout_prob == Classifier(checkpoint.config, 2).dropout.p == 0.25
     for target in ("x.npz", "x.bson", "hf"):
-        hub.save(checkpoint, tmp_path / target)
-        assert hub.load(tmp_path / target).config.head_dropout_prob == 0.25
+        convert.save(checkpoint, tmp_path / target)
+        assert convert.load(tmp_path / target).config.head_dropout_prob == 0.25
 
 
 # --- what the libraries write

@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import errors
 from typer.testing import CliRunner
 
-from albert_cli.default_model import BuiltInModelNotice, built_in
 from albert_cli.main import app
-from albert_cli.models import resolve
+from albert_cli.registry.builtin import BuiltInModelNotice, built_in
+from albert_cli.registry.resolve import resolve
 from converters.errors import CheckpointError
 
 COMMIT = "8e2f239c5f8a2c0f253781ca60135db913e5c80c"
@@ -73,12 +73,12 @@ def test_a_prefix_of_a_checkpoint_is_a_path(hub, shared_data):
 
 
 def test_embed_writes_the_revision_down(hub, tmp_path):
-    from albert_cli.embedding import output
+    from albert_cli.embedding import parquet
 
     (tmp_path / "t.txt").write_text("a\n")
     arguments = ["embed", "--in", str(tmp_path / "t.txt"), "--model", "albert-base-v2", "--threads", "1"]
     assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
-    facts = output.read_metadata(tmp_path / "t.parquet")
+    facts = parquet.read_metadata(tmp_path / "t.parquet")
     assert (facts["model"], facts["revision"]) == ("albert/albert-base-v2", COMMIT)
 
 
@@ -169,7 +169,7 @@ def test_a_name_is_converted(hub, tmp_path, albert, name, target, form):
 
 def test_an_older_repository_has_pickled_weights_only(hub, tmp_path, letter_model, monkeypatch):
     """They are asked for where there are no others, of the very same commit."""
-    from converters import hub as converters_hub
+    from converters import convert as converters_hub
 
     older = tmp_path / "older"
     converters_hub.convert(letter_model, older, target_as="torch")

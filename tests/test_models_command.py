@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from albert_cli import default_model
+from albert_cli.registry import builtin
 
 COMMIT = "8e2f239c5f8a2c0f253781ca60135db913e5c80c"
 
@@ -129,7 +129,7 @@ def test_the_table(cache, albert, letter_model):
 
 def test_the_built_in_model(cache, albert):
     entry = listed(albert)["built-in"]
-    assert (entry["kind"], entry["here"]) == ("built-in", str(default_model.built_in()))
+    assert (entry["kind"], entry["here"]) == ("built-in", str(builtin.built_in()))
     assert entry["bytes_here"] < 9e6
 
 

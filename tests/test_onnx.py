@@ -10,7 +10,7 @@ import pytest
 from making import GROUPED, TINY
 
 from albert_cli.exporters import exporters
-from converters import hub
+from converters import convert
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 MISSING = [library for library in LIBRARIES if importlib.util.find_spec(library) is None]
@@ -27,7 +27,7 @@ TOKENIZER = {"spiece.model", "tokenizer.json", "tokenizer_config.json"}
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "hf"
-    hub.save(making.model(LONGER), path)
+    convert.save(making.model(LONGER), path)
     return path
 
 
@@ -35,7 +35,7 @@ def model(tmp_path_factory):
 def exported(model, tmp_path_factory):
     """The model as a directory with model.onnx."""
     target = tmp_path_factory.mktemp("exported") / "deep" / "out"
-    exporters()["onnx"].export(hub.load(model), target)
+    exporters()["onnx"].export(convert.load(model), target)
     return target
 
 
@@ -182,7 +182,7 @@ def test_groups_exact_gelu_two_positions_and_no_pooler(tmp_path, albert):
     from transformers import AlbertModel
 
     config = dataclasses.replace(GROUPED, hidden_act="gelu", max_position_embeddings=2)
-    hub.save(making.model(config, without=("pooler", "mlm", "sop", "classifier", "qa")), tmp_path / "hf")
+    convert.save(making.model(config, without=("pooler", "mlm", "sop", "classifier", "qa")), tmp_path / "hf")
     code, _, err = albert("convert", tmp_path / "hf", tmp_path / "x.onnx")
     assert (code, err) == (0, "")
     runner = session(tmp_path / "x.onnx")
@@ -234,7 +234,7 @@ def test_it_is_not_read(exported, refused, albert, tmp_path):
 
 
 def test_sizes_that_do_not_fit(model, tmp_path, refused, monkeypatch):
-    hub.save(making.model(dataclasses.replace(TINY, max_position_embeddings=1)), tmp_path / "hf")
+    convert.save(making.model(dataclasses.replace(TINY, max_position_embeddings=1)), tmp_path / "hf")
     assert refused("convert", tmp_path / "hf", tmp_path / "x.onnx") == (
         f"{tmp_path / 'hf'}: max_position_embeddings is 1; ONNX needs at least 2"
     )

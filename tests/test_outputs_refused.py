@@ -81,7 +81,11 @@ def test_what_is_there_is_refused_before_any_work(command, world, refused):
     occupy(target)
     message = refused(*words_of(command, world, target))
     assert message.startswith(str(target)), message
-    told = ("exists already; --force replaces", "holds a run already; --resume goes on", "holds a run of one seed; name")
+    told = (
+        "exists already; --force replaces",
+        "holds a run already; --resume goes on",
+        "holds a run of one seed; name",
+    )
     assert any(text in message for text in told), message
 
 

@@ -10,9 +10,9 @@ from matplotlib.image import imread
 
 from albert_cli.embedding.heat_map import draw
 from albert_cli.errors import Notice
-from albert_cli.pretraining import bars
 from albert_cli.pretraining.figures import curves
-from albert_cli.pretraining.scoring import TextScore
+from albert_cli.scoring import bars
+from albert_cli.scoring.inference import TextScore
 
 TABLE = np.eye(2, dtype=np.float32)
 

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from albert_cli.errors import DataError, RunError, TrainingError
-from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import load_model
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import masking, optimizers, order_by_length, sequences, vocabulary
 from albert_cli.pretraining import pretrain as runs
@@ -37,11 +37,11 @@ from albert_cli.pretraining.pretrain import pretrain
 from albert_cli.pretraining.sequences import IN_ORDER, NO_ORDER, SWAPPED
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.vocabulary import train_vocabulary
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 from albert_cli.training.finetune import read_log
-from converters import hub
+from converters import convert
 from converters.config import PRESETS, AlbertConfig
-from converters.tokenizer_files import TokenizerFiles, parse_model
+from converters.tokenizers.files import TokenizerFiles, parse_model
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {
@@ -519,7 +519,7 @@ def test_accents_and_capitals_are_kept_by_every_command(accented, tmp_path, albe
     assert tokenizer.decode([int(number) for number in tokens.split()]) == "Người"
     theirs = transformers.AutoTokenizer.from_pretrained(out)
     assert theirs("Người đọc", add_special_tokens=False)["input_ids"] == tokenizer.ids(["Người đọc"])[0]
-    held = hub.load(out).tokenizer
+    held = convert.load(out).tokenizer
     assert (held.lowercase, held.keep_accents) == (False, True)
     code, _, err = albert(*arguments, "--vocab-size", 125, "--strip-accents", "--cased", "--resume")
     assert code == 1
@@ -527,12 +527,15 @@ def test_accents_and_capitals_are_kept_by_every_command(accented, tmp_path, albe
     # The same tokenizer read otherwise gives other tokens, though its file is the same.
     again = [*arguments[:-1], tmp_path / "plain", "--tokenizer", out / "spiece.model"]
     assert albert(*again)[0] == 0
-    assert (hub.load(tmp_path / "plain").tokenizer.lowercase, hub.load(tmp_path / "plain").tokenizer.keep_accents) == (
+    assert (
+        convert.load(tmp_path / "plain").tokenizer.lowercase,
+        convert.load(tmp_path / "plain").tokenizer.keep_accents,
+    ) == (
         False,
         True,
     )  # as tokenizer_config.json beside it says
     assert albert(*again, "--uncased", "--strip-accents", "--force")[0] == 0
-    plain = hub.load(tmp_path / "plain").tokenizer
+    plain = convert.load(tmp_path / "plain").tokenizer
     assert (plain.lowercase, plain.keep_accents) == (True, False)
     ids = corpora.load(tmp_path / "plain/corpus").ids, corpora.load(out / "corpus").ids
     assert not np.array_equal(*ids)
@@ -1052,7 +1055,7 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
     model, info = transformers.AlbertForPreTraining.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
-    checkpoint = hub.load(out)
+    checkpoint = convert.load(out)
     assert checkpoint.config.vocab_size == 100
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert model.config.num_hidden_groups == 1
@@ -1148,7 +1151,7 @@ def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path, al
 @pytest.mark.parametrize("share", ["all", "attention", "ffn", "none"])
 def test_every_sharing_variant_trains_and_keeps_sharing(texts, tmp_path, share):
     pretrain(wanted(texts, share=share, steps=8), tmp_path / "run")
-    checkpoint = hub.load(tmp_path / "run")
+    checkpoint = convert.load(tmp_path / "run")
     assert checkpoint.config.share == share
     layers = [
         {
@@ -1171,9 +1174,9 @@ def test_training_goes_on_from_a_model(texts, tmp_path, albert):
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-6
     assert (tmp_path / "second/spiece.model").read_bytes() == (tmp_path / "first/spiece.model").read_bytes()
     headless = tmp_path / "headless"
-    checkpoint = hub.load(tmp_path / "first")
+    checkpoint = convert.load(tmp_path / "first")
     tensors = {name: item for name, item in checkpoint.tensors.items() if not name.startswith("sop")}
-    hub.save(dataclasses.replace(checkpoint, tensors=tensors), headless)
+    convert.save(dataclasses.replace(checkpoint, tensors=tensors), headless)
     with pytest.raises(
         TrainingError, match=r"headless.*: has no sentence-order head \(SOP\), which pretraining goes on with"
     ):

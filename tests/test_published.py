@@ -14,10 +14,10 @@ import pytest
 import torch
 from published import KATHMANDU, SENTENCES, VALUES, Outputs, find_models
 
-from converters import hub
+from converters import convert
 from converters.config import PRESETS
 from converters.initialize import initialize
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 outputs_of = functools.lru_cache(maxsize=1)(Outputs)
 
@@ -126,10 +126,10 @@ def test_models_are_found_by_name_or_content(tmp_path):
     """In every format, side by side and below; what is no albert_base is told."""
     base = dataclasses.replace(PRESETS["base"], num_hidden_groups=1)
     model = initialize(base, TokenizerFiles(), seed=1)
-    hub.save(making.model(), tmp_path / "tiny.npz")
-    hub.save(model, tmp_path / "models/albert-base-v2")
+    convert.save(making.model(), tmp_path / "tiny.npz")
+    convert.save(model, tmp_path / "models/albert-base-v2")
     first = dataclasses.replace(model, config=dataclasses.replace(base, hidden_dropout_prob=0.1))
-    hub.save(first, tmp_path / "albert_base_v1.bson.tfbson")
+    convert.save(first, tmp_path / "albert_base_v1.bson.tfbson")
     (tmp_path / "albert_base").mkdir()
     shutil.move(tmp_path / "models/albert-base-v2", tmp_path / "albert_base/hf")
     (tmp_path / "notes.txt").write_text("nothing")

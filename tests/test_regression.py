@@ -11,12 +11,12 @@ from tuning import reviews, write_csv, write_glue, write_model
 
 from albert_cli import tasks
 from albert_cli.errors import DataError
-from albert_cli.model.fine_tuning import Classifier
+from albert_cli.model.task_heads import Classifier
 from albert_cli.training import session
 from albert_cli.training.data import read_table
 from albert_cli.training.finetune import Split, score, split_of
-from albert_cli.training.predict import run_on
-from albert_cli.training.run import RunInfo, load_run
+from albert_cli.training.prediction import run_on
+from albert_cli.training.run_directory import RunInfo, load_run
 from albert_cli.training.scale import Scale
 
 
@@ -131,7 +131,7 @@ def test_the_last_layer_gets_its_very_bits_back_after_saving():
 
 
 def test_stsb_is_measured_on_what_the_model_says_and_cut_in_the_submission_alone(tmp_path):
-    from albert_cli.training.rows import Rows
+    from albert_cli.training.inference import Rows
     from albert_cli.training.submission import cells
 
     task = tasks.named("stsb")

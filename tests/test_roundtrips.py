@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import GROUPED, TINY
 
-from converters import hub
+from converters import convert
 from converters.cast import DTYPES
 from converters.config import AlbertConfig
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
-FORMATS = hub.formats()
+FORMATS = convert.formats()
 READABLE = [name for name, module in FORMATS.items() if hasattr(module, "read")]
 WRITABLE = [name for name, module in FORMATS.items() if hasattr(module, "write")]
 BOTH = [name for name in READABLE if name in WRITABLE]
@@ -70,7 +70,7 @@ def starts(tmp_path_factory):
     files = dataclasses.replace(making.tokenizer(), lowercase=False, keep_accents=True)
     model = making.model(config, optimizer=True, step=125_000, files=files, special=True)
     for form in BOTH:
-        hub.save(model, target(folder, form), format=form)
+        convert.save(model, target(folder, form), format=form)
     return folder, model
 
 
@@ -80,13 +80,13 @@ def test_every_pair_and_back(starts, tmp_path, start, middle):
     """A -> B -> A: equal in B, and A again to the byte, every file of it."""
     folder, model = starts
     source = target(folder, start)
-    assert making.same(model, hub.load(source)) is True
+    assert making.same(model, convert.load(source)) is True
     there, back = target(tmp_path, middle, 1), target(tmp_path, start, 2)
-    report = hub.convert(source, there, target_as=middle, keep_optimizer=True)
+    report = convert.convert(source, there, target_as=middle, keep_optimizer=True)
     assert len(report.digests) == len(model.everything())
     assert not report.dropped
-    hub.convert(there, back, target_as=start, keep_optimizer=True)
-    assert making.same(model, hub.load(there)) is True
+    convert.convert(there, back, target_as=start, keep_optimizer=True)
+    assert making.same(model, convert.load(there)) is True
     assert content(back) == content(source)
 
 
@@ -95,9 +95,9 @@ def test_the_same_input_twice_gives_the_same_bytes(starts, tmp_path, form):
     folder, _ = starts
     source = target(folder, "safetensors")
     for number in (1, 2):
-        hub.convert(source, target(tmp_path, form, number), target_as=form, keep_optimizer=True)
+        convert.convert(source, target(tmp_path, form, number), target_as=form, keep_optimizer=True)
     assert content(target(tmp_path, form, 1)) == content(target(tmp_path, form, 2))
-    hub.convert(source, target(tmp_path, form, 1), target_as=form, keep_optimizer=True, force=True)
+    convert.convert(source, target(tmp_path, form, 1), target_as=form, keep_optimizer=True, force=True)
     assert content(target(tmp_path, form, 1)) == content(target(tmp_path, form, 2))
 
 
@@ -105,9 +105,9 @@ def test_the_same_input_twice_gives_the_same_bytes(starts, tmp_path, form):
 @pytest.mark.parametrize("start", BOTH)
 def test_slots_are_left_out_unless_asked_for(starts, tmp_path, start, form):
     folder, model = starts
-    report = hub.convert(target(folder, start), target(tmp_path, form), target_as=form)
+    report = convert.convert(target(folder, start), target(tmp_path, form), target_as=form)
     assert report.dropped == {"optimizer slots": len(model.optimizer)}
-    left = hub.load(target(tmp_path, form))
+    left = convert.load(target(tmp_path, form))
     assert not left.optimizer
     assert making.same(left, dataclasses.replace(model, optimizer={})) is True
 
@@ -132,11 +132,11 @@ def test_shapes_with_heads(tmp_path, name, heads):
 
 def chain(model, folder, forms=BOTH):
     """Save, then convert through all formats and compare with the first; True or what differs."""
-    hub.save(model, target(folder, forms[0], 0), format=forms[0])
+    convert.save(model, target(folder, forms[0], 0), format=forms[0])
     for number, form in enumerate([*forms[1:], forms[0]], 1):
         previous = target(folder, [*forms, forms[0]][number - 1], number - 1)
-        hub.convert(previous, target(folder, form, number), target_as=form, keep_optimizer=True)
-    return making.same(model, hub.load(target(folder, forms[0], len(forms))))
+        convert.convert(previous, target(folder, form, number), target_as=form, keep_optimizer=True)
+    return making.same(model, convert.load(target(folder, forms[0], len(forms))))
 
 
 @pytest.mark.parametrize("heads", HEADS, ids="+".join)
@@ -144,7 +144,7 @@ def test_heads(tmp_path, heads):
     """A head that is absent stays absent, and the report says so."""
     model = making.model(without={"qa", "mlm", "sop", "classifier", "pooler"} - set(heads))
     assert chain(model, tmp_path) is True
-    report = hub.convert(target(tmp_path, BOTH[0]), tmp_path / "again", target_as="safetensors")
+    report = convert.convert(target(tmp_path, BOTH[0]), tmp_path / "again", target_as="safetensors")
     absent = {"mlm": "masked-word head (MLM)", "sop": "sentence-order head (SOP)"}
     assert report.absent == [words for head, words in absent.items() if head not in heads]
 
@@ -168,7 +168,7 @@ def test_heads_of_other_origin_have_a_place_in_every_format(tmp_path, without, a
     """A classifier of tokens, which reads no pooler; the head of Google's run_squad_v2."""
     model = making.model(without=without, also=also, optimizer=True)
     assert chain(model, tmp_path, forms) is True
-    hub.convert(target(tmp_path, forms[0]), tmp_path / "again", target_as="safetensors")
+    convert.convert(target(tmp_path, forms[0]), tmp_path / "again", target_as="safetensors")
     config = json.loads((tmp_path / "again/config.json").read_text())
     assert config["architectures"] == [architecture]
 
@@ -211,7 +211,7 @@ def test_tokenizers(tmp_path, name, start):
     model = making.model(files=TOKENIZERS[name])
     forms = [start, *(form for form in LIGHT if form != start)]
     assert chain(model, tmp_path, forms) is True
-    found = hub.load(target(tmp_path, start, len(forms))).tokenizer
+    found = convert.load(target(tmp_path, start, len(forms))).tokenizer
     assert found.settings == model.tokenizer.settings
     assert found.wordpiece == model.tokenizer.wordpiece
     if name != "lines only":  # for which a model is made on the way
@@ -227,13 +227,13 @@ def test_casts_report_their_largest_error(tmp_path, albert, form, dtype):
     if DTYPES[dtype] not in FORMATS[form].DTYPES:
         dtype = "float16"
     model = making.model(optimizer=True)
-    hub.save(model, tmp_path / "source")
+    convert.save(model, tmp_path / "source")
     code, out, err = albert(
         "convert", tmp_path / "source", target(tmp_path, form), "--to", form, "--dtype", dtype, "--json"
     )
     assert (code, err) == (0, "")
     cast = json.loads(out)["cast"]
-    found = hub.load(target(tmp_path, form))
+    found = convert.load(target(tmp_path, form))
     gaps = {}
     for name, tensor in model.tensors.items():
         wanted = tensor.read().astype(DTYPES[dtype])
@@ -248,19 +248,19 @@ def test_casts_report_their_largest_error(tmp_path, albert, form, dtype):
 
 
 def test_cast_there_and_back_is_told_both_times(tmp_path):
-    hub.save(making.model(), tmp_path / "a")
-    down = hub.convert(tmp_path / "a", tmp_path / "b", target_as="safetensors", dtype="bfloat16")
-    up = hub.convert(tmp_path / "b", tmp_path / "c", target_as="safetensors", dtype="float32")
+    convert.save(making.model(), tmp_path / "a")
+    down = convert.convert(tmp_path / "a", tmp_path / "b", target_as="safetensors", dtype="bfloat16")
+    up = convert.convert(tmp_path / "b", tmp_path / "c", target_as="safetensors", dtype="float32")
     assert down.cast.max_abs_error > 0
     assert (up.cast.max_abs_error, up.cast.tensors) == (0, len(making.model().tensors))
-    assert making.same(hub.load(tmp_path / "a"), hub.load(tmp_path / "c")) is not True
+    assert making.same(convert.load(tmp_path / "a"), convert.load(tmp_path / "c")) is not True
 
 
 def test_values_that_do_not_fit_are_refused(tmp_path, refused):
     model = making.model()
     name = "albert.pooler.weight"
     model.tensors[name].read()[3, 5] = -70000
-    hub.save(model, tmp_path / "a")
+    convert.save(model, tmp_path / "a")
     assert refused("convert", tmp_path / "a", tmp_path / "b", "--to", "safetensors", "--dtype", "float16") == (
         f"{name} holds 70000, beyond the largest float16 (65504); --dtype bfloat16 has the range of float32"
     )
@@ -272,13 +272,13 @@ def test_casts_of_special_values(tmp_path, albert, dtype):
     model = making.model()
     words = model.tensors["albert.embeddings.word_embeddings.weight"].read().reshape(-1)
     words[:6] = [np.nan, np.inf, -np.inf, -0.0, 1e-45, np.float32(np.uint32(0x7F800001).view(np.float32))]
-    hub.save(model, tmp_path / "a")
+    convert.save(model, tmp_path / "a")
     code, out, err = albert(
         "convert", tmp_path / "a", tmp_path / "b", "--to", "safetensors", "--dtype", dtype, "--json"
     )
     assert (code, err) == (0, "")
     assert 0 < json.loads(out)["cast"]["max_abs_error"] < 1
-    found = hub.load(tmp_path / "b").tensors["albert.embeddings.word_embeddings.weight"].read().reshape(-1)
+    found = convert.load(tmp_path / "b").tensors["albert.embeddings.word_embeddings.weight"].read().reshape(-1)
     seen = found[:6].astype(np.float32)
     assert np.isnan(seen[[0, 5]]).all()
     assert seen[1:3].tolist() == [np.inf, -np.inf]
@@ -370,7 +370,7 @@ def test_tensorflow_writes_and_reads_the_same(tmp_path, name):
     )
     current = source
     for number, form in enumerate([*LIGHT, "tf"], 1):
-        hub.convert(current, target(tmp_path, form, number), target_as=form, keep_optimizer=True)
+        convert.convert(current, target(tmp_path, form, number), target_as=form, keep_optimizer=True)
         current = target(tmp_path, form, number)
     assert_same_variables(source, current)
 
@@ -405,7 +405,7 @@ def test_googles_checkpoint_is_restored_by_tensorflow_1(shared_data, tmp_path):
     import tensorflow as tf
 
     source = shared_data / "checkpoints" / "tf1-google"
-    hub.convert(source, tmp_path / "out", target_as="tf")
+    convert.convert(source, tmp_path / "out", target_as="tf")
     shapes = tf.train.load_checkpoint(str(source)).get_variable_to_shape_map()
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:

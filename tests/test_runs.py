@@ -17,7 +17,7 @@ from conftest import tree
 from tuning import reviews, write_csv, write_model
 
 from albert_cli import locks
-from albert_cli.training import claim, state
+from albert_cli.runs import checkpointing, claim
 from converters.errors import TargetError
 
 ROOT = Path(__file__).parents[1]
@@ -185,7 +185,7 @@ def interrupted(err):
 
 def test_ctrl_c_tells_the_new_run_from_the_old_one_and_its_command_works(world, run, albert, monkeypatch):
     command, out = run
-    before, begin, save = kept(out), claim.Claim.begin, state.save
+    before, begin, save = kept(out), claim.Claim.begin, checkpointing.save
     words = [str(word) for word in command(world, out, "--force", "--lr", "3e-3")]
 
     def stopped(function):
@@ -202,7 +202,7 @@ def test_ctrl_c_tells_the_new_run_from_the_old_one_and_its_command_works(world, 
         assert (code, kept(out)) == (130, before)
         assert interrupted(err) == ("no step was saved yet, so it starts again from the first", words)
     with monkeypatch.context() as patched:
-        patched.setattr(state, "save", stopped(save))
+        patched.setattr(checkpointing, "save", stopped(save))
         code, _, err = albert(*words)
     assert (code, kept(out)) == (130, before)
     said, resume = interrupted(err)
@@ -244,7 +244,7 @@ def test_an_unfinished_new_run_is_not_passed_over_where_the_old_one_is_gone(worl
 
 @pytest.mark.parametrize("moved", [0, 1, 2])
 def test_a_kill_while_the_new_run_takes_its_place_loses_nothing(tmp_path, monkeypatch, moved):
-    from albert_cli.training.run import OURS
+    from albert_cli.training.run_directory import OURS
 
     out = tmp_path / "run"
     new = out / claim.REPLACEMENT

@@ -16,9 +16,9 @@ from conftest import tree
 from making import GROUPED, TINY
 
 from albert_cli.model.loading import load_model
-from converters import hub
+from converters import convert
 from converters.config import AlbertConfig
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 # --- what others wrote
 
@@ -27,7 +27,7 @@ from converters.tokenizer_files import TokenizerFiles
 def hub_output(shared_data, tmp_path_factory):
     """The sample module of Model Garden's as a Hugging Face directory."""
     target = tmp_path_factory.mktemp("hub") / "hf"
-    report = hub.convert(shared_data / "checkpoints/tfhub2-saved-model", target)
+    report = convert.convert(shared_data / "checkpoints/tfhub2-saved-model", target)
     return target, report
 
 
@@ -146,7 +146,7 @@ def test_a_module_of_tensorflow_1(tmp_path, config, resource, module):
     """Layers and heads are counted in a graph that TensorFlow made; the outputs are its own."""
     wanted = making.google_variables(config)
     ids, mask, sequence = googles_module(tmp_path / "m", config, wanted, resource=resource, module=module)
-    report = hub.convert(tmp_path / "m", tmp_path / "hf", target_as="safetensors")
+    report = convert.convert(tmp_path / "m", tmp_path / "hf", target_as="safetensors")
     read_off, assumed = report.notes
     assert read_off == (
         f"the module holds no config; read off its variables and graph: num_hidden_layers {config.num_hidden_layers}, "
@@ -156,11 +156,11 @@ def test_a_module_of_tensorflow_1(tmp_path, config, resource, module):
         "assumed, for the module does not tell: hidden_dropout_prob 0.0, attention_probs_dropout_prob 0.0, "
         "initializer_range 0.02; --config FILE says otherwise"
     )
-    found = hub.load(tmp_path / "m")
+    found = convert.load(tmp_path / "m")
     assert found.config == dataclasses.replace(config, extra={})
     assert found.tokenizer.spiece == making.spiece()
-    hub.convert(tmp_path / "hf", tmp_path / "tf", target_as="tf")
-    from converters.tensorbundle import read_bundle
+    convert.convert(tmp_path / "hf", tmp_path / "tf", target_as="tf")
+    from converters.tensorflow.bundle import read_bundle
 
     back = read_bundle(tmp_path / "tf" / "model.ckpt-best")
     assert {name: tensor.read().tobytes() for name, tensor in back.items()} == {
@@ -174,22 +174,22 @@ def test_a_module_of_tensorflow_1(tmp_path, config, resource, module):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_module_with_its_config_among_the_assets(tmp_path):
     googles_module(tmp_path / "m", TINY, making.google_variables(TINY), resource=True, with_config=True)
-    found = hub.load(tmp_path / "m")
+    found = convert.load(tmp_path / "m")
     assert found.notes == []
     assert found.config.extra == {"down_scale_factor": 1}
 
 
 def test_names_of_googles_checkpoint_as_a_module(shared_data, tmp_path):
     """The variables of the sample checkpoint of Google's code, heads and step included, in a module without config."""
-    source = hub.load(shared_data / "checkpoints/tf1-google")
-    from converters.tensorbundle import read_bundle
+    source = convert.load(shared_data / "checkpoints/tf1-google")
+    from converters.tensorflow.bundle import read_bundle
 
     read = read_bundle(shared_data / "checkpoints/tf1-google/model.ckpt-best")
     arrays = {name: tensor.read() for name, tensor in read.items()}
     for module in ("", "module/"):
         path = making.hub_module(tmp_path / f"m{len(module)}", source.config, variables=arrays, module=module)
         (path / "assets/30k-clean.model").write_bytes(source.tokenizer.spiece)
-        found = hub.load(path)
+        found = convert.load(path)
         wanted = dataclasses.replace(source, config=dataclasses.replace(source.config, extra={}))
         found = dataclasses.replace(
             found, config=dataclasses.replace(found.config, initializer_range=wanted.config.initializer_range)
@@ -232,7 +232,7 @@ def test_config_says_what_the_module_does_not(bare, tmp_path, albert, settings, 
     (tmp_path / "some.json").write_text(json.dumps(settings))
     code, out, err = albert("convert", bare, tmp_path / "out", "--config", tmp_path / "some.json", "--json")
     assert (code, err) == (0, "")
-    found = hub.load(tmp_path / "out").config
+    found = convert.load(tmp_path / "out").config
     assert (found.num_hidden_layers, found.num_attention_heads, found.hidden_act) == (7, 4, act)
     (note,) = json.loads(out)["notes"]
     assert note.startswith("assumed, for the module does not tell: ")
@@ -363,7 +363,7 @@ def alone(tmp_path_factory):
     made = {name: making.model(seed=number, **options) for number, (name, options) in enumerate(MODELS.items())}
     paths = {name: folder / f"module {number}" for number, name in enumerate(MODELS)}
     for name, model in made.items():
-        hub.save(model, paths[name], format="saved-model")
+        convert.save(model, paths[name], format="saved-model")
     (folder / "elsewhere").mkdir()
     trained = ":".join(str(paths[name]) for name in ("1 group", "dropout"))
     arguments = [sysconfig.get_path("purelib"), str(folder), trained, *map(str, paths.values())]
@@ -447,7 +447,7 @@ def test_variables_have_the_hubs_names_and_shapes(alone, shared_data):
 
 def test_a_written_module_holds_everything_and_nothing_is_guessed(alone):
     for model, path, _, _ in alone.values():
-        found = hub.load(path)
+        found = convert.load(path)
         assert making.same(found, model) is True
         assert found.notes == []
         assert found.tokenizer.settings == model.tokenizer.settings
@@ -459,7 +459,7 @@ def test_a_written_module_tells_its_shape_without_its_config(alone):
         model, path, _, _ = alone[name]
         (path / "assets/albert_config.json").rename(path / "aside.json")
         try:
-            found = hub.load(path)
+            found = convert.load(path)
         finally:
             (path / "aside.json").rename(path / "assets/albert_config.json")
         for key in ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"):
@@ -470,7 +470,7 @@ def test_a_written_module_tells_its_shape_without_its_config(alone):
 
 
 def test_notes_on_what_a_module_cannot_say(tmp_path):
-    save = hub.formats()["saved-model"].notes
+    save = convert.formats()["saved-model"].notes
     assert save(making.model()) == []
     assert save(making.model(without=("qa", "pooler", "sop", "classifier"))) == [
         "the model has no pooler, so the module has no pooled_output"
@@ -482,7 +482,7 @@ def test_notes_on_what_a_module_cannot_say(tmp_path):
 
 
 def test_an_activation_that_tensorflow_has_not(tmp_path, refused):
-    hub.save(making.model(dataclasses.replace(TINY, hidden_act="odd")), tmp_path / "hf")
+    convert.save(making.model(dataclasses.replace(TINY, hidden_act="odd")), tmp_path / "hf")
     message = refused("convert", tmp_path / "hf", tmp_path / "out", "--to", "saved-model")
     assert message.startswith("hidden_act is 'odd'; a SavedModel computes one of gelu, gelu_accurate, ")
 
@@ -493,7 +493,7 @@ def test_an_activation_that_tensorflow_has_not(tmp_path, refused):
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
     path = tmp_path_factory.mktemp("module") / "module"
-    hub.save(making.model(), path, format="saved-model")
+    convert.save(making.model(), path, format="saved-model")
     return path
 
 
@@ -520,7 +520,7 @@ def test_existing_module_is_refused_and_replaced_by_force(module, tmp_path, albe
     shutil.copytree(module, target)
     for name in ("README.md", "assets/mine.txt", "variables/mine.txt"):
         (target / name).write_text("mine")
-    hub.save(making.model(seed=5, files=TokenizerFiles()), tmp_path / "hf")
+    convert.save(making.model(seed=5, files=TokenizerFiles()), tmp_path / "hf")
     assert refused("convert", tmp_path / "hf", target, "--to", "saved-model") == (
         f"{target}: exists already; --force replaces the model in it"
     )
@@ -528,7 +528,7 @@ def test_existing_module_is_refused_and_replaced_by_force(module, tmp_path, albe
         if number == 2:  # a directory of the user's, so that the files are renamed one by one
             (target / "notes").mkdir()
         assert albert("convert", tmp_path / "hf", target, "--force")[::2] == (0, "")
-        assert making.same(hub.load(target), hub.load(tmp_path / "hf")) is True
+        assert making.same(convert.load(target), convert.load(tmp_path / "hf")) is True
         for name in ("README.md", "assets/mine.txt", "variables/mine.txt"):
             assert (target / name).read_text() == "mine"
         assert sorted(path.name for path in (target / "assets").iterdir()) == ["albert_config.json", "mine.txt"]
@@ -554,25 +554,25 @@ def test_other_directories_named_like_ours_are_no_model(module, tmp_path, albert
     code, _, err = albert("convert", module, tmp_path / "out", "--to", "saved-model")
     assert (code, err) == (0, "")
     assert (tmp_path / "out/assets/theirs.js").read_text() == "mine"
-    assert making.same(hub.load(tmp_path / "out"), hub.load(module)) is True
+    assert making.same(convert.load(tmp_path / "out"), convert.load(module)) is True
 
 
 def test_a_bare_directory_is_still_a_hugging_face_one(module, tmp_path):
-    assert hub.convert(module, tmp_path / "out").target_format == "safetensors"
+    assert convert.convert(module, tmp_path / "out").target_format == "safetensors"
 
 
 def test_reading_a_module_needs_no_tensorflow(module, tmp_path):
     code = (
         "import sys; sys.modules['tensorflow'] = None; sys.modules['torch'] = None\n"
-        "from converters import hub\n"
-        f"hub.convert({str(module)!r}, {str(tmp_path / 'hf')!r})"
+        "from converters.convert import convert\n"
+        f"convert({str(module)!r}, {str(tmp_path / 'hf')!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
-    assert making.same(hub.load(tmp_path / "hf"), hub.load(module)) is True
+    assert making.same(convert.load(tmp_path / "hf"), convert.load(module)) is True
 
 
 def test_published_shapes_keep_their_config(tmp_path):
     """Nothing of the config is lost, whatever keys it has."""
     config = AlbertConfig(**{**dataclasses.asdict(TINY), "extra": {"net_structure_type": 0, "мой": ["ключ", None]}})
-    hub.save(making.model(config), tmp_path / "m", format="saved-model")
-    assert hub.load(tmp_path / "m").config == config
+    convert.save(making.model(config), tmp_path / "m", format="saved-model")
+    assert convert.load(tmp_path / "m").config == config

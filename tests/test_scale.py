@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters import hub
+from converters import convert
+from converters.buffer_pool import empty, reused
 from converters.config import PRESETS, dump_json
 from converters.initialize import initialize
-from converters.memory import empty, reused
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 BENCH = Path(__file__).parents[1] / "bench" / "convert.py"
 # Six matrices of 33.6 MB, so that a second copy of the model, or even the model once, is far above the limit.
@@ -29,9 +29,9 @@ SLACK = 48 * 10**6
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("scale")
     (work / "config.json").write_bytes(dump_json(CONFIG.to_google()))
-    hub.save(initialize(CONFIG, TokenizerFiles(), seed=1), work / "hf", format="safetensors")
-    hub.convert(work / "hf", work / "model.npz")
-    hub.convert(work / "hf", work / "model.bson")
+    convert.save(initialize(CONFIG, TokenizerFiles(), seed=1), work / "hf", format="safetensors")
+    convert.convert(work / "hf", work / "model.npz")
+    convert.convert(work / "hf", work / "model.bson")
     return work
 
 

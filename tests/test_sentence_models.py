@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from converters import hub
+from converters import convert
 from converters.errors import ConfigError
 from converters.sentence_files import MODEL, MODULES, NORMALIZE, POOLING, SENTENCE_KEYS, TRANSFORMER
 
@@ -40,10 +40,10 @@ def oracle(directory, texts=TEXTS):
 @pytest.fixture(scope="module")
 def cased(letter_model, tmp_path_factory):
     """The letters, where capitals stay and so are unknown."""
-    checkpoint = hub.load(letter_model)
+    checkpoint = convert.load(letter_model)
     target = tmp_path_factory.mktemp("cased") / "hf"
     files = dataclasses.replace(checkpoint.tokenizer, lowercase=False)
-    hub.save(dataclasses.replace(checkpoint, tokenizer=files), target)
+    convert.save(dataclasses.replace(checkpoint, tokenizer=files), target)
     return target
 
 
@@ -220,7 +220,7 @@ def test_workers_compute_as_the_model_says(model, embedded):
     import pickle
 
     from albert_cli.embedding.embedder import Embedder, Plan
-    from albert_cli.models import resolve
+    from albert_cli.registry.resolve import resolve
 
     older(model, flags=("max_tokens",), normalize=True)
     plan = pickle.loads(pickle.dumps(Plan.of(resolve(model), device="cpu")))
@@ -411,7 +411,7 @@ def test_convert_keeps_the_files_or_names_them(model, albert, tmp_path):
     code, out, _ = albert("convert", model, tmp_path / "x.npz")
     assert code == 0
     assert f"dropped    3 Sentence-Transformers files ({', '.join(files)})\n" in out
-    assert hub.load(tmp_path / "x.npz").sentence is None
+    assert convert.load(tmp_path / "x.npz").sentence is None
     names = [item["name"] for item in json.loads(albert("diff", model, tmp_path / "x.npz", "--json")[1])["differences"]]
     assert set(files) <= set(names)
 
@@ -456,9 +456,9 @@ def test_an_archive_of_a_sentence_model(model, tmp_path, embedded, albert):
 
 
 def test_settings_in_python(model):
-    config = hub.load(model).config
-    files = hub.load(model).sentence
+    config = convert.load(model).config
+    files = convert.load(model).sentence
     assert files.settings(config, "here").describe() == "pooling mean, at most 64 tokens"
     change(model, POOLING, include_prompt=False)
     with pytest.raises(ConfigError, match=r"^here: 1_Pooling/config\.json: include_prompt is False"):
-        hub.load(model).sentence.settings(config, "here")
+        convert.load(model).sentence.settings(config, "here")

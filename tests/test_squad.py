@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 from albert_cli import tasks
 from albert_cli.errors import DataError, RunError
 from albert_cli.main import app
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 from albert_cli.training import questions, session
+from albert_cli.training.inference import Rows, infer
 from albert_cli.training.questions import Question, read_squad
-from albert_cli.training.rows import Rows, infer
-from albert_cli.training.run import load_run
+from albert_cli.training.run_directory import load_run
 from albert_cli.training.settings import Plan
-from converters import hub
+from converters import convert
 
 
 def train(given_, out):
@@ -293,13 +293,13 @@ def test_transformers_loads_it_and_gives_the_same_logits(run):
 
 
 def test_it_becomes_googles_v1_head_and_comes_back(run, tmp_path):
-    hub.convert(run, tmp_path / "tf", target_as="tf")
-    from converters.tensorbundle import read_bundle
+    convert.convert(run, tmp_path / "tf", target_as="tf")
+    from converters.tensorflow.bundle import read_bundle
 
     assert {"cls/squad/output_weights", "cls/squad/output_bias"} <= set(
         read_bundle(tmp_path / "tf" / "model.ckpt-best")
     )
-    hub.convert(tmp_path / "tf", tmp_path / "back")
+    convert.convert(tmp_path / "tf", tmp_path / "back")
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 

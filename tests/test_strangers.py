@@ -8,14 +8,14 @@ import pytest
 import torch
 from making import TINY, safetensors_bytes
 
-from converters import hub
+from converters import convert
 
 ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    hub.save(making.model(), tmp_path / "hf")
+    convert.save(making.model(), tmp_path / "hf")
     (tmp_path / "hf/model.safetensors").unlink()
     return tmp_path / "hf"
 
@@ -61,7 +61,7 @@ def test_a_directory_without_weights(folder, refused):
 
 def test_a_directory_of_models(tmp_path, refused):
     for name in ("checkpoint-500", "checkpoint-1000"):
-        hub.save(making.model(), tmp_path / "run" / name)
+        convert.save(making.model(), tmp_path / "run" / name)
     assert refused("inspect", tmp_path / "run") == (
         f"{tmp_path / 'run'}: holds no model itself, but its directories checkpoint-1000, checkpoint-500 may: name "
         f"one, as {tmp_path / 'run/checkpoint-1000'}"
@@ -107,7 +107,7 @@ def test_tensors_of_other_models(folder, refused, name, told, config):
 
 def test_a_head_with_an_encoder_of_its_own_makes_no_bert(tmp_path, refused):
     name = "head.encoder.layers.0.linear1.weight"
-    hub.save(making.model(), tmp_path / "hf", format="torch")
+    convert.save(making.model(), tmp_path / "hf", format="torch")
     weights = tmp_path / "hf/pytorch_model.bin"
     torch.save(torch.load(weights, weights_only=True) | {name: torch.zeros(2)}, weights)
     assert refused("inspect", tmp_path / "hf").endswith(f"does not match its config: 1 tensor unknown: {name}")
@@ -143,7 +143,7 @@ def test_real_relatives(shared_data, refused, path, told):
 
 def test_classifier_dropout_may_be_null(tmp_path, albert):
     """As older versions of transformers write it: that of the hidden states."""
-    hub.save(making.model(), tmp_path / "hf")
+    convert.save(making.model(), tmp_path / "hf")
     config = json.loads((tmp_path / "hf/config.json").read_text())
     (tmp_path / "hf/config.json").write_text(json.dumps(config | {"classifier_dropout_prob": None}))
     code, out, err = albert("inspect", tmp_path / "hf", "--json")

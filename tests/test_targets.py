@@ -21,10 +21,10 @@ import pytest
 from conftest import tree
 from forking import NOBODY, ROOT, Server
 
-from converters import files, hub
+from converters import convert, files
 from converters.errors import CheckpointError, TargetError
 
-WRITABLE = [name for name, module in hub.formats().items() if hasattr(module, "write") and hasattr(module, "read")]
+WRITABLE = [name for name, module in convert.formats().items() if hasattr(module, "write") and hasattr(module, "read")]
 LIGHT = [name for name in WRITABLE if name not in making.BY_TENSORFLOW]  # without its import
 
 
@@ -32,8 +32,8 @@ LIGHT = [name for name in WRITABLE if name not in making.BY_TENSORFLOW]  # witho
 def models(tmp_path_factory):
     """Two different models: `a` with a tokenizer and optimizer slots, `b` with neither."""
     folder = tmp_path_factory.mktemp("models")
-    hub.save(making.model(seed=1, optimizer=True), folder / "a")
-    hub.save(making.model(seed=2, files=making.TokenizerFiles(), step=None), folder / "b")
+    convert.save(making.model(seed=1, optimizer=True), folder / "a")
+    convert.save(making.model(seed=2, files=making.TokenizerFiles(), step=None), folder / "b")
     making.tf1(folder / "tf")
     return folder
 
@@ -86,7 +86,7 @@ def test_existing_target_is_refused_and_replaced_by_force(a, models, tmp_path, a
         f"{target}: exists already; --force replaces {replaced}"
     )
     assert albert("convert", models / "b", target, "--to", form, "--force")[0] == 0
-    assert making.same(hub.load(target), hub.load(models / "b")) is True
+    assert making.same(convert.load(target), convert.load(models / "b")) is True
     assert not strays(tmp_path)
 
 
@@ -120,7 +120,7 @@ def test_force_touches_our_files_only(a, models, tmp_path, albert, monkeypatch, 
     assert set(found) == {*theirs, "config.json", "model.safetensors"}
     assert (target / "README.md").stat().st_ino == inode
     assert stat.S_IMODE(target.stat().st_mode) == 0o750
-    assert making.same(hub.load(target), hub.load(models / "b")) is True
+    assert making.same(convert.load(target), convert.load(models / "b")) is True
     assert not strays(tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_a_directory_of_other_files_is_no_model(a, tmp_path, albert):
     (target / "notes.txt").write_text("mine")
     assert albert("convert", a, target, "--to", "safetensors")[0] == 0
     assert (target / "notes.txt").read_text() == "mine"
-    assert making.same(hub.load(target), hub.load(a)) != []
+    assert making.same(convert.load(target), convert.load(a)) != []
 
 
 def test_the_working_directory_as_target(a, models, tmp_path, albert, monkeypatch):
@@ -157,24 +157,24 @@ def test_the_working_directory_as_target(a, models, tmp_path, albert, monkeypatc
     assert albert("convert", models / "b", ".", "--to", "safetensors", "--force")[0] == 0
     assert target.stat().st_ino == inode
     assert not strays(tmp_path)
-    assert making.same(hub.load(target), hub.load(models / "b")) is True
+    assert making.same(convert.load(target), convert.load(models / "b")) is True
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(a, tmp_path):
-    checkpoint = hub.load(a)
+    checkpoint = convert.load(a)
     target = tmp_path / "x.npz"
 
     def appears(stage, done, total):
         target.write_text("another program's")
 
     with pytest.raises(TargetError, match="exists already; --force replaces it"):
-        hub.write_proved(checkpoint, target, hub.formats()["npz"], progress=appears)
+        convert.write_proved(checkpoint, target, convert.formats()["npz"], progress=appears)
     assert target.read_text() == "another program's"
     assert not strays(tmp_path)
 
 
 def test_a_directory_that_appears_meanwhile_is_not_replaced(a, models, tmp_path):
-    checkpoint = hub.load(models / "b")
+    checkpoint = convert.load(models / "b")
     target = tmp_path / "out"
 
     def appears(stage, done, total):
@@ -182,7 +182,7 @@ def test_a_directory_that_appears_meanwhile_is_not_replaced(a, models, tmp_path)
             shutil.copytree(a, target)
 
     with pytest.raises(TargetError, match="exists already; --force replaces the model in it"):
-        hub.write_proved(checkpoint, target, hub.formats()["safetensors"], progress=appears)
+        convert.write_proved(checkpoint, target, convert.formats()["safetensors"], progress=appears)
     assert tree(target) == tree(a)
     assert not strays(tmp_path)
 
@@ -269,7 +269,7 @@ def test_through_a_link_to_a_directory(a, models, tmp_path, albert):
     link.symlink_to("real/out")
     assert albert("convert", models / "b", link, "--to", "safetensors", "--force")[0] == 0
     assert link.is_symlink()
-    assert making.same(hub.load(real), hub.load(models / "b")) is True
+    assert making.same(convert.load(real), convert.load(models / "b")) is True
     assert not strays(tmp_path)
 
 
@@ -281,7 +281,7 @@ def test_through_a_link_to_a_file(a, models, tmp_path, albert, refused):
     assert refused("convert", models / "b", link) == f"{link}: exists already; --force replaces it"
     assert albert("convert", models / "b", link, "--force")[0] == 0
     assert link.is_symlink()
-    assert making.same(hub.load(real), hub.load(models / "b")) is True
+    assert making.same(convert.load(real), convert.load(models / "b")) is True
     assert not strays(tmp_path)
 
 
@@ -350,10 +350,10 @@ def test_parents_are_made_and_unmade(a, tmp_path, albert, refused, deep):
 
 
 def test_parents_are_unmade_when_writing_fails(a, tmp_path):
-    checkpoint = hub.load(a)
+    checkpoint = convert.load(a)
     (a / "model.safetensors").write_bytes((a / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="became shorter while it was read"):
-        hub.save(checkpoint, tmp_path / "new" / "deep" / "x.npz")
+        convert.save(checkpoint, tmp_path / "new" / "deep" / "x.npz")
     assert not (tmp_path / "new").exists()
 
 
@@ -361,7 +361,7 @@ def test_parents_are_unmade_when_writing_fails(a, tmp_path):
 
 
 @pytest.mark.usefixtures("in_time")
-@pytest.mark.parametrize("form", [None, *hub.formats()])
+@pytest.mark.parametrize("form", [None, *convert.formats()])
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/urandom", "/dev/null"])
 def test_pipe_or_device_as_source(tmp_path, refused, kind, form):
     source = tmp_path / "pipe" if kind == "pipe" else Path(kind)
@@ -449,7 +449,7 @@ def test_writable_directory_in_a_read_only_one(server, open_folder, models):
             open_folder / "source", target, uid=NOBODY, target_as="safetensors", force=True, keep_optimizer=True
         )
         assert answer == {"done": True}
-        assert making.same(hub.load(target), hub.load(source)) is True
+        assert making.same(convert.load(target), convert.load(source)) is True
         shutil.rmtree(open_folder / "source")
         assert not strays(open_folder)
 
@@ -529,7 +529,7 @@ def test_the_target_is_a_mount(models, tmp_path, albert):
         for source in ("a", "b"):
             code, _, err = albert("convert", models / source, disk, "--to", "safetensors", "--force")
             assert (code, err) == (0, "")
-        assert making.same(hub.load(disk), hub.load(models / "b")) is True
+        assert making.same(convert.load(disk), convert.load(models / "b")) is True
         assert not strays(disk)
 
 
@@ -540,7 +540,7 @@ def test_link_into_another_file_system(models, tmp_path, albert):
         (disk / "out").mkdir()
         for source in ("a", "b"):
             assert albert("convert", models / source, link, "--to", "safetensors", "--force")[0] == 0
-        assert making.same(hub.load(disk / "out"), hub.load(models / "b")) is True
+        assert making.same(convert.load(disk / "out"), convert.load(models / "b")) is True
         assert names(disk) == ["out"]
 
 
@@ -647,7 +647,7 @@ def larger(tmp_path_factory):
     """Big enough (60 MB) to be caught in the act."""
     path = tmp_path_factory.mktemp("larger") / "hf"
     config = dataclasses.replace(making.TINY, vocab_size=250_000, embedding_size=60)
-    hub.save(making.model(config, without=("qa", "classifier", "sop", "mlm")), path)
+    convert.save(making.model(config, without=("qa", "classifier", "sop", "mlm")), path)
     return path
 
 
@@ -662,7 +662,7 @@ def larger(tmp_path_factory):
 def test_interrupted(larger, models, tmp_path, form, old, number, code):
     target = tmp_path / "deep" / place(form)
     if old:
-        hub.convert(models / "a", target, target_as=form)
+        convert.convert(models / "a", target, target_as=form)
     before = tree(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "albert_cli.main", "convert", larger, target, "--to", form, "--force"],
@@ -693,7 +693,7 @@ def versions(tmp_path_factory, server):
     folder = tmp_path_factory.mktemp("versions")
     config = dataclasses.replace(making.TINY, vocab_size=20_000, embedding_size=24)
     for seed in (1, 2):
-        hub.save(making.model(config, seed=seed, step=seed), folder / f"source{seed}")
+        convert.save(making.model(config, seed=seed, step=seed), folder / f"source{seed}")
         for form in LIGHT:
             assert server.convert(folder / f"source{seed}", folder / f"{form}{seed}", target_as=form) == {"done": True}
     return folder
@@ -759,7 +759,7 @@ def test_killed_at_the_calls_that_replace(versions, tmp_path, form, call):
     target = tmp_path / place(form)
     killed = 0
     for number in (1, 2, 3):
-        hub.convert(versions / "source1", target, target_as=form, force=True)
+        convert.convert(versions / "source1", target, target_as=form, force=True)
         if isinstance(old, dict):
             (target / "mine").write_text("kept")
             old["mine"] = new["mine"] = tree(target)["mine"]
@@ -772,7 +772,7 @@ def test_killed_at_the_calls_that_replace(versions, tmp_path, form, call):
             assert found == new
             break
         killed += 1
-    hub.convert(versions / "source1", target, target_as=form, force=True)
+    convert.convert(versions / "source1", target, target_as=form, force=True)
     assert inventory(target) == old
     assert not strays(tmp_path)
     assert killed, "the call was not met"

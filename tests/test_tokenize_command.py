@@ -13,10 +13,10 @@ import pytest
 from tokenizer_oracle import glue_texts
 from typer.testing import CliRunner
 
-from albert_cli.inspection.records import visible
 from albert_cli.main import app
-from albert_cli.tokenizer import AlbertTokenizer
-from converters import hub
+from albert_cli.tokenization.records import visible
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from converters import convert
 
 ROOT = Path(__file__).parents[1]
 TEXT = "Café (ok) in 1992, he paid £9,000.5 for 各"
@@ -162,7 +162,7 @@ def test_comparison(model, shared_data, tmp_path):
     assert done.stdout.endswith("1 of 2 texts differ (50.00%)\n")
     [item] = json.loads(run("--in", source, *arguments, "--json").stdout)
     assert item["first"]["tokens"] != item["second"]["tokens"]
-    hub.convert(shared_data / "checkpoints/tf1-google", tmp_path / "hf")
+    convert.convert(shared_data / "checkpoints/tf1-google", tmp_path / "hf")
     done = run("in 1992, (he) was", "--model", model, "--compare", tmp_path / "hf/tokenizer.json")
     assert done.stdout.endswith("0 of 1 texts differ (0.00%)\n")
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tokenizer_oracle import glue_texts, golden, google_ids
 
 from albert_cli.errors import TextError, TokenizerError
-from albert_cli.text_lines import read_lines
-from albert_cli.tokenizer import AlbertTokenizer
-from converters import hub
+from albert_cli.tables.lines import read_lines
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from converters import convert
 from converters.errors import CheckpointError, CorruptError
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 CLS, SEP, MASK, PAD, UNK = 2, 3, 4, 0, 1
 
@@ -404,8 +404,8 @@ def as_lists(pieces):
 
 def test_any_format_the_hub_reads(shared_data, tokenizer, tmp_path):
     checkpoint = shared_data / "checkpoints/tf1-google"
-    hub.convert(checkpoint, tmp_path / "hf")
-    hub.convert(checkpoint, tmp_path / "albert.npz")
+    convert.convert(checkpoint, tmp_path / "hf")
+    convert.convert(checkpoint, tmp_path / "albert.npz")
     line = ["in 1992, he paid £9,000 (Café)"]
     for path in (
         checkpoint,
@@ -559,7 +559,7 @@ def test_an_empty_text_file(tmp_path):
 
 
 def test_a_line_that_is_no_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("albert_cli.text_lines.LINE_BYTES", 1 << 20)
+    monkeypatch.setattr("albert_cli.tables.lines.LINE_BYTES", 1 << 20)
     (tmp_path / "t.bin").write_bytes(b"x\n" + bytes(3 << 20))
     with pytest.raises(TextError, match=r"t\.bin: line 2 is longer than 1 MiB; is this a text file\?"):
         list(read_lines(tmp_path / "t.bin"))

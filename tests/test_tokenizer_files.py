@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from albert_cli.tokenizer import AlbertTokenizer
-from converters import hub
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from converters import convert
 from converters.errors import CheckpointError
-from converters.tokenizer_files import AddedToken, make_model, parse_model
-from converters.tokenizer_keys import BY_FILE, CONFIG, PIPELINE, SPECIAL_MAP, TOKENIZER_KEYS, USUAL
+from converters.tokenizers.files import AddedToken, make_model, parse_model
+from converters.tokenizers.keys import BY_FILE, CONFIG, PIPELINE, SPECIAL_MAP, TOKENIZER_KEYS, USUAL
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abc!',.<>1天我e", "cat", "dog", "the", "un", "##aff", "##able",
          "cafe", "café", "##s", "##1", "##a", "##e", "##c", "한국", "##어", "Cat", "我们", "##们",
@@ -163,17 +163,17 @@ def test_conversion_carries_added_tokens_and_settings(make, format, tmp_path):
     make(tmp_path / "from", added_tokens=tokens, tokenizer_config={"additional_special_tokens": ["<e1>"]})
     write(tmp_path / "from", words=(), tokenizer_config={"additional_special_tokens": ["<e1>"], "do_lower_case": False})
     files = AlbertTokenizer.from_pretrained(tmp_path / "from")
-    from converters.tokenizer_settings import read_tokenizer
+    from converters.tokenizers.settings import read_tokenizer
 
     checkpoint = dataclasses.replace(
         making.model(dataclasses.replace(making.TINY, vocab_size=size + 3)), tokenizer=read_tokenizer(tmp_path / "from")
     )
-    hub.save(checkpoint, tmp_path / "first")
-    report = hub.convert(tmp_path / "first", tmp_path / "second", target_as=format)
+    convert.save(checkpoint, tmp_path / "first")
+    report = convert.convert(tmp_path / "first", tmp_path / "second", target_as=format)
     told = [note for note in report.notes if "3 added tokens (<e1> covidvaccine <sp>) have no place" in note]
     assert len(told) == (format in ("npz", "bson"))
-    hub.convert(tmp_path / "second", tmp_path / "third")
-    assert hub.load(tmp_path / "third").tokenizer == dataclasses.replace(checkpoint.tokenizer, origin="spiece.model"
+    convert.convert(tmp_path / "second", tmp_path / "third")
+    assert convert.load(tmp_path / "third").tokenizer == dataclasses.replace(checkpoint.tokenizer, origin="spiece.model"
         if make is sentencepiece else "vocab.txt")  # fmt: skip
     theirs = AutoTokenizer.from_pretrained(tmp_path / "third")
     for text in TEXTS:
@@ -183,12 +183,12 @@ def test_conversion_carries_added_tokens_and_settings(make, format, tmp_path):
 def test_normalized_tokens_survive_a_lower_casing_pipeline(tmp_path):
     from transformers import AutoTokenizer
 
-    from converters.tokenizer_settings import read_tokenizer
+    from converters.tokenizers.settings import read_tokenizer
 
     sentencepiece(tmp_path / "from", added_tokens={"Covid": len(PIECES)})
     files = read_tokenizer(tmp_path / "from")
     config = dataclasses.replace(making.TINY, vocab_size=len(PIECES) + 1)
-    hub.save(dataclasses.replace(making.model(config), tokenizer=files), tmp_path / "to")
+    convert.save(dataclasses.replace(making.model(config), tokenizer=files), tmp_path / "to")
     theirs, ours = AutoTokenizer.from_pretrained(tmp_path / "to"), AlbertTokenizer.from_pretrained(tmp_path / "to")
     for text in ("the COVID cat", "covid", " a covids, Covid  the [MASK]", "[MASK] the", "the cat,  x", "<unk>a [CLS]"):
         wanted = ours.encode(text, special_tokens=False, special_in_text=["[MASK]"]).ids
@@ -398,7 +398,7 @@ def test_a_word_list_beside_googles_checkpoint_is_found_under_any_usual_name(nam
     for path in (tmp_path / "tf").glob("30k*"):
         path.unlink()
     (tmp_path / "tf" / name).write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
-    files = hub.load(tmp_path / "tf").tokenizer
+    files = convert.load(tmp_path / "tf").tokenizer
     assert files.origin == name
     assert AlbertTokenizer.from_files(files).ids(["the cat"]) == [[WORDS.index("the"), WORDS.index("cat")]]
 
@@ -409,7 +409,7 @@ def test_several_vocabularies_are_refused_by_name(tmp_path):
         path.unlink()
     (tmp_path / "tf/spiece.model").write_bytes(making.spiece())
     (tmp_path / "tf/copy.model").write_bytes(making.spiece())
-    assert hub.load(tmp_path / "tf").tokenizer.origin == "copy.model"
+    assert convert.load(tmp_path / "tf").tokenizer.origin == "copy.model"
     (tmp_path / "tf/other.model").write_bytes(b"x")
     assert "holds several vocabularies, copy.model and other.model; remove all but" in error(tmp_path / "tf")
     for name in ("other.model", "copy.model"):
@@ -452,11 +452,11 @@ def test_word_lists_with_odd_lines_are_read(data, size, ids, tmp_path):
 def test_more_pieces_than_rows_are_told_before_any_work(arguments, albert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = dataclasses.replace(making.TINY, vocab_size=8)
-    from converters.tokenizer_files import TokenizerFiles
+    from converters.tokenizers.files import TokenizerFiles
 
     words = "".join(f"{word}\n" for word in WORDS).encode()
     files = TokenizerFiles(wordpiece=words, origin="vocab.txt")
-    hub.save(dataclasses.replace(making.model(config), tokenizer=files), tmp_path / "model")
+    convert.save(dataclasses.replace(making.model(config), tokenizer=files), tmp_path / "model")
     (tmp_path / "texts.txt").write_text("a b\n\nthe cat. a dog.\n" * 60)
     (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y\n")
     code, out, err = albert(*arguments)
@@ -564,7 +564,7 @@ def test_every_honoured_setting_changes_what_is_computed(key, tmp_path):
     before = {"additional_special_tokens": ["<e2>"]} if key == "split_special_tokens" else {}
 
     def computed(said):
-        from converters.tokenizer_settings import read_tokenizer
+        from converters.tokenizers.settings import read_tokenizer
 
         try:
             tokenizer = AlbertTokenizer.from_pretrained(make(tmp_path / "m", tokenizer_config=before | said))
@@ -584,7 +584,7 @@ def test_every_honoured_setting_changes_what_is_computed(key, tmp_path):
 
 def small_model(folder, *, pieces, **files):
     """A random model in a Hugging Face directory with other tokenizer files than the ones it was saved with."""
-    hub.save(making.model(dataclasses.replace(making.TINY, vocab_size=pieces)), folder)
+    convert.save(making.model(dataclasses.replace(making.TINY, vocab_size=pieces)), folder)
     for name in ("spiece.model", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink(missing_ok=True)
     return write(folder, **files)
@@ -625,7 +625,7 @@ def test_init_takes_the_settings_beside_the_vocabulary(albert, tmp_path):
     write(tmp_path / "t", added_tokens={"<e1>": len(WORDS)}, tokenizer_config={"do_lower_case": False})
     code, _, err = albert("init", tmp_path / "m", "--preset", "tiny", "--tokenizer", tmp_path / "t/vocab.txt")
     assert code == 0, err
-    loaded = hub.load(tmp_path / "m")
+    loaded = convert.load(tmp_path / "m")
     assert loaded.config.vocab_size == len(WORDS) + 1
     assert loaded.tokenizer.added == (AddedToken(len(WORDS), "<e1>"),)
     assert not loaded.tokenizer.lowercase

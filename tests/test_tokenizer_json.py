@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tokenizer_oracle import glue_texts, golden
 from transformers import AutoTokenizer
 
-from albert_cli.tokenizer import AlbertTokenizer
-from converters import hub
-from converters.tokenizer_files import TokenizerFiles, parse_model
-from converters.tokenizer_json import tokenizer_json
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from converters import convert
+from converters.tokenizers.files import TokenizerFiles, parse_model
+from converters.tokenizers.tokenizer_json import tokenizer_json
 
 # transformers' users write [MASK] to have a word filled in; to Google it is plain text.
 GOLDEN_EXCEPTIONS = ["[MASK] in the text"]
@@ -41,9 +41,9 @@ def test_golden_ids_under_transformers(shared_data, theirs):
 def test_golden_ids_of_a_cased_model_under_transformers(shared_data, tmp_path):
     import dataclasses
 
-    checkpoint = hub.load(shared_data / "checkpoints/tf1-google")
+    checkpoint = convert.load(shared_data / "checkpoints/tf1-google")
     cased = dataclasses.replace(checkpoint.tokenizer, lowercase=False)
-    hub.save(dataclasses.replace(checkpoint, tokenizer=cased), tmp_path / "cased")
+    convert.save(dataclasses.replace(checkpoint, tokenizer=cased), tmp_path / "cased")
     theirs = AutoTokenizer.from_pretrained(tmp_path / "cased")
     lines = golden(shared_data)
     rows = theirs([line["text"] for line in lines], add_special_tokens=False)["input_ids"]
@@ -86,7 +86,10 @@ def test_decoding_under_transformers(theirs):
 
 
 def test_reading_back_is_not_disturbed(shared_data, google_model):
-    source, target = hub.load(shared_data / "checkpoints/tf1-google").tokenizer, hub.load(google_model).tokenizer
+    source, target = (
+        convert.load(shared_data / "checkpoints/tf1-google").tokenizer,
+        convert.load(google_model).tokenizer,
+    )
     assert (target.spiece, target.vocab, target.wordpiece) == (source.spiece, source.vocab, source.wordpiece)
     assert (target.lowercase, target.keep_accents) == (True, False)
     again = AlbertTokenizer.from_pretrained(google_model / "tokenizer.json")
@@ -94,7 +97,7 @@ def test_reading_back_is_not_disturbed(shared_data, google_model):
 
 
 def test_the_bytes_are_the_same_each_time(shared_data, google_model):
-    files = hub.load(shared_data / "checkpoints/tf1-google").tokenizer
+    files = convert.load(shared_data / "checkpoints/tf1-google").tokenizer
     assert tokenizer_json(files) == tokenizer_json(files) == (google_model / "tokenizer.json").read_bytes()
     config = json.loads((google_model / "tokenizer_config.json").read_text())
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -133,9 +136,9 @@ def test_chinese_models(shared_data, tmp_path):
 
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"我爱北京", "hello", "wor", "##ld", ",", "2", "##0"]
     wordpiece = "".join(f"{token}\n" for token in tokens).encode()
-    checkpoint = hub.load(shared_data / "checkpoints/tf1-google")
+    checkpoint = convert.load(shared_data / "checkpoints/tf1-google")
     chinese = TokenizerFiles(wordpiece=wordpiece, origin="vocab_chinese.txt")
-    hub.save(dataclasses.replace(checkpoint, tokenizer=chinese), tmp_path / "zh")
+    convert.save(dataclasses.replace(checkpoint, tokenizer=chinese), tmp_path / "zh")
     theirs = AutoTokenizer.from_pretrained(tmp_path / "zh")
     ours = AlbertTokenizer.from_pretrained(tmp_path / "zh")
     for text in ("我爱北京,Hello worLD 20", "é 我 x", ""):

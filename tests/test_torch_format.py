@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from making import TINY
 from torch._utils import _rebuild_tensor_v2
 
-from converters import hub
+from converters import convert
 from converters.errors import CheckpointError
 
 WORDS = "albert.embeddings.word_embeddings.weight"
@@ -28,7 +28,7 @@ POOLER = "albert.pooler.weight"
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp("sound") / "hf"
-    hub.save(making.model(), path, format="torch")
+    convert.save(making.model(), path, format="torch")
     return path
 
 
@@ -70,7 +70,7 @@ def transformers_config(**more):
 def test_transformers_loads_what_is_written(source, tmp_path):
     from transformers import AlbertForPreTraining
 
-    hub.convert(source, tmp_path / "plain", target_as="torch")
+    convert.convert(source, tmp_path / "plain", target_as="torch")
     assert {path.name for path in (tmp_path / "plain").iterdir()} == {
         "config.json",
         "pytorch_model.bin",
@@ -124,8 +124,8 @@ def test_what_transformers_saved(tmp_path, albert, kind, dropped, old):
 
 def test_an_untied_decoder_is_kept(weights, source, tmp_path):
     change(weights, lambda state: state.update({"predictions.decoder.weight": state[WORDS] + 1}))
-    hub.convert(source, tmp_path / "out", target_as="safetensors")
-    kept = hub.load(tmp_path / "out").tensors
+    convert.convert(source, tmp_path / "out", target_as="safetensors")
+    kept = convert.load(tmp_path / "out").tensors
     assert np.array_equal(kept["predictions.decoder.weight"].read(), kept[WORDS].read() + 1)
 
 
@@ -137,7 +137,7 @@ def test_one_file_beside_its_config(weights, source, albert, name, old):
     code, out, err = albert("inspect", source / name, "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["format"] == "torch"
-    assert making.same(hub.load(source / name), making.model()) is True
+    assert making.same(convert.load(source / name), making.model()) is True
 
 
 def test_one_file_alone(weights, tmp_path, refused):
@@ -153,11 +153,11 @@ def test_one_file_alone(weights, tmp_path, refused):
 def test_dtypes(tmp_path, kind, old):
     dtype = making.BFLOAT16 if kind == "bfloat16" else np.dtype(kind)
     model = making.model(dtype=dtype, special=True)
-    hub.save(model, tmp_path / "hf", format="torch")
+    convert.save(model, tmp_path / "hf", format="torch")
     assert state_dict(tmp_path / "hf/pytorch_model.bin")[WORDS].dtype == getattr(torch, kind)
     if old:
         legacy(tmp_path / "hf/pytorch_model.bin")
-    assert making.same(hub.load(tmp_path / "hf"), model) is True
+    assert making.same(convert.load(tmp_path / "hf"), model) is True
 
 
 def test_parameters_and_metadata_of_a_module(weights, source):
@@ -169,7 +169,7 @@ def test_parameters_and_metadata_of_a_module(weights, source):
         state._metadata = OrderedDict([("", {"version": 1}), ("albert", {"version": 1})])
 
     change(weights, alter)
-    assert making.same(hub.load(source), making.model(step=None)) is True
+    assert making.same(convert.load(source), making.model(step=None)) is True
 
 
 # --- how tensors lie
@@ -196,9 +196,9 @@ def test_views_strides_and_shared_storage(weights, source, old):
         state["sop_classifier.classifier.bias"] = state["predictions.dense.bias"][2:4]
 
     (legacy if old else change)(weights, flat)
-    assert making.same(hub.load(source), model) is True
+    assert making.same(convert.load(source), model) is True
     (legacy if old else change)(weights, odd)
-    found = hub.load(source).tensors
+    found = convert.load(source).tensors
     for name in (POOLER, WORDS):
         assert np.array_equal(found[name].read(), model.tensors[name].read())
     assert found["predictions.bias"].read().tolist() == [0.5] * 30
@@ -288,7 +288,7 @@ def sharded(weights, source):
 
 
 def test_shards_are_read(sharded):
-    assert making.same(hub.load(sharded), making.model(step=None)) is True
+    assert making.same(convert.load(sharded), making.model(step=None)) is True
 
 
 def test_a_missing_shard(sharded, refused):
@@ -311,24 +311,24 @@ def test_a_shard_elsewhere(sharded, refused):
 
 def test_beside_safetensors_that_is_read_and_this_named(source, tmp_path, albert):
     """As the Hub's repositories have it, and as transformers chooses."""
-    hub.save(making.model(seed=9), tmp_path / "other", format="safetensors")
+    convert.save(making.model(seed=9), tmp_path / "other", format="safetensors")
     shutil.copy(tmp_path / "other/model.safetensors", source)
     code, out, err = albert("inspect", source)
     assert (code, err) == (0, "")
     assert "left out" in out
     assert "1 pytorch_model.bin beside model.safetensors (--from torch reads it)" in out
-    assert making.same(hub.load(source), making.model(seed=9)) is True
-    assert making.same(hub.load(source, format="torch"), making.model()) is True
+    assert making.same(convert.load(source), making.model(seed=9)) is True
+    assert making.same(convert.load(source, format="torch"), making.model()) is True
 
 
 @pytest.mark.parametrize(("first", "second"), [("safetensors", "torch"), ("torch", "safetensors")])
 def test_the_kind_that_was_there_is_replaced(tmp_path, albert, first, second):
     """No directory is left with two models."""
-    hub.save(making.model(seed=1, optimizer=True), tmp_path / "one", format=first)
-    hub.save(making.model(seed=2), tmp_path / "two.npz", format="npz")
+    convert.save(making.model(seed=1, optimizer=True), tmp_path / "one", format=first)
+    convert.save(making.model(seed=2), tmp_path / "two.npz", format="npz")
     code, _, err = albert("convert", tmp_path / "two.npz", tmp_path / "one", "--to", second, "--force")
     assert (code, err) == (0, "")
-    found = hub.load(tmp_path / "one")
+    found = convert.load(tmp_path / "one")
     assert (found.format, dict(found.dropped)) == (second, {})
     assert making.same(found, making.model(seed=2)) is True
 
@@ -447,7 +447,7 @@ def test_truncated_anywhere(weights, source, old):
     for size in [0, 1, 3, 4, *range(1, len(whole), len(whole) // 40), len(whole) - 1]:
         weights.write_bytes(whole[:size])
         with pytest.raises(CheckpointError) as error:
-            hub.load(source)
+            convert.load(source)
         assert str(error.value).startswith(f"{weights}: "), size
         assert "\n" not in str(error.value)
 
@@ -464,7 +464,7 @@ def test_a_changed_value_is_told(weights, source, refused, tmp_path):
 
 
 def test_shrunk_after_it_was_opened(weights, source):
-    checkpoint = hub.load(source)
+    checkpoint = convert.load(source)
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(CheckpointError, match=r"became shorter while it was read, inside tensor"):
         checkpoint.tensors["predictions.bias"].read()
@@ -499,7 +499,7 @@ def test_odd_archives(weights, source, refused):
 def test_a_name_with_a_line_break_is_told_in_one_line(source, weights):
     change(weights, lambda state: {"\n" + name: tensor for name, tensor in state.items()})
     with pytest.raises(CheckpointError, match=r"tensors unknown: \\nalbert\.") as error:
-        hub.load(source)
+        convert.load(source)
     assert "\n" not in str(error.value)
 
 
@@ -529,7 +529,7 @@ def test_any_changed_bytes_give_our_error_or_a_model(sound, tmp_path_factory, ol
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                for tensor in hub.load(folder / "hf").tensors.values():
+                for tensor in convert.load(folder / "hf").tensors.values():
                     tensor.read()
             except CheckpointError as error:
                 assert "\n" not in str(error)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tuning import reviews, write_csv, write_glue
 
 from albert_cli import tasks
+from albert_cli.batching import batch_count, epoch_batches, evaluation_batches
 from albert_cli.errors import DataError
 from albert_cli.tasks import Sources
 from albert_cli.training import data
-from albert_cli.training.batches import batch_count, epoch_batches, evaluation_batches
 from converters.errors import CheckpointError
 
 COUNTS = {

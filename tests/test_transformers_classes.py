@@ -9,7 +9,7 @@ import torch
 from making import TINY
 
 from albert_cli.model.loading import load_model
-from converters import hub, spec
+from converters import convert, spec
 
 transformers = pytest.importorskip("transformers")
 
@@ -121,7 +121,7 @@ WAYS = [
 def test_what_a_class_saves_is_read(made, way, tmp_path):
     title, model = made
     save(model, tmp_path / "hf", way)
-    checkpoint = hub.load(tmp_path / "hf")
+    checkpoint = convert.load(tmp_path / "hf")
     assert spec.components(checkpoint.tensors, checkpoint.config)[3:] == wanted_components(title)
     assert bool(checkpoint.notes) == ("wrapped" in way)
     state = model.state_dict()
@@ -159,9 +159,9 @@ def test_what_a_class_saves_comes_back(made, way, tmp_path, albert):
     source = tmp_path / "hf"
     for number, form in enumerate([*steps, "safetensors"]):
         target = tmp_path / {"npz": f"{number}.npz", "bson": f"{number}.bson"}.get(form, f"{number}-{form}")
-        hub.convert(source, target, target_as=form)
+        convert.convert(source, target, target_as=form)
         source = target
-    assert making.same(hub.load(tmp_path / "hf"), hub.load(source)) is True
+    assert making.same(convert.load(tmp_path / "hf"), convert.load(source)) is True
     assert json.loads((source / "config.json").read_text())["architectures"] == [type(model).__name__]
     arguments = {"add_pooling_layer": False} if "without pooler" in title else {}
     back, loading = type(model).from_pretrained(source, output_loading_info=True, **arguments)
@@ -175,7 +175,7 @@ def test_an_encoder_inside_another_module(tmp_path):
     config = transformers.AlbertConfig(**{key: v for key, v in TINY.to_hf().items() if key != "model_type"})
     model = transformers.AlbertForSequenceClassification(config)
     save(model, tmp_path / "hf", ".bin, own module")
-    checkpoint = hub.load(tmp_path / "hf")
+    checkpoint = convert.load(tmp_path / "hf")
     assert checkpoint.notes == ["the encoder's names begin with 'bert.' (a module around it), read as 'albert.'"]
     for name, value in model.state_dict().items():
         assert np.array_equal(checkpoint.tensors[name].read(), value.numpy()), name
@@ -200,12 +200,12 @@ def test_a_lone_half_of_a_tied_pair(tmp_path, lone):
     state = dict(model.state_dict())
     del state[source]
     torch.save(state, tmp_path / "hf/pytorch_model.bin")
-    assert np.array_equal(hub.load(tmp_path / "hf").tensors[source].read(), state[lone].numpy())
+    assert np.array_equal(convert.load(tmp_path / "hf").tensors[source].read(), state[lone].numpy())
 
 
 def test_architectures_that_cannot_be_are_put_right(tmp_path, albert):
     model = making.model(without=("qa", "classifier", "sop", "mlm"))
-    hub.save(model, tmp_path / "hf")
+    convert.save(model, tmp_path / "hf")
     config = json.loads((tmp_path / "hf/config.json").read_text()) | {"architectures": ["AlbertForMaskedLM"]}
     (tmp_path / "hf/config.json").write_text(json.dumps(config))
     code, out, err = albert("convert", tmp_path / "hf", tmp_path / "out", "--json")
@@ -217,8 +217,8 @@ def test_architectures_that_cannot_be_are_put_right(tmp_path, albert):
 
 
 def test_a_checkpoint_in_one_line(tmp_path):
-    hub.save(making.model(without=("qa", "classifier")), tmp_path / "hf")
-    text = repr(hub.load(tmp_path / "hf"))
+    convert.save(making.model(without=("qa", "classifier")), tmp_path / "hf")
+    text = repr(convert.load(tmp_path / "hf"))
     assert text == (
         f"<Checkpoint safetensors '{tmp_path / 'hf'}': 4 layers, E=6 H=8, 32 tensors, 1,038 parameters: embeddings, "
         "projection, encoder, pooler, mlm, sop>"

@@ -5,10 +5,10 @@ import json
 import random
 from pathlib import Path
 
-from converters import hub
+from converters import convert
 from converters.config import AlbertConfig
 from converters.initialize import initialize
-from converters.tokenizer_files import TokenizerFiles, rebuild_model
+from converters.tokenizers.files import TokenizerFiles, rebuild_model
 
 GOOD = ("good", "fine", "great", "lovely", "brilliant")
 BAD = ("bad", "poor", "awful", "dull", "terrible")
@@ -45,7 +45,7 @@ def config(**changes):
 
 def write_model(path: Path, seed: int = 1, **changes) -> Path:
     files, _ = tokenizer_files()
-    hub.save(initialize(config(**changes), files, seed=seed), path)
+    convert.save(initialize(config(**changes), files, seed=seed), path)
     return path
 
 

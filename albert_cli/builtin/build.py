@@ -16,12 +16,12 @@ from typing import Any
 
 from albert_cli import console
 from albert_cli.builtin.plain_sentences import SIX, plain_sentences
-from albert_cli.default_model import built_in
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import order_by_length
 from albert_cli.pretraining.pretrain import HELD_OUT, TEACHER, pretrain
 from albert_cli.pretraining.settings import resolve
-from converters import hub
+from albert_cli.registry.builtin import built_in
+from converters import convert
 from converters.files import staged
 
 HERE = Path(__file__).parent
@@ -60,13 +60,13 @@ def main() -> None:
 def publish(runs: list[Path], note: str = "") -> None:
     """Write the model of the last run, in float16, and its card into the package."""
     target = built_in()
-    hub.convert(runs[-1], target, target_as="safetensors", dtype="float16", force=True)
+    convert.convert(runs[-1], target, target_as="safetensors", dtype="float16", force=True)
     (target / "tokenizer.json").unlink(missing_ok=True)  # made anew by whoever wants it; larger than the vocabulary
     facts = _facts(runs, target)
     with staged(target / "card.json", force=True, ours=None) as beside:
         beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     page = (HERE / "card.md").read_text(encoding="utf-8")
-    flat = dataclasses.asdict(hub.load(target).config) | facts | facts["held_out"] | facts["six_sentences"]
+    flat = dataclasses.asdict(convert.load(target).config) | facts | facts["held_out"] | facts["six_sentences"]
     flat["corpus_hash"] = facts["hashes"]["corpus"]
     flat["note"] = f"{note}\n\n" if note else ""
     with staged(target / "README.md", force=True, ours=None) as beside:
@@ -74,7 +74,7 @@ def publish(runs: list[Path], note: str = "") -> None:
 
 
 def _facts(runs: list[Path], target: Path) -> dict[str, Any]:
-    checkpoint = hub.load(target)
+    checkpoint = convert.load(target)
     stages = [_stage(run) for run in runs]
     last = stages[-1]
     return {

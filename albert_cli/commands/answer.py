@@ -32,11 +32,11 @@ def answer(
 
         albert answer runs/squad "Who wrote Emma?" @article.txt --json
     """
-    from albert_cli.training import predict
-    from albert_cli.training.run import load_run
+    from albert_cli.training import prediction
+    from albert_cli.training.run_directory import load_run
 
     text = _context(context)
-    found = predict.answer(load_run(run), question, text)
+    found = prediction.answer(load_run(run), question, text)
     if json:
         console.print_json(found)
     else:

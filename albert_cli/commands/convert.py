@@ -13,7 +13,7 @@ from albert_cli import console, options
 
 if TYPE_CHECKING:
     from albert_cli.exporters import Exported
-    from converters.hub import Report
+    from converters.convert import Report
 
 app = typer.Typer()
 
@@ -65,8 +65,10 @@ def convert(
         # for hub.KerasLayer
         albert convert hf/ module/ --to saved-model
     """
-    from albert_cli import exporters, models
-    from converters import hub
+    from albert_cli import exporters
+    from albert_cli.registry import resolve
+    from converters.convert import check_place
+    from converters.convert import convert as convert_model
 
     exporter = exporters.asked_for(target, target_as)
     if exporter:
@@ -77,8 +79,8 @@ def convert(
             )
         exporter.check(target, force=force, source=Path(source))
     else:
-        hub.check_place(target, target_as, force=force, source=Path(source), source_as=source_as)
-    model = models.resolve(source)
+        check_place(target, target_as, force=force, source=Path(source), source_as=source_as)
+    model = resolve.resolve(source)
     if exporter:
         exported = exporter.export(model.load(format=source_as), target, force=force, source=model.path)
         if json:
@@ -87,7 +89,7 @@ def convert(
             console.print_table(_summary_of_export(exported))
         return
     with console.progress_bytes() as progress:
-        report = hub.convert(
+        report = convert_model(
             model.path,
             target,
             source_as=source_as,

@@ -25,10 +25,10 @@ def diff(a: options.Model, b: options.Model, json: options.Json = False) -> None
 
         albert diff albert_base_v2.tar.gz albert-base-v2
     """
-    from albert_cli import models
+    from albert_cli.registry import resolve
     from converters import proof
 
-    one, two = models.resolve(a).load(), models.resolve(b).load()
+    one, two = resolve.resolve(a).load(), resolve.resolve(b).load()
     with console.progress_bytes() as progress:
         differences = proof.diff(one, two, progress)
     total = len({**one.everything(), **two.everything()})

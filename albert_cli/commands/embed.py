@@ -170,7 +170,8 @@ def embed(
         return
     part = _shard(shard)
     target = _target(source, out, part)
-    from albert_cli.embedding import kinds, parts
+    from albert_cli.embedding import kinds
+    from albert_cli.embedding import resume as resuming
 
     kinds.check(target, shards=part[1])
     layers, tokens = _layers(layer), _batch_tokens(batch_tokens)
@@ -179,15 +180,15 @@ def embed(
     from albert_cli.embedding.embedder import Plan
     from albert_cli.embedding.encoders import find_device
     from albert_cli.embedding.engine import Job, run
-    from albert_cli.embedding.output import Layout
+    from albert_cli.embedding.parquet import Layout
     from albert_cli.embedding.settings import Settings
-    from albert_cli.embedding.sources import Columns, Source
-    from albert_cli.models import resolve
+    from albert_cli.registry.resolve import resolve
+    from albert_cli.tables.sources import Columns, Source
 
     kept = tuple(keep_columns.split(",")) if keep_columns else ()
     columns = Columns(text_column, pair_column, id_column, kept, delimiter)
     texts = Source(source, columns, kind=input_format, errors=errors)
-    parts.check_free(target, texts, resume=resume, force=force)
+    resuming.check_free(target, texts, resume=resume, force=force)
     if texts.skipped:
         names = ", ".join(file.name for file in texts.skipped[:5]) + (", …" if len(texts.skipped) > 5 else "")
         console.warn(f"{source}: files of other kinds are left out ({len(texts.skipped)}): {names}")
@@ -243,7 +244,7 @@ def _tell(report: Report, on_truncate: str, *, json: bool) -> None:
 
 def _merge(source: str, out: Path | None, *, force: bool, json: bool) -> None:
     from albert_cli.embedding.merge import merge
-    from albert_cli.embedding.sources import Source
+    from albert_cli.tables.sources import Source
 
     if out is None:
         raise typer.BadParameter("--merge needs --out: the file to write")
@@ -265,7 +266,7 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 def _target(source: str, out: Path | None, shard: tuple[int, int]) -> Path:
     """The output's path; every shard has a name of its own, so that one command line serves all."""
-    from albert_cli.embedding.sources import plain_name
+    from albert_cli.tables.sources import plain_name
 
     if out is None:
         given = Path(source)

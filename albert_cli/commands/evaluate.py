@@ -53,17 +53,17 @@ def evaluate(
 
         for path in runs:
             read_log(path)
-    from albert_cli.training import predict
-    from albert_cli.training.run import load_run
+    from albert_cli.training import prediction
+    from albert_cli.training.run_directory import load_run
 
     found = {}
     for path in runs:
         with console.progress_count(str(path)) as tick:
             loaded = load_run(path)
-            splits = predict.dev_splits(loaded, data, delimiter, skip_bad=skip_bad)
+            splits = prediction.dev_splits(loaded, data, delimiter, skip_bad=skip_bad)
             rows = sum(len(split.rows) for split in splits.values())
             found[str(path)] = {
-                name: predict.measure(loaded, split, tick=lambda done, rows=rows: tick(done, rows))  # type: ignore[misc]
+                name: prediction.measure(loaded, split, tick=lambda done, rows=rows: tick(done, rows))  # type: ignore[misc]
                 for name, split in splits.items()
             }
     if curves is not None:

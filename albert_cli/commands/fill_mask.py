@@ -11,7 +11,7 @@ from albert_cli import console, options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from albert_cli.pretraining.scoring import Candidate
+    from albert_cli.scoring.inference import Candidate
 
 app = typer.Typer()
 
@@ -55,14 +55,14 @@ def fill_mask(
         raise typer.BadParameter("--targets takes words parted by commas, and does not go with --top")
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
-    from albert_cli.pretraining import scoring, tables
-    from albert_cli.pretraining.texts import given_or_read
+    from albert_cli.scoring import inference, tables
+    from albert_cli.scoring.texts import given_or_read
 
     tables.check(out, source, force=force)
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    heads = scoring.load(model, "mlm", device=device)
+    heads = inference.load(model, "mlm", device=device)
     with console.progress_count("filling in") as tick:
-        filled = scoring.fill_masks(
+        filled = inference.fill_masks(
             heads.model,
             heads.tokenizer,
             given.firsts,
@@ -87,7 +87,7 @@ def fill_mask(
 
 
 def _blocks(texts: list[str], filled: list[list[list[Candidate]]]) -> Iterator[str | console.Table]:
-    from albert_cli.inspection.records import visible
+    from albert_cli.tokenization.records import visible
 
     blank = ""
     for text, masks in zip(texts, filled, strict=True):

@@ -13,7 +13,7 @@ from converters.config import PRESETS, read_config
 from converters.errors import ConfigError
 
 if TYPE_CHECKING:
-    from converters.tokenizer_files import TokenizerFiles
+    from converters.tokenizers.files import TokenizerFiles
 
 app = typer.Typer()
 
@@ -44,13 +44,13 @@ def init(
 
         albert init mine.npz --config albert_config.json --seed 1
     """
-    from converters import hub
+    from converters import convert
     from converters.initialize import initialize
 
     if (preset is None) == (config is None):
         raise typer.BadParameter("give either --preset or --config")
     inputs = [path for path in (config, tokenizer) if path is not None]
-    writer = hub.check_place(target, target_as, force=force, inputs=inputs)
+    writer = convert.check_place(target, target_as, force=force, inputs=inputs)
     files, pieces = _tokenizer(tokenizer)
     settings = read_config(config) if config else PRESETS[preset.value]  # type: ignore[union-attr]
     if preset and pieces:
@@ -59,7 +59,7 @@ def init(
         raise ConfigError(f"{config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
     checkpoint = initialize(settings, files, seed=seed)
     with console.progress_bytes() as progress:
-        digests = hub.write_proved(checkpoint, target, writer, force=force, progress=progress).digests
+        digests = convert.write_proved(checkpoint, target, writer, force=force, progress=progress).digests
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     if json:
         data = {"out": str(target), "format": writer.NAME, "parameters": parameters, "seed": seed}
@@ -70,8 +70,8 @@ def init(
 
 def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:
     """The tokenizer's files and its number of pieces; none and 0 without a path."""
-    from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
-    from converters.tokenizer_files import TokenizerFiles
+    from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
+    from converters.tokenizers.files import TokenizerFiles
 
     if path is None:
         return TokenizerFiles(), 0

@@ -44,10 +44,10 @@ def inspect(
 
         albert inspect albert/albert-base-v2
     """
-    from albert_cli import models
+    from albert_cli.registry import resolve
     from converters import proof
 
-    checkpoint = models.resolve(model).load(format=source_as, config=config)
+    checkpoint = resolve.resolve(model).load(format=source_as, config=config)
     with console.progress_bytes() as progress:
         survey = proof.survey(checkpoint, progress)
     digests = survey.digests
@@ -70,7 +70,7 @@ def inspect(
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    from converters import hub, spec
+    from converters import convert, spec
 
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     parameters = spec.parameters(shapes, checkpoint.config)
@@ -94,7 +94,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "dropped": dict(checkpoint.dropped),
         "notes": list(checkpoint.notes),
         "sentence_transformers": sentence.describe(checkpoint.config) if (sentence := checkpoint.sentence) else None,
-        "tokenizer": hub.describe_tokenizer(checkpoint),
+        "tokenizer": convert.describe_tokenizer(checkpoint),
         "tokenizer_sha256": checkpoint.tokenizer.digest(),
     }
 

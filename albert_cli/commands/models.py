@@ -10,7 +10,7 @@ import typer
 from albert_cli import console, options
 
 if TYPE_CHECKING:
-    from albert_cli.catalogue import Entry
+    from albert_cli.registry.catalogue import Entry
 
 app = typer.Typer()
 
@@ -34,7 +34,7 @@ def models(json: options.Json = False) -> None:
 
         albert models --json
     """
-    from albert_cli import catalogue
+    from albert_cli.registry import catalogue
 
     entries = catalogue.entries()
     if json:

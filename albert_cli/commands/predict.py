@@ -11,7 +11,7 @@ from albert_cli import console, options
 from albert_cli.arguments import STANDARD_OUTPUT, Kind
 
 if TYPE_CHECKING:
-    from albert_cli.training.predict import Predicted
+    from albert_cli.training.prediction import Predicted
 
 app = typer.Typer()
 
@@ -81,8 +81,8 @@ def predict(
         raise typer.BadParameter(f"a text or a pair, not {len(texts)} texts; for many use --in FILE")
     if source is not None and out is not None and out != STANDARD_OUTPUT:
         _check_target(run, source, out, force=force)
-    from albert_cli.training import predict as predictions
-    from albert_cli.training.run import load_run
+    from albert_cli.training import prediction as predictions
+    from albert_cli.training.run_directory import load_run
 
     loaded = load_run(run)
     if source is not None:
@@ -122,7 +122,7 @@ def predict(
 def _check_target(run: Path, source: Path, out: Path, *, force: bool) -> None:
     """Refuse a file that cannot be written, or that is read, before the model is loaded (RunError, TargetError)."""
     from albert_cli.errors import RunError
-    from albert_cli.input_files import TABLES
+    from albert_cli.tables.input_files import TABLES
     from converters.files import check_target, need
 
     kinds = (*TABLES, ".json")
@@ -135,7 +135,7 @@ def _check_target(run: Path, source: Path, out: Path, *, force: bool) -> None:
 
 def _tell(found: Predicted) -> None:
     """A line for each row, by the file's own id or numbered from 1."""
-    from albert_cli.inspection.records import visible
+    from albert_cli.tokenization.records import visible
 
     ids = [visible(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
     values = [[_figure(cell, name) for cell in found.columns[name]] for name in found.added]
@@ -147,7 +147,7 @@ def _tell(found: Predicted) -> None:
 
 
 def _figure(cell: object, column: str) -> str:
-    from albert_cli.inspection.records import visible
+    from albert_cli.tokenization.records import visible
 
     if isinstance(cell, list):  # the labels of a text that may have several
         return visible(", ".join(cell))

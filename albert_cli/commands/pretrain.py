@@ -162,7 +162,7 @@ def pretrain(
 
         albert pretrain --corpus texts/ --out runs/ffn --share ffn --steps 1000
     """
-    from albert_cli.training.claim import current
+    from albert_cli.runs.claim import current
 
     if settings is None and not (resume and (current(out) / "run.toml").exists()):
         _check_usage(corpus, steps, minutes, f"{out}: holds no run to resume; " * resume)

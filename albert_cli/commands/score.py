@@ -14,8 +14,8 @@ from albert_cli.arguments import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from albert_cli.pretraining.scoring import TextScore
-    from albert_cli.tokenizer import AlbertTokenizer
+    from albert_cli.scoring.inference import TextScore
+    from albert_cli.tokenization.tokenizer import AlbertTokenizer
 
 app = typer.Typer()
 
@@ -70,19 +70,19 @@ def score(
     """
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
-    from albert_cli.pretraining import scoring, tables
-    from albert_cli.pretraining.texts import given_or_read
+    from albert_cli.scoring import inference, tables
+    from albert_cli.scoring.texts import given_or_read
 
     tables.check(out, source, force=force)
     if plot is not None:
-        from albert_cli.pretraining import bars
+        from albert_cli.scoring import bars
 
         bars.check(plot, force=force, sources=[Path(source)] if source else [])
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    heads = scoring.load(model, "mlm", device=device)
+    heads = inference.load(model, "mlm", device=device)
     tokenizer = heads.tokenizer
     with console.progress_count("scoring") as tick:
-        found = scoring.score_texts(
+        found = inference.score_texts(
             heads.model, tokenizer, given.firsts, mask=mask, places=given.places, batch_tokens=batch_tokens, tick=tick
         )
     empty = sum(not len(one) for one in found)
@@ -107,7 +107,7 @@ def score(
 
 
 def _blocks(found: Sequence[TextScore], tokenizer: AlbertTokenizer, odd: int) -> Iterator[str | console.Table]:
-    from albert_cli.inspection.records import visible
+    from albert_cli.tokenization.records import visible
 
     headers = ("", "log p", "rank", "piece", "text", "first choice", "log p")
     for number, one in enumerate(found):
@@ -130,7 +130,7 @@ def _blocks(found: Sequence[TextScore], tokenizer: AlbertTokenizer, odd: int) ->
 
 
 def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
-    from albert_cli.inspection.records import visible
+    from albert_cli.tokenization.records import visible
 
     headers = ("row", "tokens", "log-likelihood", "per token", "pseudo-perplexity", "text")
     rows = []
@@ -145,7 +145,7 @@ def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
 
 def _summary(found: Sequence[TextScore]) -> str:
     """One line on some texts together."""
-    from albert_cli.pretraining.scoring import perplexity
+    from albert_cli.scoring.inference import perplexity
 
     tokens, total = sum(map(len, found)), sum(one.log_likelihood for one in found)
     if not tokens:

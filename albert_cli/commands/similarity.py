@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from albert_cli.embedding.settings import Settings
     from albert_cli.embedding.similarity import Neighbour, VectorFile, Vectors
-    from albert_cli.input_files import Kind as InputKind
-    from albert_cli.text_lines import Errors
+    from albert_cli.tables.input_files import Kind as InputKind
+    from albert_cli.tables.lines import Errors
 
 app = typer.Typer()
 
@@ -272,6 +272,6 @@ def _shown(labels: list[str], *, numbered: bool) -> list[str]:
 def _lines(
     source: str, text_column: str | None, kind: InputKind | None, delimiter: str | None, errors: Errors
 ) -> list[str]:
-    from albert_cli.pretraining.texts import read
+    from albert_cli.scoring.texts import read
 
     return read(source, text_column=text_column, kind=kind, delimiter=delimiter, errors=errors).firsts

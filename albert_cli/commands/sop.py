@@ -9,8 +9,8 @@ import typer
 from albert_cli import console, options
 
 if TYPE_CHECKING:
-    from albert_cli.pretraining.scoring import Order
-    from albert_cli.pretraining.texts import Texts
+    from albert_cli.scoring.inference import Order
+    from albert_cli.scoring.texts import Texts
 
 app = typer.Typer()
 
@@ -55,8 +55,8 @@ def sop(
     """
     if bool(segments) == bool(source) or (segments and len(segments) != 2):
         raise typer.BadParameter("give two segments, or --in FILE")
-    from albert_cli.pretraining import scoring, tables
-    from albert_cli.pretraining.texts import Texts, read
+    from albert_cli.scoring import inference, tables
+    from albert_cli.scoring.texts import Texts, read
 
     tables.check(out, source, force=force)
     if source:
@@ -71,9 +71,9 @@ def sop(
         )
     else:
         given = Texts((segments or [])[:1], (segments or [])[1:])
-    heads = scoring.load(model, "sop", device=device)
+    heads = inference.load(model, "sop", device=device)
     with console.progress_count("ordering") as tick:
-        order = scoring.sentence_order(
+        order = inference.sentence_order(
             heads.model,
             heads.tokenizer,
             given.firsts,
@@ -103,7 +103,7 @@ def sop(
 
 
 def _tell(given: Texts, order: Order) -> None:
-    from albert_cli.inspection.records import visible
+    from albert_cli.tokenization.records import visible
 
     pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
     rows = [(str(row), f"{share:.4f}", visible(a), visible(b)) for row, (share, a, b) in enumerate(pairs, 1)]

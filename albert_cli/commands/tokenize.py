@@ -111,9 +111,9 @@ def tokenize(
 
         albert tokenize --decode "2 28823 25 136 3" --model spiece.model
     """
-    from albert_cli.inspection import reports
-    from albert_cli.models import resolve
-    from albert_cli.tokenizer import AlbertTokenizer
+    from albert_cli.registry.resolve import resolve
+    from albert_cli.tokenization import reports
+    from albert_cli.tokenization.tokenizer import AlbertTokenizer
     from converters.files import check_target
 
     modes = {
@@ -202,7 +202,7 @@ def _inputs(
 ) -> Iterator[tuple[str, str | None]]:
     """The texts or pairs, from the command line or a file, one by one."""
     from albert_cli.errors import TextError
-    from albert_cli.text_lines import read_lines
+    from albert_cli.tables.lines import read_lines
 
     if source is None:
         yield from [(texts[0], texts[1])] if pair else ((text, None) for text in texts)

@@ -19,8 +19,8 @@ from albert_cli.embedding.pooling import pool
 from albert_cli.embedding.settings import Device, Precision, Settings, as_options
 from albert_cli.errors import EmbeddingError
 from albert_cli.finite import check_finite
-from albert_cli.models import Model, resolve
-from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+from albert_cli.registry.resolve import Model, resolve
+from albert_cli.tokenization.tokenizer import AlbertTokenizer, Encoding, TokenBatch
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -162,7 +162,7 @@ class Embedder:
         batch_tokens: int | None = None,
         threads: int | None = None,
     ) -> Embedder:
-        """The embedder of a model by path, name or Hub repository (see `albert_cli.models.resolve`)."""
+        """The embedder of a model by path, name or Hub repository (see `albert_cli.registry.resolve.resolve`)."""
         return cls(
             Plan.of(
                 resolve(name),

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from albert_cli.embedding.fast import FastEncoder, PackedHiddenStates
 from albert_cli.embedding.settings import Device, Precision
 from albert_cli.errors import EmbeddingError
+from albert_cli.model.packed import FastEncoder, PackedHiddenStates
 
 if TYPE_CHECKING:
     from albert_cli.model.encoder import Albert
-    from albert_cli.model.heads import AlbertPreTraining
+    from albert_cli.model.pretraining_heads import AlbertPreTraining
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -18,14 +18,15 @@ import numpy as np
 import pyarrow as pa
 
 from albert_cli import __version__
-from albert_cli.embedding import kinds, output, parts
+from albert_cli.embedding import kinds, parquet
+from albert_cli.embedding import resume as resuming
 from albert_cli.embedding.embedder import Embedder, Plan, Tokens
-from albert_cli.embedding.output import Layout
-from albert_cli.embedding.parts import Parts, Summary, facts_of
-from albert_cli.embedding.sources import Source, place
+from albert_cli.embedding.parquet import Layout
+from albert_cli.embedding.resume import Parts, Summary, facts_of
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError, TextError
-from albert_cli.text_lines import STANDARD_INPUT
+from albert_cli.tables.lines import STANDARD_INPUT
+from albert_cli.tables.sources import Source, place
 
 # On a GPU a thousand rows are a matter of milliseconds.
 _BLOCK_ROWS = {"cpu": 1024, "cuda": 8192, "mps": 4096}
@@ -132,7 +133,7 @@ def run(job: Job, progress: Progress | None = None) -> Report:
                 rows = embed(embedder, job.layout, block, tokens, progress)
                 if written:
                     written.result()
-                written = writer.submit(parts.commit, work.directory, block.number, rows, block.digest)
+                written = writer.submit(resuming.commit, work.directory, block.number, rows, block.digest)
             if written:
                 written.result()
         return finished(job, work, started)
@@ -141,7 +142,7 @@ def run(job: Job, progress: Progress | None = None) -> Report:
 @contextlib.contextmanager
 def begun(job: Job) -> Iterator[Work]:
     """The checks before any work is done, and the place of the parts."""
-    parts.check_free(job.target, job.source, resume=job.resume, force=job.force)
+    resuming.check_free(job.target, job.source, resume=job.resume, force=job.force)
     if job.source.columns.pair and job.plan.settings.on_truncate == "window":
         raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with --pair-column")
     _check_names(job)
@@ -172,7 +173,7 @@ def blocks(job: Job, work: Work, progress: Progress | None = None) -> Iterator[B
     rows, characters = job.block_size()
     for number, batch in enumerate(job.source.blocks(rows, characters, shard=job.shard, progress=read)):
         work.total = number + 1
-        digest = hashlib.sha256(output.serialized(batch)).hexdigest()
+        digest = hashlib.sha256(parquet.serialized(batch)).hexdigest()
         if number in work.parts.committed:
             work.parts.check(number, digest, f"{place(batch, 0)} and the {batch.num_rows - 1} rows after it")
             work.resumed += batch.num_rows
@@ -220,13 +221,13 @@ def embed(
             progress(block.rows.num_rows * done // windows - before, position)
 
     vectors = embedder.vectors(tokens, advance)
-    return output.rows_of(block.rows, tokens, vectors, embedder.settings, layout)
+    return parquet.rows_of(block.rows, tokens, vectors, embedder.settings, layout)
 
 
 def finished(job: Job, work: Work, started: float) -> Report:
     """Write the target, unless it is there already, and report."""
     if work.complete:
-        found = output.read_metadata(job.target)
+        found = parquet.read_metadata(job.target)
         summary = Summary(**{key: int(found[key]) for key in Summary.__dataclass_fields__})
     else:
         work.parts.refresh()

@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from albert_cli.embedding import output
-from albert_cli.embedding.output import Layout
+from albert_cli.embedding import parquet
+from albert_cli.embedding.parquet import Layout
 from albert_cli.embedding.settings import Settings
-from albert_cli.embedding.sources import Columns
 from albert_cli.errors import EmbeddingError
+from albert_cli.tables.sources import Columns
 
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (".parquet", ".pq", ".jsonl", ".csv", ".npy")
@@ -72,11 +72,11 @@ def write(
     elif suffix == ".npy":
         _write_npy(schema, batches, built, facts)
     else:
-        output.write_parquet(schema, batches, built, facts)
+        parquet.write_parquet(schema, batches, built, facts)
 
 
 def _write_npy(schema: pa.Schema, batches: Iterable[pa.RecordBatch], built: Path, facts: Mapping[str, str]) -> None:
-    columns = [name for name in schema.names if output.is_vector(schema.field(name))]
+    columns = [name for name in schema.names if parquet.is_vector(schema.field(name))]
     if len(columns) != 1 or any(name.endswith("_scale") for name in schema.names):
         raise EmbeddingError(
             "a .npy file holds one matrix of vectors without scales; name a .parquet, .jsonl or .csv file"
@@ -100,7 +100,7 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, ...]]:
 
 
 def _values(field: pa.Field, array: pa.Array) -> Iterator[str]:
-    if not output.is_vector(field) or array.null_count:
+    if not parquet.is_vector(field) or array.null_count:
         for value in array.to_pylist():
             yield json.dumps(_plain(value), ensure_ascii=False, default=str)
         return

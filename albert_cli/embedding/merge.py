@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from albert_cli.embedding import kinds, output
-from albert_cli.embedding.parts import Summary
+from albert_cli.embedding import kinds, parquet
+from albert_cli.embedding.resume import Summary
 from albert_cli.errors import EmbeddingError
 from converters.files import check_target, explained, staged
 
@@ -32,7 +32,7 @@ def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summar
     kinds.check(target)
     shards = _ordered(files)
     check_target(target, force=force, sources=list(shards), ours=None)
-    metadata = [output.read_metadata(file) for file in shards]
+    metadata = [parquet.read_metadata(file) for file in shards]
     totals = {key: str(sum(int(facts[key]) for facts in metadata)) for key in Summary.__dataclass_fields__}
     facts = {key: value for key, value in metadata[0].items() if key not in _OWN} | {"shard": "0/1"} | totals
     with contextlib.ExitStack() as stack:
@@ -53,7 +53,7 @@ def _ordered(files: Sequence[Path]) -> list[Path]:
     for file in files:
         with explained(file):
             try:
-                facts = output.read_metadata(file)
+                facts = parquet.read_metadata(file)
             except pa.ArrowInvalid:
                 facts = {}
         match = re.fullmatch(r"(\d+)/(\d+)", facts.get("shard", ""))

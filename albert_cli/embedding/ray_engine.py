@@ -18,12 +18,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from albert_cli.embedding import engine, output, parts
+from albert_cli.embedding import engine, parquet, resume
 from albert_cli.embedding.embedder import Embedder, Plan
 from albert_cli.embedding.engine import Block, Job, Progress, Report
-from albert_cli.embedding.output import Layout
+from albert_cli.embedding.parquet import Layout
 from albert_cli.errors import EmbeddingError
-from albert_cli.text_lines import STANDARD_INPUT
+from albert_cli.tables.lines import STANDARD_INPUT
 from converters.errors import CheckpointError
 from converters.files import need
 
@@ -62,7 +62,7 @@ class Worker:
         try:
             tokens = engine.tokenize(self._embedder, block.rows)
             made = engine.embed(self._embedder, self._layout, block, tokens)
-            parts.commit(self._directory, block.number, made, block.digest)
+            resume.commit(self._directory, block.number, made, block.digest)
         except CheckpointError as error:
             item["fault"] = str(error)
         return _message(**item)
@@ -100,7 +100,7 @@ def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | N
                     digest=block.digest,
                     rows=block.rows.num_rows,
                     end=block.end,
-                    block=output.serialized(block.rows),
+                    block=parquet.serialized(block.rows),
                 )
         except CheckpointError as error:
             yield _message(fault=str(error))

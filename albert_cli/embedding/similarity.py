@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from albert_cli.embedding import output
+from albert_cli.embedding import parquet
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.settings import Device, Settings
 from albert_cli.errors import EmbeddingError, Notice
@@ -71,8 +71,8 @@ class VectorFile:
             except pa.ArrowInvalid as error:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
         schema = self._file.schema_arrow
-        self.facts = output.read_metadata(path)
-        found = [field.name for field in schema if output.is_vector(field) and not _is_scale(field.name, schema.names)]
+        self.facts = parquet.read_metadata(path)
+        found = [field.name for field in schema if parquet.is_vector(field) and not _is_scale(field.name, schema.names)]
         if column is None and len(found) > 1:
             raise EmbeddingError(f"{path}: has vectors in {', '.join(found)}; --embedding-column names one")
         if not found or (column and column not in found):
@@ -113,7 +113,7 @@ class VectorFile:
         columns = [name for name in dict.fromkeys([self.column, self._label, self._ids]) if name]
         start = 0
         for batch in self._file.iter_batches(batch_size=_CHUNK, columns=columns):
-            values = output.restored(batch[self.column], self._dtype, self.dims)
+            values = parquet.restored(batch[self.column], self._dtype, self.dims)
             names = batch[self._label].to_pylist() if self._label else range(start, start + len(values))
             start += len(values)
             labels = ["" if name is None else str(name) for name in names]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from albert_cli.embedding.sources import Source, place
 from albert_cli.errors import TextError
+from albert_cli.tables.sources import Source, place
 
 # Hashes that come twice are as good as ids that do; a few are enough to name one.
 _SUSPECTS = 1000

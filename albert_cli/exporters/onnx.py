@@ -54,7 +54,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
     """
     ours = check(target, force=force, source=source)
     from albert_cli.model.loading import load_model
-    from converters import hub
+    from converters import convert
     from converters.formats import safetensors
 
     _check_sizes(checkpoint)
@@ -86,7 +86,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
             *(what for part, what in spec.HEADS.items() if part in parts),
             *([f"Sentence-Transformers files ({spec.listing(sentence.files)})"] if sentence else []),
         ],
-        tokenizer="none: a directory as target carries it" if ours is None else hub.describe_tokenizer(checkpoint),
+        tokenizer="none: a directory as target carries it" if ours is None else convert.describe_tokenizer(checkpoint),
     )
 
 

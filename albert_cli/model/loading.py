@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import AlbertConfig
 from converters.errors import SpecError
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 # numpy has no bfloat16 of its own, so its two bytes cross as int16.
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -46,9 +46,9 @@ def load_model(
     if isinstance(path_or_checkpoint, Checkpoint):
         checkpoint = path_or_checkpoint
     else:
-        from converters import hub
+        from converters import convert
 
-        checkpoint = hub.load(path_or_checkpoint, format=format)
+        checkpoint = convert.load(path_or_checkpoint, format=format)
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
     parts = spec.components(checkpoint.tensors, checkpoint.config)
     with shapes_only():
@@ -64,7 +64,7 @@ def load_model(
 
 
 def untied(checkpoint: Checkpoint) -> list[str]:
-    """What of `weight` and `bias` the masked-word head has of its own, and not tied (`albert_cli.model.heads`)."""
+    """What of `weight` and `bias` the masked-word head has of its own, untied (`model.pretraining_heads`)."""
     return [name for name in ("weight", "bias") if f"predictions.decoder.{name}" in checkpoint.tensors]
 
 

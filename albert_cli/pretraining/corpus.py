@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from albert_cli.errors import DataError
 from albert_cli.pretraining.sentences import sentences
-from albert_cli.text_lines import lines_of
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.tables.lines import lines_of
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 from converters.config import dump_json, parse_json
 from converters.errors import CorruptError
 from converters.files import explained, read_small, staged

@@ -14,7 +14,7 @@ import torch
 
 from albert_cli.errors import TrainingError
 from albert_cli.model.encoder import Attention
-from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from albert_cli.pretraining.settings import OFFSETS
 from converters.config import AlbertConfig
 

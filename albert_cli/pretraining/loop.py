@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from albert_cli.errors import TrainingError
-from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from albert_cli.pretraining import masking, optimizers, order_by_length, sequences
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.masking import Vocabulary
@@ -25,12 +25,12 @@ from albert_cli.pretraining.objective import Batch, Objective, Sentences
 from albert_cli.pretraining.sequences import NO_ORDER, Sequences
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.teacher import Lessons
-from albert_cli.tokenizer import AlbertTokenizer
-from albert_cli.training import log, state
-from albert_cli.training.log import Record
-from albert_cli.training.processes import own_dropout
-from albert_cli.training.rows import out_of_memory
-from albert_cli.training.state import Progress
+from albert_cli.runs import checkpointing, log
+from albert_cli.runs.checkpointing import Progress
+from albert_cli.runs.log import Record
+from albert_cli.runs.processes import own_dropout
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.training.inference import out_of_memory
 
 CLIP = 1.0
 # Every so many steps the means of the losses are logged.
@@ -64,9 +64,9 @@ def train(job: Job, *, resume: bool) -> Progress:
     """
     loop = _Loop(job)
     own_dropout(job.accelerator, job.settings.seed)
-    path = job.directory / state.NAME
+    path = job.directory / checkpointing.NAME
     if resume and path.exists():
-        loop.progress = state.load(path, job.model, loop.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
+        loop.progress = checkpointing.load(path, job.model, loop.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
     log.cut(job, loop.progress)
     loop.run(path)
     return loop.progress
@@ -121,7 +121,7 @@ class _Loop:
                         self.end()
                     if self.main:
                         job.save(at.step)
-                    state.save(path, at, job.model, self.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
+                    checkpointing.save(path, at, job.model, self.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
                     began += time.perf_counter() - paused  # evaluating is no training
                 if at.finished:
                     return

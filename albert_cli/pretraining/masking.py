@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.pretraining.sequences import Tokens
-from albert_cli.segmenters import SPACE
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.segmenters import SPACE
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 
 LONGEST = 3  # words of an n-gram
 MASKED, RANDOM = 0.8, 0.1  # the rest stays as it is

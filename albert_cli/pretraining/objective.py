@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from albert_cli.model.heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from albert_cli.pretraining.sequences import NO_ORDER
 
 # The batch's matrix of similarities, beside 1 - cosine of each vector.

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from albert_cli import models
 from albert_cli.errors import RunError, TrainingError
-from albert_cli.model.heads import AlbertPreTraining
 from albert_cli.model.loading import assign, to_checkpoint, untied
+from albert_cli.model.pretraining_heads import AlbertPreTraining
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import order_by_length
 from albert_cli.pretraining import survey as surveys
@@ -26,18 +25,19 @@ from albert_cli.pretraining import teacher as teachers
 from albert_cli.pretraining.local_heads import start_local, waves
 from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PATHS, PretrainSettings, read_settings
-from albert_cli.tokenizer import AlbertTokenizer, find_tokenizer_files
-from albert_cli.training import state
-from albert_cli.training.claim import Claim, Inputs, claimed
+from albert_cli.registry import resolve
+from albert_cli.runs import checkpointing
+from albert_cli.runs.claim import Claim, Inputs, claimed
+from albert_cli.runs.log import Record
+from albert_cli.runs.processes import accelerator_for, on_main, peers
+from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
 from albert_cli.training.finetune import digest_of, read_log
-from albert_cli.training.log import Record
-from albert_cli.training.processes import accelerator_for, on_main, peers
-from albert_cli.training.run import versions
-from converters import hub, spec
+from albert_cli.training.run_directory import versions
+from converters import convert, spec
 from converters.checkpoint import Checkpoint
 from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
 from converters.files import explained, need, open_regular, read_small, staged
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 RUN, SUMMARY, CURVES = "run.toml", "summary.json", "curves.png"
 TEACHER = "teacher"
@@ -89,7 +89,7 @@ def pretrain(
 def _inputs(settings: PretrainSettings) -> Inputs:
     """What a run reads from this disk."""
     given = (*settings.corpus, settings.tokenizer, settings.teacher, settings.teacher_texts)
-    start = [models.resolve(settings.init).path] if settings.init else []
+    start = [resolve.resolve(settings.init).path] if settings.init else []
     return Inputs(start, [Path(path) for path in given if path])
 
 
@@ -109,7 +109,7 @@ def _run(
     files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
     if resume and (work / RUN).exists():
         _check_same(work, settings, {})  # before any work
-    base = models.resolve(settings.init).load() if settings.init else None
+    base = resolve.resolve(settings.init).load() if settings.init else None
     config = _config(settings, base)
     with accelerator.main_process_first():  # the others find its files
         tokenizer_files = _given_tokenizer(settings, base)
@@ -174,7 +174,7 @@ def _run(
         settings=settings,
         directory=work,
         accelerator=accelerator,
-        save=lambda step: hub.save(
+        save=lambda step: convert.save(
             to_checkpoint(model, config, tokenizer_files, global_step=step), work, format="safetensors", force=True
         ),
         lessons=lessons,
@@ -409,7 +409,7 @@ def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dic
     }
     with staged(out / SUMMARY, force=True, ours=None) as beside:
         beside.write_bytes(dump_json(summary))
-    (out / state.NAME).unlink(missing_ok=True)
+    (out / checkpointing.NAME).unlink(missing_ok=True)
     return summary
 
 

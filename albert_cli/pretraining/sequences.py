@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.pretraining.corpus import Corpus
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 
 SHORT = 0.1  # of the sequences; Google's short_seq_prob
 IN_ORDER, SWAPPED, NO_ORDER = 0, 1, -100

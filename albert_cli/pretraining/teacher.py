@@ -22,14 +22,14 @@ from torch.nn import functional as F
 from albert_cli.errors import TrainingError
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.objective import sentence_vectors
-from albert_cli.text_lines import read_lines
-from albert_cli.tokenizer import AlbertTokenizer
+from albert_cli.tables.lines import read_lines
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
 from converters.config import parse_json
 from converters.files import need, read_optional, staged
 from converters.sentence_files import pooling_of
 
 if TYPE_CHECKING:
-    from albert_cli.model.heads import AlbertPreTraining
+    from albert_cli.model.pretraining_heads import AlbertPreTraining
 
 # Pieces of a sentence that is taught: shorter ones say nothing, longer ones cost much.
 SHORTEST, LONGEST = 3, 48

@@ -12,8 +12,8 @@ from itertools import islice
 import sentencepiece
 
 from albert_cli.errors import DataError
-from albert_cli.text_preparation import prepare
-from converters.tokenizer_files import CONTROL_PIECES, USER_DEFINED_PIECES
+from albert_cli.tokenization.preparation import prepare
+from converters.tokenizers.files import CONTROL_PIECES, USER_DEFINED_PIECES
 
 # Enough for the counts of a vocabulary to settle; more only costs time.
 _MOST_SENTENCES = 400_000

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from albert_cli import delimited
 from albert_cli.errors import DataError
-from albert_cli.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, found_in, suffix_of
-from albert_cli.text_lines import STANDARD_INPUT, lines_of, opened
+from albert_cli.tables import delimited
+from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, found_in, suffix_of
+from albert_cli.tables.lines import STANDARD_INPUT, lines_of, opened
 from albert_cli.training import labels as labels_module
 from converters.errors import did_you_mean
 from converters.files import explained, need, open_regular
@@ -143,7 +143,7 @@ def read_table(
     """Read a table: CSV, TSV (nothing is a quote there), JSON lines, Parquet or lines of text (the column `text`).
 
     The kind is that of the name unless given; gzip and zstd are taken off; `-` is standard input. `delimiter` and
-    `wanted`: see albert_cli.delimited. `width` is that of a TSV without header. Raises DataError for a file without
+    `wanted`: see tables.delimited. `width` is that of a TSV without header. Raises DataError for a file without
     rows and lines that are no JSON objects, TextError for rows of another width than the header, broken quoting and
     what is not UTF-8. With `skip_bad` rows of another width and lines that are no objects are left out; None where
     nobody can ask for that.

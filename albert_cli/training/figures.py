@@ -13,8 +13,8 @@ from albert_cli import console, pictures
 
 if TYPE_CHECKING:
     from albert_cli.training.finetune import Split
-    from albert_cli.training.predict import Predictions
-    from albert_cli.training.run import RunInfo
+    from albert_cli.training.prediction import Predictions
+    from albert_cli.training.run_directory import RunInfo
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,7 +24,7 @@ def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> Non
     """Loss, the metric that chooses the model, and the learning rate, over epochs; train thin, dev thick."""
     from albert_cli.tasks import named
     from albert_cli.training.finetune import of_kind, read_log
-    from albert_cli.training.run import read_info
+    from albert_cli.training.run_directory import read_info
 
     figure = Figure(figsize=(13, 4), layout="constrained")
     loss, metric, rate = figure.subplots(1, 3)

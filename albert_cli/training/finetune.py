@@ -20,21 +20,22 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
-from albert_cli import models
 from albert_cli.errors import RunError, TrainingError
-from albert_cli.model.fine_tuning import Classifier, without_dropout
+from albert_cli.model.task_heads import Classifier, without_dropout
+from albert_cli.registry import resolve
+from albert_cli.runs import checkpointing
+from albert_cli.runs.claim import TENSORBOARD, Claim, Inputs, claimed
+from albert_cli.runs.log import LOG, Record
+from albert_cli.runs.processes import accelerator_for, on_main, peers
 from albert_cli.tasks import Task, named, recipe_for
-from albert_cli.tokenizer import AlbertTokenizer
-from albert_cli.training import data, labels, questions, reading, run, state
-from albert_cli.training.claim import TENSORBOARD, Claim, Inputs, claimed
+from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.training import data, labels, questions, reading, run_directory
 from albert_cli.training.data import Examples
-from albert_cli.training.log import LOG, Record
+from albert_cli.training.inference import Kind, Rows, Tick, infer, mean_loss, out_of_memory
 from albert_cli.training.loop import Job, train
 from albert_cli.training.metrics import compute
-from albert_cli.training.processes import accelerator_for, on_main, peers
 from albert_cli.training.questions import Questions, Windows
-from albert_cli.training.rows import Kind, Rows, Tick, infer, mean_loss, out_of_memory
-from albert_cli.training.run import RunInfo
+from albert_cli.training.run_directory import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import PATHS, Plan, Settings
 from converters.checkpoint import Checkpoint
@@ -95,20 +96,20 @@ def finetune(
     with contextlib.ExitStack() as held, peers(accelerator):
 
         def claim() -> Path:
-            place = claimed(out, ours=run.OURS, inputs=inputs_of(settings), resume=resume, force=force)
+            place = claimed(out, ours=run_directory.OURS, inputs=inputs_of(settings), resume=resume, force=force)
             claims.append(held.enter_context(place))
             return claims[0].work
 
         claims: list[Claim] = []
         work = on_main(accelerator, claim)
         _check_libraries(settings, accelerator)
-        base = run.base_checkpoint(settings.model)
+        base = run_directory.base_checkpoint(settings.model)
         tokenizer = AlbertTokenizer.of_model(base)
         settings = _fit(settings, base)
         prepared = prepare(settings, tokenizer)
         info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": digest_of(base)})
         summary: dict[str, Any] | None = None
-        if resume and (work / run.RUN).exists():
+        if resume and (work / run_directory.RUN).exists():
             _check_same(work, info)
             if (work / SUMMARY).exists():
                 summary = dict(parse_json(read_small(work / SUMMARY), str(work / SUMMARY)))
@@ -141,7 +142,7 @@ def _train(
 ) -> dict[str, Any]:
     started = time.perf_counter()  # the first epoch's time has the features of a frozen encoder in it
     recipe = prepared.task.recipe
-    model, notes = run.build(base, info, seed=settings.seed, head_dropout=recipe.head_dropout)
+    model, notes = run_directory.build(base, info, seed=settings.seed, head_dropout=recipe.head_dropout)
     plan = Plan.of(
         settings,
         recipe,
@@ -152,7 +153,7 @@ def _train(
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         counts = {name: _facts(part) for name, part in {"train": prepared.train, **prepared.dev}.items()}
-        run.write_info(out, info, data=counts, plan=dataclasses.asdict(plan))
+        run_directory.write_info(out, info, data=counts, plan=dataclasses.asdict(plan))
     accelerator.wait_for_everyone()
     for note in [*prepared.notes, *notes]:
         report({"event": "note", "text": note})
@@ -172,7 +173,7 @@ def _train(
         accelerator=accelerator,
         best=prepared.task.best,
         evaluate=lambda trained: _evaluate(trained, prepared, accelerator, report),
-        save_best=lambda: run.save_model(model, base, out, info.scale),
+        save_best=lambda: run_directory.save_model(model, base, out, info.scale),
         train_metrics=None if info.kind == "answers" else _train_metrics(prepared),
         report=report,
         loss_unit=info.scale.spread**2,
@@ -249,11 +250,13 @@ def several(wanted: Mapping[str, Settings], out: Path, *, resume: bool, force: b
         def claim() -> Path:
             each = [inputs_of(item) for item in every]
             inputs = Inputs([path for one in each for path in one.models], [path for one in each for path in one.data])
-            place = claimed(out, ours=run.OURS, inputs=inputs, resume=resume, force=force, members=list(wanted))
+            place = claimed(
+                out, ours=run_directory.OURS, inputs=inputs, resume=resume, force=force, members=list(wanted)
+            )
             claims.append(held.enter_context(place))
             for item in {dataclasses.replace(item, seed=0): item for item in every}.values():
                 _check_libraries(item, accelerator)
-                base = run.base_checkpoint(item.model)
+                base = run_directory.base_checkpoint(item.model)
                 tokenizer = AlbertTokenizer.of_model(base)
                 prepare(_fit(item, base), tokenizer)
             if not resume:
@@ -361,7 +364,7 @@ def decide(outputs: NDArray[Any], info: RunInfo) -> NDArray[Any]:
 def inputs_of(settings: Settings) -> Inputs:
     """What a run reads from this disk."""
     given = (settings.data, settings.train, settings.dev, settings.test)
-    return Inputs([models.resolve(settings.model).path], [Path(path) for path in given if path])
+    return Inputs([resolve.resolve(settings.model).path], [Path(path) for path in given if path])
 
 
 def _check_libraries(settings: Settings, accelerator: Accelerator) -> None:
@@ -389,7 +392,7 @@ def _fit(settings: Settings, base: Checkpoint) -> Settings:
 
 def _check_same(out: Path, info: RunInfo) -> None:
     """Refuse to go on with other settings, data or model than the run was begun with."""
-    before = run.read_info(out)
+    before = run_directory.read_info(out)
     now = {key: value for key, value in info.settings.items() if value is not None}
     changed = [
         f"{key} was {before.settings.get(key)!r}, now {now.get(key)!r}"
@@ -497,23 +500,23 @@ class _Features:
 
 def _finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[str, Any]:
     """With the best model: predictions of dev and test, figures, report and summary."""
-    from albert_cli.training import figures, predict
+    from albert_cli.training import figures, prediction
     from albert_cli.training import report as pages
 
     records = read_log(out)
     best = [record for record in records if record["event"] == "dev" and record["best"]][-1]
-    loaded = run.load_run(out)
+    loaded = run_directory.load_run(out)
     confusion = None
     for name, split in prepared.dev.items():
         whole = split_of(split.examples, prepared.info, prepared.task, loaded.tokenizer)
-        predictions = predict.run_on(loaded, whole, tick=_ticking(report, "predicting", len(whole.rows)))
-        if note := predict.sameness(name, whole, predictions, prepared.info):
+        predictions = prediction.run_on(loaded, whole, tick=_ticking(report, "predicting", len(whole.rows)))
+        if note := prediction.sameness(name, whole, predictions, prepared.info):
             prepared.notes.append(note)
             report({"event": "remark", "text": note})
         if name == "dev":
             confusion = predictions
-        predict.write_dev(loaded, whole, predictions, out, name)
-    predict.write_submissions(loaded, prepared.task, out)
+        prediction.write_dev(loaded, whole, predictions, out, name)
+    prediction.write_submissions(loaded, prepared.task, out)
     hidden = ("event", "best", "early_stop", "step", "epoch")
     dev = {key: value for key, value in best.items() if key not in hidden and not key.startswith("train_")}
     last = [record for record in records if record["event"] == "dev"][-1]
@@ -533,7 +536,7 @@ def _finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[s
     pages.write(out, prepared, summary, records)
     with staged(out / SUMMARY, force=True, ours=None) as beside:
         beside.write_bytes(dump_json(summary))
-    (out / state.NAME).unlink(missing_ok=True)
+    (out / checkpointing.NAME).unlink(missing_ok=True)
     return summary
 
 
@@ -589,7 +592,7 @@ def _taken(prepared: Prepared) -> str:
     return labels.described(info.labels, torch.bincount(targets, minlength=len(info.labels)).tolist())
 
 
-def _dropout(model: run.Model, settings: Settings) -> str:
+def _dropout(model: run_directory.Model, settings: Settings) -> str:
     """The encoder's dropout in training, as the plan line tells it; nothing where there is none."""
     hidden, attention = model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob
     if settings.freeze_encoder or not (hidden or attention):

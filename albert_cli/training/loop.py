@@ -22,15 +22,15 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from albert_cli.batching import epoch_batches
 from albert_cli.errors import TrainingError
-from albert_cli.training import log, state
-from albert_cli.training.batches import epoch_batches
-from albert_cli.training.log import Record
+from albert_cli.runs import checkpointing, log
+from albert_cli.runs.checkpointing import Progress
+from albert_cli.runs.log import Record
+from albert_cli.runs.processes import own_dropout
+from albert_cli.training.inference import Kind, Rows, loss_sum, out_of_memory
 from albert_cli.training.metrics import SMALLER_IS_BETTER
-from albert_cli.training.processes import own_dropout
-from albert_cli.training.rows import Kind, Rows, loss_sum, out_of_memory
 from albert_cli.training.settings import Plan, Settings
-from albert_cli.training.state import Progress
 
 # Google's exclude_from_weight_decay, and the batch norm of MLP heads.
 _NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias|batch_norm")
@@ -80,9 +80,9 @@ def train(job: Job, *, resume: bool) -> Progress:
     """
     loop = _Loop(job)
     own_dropout(job.accelerator, job.settings.seed)
-    state_file = job.directory / state.NAME
+    state_file = job.directory / checkpointing.NAME
     if resume and state_file.exists():
-        loop.progress = state.load(state_file, job.model, loop.plain_optimizer, job.accelerator)
+        loop.progress = checkpointing.load(state_file, job.model, loop.plain_optimizer, job.accelerator)
     log.cut(job, loop.progress)
     loop.run(state_file)
     if loop.progress.best is None:
@@ -151,7 +151,7 @@ class _Loop:
                     at.epoch_seconds += paused - began
                     if at.finished:
                         self.end()
-                    state.save(state_file, at, job.model, self.plain_optimizer, job.accelerator)
+                    checkpointing.save(state_file, at, job.model, self.plain_optimizer, job.accelerator)
                     began = time.perf_counter()
                 if at.finished:
                     break

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from albert_cli.errors import DataError
-from albert_cli.input_files import decompressed, found_in
-from albert_cli.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+from albert_cli.tables.input_files import decompressed, found_in
+from albert_cli.tokenization.tokenizer import AlbertTokenizer, Encoding, TokenBatch
 from albert_cli.training.data import LeftOut, seekable
 from converters.config import parse_json
 from converters.files import explained

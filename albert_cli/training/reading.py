@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from albert_cli.tasks import Task
-    from albert_cli.training.run import RunInfo
+    from albert_cli.training.run_directory import RunInfo
     from albert_cli.training.settings import Settings
 
 # Without a development set, so much of the training set is held out for it.

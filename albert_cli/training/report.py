@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.console import figure
-from albert_cli.training.log import Record
+from albert_cli.runs.log import Record
 from converters.files import staged
 
 if TYPE_CHECKING:

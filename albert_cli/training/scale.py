@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from albert_cli.model.fine_tuning import Classifier
-    from albert_cli.training.rows import Rows
+    from albert_cli.model.task_heads import Classifier
+    from albert_cli.training.inference import Rows
 
 
 @dataclass(frozen=True)

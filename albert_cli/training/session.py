@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from albert_cli import tasks
-from albert_cli.default_model import NAME, named_or_default
 from albert_cli.errors import DataError, NoDataError, RunError
+from albert_cli.registry.builtin import NAME, named_or_default
+from albert_cli.runs.claim import check_free, current
 from albert_cli.tasks import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
-from albert_cli.training.claim import check_free, current
 from albert_cli.training.finetune import Report, finetune, finetune_seeds, read_log, several
-from albert_cli.training.run import OURS, RUN, read_info
+from albert_cli.training.run_directory import OURS, RUN, read_info
 from albert_cli.training.settings import Settings
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")

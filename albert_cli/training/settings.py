@@ -140,7 +140,7 @@ class Plan:
 
         `examples`: of how many examples the rows were made, where these are windows; Google's steps count examples.
         """
-        from albert_cli.training.batches import batch_count
+        from albert_cli.batching import batch_count
 
         per_epoch = batch_count(train_rows, settings.batch_size, settings.smallest_batch)
         if settings.steps is not None:

@@ -2,7 +2,7 @@
 
 `config` is a Dict{String,Any}, `weights` a Dict{String,Array} of TensorFlow's variables in Julia's orientation (see
 `converters.formats.npz`), `vocab` a vector of the vocabulary's lines. Ours besides, and only where the lines are not
-all there is: `spiece` and `wordpiece`, the bytes of the tokenizer's file. The bytes: `converters.julia_file`.
+all there is: `spiece` and `wordpiece`, the bytes of the tokenizer's file. The bytes: `converters.julia.file`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from converters import julia_file, variables
+from converters import variables
+from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, fill
 from converters.config import AlbertConfig, parse_json
 from converters.errors import CheckpointError, CorruptError
 from converters.files import SMALL_FILE_BYTES
 from converters.formats import npz, tf
-from converters.julia import Symbol, brief
-from converters.memory import empty
+from converters.julia import file as julia_file
+from converters.julia.values import Symbol, brief
 from converters.names import SLOTS
-from converters.tokenizer_files import TokenizerFiles, parse_wordpiece
+from converters.tokenizers.files import TokenizerFiles, parse_wordpiece
 
 NAME = "bson"
 DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl saves and loads it"

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.lib import format as npy
 
 from converters import spec, variables
+from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
 from converters.errors import CorruptError
 from converters.files import SMALL_FILE_BYTES, Bounded, explained, open_regular
 from converters.formats import tf
-from converters.memory import empty
 from converters.names import Layout, Row, T
-from converters.tokenizer_files import TokenizerFiles
+from converters.tokenizers.files import TokenizerFiles
 
 NAME = "npz"
 DESCRIPTION = "Julia-readable .npz with the members of a BSON file (config, weights, vocab)"

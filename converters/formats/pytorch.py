@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into, fill
 from converters.errors import CorruptError, MissingLibraryError, TargetError
 from converters.files import SMALL_FILE_BYTES, Bounded, explained, need, open_regular
 from converters.formats import safetensors
-from converters.memory import empty
 from converters.sentence_files import encoder_or_self
 
 if TYPE_CHECKING:

@@ -20,16 +20,16 @@ import ml_dtypes
 import numpy as np
 
 from converters import sentence_files, spec, strangers
+from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import AlbertConfig, dump_json, parse_json
 from converters.config_keys import check_files, holds_refused_file
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.files import explained, need, open_regular, read_small
-from converters.memory import empty
 from converters.names import NameTable, Row, slot_of
-from converters.tokenizer_files import TokenizerFiles
-from converters.tokenizer_json import tokenizer_config, tokenizer_json
-from converters.tokenizer_settings import read_tokenizer
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.settings import read_tokenizer
+from converters.tokenizers.tokenizer_json import tokenizer_config, tokenizer_json
 
 NAME = "safetensors"
 DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.model)"
@@ -37,7 +37,7 @@ DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.mo
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _OPTIMIZER = "optimizer.safetensors"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # the same directory as PyTorch alone writes it
-_HEAD = "head.safetensors"  # a fine-tuned MLP, which no format has a place for (albert_cli.training.run)
+_HEAD = "head.safetensors"  # a fine-tuned MLP, which no format has a place for (albert_cli.training.run_directory)
 _SPIECE, _VOCAB, _WORDPIECE = "spiece.model", "spiece.vocab", "vocab.txt"
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 # Weights of both kinds, so that no directory is left with new ones of one kind and old ones of the other.

@@ -3,7 +3,7 @@
 TF1 modules (google/albert_base/1-3: Google's variable names, under `module/` or not) and TF2 ones
 (tensorflow/albert_en_base/1-3: Keras names of TensorFlow Model Garden's AlbertEncoder, kernels by head) are read
 without TensorFlow; written are TF2 ones, by TensorFlow. A module of others holds no config: sizes are read off its
-variables, layers and heads off its graph (converters.saved_graph), and what had to be assumed is told. A module of
+variables, layers and heads off its graph (tensorflow.saved_graph), and what had to be assumed is told. A module of
 ours, like some of Google's, has `albert_config.json` among its assets.
 """
 
@@ -14,16 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from converters import spec, strangers, variables, wire
+from converters import spec, strangers, variables
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
 from converters.config import REQUIRED, AlbertConfig, Json, dump_json, from_google, parse_json
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
 from converters.files import need, read_optional, read_small
 from converters.formats import tf
 from converters.names import Layout, NameTable, Row
-from converters.saved_graph import SavedGraph
-from converters.tensorbundle import read_bundle
-from converters.tokenizer_settings import tokenizer_beside
+from converters.tensorflow import wire
+from converters.tensorflow.bundle import read_bundle
+from converters.tensorflow.saved_graph import SavedGraph
+from converters.tokenizers.settings import tokenizer_beside
 
 NAME = "saved-model"
 DESCRIPTION = "TF-Hub module: SavedModel of TF1 or TF2 (saved_model.pb, variables/, assets/)"
@@ -163,7 +164,7 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     need("tensorflow", "writing a SavedModel")
-    from converters import tensorflow_model
+    from converters.tensorflow import module
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     assets = {
@@ -173,7 +174,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "vocab_file": (_WORDPIECE, tokenizer.wordpiece),
     }
     table = names(config)
-    tensorflow_model.save(
+    module.save(
         config,
         variables.to_foreign(checkpoint, table),
         {row.foreign: row.canonical for row in table.expand(config).by_foreign.values()},

@@ -1,6 +1,6 @@
 """Google's TF1 checkpoint: `albert_config.json`, `model.ckpt-best.{index,data-…}`, `30k-clean.{model,vocab}`.
 
-Read without TensorFlow (converters.tensorbundle); written by TensorFlow's own saver, so that its readers restore it.
+Read without TensorFlow (tensorflow.bundle); written by TensorFlow's own saver, so that its readers restore it.
 Variable names: google-research/albert modeling.py, read off the index of a published checkpoint; `output_*` from
 classifier_utils.py and race_utils.py, `cls/squad/*` (SQuAD v1) and `start_logits`, `end_logits`, `answer_class` (v2)
 from squad_utils.py.
@@ -24,8 +24,8 @@ from converters.config import AlbertConfig, dump_json, parse_json
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
 from converters.files import need, read_optional, read_small
 from converters.names import NameTable, Row, T
-from converters.tensorbundle import is_index, read_bundle
-from converters.tokenizer_settings import tokenizer_beside
+from converters.tensorflow.bundle import is_index, read_bundle
+from converters.tokenizers.settings import tokenizer_beside
 
 NAME = "tf"
 _ALIGNMENT = 64

@@ -1,0 +1,129 @@
+"""The model that a command names: a path, a published name, a repository of the Hugging Face Hub, or none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from albert_cli import console
+from albert_cli.errors import ModelError
+from albert_cli.registry.builtin import NAME, named_or_default
+from converters.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from converters.checkpoint import Checkpoint
+
+PUBLISHED = tuple(f"albert-{size}-v{version}" for version in (1, 2) for size in ("base", "large", "xlarge", "xxlarge"))
+
+# owner/name, and a revision where it matters which one: owner/name@revision
+_REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+_TOKENIZER_FILES = (
+    "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab", "added_tokens.json",
+    "special_tokens_map.json",
+)  # fmt: skip
+# Modules of Sentence-Transformers have directories of their own: 1_Pooling, and 0_Transformer in older ones.
+_SETTINGS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]_*/*")
+_REFUSED = ("adapter_config.json", "quantize_config.json", "quant_config.json")
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_MODEL_FILES = ("config.json", *_WEIGHTS, *_TOKENIZER_FILES, *_SETTINGS, *_REFUSED)
+_OLDER_FILES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
+# Nobody's repository is so named.
+_FILE_NAME = re.compile(r".*\.(bin|bson|gz|index|model|npz|onnx|pb|pt|pth|safetensors|tar|tfbson|tgz|vocab|zip)")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is on this disk. `name` is how it was asked for; `revision` the Hub's commit, if from there."""
+
+    path: Path
+    name: str
+    revision: str | None = None
+
+    def load(self, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
+        """The checkpoint; its arrays stay on disk until read. A model of the Hub is called by its name and revision."""
+        from dataclasses import replace
+
+        from converters import convert
+
+        checkpoint = convert.load(self.path, format=format, config=config)
+        return replace(checkpoint, where=self.called(checkpoint.where))
+
+    def files(self) -> list[Path]:
+        """What the model is read from, so that no result replaces it."""
+        from converters import convert
+
+        if not self.path.is_dir():
+            return [self.path]
+        patterns = [module.OURS for module in convert.formats().values() if module.OURS is not None]
+        return [item for item in self.path.iterdir() if any(pattern.fullmatch(item.name) for pattern in patterns)]
+
+    def called(self, where: str) -> str:
+        """A place in this model, in terms of its name: not of where the package or the Hub's cache happens to be."""
+        if self.name == NAME:
+            return where.replace(str(self.path), NAME)
+        return where.replace(str(self.path), f"{self.name}@{self.revision[:12]}") if self.revision else where
+
+
+def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
+    """The model of that name.
+
+    A path that exists, in any format the converters read; a published name (`albert-base-v2`); else a repository id of
+    the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only config, safetensors weights
+    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None and `built-in` are the built-in
+    model. Raises ModelError with one line.
+    """
+    path = named_or_default(None if name is None else Path(name))
+    text = NAME if name is None or str(name) == NAME else str(name)
+    if path.exists():
+        return Model(path, text)
+    wanted, _, revision = text.partition("@")
+    if wanted in PUBLISHED:
+        text = f"albert/{wanted}" + (f"@{revision}" if revision else "")
+    match = _REPOSITORY.fullmatch(text)
+    inside = any(parent.is_file() for parent in path.parents)  # of an archive
+    if not match and path.parent == Path() and (near := did_you_mean(text, (*PUBLISHED, NAME))) and not _begins(path):
+        raise ModelError(f"{text}: no such file or directory here, and no published model{near}")
+    if not match or text.startswith((".", "/", "~")) or _FILE_NAME.fullmatch(text) or inside:
+        # A checkpoint's prefix (model.ckpt-best) is no file itself; the formats know it, or say what is wrong.
+        return Model(path, text)
+    if path.parent.is_dir() and _begins(path):
+        return Model(path, text)
+    return _fetch(match["id"], match["revision"], tokenizer_only=tokenizer_only)
+
+
+def _begins(path: Path) -> bool:
+    """Whether there are files whose names begin so, as those of a checkpoint do."""
+    return any(item.name.startswith(path.name) for item in path.parent.iterdir())
+
+
+def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Model:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def download(files: tuple[str, ...], revision: str | None) -> Path:
+        with console.aside():  # the Hub's library shows bars of its own
+            found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
+        return Path(found)
+
+    try:
+        snapshot = download(_TOKENIZER_FILES if tokenizer_only else _MODEL_FILES, revision)
+        if not tokenizer_only and not any(snapshot.glob("*.safetensors")):
+            download(_OLDER_FILES, snapshot.name)
+    except errors.GatedRepoError:
+        raise ModelError(f"{repository}: the Hub asks for consent first; accept there, then `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"{repository}: no such file or directory here, and the Hugging Face Hub shows no such model"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"{repository}: the Hub has no revision {revision!r} of it") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        raise ModelError(
+            f"{repository}: no such file or directory here, not in the Hub's cache, and the Hugging Face Hub cannot be "
+            "reached; go online once, or name a path"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise ModelError(f"{repository}: the Hugging Face Hub answers {error}") from None
+    return Model(snapshot, repository, snapshot.name)

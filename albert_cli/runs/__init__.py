@@ -1,0 +1,1 @@
+"""What fine-tuning and pretraining share: run directories, logs, checkpoints."""

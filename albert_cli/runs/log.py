@@ -1,0 +1,60 @@
+"""The log of a run: a JSON line for each record, which a resumed run goes on with as if it had never stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from torch import nn
+
+from albert_cli.runs.checkpointing import Progress, trained_tensors
+
+LOG = "metrics.jsonl"
+Record = dict[str, Any]
+
+
+class Logged(Protocol):
+    """A job whose records are kept in its directory and told to a listener, by the main process alone."""
+
+    directory: Path
+    accelerator: Accelerator
+
+    @property
+    def report(self) -> Callable[[Record], None]:
+        """The listener."""
+
+
+def add(job: Logged, progress: Progress, record: Record) -> None:
+    """Write a record at the end of the log; the progress then knows how long the log is."""
+    if job.accelerator.is_main_process:
+        with open(job.directory / LOG, "ab") as file:
+            file.write((json.dumps(_strict(record), allow_nan=False) + "\n").encode())
+            progress.log_bytes = file.tell()
+        job.report(record)
+
+
+def _strict(record: Record) -> Record:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
+
+
+def cut(job: Logged, progress: Progress) -> None:
+    """Forget what was logged after the saved state: it is about to happen again."""
+    if job.accelerator.is_main_process:
+        with open(job.directory / LOG, "ab") as file:
+            file.truncate(progress.log_bytes)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """The SHA-256 of all that training changes, to compare the ends of two runs."""
+    sha = hashlib.sha256()
+    for tensor in trained_tensors(model).values():
+        sha.update(tensor.cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,1 @@
+"""Text to pieces to ids, and what `albert tokenize` shows."""

@@ -1,0 +1,362 @@
+"""Text -> pieces: SentencePiece under Google's rules, and BERT WordPiece for the Chinese models.
+
+A segmenter knows pieces and ids; special tokens, pairs and lengths are the tokenizer's (tokenization.tokenizer).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from albert_cli.errors import TokenizerError
+from albert_cli.tokenization.preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
+from converters.errors import CorruptError
+from converters.files import need
+from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, ends_in_digit_comma, parse_model
+
+SPACE = "▁"
+DIGIT_COMMA = "digit-comma split"
+NBEST_LIMIT = 512
+# Blanks that a model's own normalisation may collapse or not.
+_BLANKS = " \t\r\n a \t \r \n  b\t \n\r"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a text: `text[start:end]` is what it stands for. `kind` is normal, unknown, user-defined, byte, …"""
+
+    id: int
+    piece: str
+    start: int
+    end: int
+    kind: str = "normal"
+
+
+class Segmenter(Protocol):
+    """Cuts texts into pieces of a vocabulary."""
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """What `cls`, `sep`, `mask`, `pad` and `unk` are called."""
+
+    @property
+    def wordpiece(self) -> bool:
+        """Whether pieces are marked that go on a word (##), not those that begin one (▁)."""
+
+    def __len__(self) -> int:
+        """The size of the vocabulary."""
+
+    def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        """The ids of each text."""
+
+    def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
+        """The pieces of one text with their spans; `continued`: it goes on a word begun before."""
+
+    def prepare(self, text: str) -> str:
+        """The text as it is before it is cut."""
+
+    def piece(self, number: int) -> str: ...
+
+    def id_of(self, piece: str) -> int | None: ...
+
+    def score(self, number: int) -> float | None:
+        """The log-probability of the piece, where the model has one."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class SentencePieceSegmenter:
+    """A SentencePiece model under Google's preparation and digit-comma rule; with `raw` the model alone."""
+
+    wordpiece = False
+
+    def __init__(
+        self,
+        model: bytes,
+        where: str,
+        *,
+        lowercase: bool,
+        keep_accents: bool,
+        raw: bool = False,
+        special_tokens: Mapping[str, str] = SENTENCEPIECE_TOKENS,
+    ) -> None:
+        self._model, self._where, self.special_tokens = model, where, special_tokens
+        self.lowercase, self.keep_accents, self.raw = lowercase, keep_accents, raw
+        self._processor = _processor(model, where)
+        self._size: int = self._processor.get_piece_size()
+        normalize = self._processor.normalize
+        self._collapses = normalize(_BLANKS) == normalize("a b")
+        pieces = (self._processor.id_to_piece(number) for number in range(self._size))
+        split = {n: piece for n, piece in enumerate(pieces) if ends_in_digit_comma(piece)}
+        # An unknown run never ends in a comma as the comma is a piece of its own, so the rule is a table by id.
+        self._split = {} if raw else {number: self._split_again(piece) for number, piece in split.items()}
+        self._split_ids = frozenset(self._split)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def prepare(self, text: str) -> str:
+        if self.raw:
+            return encodable(text)
+        return prepare(text, lowercase=self.lowercase, keep_accents=self.keep_accents)
+
+    def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        if self.raw:
+            prepared = [encodable(text) for text in texts]
+        elif self._collapses:
+            prepared = prepare_for_sentencepiece(texts, lowercase=self.lowercase, keep_accents=self.keep_accents)
+        else:
+            prepared = [self.prepare(text) for text in texts]
+        rows: list[list[int]] = self._processor.encode(prepared, out_type=int, num_threads=threads)
+        if self._split:
+            untouched, split = self._split_ids.isdisjoint, self._split_to_ids
+            for number, (text, row) in enumerate(zip(prepared, rows, strict=True)):
+                if ("," in text or not text.isascii()) and not untouched(row):
+                    rows[number] = [new for old in row for new in split.get(old, (old,))]
+        return rows
+
+    def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
+        prepared, _ = self._prepare_with_sources(text)
+        processor = self._without_prefix if continued else self._processor
+        return self._locate(text, processor.encode(prepared, out_type=str), processor)
+
+    def nbest(self, text: str, count: int) -> list[tuple[float, list[Piece]]]:
+        """The `count` (1 to NBEST_LIMIT) likeliest ways to cut the text, best first, each with its log-probability."""
+        if not 1 <= count <= NBEST_LIMIT:
+            raise TokenizerError(f"SentencePiece gives 1 to {NBEST_LIMIT} alternatives, not {count}")
+        from sentencepiece import sentencepiece_pb2
+
+        prepared, _ = self._prepare_with_sources(text)
+        answer = self._processor.nbest_encode(prepared, nbest_size=count, out_type="serialized_proto")
+        return [
+            (way.score, self._locate(text, [piece.piece for piece in way.pieces], self._processor))
+            for way in sentencepiece_pb2.NBestSentencePieceText.FromString(answer).nbests
+        ]
+
+    def sample(self, text: str, random: Random, *, alpha: float, nbest: int) -> tuple[float, list[Piece]]:
+        """One of the `nbest` likeliest ways, drawn with probability ~ exp(alpha · score).
+
+        Subword regularisation (Kudo 2018, arXiv 1804.10959). SentencePiece's own draws cannot be repeated: its seed is
+        mixed with what differs from run to run.
+        """
+        ways = self.nbest(text, nbest)
+        best = ways[0][0]
+        return random.choices(ways, [math.exp(alpha * (score - best)) for score, _ in ways])[0]
+
+    def piece(self, number: int) -> str:
+        return str(self._processor.id_to_piece(number))
+
+    def id_of(self, piece: str) -> int | None:
+        number: int = self._processor.piece_to_id(piece)
+        return number if self.piece(number) == piece else None
+
+    def score(self, number: int) -> float:
+        return float(self._processor.get_score(number))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._processor.decode(list(ids)))
+
+    def _prepare_with_sources(self, text: str) -> tuple[str, Sequence[int]]:
+        if self.raw:
+            return encodable(text), range(len(text))
+        return prepare_with_sources(text, lowercase=self.lowercase, keep_accents=self.keep_accents)
+
+    def _split_again(self, piece: str) -> list[str]:
+        """Google's rule (tokenization.py, encode_pieces): encode what stands before the comma anew."""
+        again: list[str] = self._processor.encode(piece[:-1].replace(SPACE, ""), out_type=str)
+        if not piece.startswith(SPACE) and again[0].startswith(SPACE):
+            again = [again[0][1:], *again[1:]] if len(again[0]) > 1 else again[1:]
+        return [*again, ","]
+
+    @functools.cached_property
+    def _split_to_ids(self) -> dict[int, tuple[int, ...]]:
+        to_id = self._processor.piece_to_id
+        return {number: tuple(map(to_id, again)) for number, again in self._split.items()}
+
+    def _locate(self, text: str, surfaces: list[str], processor: Any) -> list[Piece]:
+        """The pieces with ids, kinds and spans; `surfaces` are SentencePiece's own, before the digit-comma rule."""
+        cut: list[tuple[int, str, str]] = []
+        for surface in surfaces:
+            number = processor.piece_to_id(surface)
+            again = self._split.get(number)
+            for part in again or (surface,):
+                found = processor.piece_to_id(part)
+                cut.append((found, part, DIGIT_COMMA if again else self._kinds[found]))
+        prepared, sources = self._prepare_with_sources(text)
+        normalised, starts = processor.normalize(prepared, with_offsets=True)
+        lengths = [_length(piece, kind) for _, piece, kind in cut]
+        spans = _spans(text, lengths, normalised, starts, sources)
+        return [Piece(number, piece, *span, kind) for (number, piece, kind), span in zip(cut, spans, strict=True)]
+
+    @functools.cached_property
+    def _kinds(self) -> list[str]:
+        model = parse_model(self._model, self._where)
+        name = type(model.pieces[0]).Type.Name
+        return [name(piece.type).lower().replace("_", "-") for piece in model.pieces]
+
+    @functools.cached_property
+    def _without_prefix(self) -> Any:
+        """The same model, but it puts no `▁` before a text."""
+        model = parse_model(self._model, self._where)
+        model.normalizer_spec.add_dummy_prefix = False
+        return _processor(model.SerializeToString(), self._where)
+
+
+class TokenizersSegmenter:
+    """A pipeline of Hugging Face's `tokenizers` library: BERT WordPiece, or any `tokenizer.json`."""
+
+    def __init__(
+        self,
+        pipeline: bytes,
+        where: str,
+        *,
+        special_tokens: Mapping[str, str] | None = None,
+        tokens: Sequence[str] = (),
+    ) -> None:
+        """`tokens`: every line of the list, of which the library keeps none that is listed again."""
+        need("tokenizers", "reading a WordPiece list or tokenizer.json")
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_str(pipeline.decode())
+        except Exception as error:
+            # The library raises plain Exceptions.
+            raise CorruptError(f"{where}: not a tokenizer.json that the tokenizers library reads ({error})") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.wordpiece = special_tokens is not None or self._tokenizer.token_to_id("[PAD]") is not None
+        usual = WORDPIECE_TOKENS if self.wordpiece else SENTENCEPIECE_TOKENS
+        self.special_tokens = usual if special_tokens is None else special_tokens
+        self._unknown = self.id_of(self.special_tokens["unk"])
+        self._tokens = tokens
+        self._size = max(len(tokens), 1 + max(self._tokenizer.get_vocab().values(), default=-1))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def prepare(self, text: str) -> str:
+        normalizer = self._tokenizer.normalizer
+        text = encodable(text)
+        return str(normalizer.normalize_str(text)) if normalizer else text
+
+    def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        # The library has its own pool of threads, which cannot be sized by call.
+        texts = [encodable(text) for text in texts]
+        return [row.ids for row in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
+        row = self._tokenizer.encode(encodable(text), add_special_tokens=False)
+        return [
+            Piece(number, piece, *trimmed(text, *span), "unknown" if number == self._unknown else "normal")
+            for number, piece, span in zip(row.ids, row.tokens, row.offsets, strict=True)
+        ]
+
+    def piece(self, number: int) -> str:
+        token = self._tokenizer.id_to_token(number)
+        return str(token) if token is not None else self._tokens[number] if number < len(self._tokens) else ""
+
+    def id_of(self, piece: str) -> int | None:
+        number: int | None = self._tokenizer.token_to_id(piece)
+        return number
+
+    def score(self, number: int) -> float | None:
+        return None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def _processor(model: bytes, where: str) -> Any:
+    need("sentencepiece", "the ALBERT tokenizer")
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except (RuntimeError, ValueError) as error:
+        raise CorruptError(f"{where}: not a sound SentencePiece model ({error})") from None
+    return processor
+
+
+def _length(piece: str, kind: str) -> int:
+    """How many characters of the normalised text a piece takes; of a character in bytes, the first takes it."""
+    if kind == "byte":
+        return int(int(piece[3:5], 16) & 0xC0 != 0x80)
+    return len(piece)
+
+
+def _spans(
+    text: str, lengths: Sequence[int], normalised: str, starts: Sequence[int], sources: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The span in `text` of each piece, given the normalised characters it takes.
+
+    `starts` (one more than characters) leads from normalised to prepared text, `sources` from there to `text`.
+    Spans neither begin nor end in white space, grow monotonously, and leave out no other character of a word that has
+    a piece. A lone `▁` has an empty span where the next piece begins.
+    """
+    ends = list(starts)
+    for i in range(len(normalised) - 1, -1, -1):
+        ends[i] = starts[i + 1] if starts[i + 1] > starts[i] else ends[i + 1]
+    spans: list[tuple[int, int] | None] = []
+    position = 0
+    for length in lengths:
+        taken = [i for i in range(position, position + length) if normalised[i] != SPACE]
+        position += length
+        if not length and spans:
+            spans.append(spans[-1])
+        elif taken and ends[taken[-1]] > starts[taken[0]]:
+            start, last = sources[starts[taken[0]]], sources[starts[taken[-1]]]
+            end = max(last, sources[ends[taken[-1]] - 1]) + 1
+            while end > last + 1 and _is_space(text[end - 1]):
+                end -= 1
+            spans.append((start, end))
+        else:
+            spans.append(None)
+    return _without_gaps(text, spans)
+
+
+def _without_gaps(text: str, spans: Sequence[tuple[int, int] | None]) -> list[tuple[int, int]]:
+    """Give characters that have no piece (dropped accents, control characters) to their neighbours in the word."""
+    real = [list(span) for span in spans if span]
+    edges: Iterator[tuple[list[int] | None, list[int] | None]] = itertools.pairwise([None, *real, None])
+    for before, after in edges:
+        low = before[1] if before else 0
+        high = after[0] if after else len(text)
+        while before and low < high and not _is_space(text[low]):
+            low += 1
+        while after and high > low and not _is_space(text[high - 1]):
+            high -= 1
+        if before:
+            before[1] = max(before[1], low)
+        if after:
+            after[0] = min(after[0], high)
+    placed: list[tuple[int, int]] = []
+    upcoming = len(text)
+    left = len(real)
+    for span in reversed(spans):
+        if span:
+            left -= 1
+            upcoming = real[left][0]
+            placed.append((real[left][0], real[left][1]))
+        else:
+            # One character may stand for several words: then a `▁` between them shares its span.
+            placed.append((upcoming, max(upcoming, real[left - 1][1] if left else 0)))
+    return placed[::-1]
+
+
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span without the blanks at its ends."""
+    while start < end and _is_space(text[start]):
+        start += 1
+    while start < end and _is_space(text[end - 1]):
+        end -= 1
+    return start, end
+
+
+def _is_space(character: str) -> bool:
+    return character.isspace() or character == SPACE  # SentencePiece takes a literal ▁ for a space

@@ -1,0 +1,382 @@
+"""load, save, convert: the flow from any format to any other, in reading order."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from converters import archives, proof, spec, strangers
+from converters import formats as formats_package
+from converters.buffer_pool import reused
+from converters.cast import Cast
+from converters.checkpoint import FLOATS, Checkpoint
+from converters.config_keys import notes_on
+from converters.errors import CheckpointError, FormatError, SpecError, UnknownFormatError, did_you_mean
+from converters.files import check_target, explained, meant_as_file, our_files, staged, syncing
+from converters.names import slot_of
+from converters.proof import Progress
+from converters.sentence_files import encoder_or_self
+
+DEFAULT_DIRECTORY_FORMAT = "safetensors"
+_COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to names another format"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a conversion did, and its proof: `digests` are the SHA-256 of each tensor, the same in source and target.
+
+    `not_finite` counts the values that are `nan` and `infinite`, and names the `tensors` that hold any.
+    """
+
+    source: str
+    target: str
+    source_format: str
+    target_format: str
+    digests: Mapping[str, str]
+    parameters: int
+    bytes: int
+    dropped: Mapping[str, int]
+    absent: list[str]
+    tokenizer: str
+    global_step: int | None
+    cast: Cast | None
+    notes: list[str]
+    not_finite: Mapping[str, Any]
+
+
+def formats() -> dict[str, ModuleType]:
+    """Every format by name; a module in `converters/formats` is one by existing."""
+    names = sorted(module.name for module in pkgutil.iter_modules(formats_package.__path__))
+    modules = [importlib.import_module(f"{formats_package.__name__}.{name}") for name in names]
+    return {module.NAME: module for module in modules}
+
+
+def load(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
+    """Open a model of any format, also inside an archive (`converters.archives`); arrays stay on disk until read.
+
+    `config` is a file of settings for a format that may hold none (saved-model); they override what is found.
+    Raises FormatError (what it is cannot be told), CorruptError, ConfigError, or SpecError (every missing, unknown or
+    misshapen tensor in one message).
+    """
+    path = Path(path)
+    with explained(path):
+        archived = _archived(path)
+        if archived:
+            checkpoint = _read_archived(*archived, format, config)
+        else:
+            checkpoint = _read(source_format(path, format), path, config)
+    weights = checkpoint.tensors
+    spec.check(checkpoint.config, {name: tensor.shape for name, tensor in weights.items()}, checkpoint.where)
+    faults = []
+    for name, tensor in checkpoint.everything().items():
+        if tensor.dtype not in FLOATS:
+            faults.append(f"{name} is {tensor.dtype.name}, not one of {', '.join(kind.name for kind in FLOATS)}")
+    for name, slot in checkpoint.optimizer.items():
+        owner = weights.get(name.rpartition("/")[0])
+        if owner is None:
+            faults.append(f"optimizer slot {name} has no variable")
+        elif slot.shape != owner.shape:
+            faults.append(f"optimizer slot {name} is {list(slot.shape)}, its variable {list(owner.shape)}")
+    if faults:
+        raise SpecError(f"{checkpoint.where}: {spec.listing(faults, '; ')}")
+    return checkpoint
+
+
+def _read(reader: ModuleType, path: Path, config_file: Path | None = None) -> Checkpoint:
+    if config_file is not None and "config" not in inspect.signature(reader.read).parameters:
+        raise FormatError(f"{path}: {reader.NAME} has a config of its own, so it takes no --config; edit that one")
+    checkpoint: Checkpoint = reader.read(path) if config_file is None else reader.read(path, config_file)
+    checkpoint = _without_architectures(checkpoint)
+    if notes := notes_on(checkpoint.config.extra):
+        checkpoint = dataclasses.replace(checkpoint, notes=[*checkpoint.notes, *notes])
+    return _ordered(checkpoint)
+
+
+def _without_architectures(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint without its config's `architectures` where these follow from its heads, or cannot be true."""
+    config = checkpoint.config
+    extra = {key: value for key, value in config.extra.items() if key != "architectures"}
+    plain = dataclasses.replace(config, extra=extra)
+    found = spec.architecture(checkpoint.tensors, plain)
+    if untrue := spec.untrue(checkpoint.tensors, config):
+        note = f"{untrue}; read as {found}"
+        return dataclasses.replace(checkpoint, config=plain, notes=[*checkpoint.notes, note])
+    return dataclasses.replace(checkpoint, config=plain) if config.extra.get("architectures") == [found] else checkpoint
+
+
+def _archived(path: Path) -> tuple[Path, Path] | None:
+    """The archive that a path names or leads into, and the place in it; some formats are zip archives themselves."""
+    archive, place = archives.split(path)
+    if archives.is_archive(archive) and not any(module.recognises(archive) for module in _readable().values()):
+        return archive, place
+    return None
+
+
+def _read_archived(archive: Path, place: Path, format: str | None, config: Path | None) -> Checkpoint:
+    opened = archives.Opened(archive)
+    try:
+        with opened.speaking_of_the_archive():
+            path = opened.root / place if place.parts else _model_in(opened, format)
+            return opened.holding(_read(source_format(path, format), path, config))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _model_in(opened: archives.Opened, format: str | None) -> Path:
+    """The one model in an archive; FormatError where there is none or several."""
+    readers = [source_format(opened.root, format)] if format else list(_readable().values())
+    found = sorted(_models(opened.root, readers))
+    if not found:
+        links = f" ({opened.passed_over} links or special files in it are never followed)" if opened.passed_over else ""
+        known = ", ".join(module.NAME for module in readers)
+        raise FormatError(f"{opened.root}: an archive that holds no model of a known format ({known}){links}")
+    if len(found) > 1:
+        raise FormatError(
+            f"{opened.root}: holds {len(found)} models; name one of {spec.listing(str(path) for path in found)}"
+        )
+    return found[0]
+
+
+def _models(directory: Path, readers: Sequence[ModuleType]) -> list[Path]:
+    """The directories and files below one that are models; what is inside a model is part of it."""
+    if any(module.recognises(directory) for module in readers):
+        return [directory]
+    entries = list(directory.iterdir())
+    found = [path for entry in entries if entry.is_dir() for path in _models(entry, readers)]
+    files = [entry for entry in entries if entry.is_file()]
+    return found + [file for file in files if any(module.recognises(file) for module in readers)]
+
+
+def _ordered(checkpoint: Checkpoint) -> Checkpoint:
+    """Tensors in the order of computation: the same model gives the same bytes, whatever it was read from."""
+    order = {name: number for number, name in enumerate(spec.spec(checkpoint.config))}
+
+    def place(name: str) -> tuple[int, str]:
+        variable, _ = slot_of(name) or (name, "")
+        return order.get(variable, len(order)), name
+
+    tensors, optimizer = (
+        {name: tensors[name] for name in sorted(tensors, key=place)}
+        for tensors in (checkpoint.tensors, checkpoint.optimizer)
+    )
+    return dataclasses.replace(checkpoint, tensors=tensors, optimizer=optimizer)
+
+
+def save(checkpoint: Checkpoint, target: Path | str, *, format: str | None = None, force: bool = False) -> None:
+    """Write a checkpoint in any format and prove what was written by reading it back (see `write_proved`)."""
+    target = Path(target)
+    write_proved(checkpoint, target, target_format(target, format), force=force)
+
+
+def convert(
+    source: Path | str,
+    target: Path | str,
+    *,
+    source_as: str | None = None,
+    target_as: str | None = None,
+    dtype: str | None = None,
+    force: bool = False,
+    keep_optimizer: bool = False,
+    config: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source.
+
+    `config`: as in `load`.
+    """
+    source, target = Path(source), Path(target)
+    writer = check_place(target, target_as, force=force, source=source, source_as=source_as)
+    checkpoint = load(source, format=source_as, config=config)
+    dropped = dict(checkpoint.dropped)
+    if checkpoint.optimizer and not keep_optimizer:
+        dropped["optimizer slots"] = len(checkpoint.optimizer)
+        checkpoint = dataclasses.replace(checkpoint, optimizer={})
+    cast = Cast(dtype) if dtype else None
+    wanted = cast.apply(checkpoint) if cast else checkpoint
+    if sentence := checkpoint.sentence:
+        lost = () if _holds_sentence_files(writer) else sentence.files
+        if left_out := [*lost, *sentence.left_out]:
+            dropped[f"Sentence-Transformers files ({spec.listing(left_out)})"] = len(left_out)
+    sources = _files(source, formats()[checkpoint.format])
+    survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
+    present = spec.components(checkpoint.tensors, checkpoint.config)
+    absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
+    copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
+    return Report(
+        source=checkpoint.where,
+        target=str(target),
+        source_format=checkpoint.format,
+        target_format=writer.NAME,
+        digests=survey.digests,
+        parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
+        bytes=sum(tensor.nbytes for tensor in wanted.everything().values()),
+        dropped=dropped,
+        absent=absent,
+        tokenizer=describe_tokenizer(checkpoint),
+        global_step=checkpoint.global_step,
+        cast=cast,
+        notes=[
+            *checkpoint.notes,
+            *checkpoint.tokenizer.notes,
+            *([f"the tokenizer is left out: {checkpoint.tokenizer.fault}"] if checkpoint.tokenizer.fault else []),
+            *getattr(writer, "notes", lambda _: [])(checkpoint),
+            *([_COPY] if copied else []),
+        ],
+        not_finite=survey.counts(),
+    )
+
+
+@reused()
+def write_proved(
+    checkpoint: Checkpoint,
+    target: Path,
+    writer: ModuleType,
+    *,
+    force: bool = False,
+    sources: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> proof.Survey:
+    """Write beside the target, read that back, compare every tensor, config and tokenizer, then rename into place.
+
+    Returns the SHA-256 of every tensor, and what of it is not finite. Nothing of the target changes unless all of it is
+    proved equal.
+    """
+    if hasattr(writer, "place"):
+        target = writer.place(target)
+    _check_dtypes(checkpoint, writer)
+    with explained(target):
+        check_target(target, force=force, sources=sources, ours=writer.OURS)
+    if not _holds_sentence_files(writer):
+        checkpoint = dataclasses.replace(checkpoint, sentence=None)
+    checkpoint = _ordered(_without_architectures(checkpoint))  # as it will be read back
+    with staged(target, force=force, ours=writer.OURS) as beside:
+        with proof.Hashing("write", progress) as hashing:
+            writer.write(hashing.watch(checkpoint), beside)
+        with syncing(beside):
+            proof.check_written(checkpoint, hashing.survey.digests, _read(writer, beside), str(target), progress)
+    return hashing.survey
+
+
+def check_place(
+    target: Path,
+    target_as: str | None = None,
+    *,
+    force: bool,
+    source: Path | None = None,
+    source_as: str | None = None,
+    inputs: Sequence[Path] = (),
+) -> ModuleType:
+    """The format to write, once its target is known to be free and writable (TargetError); nothing is read before.
+
+    `source` is the model that is written, `inputs` are other files that it is made from; no target replaces them.
+    """
+    writer = target_format(target, target_as)
+    place = writer.place(target) if hasattr(writer, "place") else target
+    with explained(target):
+        sources = [*inputs, *(_known_files(source, source_as) if source else ())]
+        check_target(place, force=force, sources=sources, ours=writer.OURS)
+    return writer
+
+
+def _known_files(source: Path, source_as: str | None) -> list[Path]:
+    """As `_files`; the path alone where it cannot be told what it is."""
+    try:
+        if archived := _archived(source):
+            return [archived[0]]
+        return _files(source, source_format(source, source_as))
+    except (CheckpointError, OSError):
+        return [source]
+
+
+def _holds_sentence_files(writer: ModuleType) -> bool:
+    return getattr(writer, "HOLDS_SENTENCE_FILES", False)
+
+
+def _files(source: Path, reader: ModuleType) -> list[Path]:
+    """The files that a model is read from, so that no target replaces them."""
+    if archived := _archived(source):
+        return [archived[0]]
+    directory = source if source.is_dir() else source.parent
+    places = {directory, encoder_or_self(directory) or directory} if reader.OURS is not None else set()
+    return [source, *(place / name for place in sorted(places) for name in our_files(place, reader.OURS))]
+
+
+def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:
+    held = ", ".join(dtype.name for dtype in writer.DTYPES)
+    misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
+    if misfits:
+        kind = checkpoint.everything()[misfits[0]].dtype.name
+        raise CheckpointError(
+            f"{writer.NAME} holds {held}; {len(misfits)} tensors are {kind}, as {misfits[0]}: "
+            f"add --dtype {writer.DTYPES[0].name}"
+        )
+
+
+def describe_tokenizer(checkpoint: Checkpoint) -> str:
+    """Where the tokenizer came from, in words."""
+    tokenizer = checkpoint.tokenizer
+    if not tokenizer:
+        return "none" if tokenizer.fault is None else f"none that is computed here: {tokenizer.fault}"
+    how = "model rebuilt from its lines" if tokenizer.rebuilt else "copied"
+    added = f", {len(tokenizer.added)} added tokens" if tokenizer.added else ""
+    return f"{tokenizer.origin}, {how}{added}"
+
+
+def source_format(path: Path, name: str | None = None) -> ModuleType:
+    """The format of what is at `path`, by its contents."""
+    known = formats()
+    if name is not None:
+        return _named(name, known)
+    found = [module for module in _readable().values() if module.recognises(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = " or ".join(f"--from {module.NAME}" for module in found)
+        raise FormatError(f"{path}: holds models of several formats; say {choices}, or name the file")
+    if not path.exists():
+        raise FormatError(f"{path}: no such file, directory or checkpoint")
+    if held := strangers.instead(path):
+        raise FormatError(f"{path}: {held}")
+    what = "directory" if path.is_dir() else "file"
+    raise FormatError(f"{path}: a {what} that holds no model of a known format ({', '.join(known)})")
+
+
+def _readable() -> dict[str, ModuleType]:
+    return {name: module for name, module in formats().items() if hasattr(module, "read")}
+
+
+def target_format(path: Path, name: str | None = None) -> ModuleType:
+    """The format to write at `path`: by name, suffix, what is there already, else a Hugging Face directory."""
+    known = {key: module for key, module in formats().items() if hasattr(module, "write")}
+    if name is not None:
+        return _named(name, known)
+    fitting = [module for module in known.values() if module.fits_target(path)]
+    if not fitting and path.is_dir():
+        fitting = [module for module in known.values() if hasattr(module, "recognises") and module.recognises(path)]
+    if not fitting and meant_as_file(path):
+        files = " ".join(suffix for module in known.values() for suffix in getattr(module, "SUFFIXES", ()))
+        raise FormatError(
+            f"{path}: no format writes a {path.suffix} file (but {files}); say --to {' or --to '.join(known)}"
+        )
+    if not fitting:
+        return known[DEFAULT_DIRECTORY_FORMAT]
+    if len(fitting) == 1:
+        return fitting[0]
+    choices = " or --to ".join(module.NAME for module in fitting)
+    raise FormatError(f"{path}: could become several formats; say --to {choices}")
+
+
+def _named(name: str, known: dict[str, ModuleType]) -> ModuleType:
+    if name not in known:
+        raise UnknownFormatError(
+            f"{name!r} is no format here; the formats are {', '.join(known)}{did_you_mean(name, known)}"
+        )
+    return known[name]

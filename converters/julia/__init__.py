@@ -1,0 +1,1 @@
+"""Helpers of the format bson: Julia's values and BSON files."""

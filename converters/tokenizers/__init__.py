@@ -1,0 +1,1 @@
+"""Tokenizer files: what they hold, their settings, and how they are written."""

@@ -1,0 +1,222 @@
+"""Reading `tokenizer.json`: the settings, vocabulary and added tokens of the pipelines that this toolkit computes.
+
+Those are what `transformers` 4 and 5 write for ALBERT's and BERT's tokenizers, and what tokenizers.tokenizer_json
+writes. For a SentencePiece model all of them stand for Google's rules, whose ids are the ones computed (transformers'
+differ on some texts). Any other pipeline is told by name, in a ConfigError: its ids would be others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.config import parse_json
+from converters.errors import ConfigError
+from converters.tokenizers.files import WORD_LIMIT, AddedToken, TokenizerFiles, added_token, ends_in_digit_comma
+from converters.tokenizers.tokenizer_json import DIGIT_COMMA_PENALTY, stages
+
+Json = dict[str, Any]
+
+_QUOTES = ({"String": "``"}, {"String": "''"})
+_BLANKS = {"Regex": " {2,}"}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a tokenizer.json says. `tokens` of a WordPiece vocabulary, `pieces` (and scores) of a unigram one.
+
+    `settings` are those of TokenizerFiles. `around`: the ids before and after a text, None where nothing is put there.
+    """
+
+    settings: Json
+    added: tuple[AddedToken, ...]
+    around: tuple[int, int] | None
+    unknown: str
+    tokens: list[str] | None = None
+    pieces: list[tuple[str, float]] | None = None
+    charsmap: bytes = b""
+    cut_left: bool = False
+
+
+def read_pipeline(data: bytes, where: str) -> Pipeline:
+    """The pipeline of a tokenizer.json's bytes; ConfigError for one that is none of those that are computed."""
+    found = parse_json(data, where)
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+        raise ConfigError(f"{where}: no model is in it, so it is not a tokenizer.json")
+    model = found["model"]
+    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "Unigram")
+    if kind not in ("WordPiece", "Unigram"):
+        raise _other(where, "a model of type", kind, "WordPiece or Unigram")
+    added = found.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise ConfigError(f"{where}: added_tokens is no list")
+    truncation = found.get("truncation")
+    reader = _wordpiece if kind == "WordPiece" else _unigram
+    return reader(
+        found,
+        model,
+        where,
+        added=tuple(added_token(token, where) for token in added),
+        around=_around(found.get("post_processor"), where),
+        cut_left=isinstance(truncation, dict) and truncation.get("direction") == "Left",
+    )
+
+
+def _wordpiece(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict) or not all(_is_id(number) for number in vocabulary.values()):
+        raise ConfigError(f"{where}: the WordPiece model has no vocabulary from token to id")
+    if model.get("continuing_subword_prefix", "##") != "##":
+        raise _other(where, "the continuing_subword_prefix", model["continuing_subword_prefix"], "##")
+    tokens = [""] * (1 + max(vocabulary.values(), default=-1))
+    for token, number in vocabulary.items():
+        tokens[number] = token
+    normalizer = found.get("normalizer")
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
+        raise _other(where, "the normalizer", _name(normalizer), "BertNormalizer")
+    if normalizer.get("clean_text", True) is not True:
+        raise _other(where, "clean_text of the normalizer", normalizer["clean_text"], "true")
+    if _name(found.get("pre_tokenizer")) != "BertPreTokenizer":
+        raise _other(where, "the pre_tokenizer", _name(found.get("pre_tokenizer")), "BertPreTokenizer")
+    settings = {
+        "do_lower_case": normalizer.get("lowercase", True),
+        "strip_accents": normalizer.get("strip_accents"),
+        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
+        "max_input_chars_per_word": model.get("max_input_chars_per_word", WORD_LIMIT),
+    }
+    unknown = model.get("unk_token", "[UNK]")
+    return Pipeline(settings, unknown=str(unknown), tokens=tokens, **common)
+
+
+def _unigram(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
+    listed = model.get("vocab")
+    if not isinstance(listed, list) or not all(map(_is_piece, listed)):
+        raise ConfigError(f"{where}: the unigram model has no vocabulary of pieces and scores")
+    unknown: Any = model.get("unk_id")
+    if not _is_id(unknown) or unknown >= len(listed):
+        raise ConfigError(f"{where}: unk_id is {unknown!r}, which is no piece of the vocabulary")
+    if model.get("byte_fallback"):
+        raise _other(where, "byte_fallback", True, "false")
+    charsmap = _charsmap(found.get("normalizer"), where)
+    flags = _ours(found, listed, charsmap) or _transformers(found, where)
+    pieces = [(str(piece), float(score)) for piece, score in listed]
+    penalised = [piece for piece, score in pieces if ends_in_digit_comma(piece) and score < -DIGIT_COMMA_PENALTY]
+    if penalised:
+        pieces = [
+            (piece, score + DIGIT_COMMA_PENALTY if ends_in_digit_comma(piece) else score) for piece, score in pieces
+        ]
+    return Pipeline(flags, unknown=pieces[unknown][0], pieces=pieces, charsmap=charsmap, **common)
+
+
+def _ours(found: Json, listed: list[Any], charsmap: bytes) -> Json | None:
+    """The flags with which tokenizers.tokenizer_json writes these stages; None where it does not write them."""
+    special = {token["content"] for token in found.get("added_tokens") or () if token.get("special")}
+    reserved = [piece for piece, _ in listed if piece in special]
+    mask = next((name for name in reserved if "mask" in name.lower()), "[MASK]")
+    for lowercase in (True, False):
+        for keep_accents in (False, True):
+            files = TokenizerFiles(lowercase=lowercase, keep_accents=keep_accents)
+            for normalized in (False, True):
+                made = stages(files, charsmap, reserved, mask=mask, normalized=normalized)
+                if all(found.get(stage) == made[stage] for stage in ("normalizer", "pre_tokenizer")):
+                    return {"do_lower_case": lowercase, "keep_accents": keep_accents}
+    return None
+
+
+def _transformers(found: Json, where: str) -> Json:
+    """The flags of the stages that transformers writes for an AlbertTokenizer."""
+    steps = _sequence(found.get("normalizer"), "normalizers")
+    names = []
+    for step in steps:
+        name = _name(step)
+        if name == "Replace" and (step.get("pattern") in _QUOTES or step.get("pattern") == _BLANKS):
+            continue
+        if name not in ("NFKD", "StripAccents", "Lowercase", "Precompiled"):
+            raise _other(where, "the normalizer", name, "AlbertTokenizer's")
+        names.append(name)
+    wanted = [name for name in ("NFKD", "StripAccents", "Lowercase", "Precompiled") if name in names]
+    if names != wanted or ("NFKD" in names) != ("StripAccents" in names):
+        raise _other(where, "the normalizer", " then ".join(names), "AlbertTokenizer's")
+    for step in _sequence(found.get("pre_tokenizer"), "pretokenizers"):
+        name = _name(step)
+        prefixed = step.get("prepend_scheme", "always") == "always" and step.get("add_prefix_space", True)
+        if name == "Metaspace" and not prefixed:
+            raise _other(where, "the Metaspace pre_tokenizer", "without a space before the text", "AlbertTokenizer's")
+        if name not in ("WhitespaceSplit", "Metaspace"):
+            raise _other(where, "the pre_tokenizer", name, "AlbertTokenizer's")
+    return {"do_lower_case": "Lowercase" in names, "keep_accents": "NFKD" not in names}
+
+
+def _charsmap(normalizer: Any, where: str) -> bytes:
+    for step in _sequence(normalizer, "normalizers"):
+        if _name(step) == "Precompiled":
+            try:
+                return base64.b64decode(step.get("precompiled_charsmap") or "", validate=True)
+            except (binascii.Error, TypeError, ValueError):
+                raise ConfigError(f"{where}: the precompiled_charsmap is not base64") from None
+    return b""
+
+
+def _around(processor: Any, where: str) -> tuple[int, int] | None:
+    """The ids before and after a text; ConfigError where a template puts others than [CLS] and [SEP]."""
+    name = _name(processor)
+    if processor is None:
+        return None
+    if name not in ("BertProcessing", "TemplateProcessing"):
+        raise _other(where, "the post_processor", name, "TemplateProcessing")
+    try:
+        if name == "BertProcessing":
+            return int(processor["cls"][1]), int(processor["sep"][1])
+        one, two = ([_part(part) for part in processor[key]] for key in ("single", "pair"))
+        ids = {token: entry["ids"] for token, entry in processor["special_tokens"].items()}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise ConfigError(f"{where}: the post_processor is no sound {name}") from None
+    first, last = (one[0][0], one[-1][0]) if one else ("", "")
+    wanted = [(first, 0), ("$A", 0), (last, 0)]
+    if (
+        one != wanted
+        or two != [*wanted, ("$B", 1), (last, 1)]
+        or any(len(ids.get(token, ())) != 1 for token in (first, last))
+    ):
+        shown = " ".join(token for token, _ in two)
+        raise _other(where, "the post_processor's template", shown, "[CLS] $A [SEP] $B [SEP] of types 0 and 1")
+    return ids[first][0], ids[last][0]
+
+
+def _part(part: Json) -> tuple[str, int]:
+    ((kind, inner),) = part.items()
+    return (f"${inner['id']}" if kind == "Sequence" else str(inner["id"])), int(inner["type_id"])
+
+
+def _sequence(stage: Any, key: str) -> Iterable[Json]:
+    if isinstance(stage, dict) and stage.get("type") == "Sequence":
+        return [step for step in stage.get(key) or () if isinstance(step, dict)]
+    return [stage] if isinstance(stage, dict) else []
+
+
+def _name(stage: Any) -> str:
+    return str(stage.get("type")) if isinstance(stage, Mapping) else "none"
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1_000_000
+
+
+def _is_piece(item: Any) -> bool:
+    return (
+        isinstance(item, list)
+        and len(item) == 2
+        and isinstance(item[0], str)
+        and isinstance(item[1], int | float)
+        and not isinstance(item[1], bool)
+    )
+
+
+def _other(where: str, what: str, seen: Any, wanted: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: {what} is {seen!r}, not {wanted}: another way of making ids than this toolkit's; "
+        "remove the file where the vocabulary beside it says enough"
+    )
