@@ -18,7 +18,7 @@ from albert_cli.model.loading import load_model
 from albert_cli.pretraining.objective import sentence_vectors
 from albert_cli.pretraining.teacher import Teacher, unit
 from albert_cli.registry import resolve
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.initialize import initialize
 
 STSB = Path(__file__).parents[2] / "shared" / "data" / "glue" / "STS-B" / "dev.tsv"
@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     first, second, scores = pairs()
     checkpoint = resolve.resolve(options.model).load()
-    tokenizer = AlbertTokenizer.from_files(checkpoint.tokenizer)
+    tokenizer = Tokenizer.from_files(checkpoint.tokenizer)
     texts = first + second
     rows: dict[str, np.ndarray] = {"built-in model": albert(load_model(checkpoint), tokenizer, texts)}
     rows["its word embeddings alone"] = static(checkpoint, tokenizer, texts)
@@ -60,7 +60,7 @@ def pairs() -> tuple[list[str], list[str], list[float]]:
 
 
 @torch.inference_mode()
-def albert(model, tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+def albert(model, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     batch = tokenizer.encode_batch(texts, max_length=128)
     found = np.zeros((len(texts), model.config.hidden_size), np.float32)
     order = np.argsort(batch.lengths)
@@ -73,16 +73,16 @@ def albert(model, tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
     return found
 
 
-def means(vectors: np.ndarray, tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+def means(vectors: np.ndarray, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     return np.stack([vectors[ids].mean(0) if ids else np.zeros(vectors.shape[1]) for ids in tokenizer.ids(texts)])
 
 
-def static(checkpoint, tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+def static(checkpoint, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     words = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].read().astype(np.float32)
     return means(words, tokenizer, texts)
 
 
-def bag(tokenizer: AlbertTokenizer, texts: list[str]) -> np.ndarray:
+def bag(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     return np.stack([np.bincount(ids, minlength=len(tokenizer)) for ids in tokenizer.ids(texts)]).astype(np.float32)
 
 

@@ -28,9 +28,9 @@ import torch
 from torch.nn import functional as F
 
 from albert_cli.model import kernels
-from albert_cli.model.encoder import Albert
+from albert_cli.model.encoder import Encoder
 from albert_cli.model.packed import FastEncoder
-from converters.config import PRESETS, AlbertConfig
+from converters.config import PRESETS, EncoderConfig
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CLS, SEP = 2, 3
@@ -59,7 +59,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     config = PRESETS[options.preset]
-    model = Albert(config, pooler=False).eval()
+    model = Encoder(config, pooler=False).eval()
     ids = sentences(options.sentences)
     if options.profile:
         profile(FastEncoder(model, options.profile), ids)
@@ -88,7 +88,7 @@ def sentences(number: int) -> Ids:
     return [[CLS, *tokenizer.encode(line.split("\t")[2].lower())[:510], SEP] for line in lines]
 
 
-def sides(model: Albert, config: AlbertConfig, threads: int, folder: Path) -> dict[str, Callable[[], Side | str]]:
+def sides(model: Encoder, config: EncoderConfig, threads: int, folder: Path) -> dict[str, Callable[[], Side | str]]:
     """What makes each side, by name; it gives the reason, for a peer that is not here."""
     import transformers
 
@@ -236,7 +236,7 @@ def openvino(model: torch.nn.Module, threads: int, folder: Path) -> Side | str:
     return padded(run, 8, in_order=True)
 
 
-def flops(config: AlbertConfig, lengths: list[int]) -> float:
+def flops(config: EncoderConfig, lengths: list[int]) -> float:
     """Of the encoder's matrix products: the projection, the layers' four, and attention's two."""
     H, I, E = config.hidden_size, config.intermediate_size, config.embedding_size  # noqa: E741
     layers = config.num_hidden_layers * config.inner_group_num
@@ -247,7 +247,7 @@ def flops(config: AlbertConfig, lengths: list[int]) -> float:
 class Limit:
     """The rate, in FLOP/s, of a layer's four bare products: the best of some batch sizes, weights packed."""
 
-    def __init__(self, config: AlbertConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         H, I = config.hidden_size, config.intermediate_size  # noqa: E741
         shapes = ((3 * H, H), (H, H), (I, H), (H, I))
         self.products = [(into, kernels.linear(torch.randn(out, into), torch.zeros(out))) for out, into in shapes]
@@ -271,7 +271,7 @@ def seconds(run: Callable[[], object]) -> float:
     return clock() - start
 
 
-def compare(named: dict[str, Side | str], config: AlbertConfig, ids: Ids, rounds: int) -> None:
+def compare(named: dict[str, Side | str], config: EncoderConfig, ids: Ids, rounds: int) -> None:
     lengths = [len(row) for row in ids]
     tokens, work = sum(lengths), flops(config, lengths)
     here = {name: side for name, side in named.items() if callable(side)}
@@ -309,7 +309,7 @@ def compare(named: dict[str, Side | str], config: AlbertConfig, ids: Ids, rounds
         print(f"{name:28}{rate:12.1f}{tokens / best[name]:10.0f}{share:10.0%}{ratio:>16}{cosine:>22}")
 
 
-def by_length(model: Albert, config: AlbertConfig, rounds: int) -> None:
+def by_length(model: Encoder, config: EncoderConfig, rounds: int) -> None:
     """The same number of tokens in texts of each length."""
     generator = np.random.default_rng(0)
     encoders = {precision: FastEncoder(model, precision) for precision in ("fp32", "int8")}

@@ -25,14 +25,14 @@ from accelerate import Accelerator
 from albert_cli import tasks
 from albert_cli.model.task_heads import Classifier
 from albert_cli.tasks import Sources
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import data, session
 from albert_cli.training.finetune import read_log
 from albert_cli.training.inference import Rows
 from albert_cli.training.loop import Job, train
 from albert_cli.training.settings import Plan, Settings
 from converters import convert
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles
 
@@ -53,7 +53,7 @@ class Clock:
         return (len(self.ends) - 1 - skipped) / (self.ends[-1] - self.ends[skipped])
 
 
-def ours(weights: dict, config: AlbertConfig, rows: Rows, options: argparse.Namespace, folder: Path) -> float:
+def ours(weights: dict, config: EncoderConfig, rows: Rows, options: argparse.Namespace, folder: Path) -> float:
     torch.manual_seed(42)
     model = Classifier(config, 2)
     model.load_state_dict(weights)
@@ -78,7 +78,7 @@ def ours(weights: dict, config: AlbertConfig, rows: Rows, options: argparse.Name
 
 
 def trainers(
-    weights: dict, config: AlbertConfig, rows: Rows, options: argparse.Namespace, folder: Path, *, grouped: bool
+    weights: dict, config: EncoderConfig, rows: Rows, options: argparse.Namespace, folder: Path, *, grouped: bool
 ) -> float:
     model = transformers.AlbertForSequenceClassification(
         transformers.AlbertConfig(**(config.to_hf() | {"num_labels": 2}))
@@ -145,9 +145,9 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
 
     files = TokenizerFiles.of("the bench", spiece=options.tokenizer.read_bytes(), origin="spiece.model")
-    tokenizer = AlbertTokenizer.from_files(files)
+    tokenizer = Tokenizer.from_files(files)
     hidden = options.hidden
-    config = AlbertConfig(
+    config = EncoderConfig(
         vocab_size=len(tokenizer),
         embedding_size=128,
         hidden_size=hidden,

@@ -36,9 +36,9 @@ from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.registry.builtin import built_in
 from albert_cli.runs.log import Record
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
+from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
 from converters import convert
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.initialize import initialize
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -72,7 +72,7 @@ class Work:
 
     folder: Path
     corpus: corpora.Corpus
-    tokenizer: AlbertTokenizer
+    tokenizer: Tokenizer
     settings: PretrainSettings
 
     def batches(self) -> Iterator[sequences.Sequences]:
@@ -183,7 +183,7 @@ def trainers(work: Work) -> Run:
     return run
 
 
-def random_text(tokenizer: AlbertTokenizer, path: Path) -> Path:
+def random_text(tokenizer: Tokenizer, path: Path) -> Path:
     """Sentences of random words of the vocabulary, in documents, where there is no corpus."""
     pieces = (tokenizer.segmenter.piece(number) for number in range(len(tokenizer)))
     words = [piece[1:] for piece in pieces if piece[1:].isalpha()]
@@ -214,8 +214,8 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
 
     files = find_tokenizer_files(options.tokenizer)
-    tokenizer = AlbertTokenizer.from_files(files)
-    config = AlbertConfig(
+    tokenizer = Tokenizer.from_files(files)
+    config = EncoderConfig(
         vocab_size=options.vocab or len(tokenizer),
         embedding_size=options.embedding,
         hidden_size=options.hidden,

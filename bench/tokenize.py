@@ -74,12 +74,12 @@ def _sides(model: Path, texts: list[str]) -> dict:
     from transformers import PreTrainedTokenizerFast
     from transformers.models.albert import AlbertTokenizer as TransformersAlbert
 
-    from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
+    from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
     from converters.config import dump_json
     from converters.tokenizers.tokenizer_json import tokenizer_config, tokenizer_json
 
     files = find_tokenizer_files(model)
-    ours = AlbertTokenizer.from_files(files)
+    ours = Tokenizer.from_files(files)
     processor = sentencepiece.SentencePieceProcessor(model_proto=files.model())
     prepared = [ours.prepare(text) for text in texts]
     with tempfile.TemporaryDirectory() as folder:

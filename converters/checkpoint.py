@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from converters import spec
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import CorruptError
 from converters.files import explained, open_regular
 from converters.names import Layout
@@ -55,15 +55,15 @@ class Tensor:
     def of(cls, array: Array) -> Tensor:
         return cls(array.shape, array.dtype, lambda: array)
 
-    def moved(self, move: Callable[[Array, AlbertConfig], Array], config: AlbertConfig) -> Tensor:
+    def moved(self, move: Callable[[Array, EncoderConfig], Array], config: EncoderConfig) -> Tensor:
         """The tensor under a layout's move; the shape is found by moving an array without memory."""
         shape = move(np.broadcast_to(np.empty((), self.dtype), self.shape), config).shape
         return Tensor(shape, self.dtype, lambda: move(self.read(), config))
 
-    def to_canonical(self, layout: Layout, config: AlbertConfig) -> Tensor:
+    def to_canonical(self, layout: Layout, config: EncoderConfig) -> Tensor:
         return self.moved(layout.to_canonical, config)
 
-    def to_foreign(self, layout: Layout, config: AlbertConfig) -> Tensor:
+    def to_foreign(self, layout: Layout, config: EncoderConfig) -> Tensor:
         return self.moved(layout.to_foreign, config)
 
 
@@ -76,7 +76,7 @@ class Checkpoint:
     `notes` tell what it had to find out or assume. Arrays are read when asked for and not kept.
     """
 
-    config: AlbertConfig
+    config: EncoderConfig
     tensors: Mapping[str, Tensor]
     tokenizer: TokenizerFiles
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""AlbertConfig: every size and switch of an ALBERT, its two JSON dialects and the published presets."""
+"""EncoderConfig: every size and switch of an ALBERT, its two JSON dialects and the published presets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REQUIRED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlbertConfig:
+class EncoderConfig:
     """The sizes and switches of an ALBERT (paper: arXiv 1909.11942; Google's `albert_config.json`).
 
     `hidden_act` is in Hugging Face's terms (`gelu_new` is Google's `gelu`). `extra` holds the keys that mean nothing
@@ -130,13 +130,13 @@ class AlbertConfig:
         """
         return int(layer / (self.num_hidden_layers / self.num_hidden_groups))
 
-    def sharing(self, share: str) -> AlbertConfig:
+    def sharing(self, share: str) -> EncoderConfig:
         """The same model under another sharing variant of the paper's ablation."""
         groups = 1 if share == "all" else self.num_hidden_layers
         return dataclasses.replace(self, share=share, num_hidden_groups=groups, inner_group_num=1)
 
     @classmethod
-    def from_json(cls, data: Any, where: str, *, dialect: str) -> AlbertConfig:
+    def from_json(cls, data: Any, where: str, *, dialect: str) -> EncoderConfig:
         """Read a config in the `google` or `hf` dialect; `where` names its file in errors (ConfigError)."""
         if not isinstance(data, dict):
             raise ConfigError(f"{where} holds a JSON {type(data).__name__}, not an object of settings")
@@ -195,16 +195,16 @@ class AlbertConfig:
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "extra"}
 
 
-_DEFAULTS = {item.name: item.default for item in dataclasses.fields(AlbertConfig)}
+_DEFAULTS = {item.name: item.default for item in dataclasses.fields(EncoderConfig)}
 
 
-def read_config(path: Path) -> AlbertConfig:
+def read_config(path: Path) -> EncoderConfig:
     """A config file in either dialect, told apart by Hugging Face's model_type. Raises ConfigError."""
     from converters.files import read_small
 
     data = parse_json(read_small(path), str(path))
     dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
-    return AlbertConfig.from_json(data, str(path), dialect=dialect)
+    return EncoderConfig.from_json(data, str(path), dialect=dialect)
 
 
 def from_google(data: Json) -> Json:
@@ -245,8 +245,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
     return data
 
 
-def _preset(hidden: int, layers: int, heads: int, *, embedding: int = 128, intermediate: int = 0) -> AlbertConfig:
-    return AlbertConfig(
+def _preset(hidden: int, layers: int, heads: int, *, embedding: int = 128, intermediate: int = 0) -> EncoderConfig:
+    return EncoderConfig(
         vocab_size=30000,
         embedding_size=embedding,
         hidden_size=hidden,
@@ -257,7 +257,7 @@ def _preset(hidden: int, layers: int, heads: int, *, embedding: int = 128, inter
 
 
 # The published v2 shapes (paper, table 2; google-research/albert README) and a tiny one for trying things out.
-PRESETS: Mapping[str, AlbertConfig] = {
+PRESETS: Mapping[str, EncoderConfig] = {
     "tiny": _preset(128, 4, 4, embedding=64, intermediate=512),
     "base": _preset(768, 12, 12),
     "large": _preset(1024, 24, 16),

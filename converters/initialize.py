@@ -10,13 +10,13 @@ import numpy as np
 from converters import spec
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.tokenizers.files import TokenizerFiles
 
 _BLOCK = 1 << 22
 
 
-def initialize(config: AlbertConfig, tokenizer: TokenizerFiles, *, seed: int) -> Checkpoint:
+def initialize(config: EncoderConfig, tokenizer: TokenizerFiles, *, seed: int) -> Checkpoint:
     """A model with MLM and SOP heads. Each tensor's values follow from the seed and its name, and come when read.
 
     Weights are normal with stddev `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
@@ -37,7 +37,7 @@ def initialize(config: AlbertConfig, tokenizer: TokenizerFiles, *, seed: int) ->
     )
 
 
-def _values(name: str, shape: tuple[int, ...], config: AlbertConfig, seed: int) -> Array:
+def _values(name: str, shape: tuple[int, ...], config: EncoderConfig, seed: int) -> Array:
     if "LayerNorm" in name or "layer_norm" in name:
         return np.full(shape, float(name.endswith(".weight")), np.float32)
     if name.endswith(".bias"):

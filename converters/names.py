@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from converters.config import AlbertConfig
+    from converters.config import EncoderConfig
 
-    Move = Callable[[np.ndarray[Any, Any], AlbertConfig], np.ndarray[Any, Any]]
+    Move = Callable[[np.ndarray[Any, Any], EncoderConfig], np.ndarray[Any, Any]]
 
 # Optimizer slots of Google's AdamWeightDecay and LAMB optimizers: `<variable>/adam_m` and so on.
 SLOTS = ("adam_m", "adam_v", "lamb_m", "lamb_v")
@@ -75,7 +75,7 @@ class NameTable:
             if _indices(row.canonical) != _indices(row.foreign):
                 raise ValueError(f"the two names of row {row.canonical!r} have different indices")
 
-    def expand(self, config: AlbertConfig) -> Names:
+    def expand(self, config: EncoderConfig) -> Names:
         """The exact rows for a config."""
         rows = []
         for row in self.rows:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.config import AlbertConfig, Json, dump_json, parse_json
+from converters.config import EncoderConfig, Json, dump_json, parse_json
 from converters.errors import CheckpointError, ConfigError
 from converters.files import read_optional, read_small
 from converters.known_keys import Key, refusals, shown, unknown
@@ -132,7 +132,7 @@ class SentenceFiles:
     files: Mapping[str, bytes]
     left_out: tuple[str, ...] = ()
 
-    def settings(self, config: AlbertConfig, where: str, *, pooling: str | None = None) -> SentenceSettings:
+    def settings(self, config: EncoderConfig, where: str, *, pooling: str | None = None) -> SentenceSettings:
         """What decides the vectors; ConfigError names all that is not supported.
 
         With a `pooling` of the user's own, that of the files does not matter.
@@ -169,7 +169,7 @@ class SentenceFiles:
         if faults := self._refusals(MODEL, only="similarity_fn_name"):
             raise ConfigError(f"{where}: {faults[0]}")
 
-    def describe(self, config: AlbertConfig) -> str:
+    def describe(self, config: EncoderConfig) -> str:
         """The settings in words, or why they are not supported."""
         try:
             return self.settings(config, "").describe()
@@ -269,7 +269,7 @@ def pooling_of(settings: Json) -> str:
     return modes if isinstance(modes, str) else "+".join(map(str, modes)) or "mean"
 
 
-def read_sentence_files(directory: Path, config: AlbertConfig) -> SentenceFiles | None:
+def read_sentence_files(directory: Path, config: EncoderConfig) -> SentenceFiles | None:
     """The files of a directory, in the layout of today: the encoder's own in the root. None where there are none.
 
     The length is written down where it follows from the tokenizer's settings, so that it is not lost with them.
@@ -308,7 +308,7 @@ def read_sentence_files(directory: Path, config: AlbertConfig) -> SentenceFiles 
     return SentenceFiles({MODULES: listed, **files}, tuple(left_out))
 
 
-def _tokenizer_length(encoder: Path, config: AlbertConfig) -> int:
+def _tokenizer_length(encoder: Path, config: EncoderConfig) -> int:
     """The length that sentence-transformers takes from the tokenizer: no more than the model has positions for."""
     path = encoder / "tokenizer_config.json"
     length = _object(read_optional(path) or b"{}", str(path)).get("model_max_length")

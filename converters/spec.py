@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import SpecError
 
 Shape = tuple[int, ...]
@@ -54,7 +54,7 @@ class TensorSpec:
     optional: bool = False
 
 
-def spec(config: AlbertConfig) -> dict[str, TensorSpec]:
+def spec(config: EncoderConfig) -> dict[str, TensorSpec]:
     """Every tensor that an ALBERT of this config may have, in the order of computation."""
     E, H, I = config.embedding_size, config.hidden_size, config.intermediate_size  # noqa: E741
     tensors: dict[str, TensorSpec] = {}
@@ -106,7 +106,7 @@ def spec(config: AlbertConfig) -> dict[str, TensorSpec]:
     return tensors
 
 
-def components(names: Iterable[str], config: AlbertConfig) -> list[str]:
+def components(names: Iterable[str], config: EncoderConfig) -> list[str]:
     """The components that have at least one tensor among `names`, in the order of computation."""
     wanted = spec(config)
     present = {wanted[name].component for name in names if name in wanted}
@@ -115,19 +115,19 @@ def components(names: Iterable[str], config: AlbertConfig) -> list[str]:
     return [part for part in (*REQUIRED, *OPTIONAL) if part in present]
 
 
-def _classifier(config: AlbertConfig, *, pooler: bool) -> str:
+def _classifier(config: EncoderConfig, *, pooler: bool) -> str:
     """What the tensors called `classifier` are: classifier, choice or tokens."""
     said = next((_READS_CLASSIFIER[name] for name in _said(config) if name in _READS_CLASSIFIER), None)
     return said or ("classifier" if pooler else "tokens")
 
 
-def _said(config: AlbertConfig) -> list[str]:
+def _said(config: EncoderConfig) -> list[str]:
     """The config's own `architectures`."""
     said = config.extra.get("architectures")
     return [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
 
 
-def architecture(names: Iterable[str], config: AlbertConfig) -> str:
+def architecture(names: Iterable[str], config: EncoderConfig) -> str:
     """The transformers class whose heads are those among `names`."""
     present = components(names, config)
     for part, name in (
@@ -143,7 +143,7 @@ def architecture(names: Iterable[str], config: AlbertConfig) -> str:
     return "AlbertModel"
 
 
-def untrue(names: Iterable[str], config: AlbertConfig) -> str | None:
+def untrue(names: Iterable[str], config: EncoderConfig) -> str | None:
     """Why the config's own `architectures` cannot be: the head of the class named there is not among `names`."""
     present = components(names, config)
     for name in _said(config):
@@ -152,14 +152,14 @@ def untrue(names: Iterable[str], config: AlbertConfig) -> str | None:
     return None
 
 
-def owner(name: str, config: AlbertConfig) -> str:
+def owner(name: str, config: EncoderConfig) -> str:
     """The tensor whose values `name` must have: in a sharing variant, what all layers share is group 0's."""
     part = {"attention": ".attention.", "ffn": ".ffn"}.get(config.share)
     shared = part is not None and (part in name or (config.share == "ffn" and ".full_layer_layer_norm." in name))
     return re.sub(r"albert_layer_groups\.\d+", "albert_layer_groups.0", name) if shared else name
 
 
-def parameters(shapes: Mapping[str, Shape], config: AlbertConfig) -> dict[str, int]:
+def parameters(shapes: Mapping[str, Shape], config: EncoderConfig) -> dict[str, int]:
     """Parameters by component, each shared tensor counted once."""
     wanted = spec(config)
     present = components(shapes, config)
@@ -173,7 +173,7 @@ def parameters(shapes: Mapping[str, Shape], config: AlbertConfig) -> dict[str, i
     return counts
 
 
-def check(config: AlbertConfig, shapes: Mapping[str, Shape], where: str) -> None:
+def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> None:
     """Compare tensors with the config; one SpecError tells every fault (missing, unknown, other shape)."""
     wanted = spec(config)
     parts = components(shapes, config)
@@ -209,7 +209,7 @@ def listing(items: Iterable[str], separator: str = ", ") -> str:
     return separator.join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def bert_parameters(config: AlbertConfig, *, pooler: bool = True) -> int:
+def bert_parameters(config: EncoderConfig, *, pooler: bool = True) -> int:
     """Parameters of a BERT of the same shape, without heads: unshared layers, embeddings of the hidden size."""
     H, I = config.hidden_size, config.intermediate_size  # noqa: E741
     embeddings = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size + 2) * H

@@ -10,7 +10,7 @@ import numpy as np
 
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import CorruptError, SpecError
 from converters.names import SLOTS, NameTable, slot_of
 from converters.tokenizers.files import SETTINGS as TOKENIZER_SETTINGS
@@ -33,7 +33,7 @@ class Canonical:
 def to_canonical(
     variables: Mapping[str, Tensor],
     table: NameTable,
-    config: AlbertConfig,
+    config: EncoderConfig,
     where: str,
     *,
     head: Callable[[str], bool] = lambda name: False,
@@ -90,7 +90,7 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     return variables
 
 
-def _identity(config: AlbertConfig, dtype: np.dtype[Any]) -> dict[str, Tensor]:
+def _identity(config: EncoderConfig, dtype: np.dtype[Any]) -> dict[str, Tensor]:
     """The projection that does nothing, which Google's code leaves out where E = H and Hugging Face's does not."""
     size = config.hidden_size
     weight, bias = _PROJECTION

@@ -13,10 +13,10 @@ from numpy.lib import format as npy
 
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.tokenizers.files import TokenizerFiles, rebuild_model
 
-TINY = AlbertConfig(
+TINY = EncoderConfig(
     vocab_size=30,
     embedding_size=6,
     hidden_size=8,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from albert_cli.model.loading import load_model
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.config import PRESETS
 from converters.errors import CheckpointError
@@ -41,7 +41,7 @@ class Outputs:
 
     @cached_property
     def julia_ids(self):
-        rows = AlbertTokenizer.from_pretrained(self.path, raw=True).ids(SENTENCES)
+        rows = Tokenizer.from_pretrained(self.path, raw=True).ids(SENTENCES)
         return torch.tensor([row + [0] * (32 - len(row)) for row in rows])
 
     def run(self, ids, mask=None):
@@ -58,7 +58,7 @@ class Outputs:
 
     @cached_property
     def kathmandu(self):
-        return self.run(torch.tensor([AlbertTokenizer.from_pretrained(self.path).encode(KATHMANDU).ids]))
+        return self.run(torch.tensor([Tokenizer.from_pretrained(self.path).encode(KATHMANDU).ids]))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters import convert
-from converters.config import AlbertConfig, dump_json, parse_json
+from converters.config import EncoderConfig, dump_json, parse_json
 from converters.errors import CheckpointError, ConfigError
 
 NO_SIZE = "not a whole number from 1 to 1073741823"
@@ -214,10 +214,10 @@ def test_another_model_type_beside_a_tensorflow_checkpoint(sound, tmp_path, refu
 
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh", "an activation of mine"])
 def test_activations_survive_the_way_round(act):
-    config = AlbertConfig(**{**making.TINY._known(), "hidden_act": act})
-    there = AlbertConfig.from_json(config.to_google(), "x", dialect="google")
+    config = EncoderConfig(**{**making.TINY._known(), "hidden_act": act})
+    there = EncoderConfig.from_json(config.to_google(), "x", dialect="google")
     assert there == config
-    assert AlbertConfig.from_json(there.to_hf(), "x", dialect="hf") == config
+    assert EncoderConfig.from_json(there.to_hf(), "x", dialect="hf") == config
 
 
 # --- init
@@ -261,7 +261,7 @@ def test_any_settings_give_a_config_or_our_error(values, dialect):
     if dialect == "hf":
         values.pop("hf_hidden_act", None)  # a key of the other dialect only
     try:
-        config = AlbertConfig.from_json(base | values, "the file", dialect=dialect)
+        config = EncoderConfig.from_json(base | values, "the file", dialect=dialect)
     except ConfigError as error:
         assert str(error).startswith("the file")
     else:
@@ -271,7 +271,7 @@ def test_any_settings_give_a_config_or_our_error(values, dialect):
                 text = parse_json(dump_json(data), "x")
             except ConfigError:  # NaN or an infinity in an unknown key, which no file can hold
                 continue
-            assert AlbertConfig.from_json(text, "x", dialect=into) == config
+            assert EncoderConfig.from_json(text, "x", dialect=into) == config
 
 
 @given(st.binary(max_size=60))

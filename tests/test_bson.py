@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from making import TINY, backref, bson_document, julia_array, julia_dict, julia_members, julia_type, write_bson
 
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.checkpoint import Tensor
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import CheckpointError, CorruptError
 from converters.julia import file as julia_file
 from converters.julia.values import Symbol, Type
@@ -394,7 +394,7 @@ def test_googles_model_from_julia_gives_the_published_ids(shared_data, path, tmp
     assert (code, err) == (0, "")
     assert "tokenizer  vocab, model rebuilt from its lines" in out
     assert convert.load(tmp_path / "out").tokenizer.lines() == lines
-    ids = AlbertTokenizer.from_pretrained(tmp_path / "out").encode("Kathmandu is city of Temples and Gods.").ids
+    ids = Tokenizer.from_pretrained(tmp_path / "out").encode("Kathmandu is city of Temples and Gods.").ids
     assert ids == [2, 28823, 25, 136, 16, 9111, 17, 4769, 9, 3]
     assert albert("convert", tmp_path / "out", tmp_path / "back.tfbson")[0] == 0
     assert b"\n".join(line.encode() for line in values(tmp_path / "back.tfbson")["vocab"]) + b"\n" == lines
@@ -522,7 +522,7 @@ def test_a_model_beyond_2_gib_is_refused_before_a_byte_is_read(tmp_path):
     def never():
         raise AssertionError("read")
 
-    config = AlbertConfig(
+    config = EncoderConfig(
         vocab_size=5_000_000, embedding_size=128, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
         intermediate_size=8,
     )  # fmt: skip

@@ -67,12 +67,12 @@ def reference(google_model, sentences):
     """transformers' hidden states of each sentence by itself, without padding: (layers + 1, tokens, H), and pooler."""
     from transformers import AlbertModel
 
-    from albert_cli.tokenization.tokenizer import AlbertTokenizer
+    from albert_cli.tokenization.tokenizer import Tokenizer
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the machine may be busy
     model = AlbertModel.from_pretrained(google_model).eval()
-    tokens = AlbertTokenizer.from_pretrained(google_model).encode_batch(sentences, max_length=512)
+    tokens = Tokenizer.from_pretrained(google_model).encode_batch(sentences, max_length=512)
     states, pooled = [], []
     with torch.inference_mode():
         for row in range(len(sentences)):
@@ -103,13 +103,13 @@ def test_vectors_are_those_of_transformers_for_any_batch(google_model, sentences
 def test_pairs_are_those_of_transformers(google_model, tmp_path):
     from transformers import AlbertModel
 
-    from albert_cli.tokenization.tokenizer import AlbertTokenizer
+    from albert_cli.tokenization.tokenizer import Tokenizer
 
     rows = [("Who wrote it?", "Jane Austen did, in 1813."), ("Why?", ""), ("What is it", "a long answer " * 20)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"q": q, "a": a}) + "\n" for q, a in rows))
     embed("--in", tmp_path / "p.jsonl", "--model", google_model, "--text-column", "q", "--pair-column", "a")
     found = vectors_of(tmp_path / "p.parquet")
-    model, tokenizer = AlbertModel.from_pretrained(google_model).eval(), AlbertTokenizer.from_pretrained(google_model)
+    model, tokenizer = AlbertModel.from_pretrained(google_model).eval(), Tokenizer.from_pretrained(google_model)
     for row, (first, second) in enumerate(rows):
         encoding = tokenizer.encode(first, second)
         with torch.inference_mode():

@@ -11,12 +11,12 @@ import transformers
 
 from albert_cli.model import kernels
 from albert_cli.model import packed as fast
-from albert_cli.model.encoder import ACTIVATIONS, Albert, activation
+from albert_cli.model.encoder import ACTIVATIONS, Encoder, activation
 from albert_cli.model.packed import FastEncoder
-from albert_cli.model.pretraining_heads import AlbertPreTraining
-from converters.config import PRESETS, AlbertConfig
+from albert_cli.model.pretraining_heads import PreTrainingModel
+from converters.config import PRESETS, EncoderConfig
 
-TINY = AlbertConfig(
+TINY = EncoderConfig(
     vocab_size=97,
     embedding_size=12,
     hidden_size=48,
@@ -56,7 +56,7 @@ def config(request):
 def build(config, seed=0):
     """An encoder whose every parameter is random: fresh biases and LayerNorms would hide a mix-up."""
     torch.manual_seed(seed)
-    model = Albert(config).eval()
+    model = Encoder(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -122,7 +122,7 @@ def test_equals_transformers():
 
 
 def test_equals_the_plain_encoder_at_base_shape_and_512_tokens():
-    model = Albert(dataclasses.replace(PRESETS["base"], vocab_size=500, num_hidden_layers=3), pooler=False).eval()
+    model = Encoder(dataclasses.replace(PRESETS["base"], vocab_size=500, num_hidden_layers=3), pooler=False).eval()
     generator = np.random.default_rng(4)
     ids = [generator.integers(0, 500, length) for length in (512, 3, 40, 512, 38)]
     output = FastEncoder(model, "fp32").encode(ids)
@@ -214,7 +214,7 @@ def test_no_sequences():
 
 def test_pretraining_models_and_bfloat16_weights():
     torch.manual_seed(0)
-    model = AlbertPreTraining(TINY).eval()
+    model = PreTrainingModel(TINY).eval()
     ids, types = sequences(TINY)
     output = FastEncoder(model).encode(ids, types).hidden_states[0]
     assert error(output, one_by_one(model.albert, ids, types)[-1]) < 1e-5

@@ -26,7 +26,7 @@ from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.main import app
 from albert_cli.model.loading import assign
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, TokenBatch
+from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 from albert_cli.training import metrics, session
 from albert_cli.training.data import read_table
 from albert_cli.training.finetune import prepare, read_log
@@ -924,4 +924,4 @@ def test_the_pooled_base_is_assigned_exactly(world):
     assign(torch.nn.ModuleDict({"albert": model.albert}), checkpoint)
     for name, tensor in model.albert.state_dict().items():
         assert (tensor.numpy() == checkpoint.tensors[f"albert.{name}"].read()).all()
-    assert len(AlbertTokenizer.from_files(tokenizer_files()[0])) == checkpoint.config.vocab_size
+    assert len(Tokenizer.from_files(tokenizer_files()[0])) == checkpoint.config.vocab_size

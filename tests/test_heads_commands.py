@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from albert_cli.model.loading import load_model
 from albert_cli.scoring import inference
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, TokenBatch
+from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 
 TEXTS = [
     "The [MASK] sat on the mat.",
@@ -38,7 +38,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def heads(letter_model):
-    return load_model(letter_model), AlbertTokenizer.from_pretrained(letter_model)
+    return load_model(letter_model), Tokenizer.from_pretrained(letter_model)
 
 
 @pytest.fixture(scope="module", params=["letters", "google"])
@@ -86,7 +86,7 @@ def ok(done):
 
 def test_filled_masks_equal_transformers(model, albert):
     theirs = transformers.AlbertForMaskedLM.from_pretrained(model).eval()
-    tokenizer = AlbertTokenizer.from_pretrained(model)
+    tokenizer = Tokenizer.from_pretrained(model)
     texts = TEXTS if len(tokenizer) > 1000 else [text[:40] for text in TEXTS]
     found = json.loads(ok(albert("fill-mask", *texts, "--model", model, "--top", 50, "--json")))
     assert [record["text"] for record in found] == texts
@@ -107,7 +107,7 @@ def test_filled_masks_equal_transformers(model, albert):
 def test_scores_equal_transformers(model, albert, mask):
     """Each token masked by hand in turn, with what follows in its word or alone, one text at a time, unpadded."""
     theirs = transformers.AlbertForMaskedLM.from_pretrained(model).eval()
-    tokenizer = AlbertTokenizer.from_pretrained(model)
+    tokenizer = Tokenizer.from_pretrained(model)
     texts = SENTENCES if len(tokenizer) > 1000 else [text[:45] for text in SENTENCES]
     chosen = [] if mask == "word-l2r" else ["--mask", mask]
     found = json.loads(ok(albert("score", *texts, "--model", model, "--json", *chosen)))
@@ -147,7 +147,7 @@ def test_scores_equal_transformers(model, albert, mask):
 
 def test_order_equals_transformers(model, albert, tmp_path):
     theirs = transformers.AlbertForPreTraining.from_pretrained(model).eval()
-    tokenizer = AlbertTokenizer.from_pretrained(model)
+    tokenizer = Tokenizer.from_pretrained(model)
     limit = theirs.config.max_position_embeddings
     (tmp_path / "pairs.tsv").write_text("text\tpair\n" + "".join(f"{a}\t{b}\n" for a, b in PAIRS))
     found = json.loads(ok(albert("sop", "--in", tmp_path / "pairs.tsv", "--model", model, "--json")))
@@ -222,7 +222,7 @@ def test_of_equal_scores_the_lower_id_comes_first(letter_model, albert, tmp_path
     [record] = json.loads(ok(albert("fill-mask", "a [MASK]", "--model", model, "--top", 100000, "--json")))
     rest = [number for number in range(size) if number not in (12, 30, 50, 9, 61)]
     assert [one["id"] for one in record["masks"][0]] == [12, 30, 50, 9, 61, *rest]
-    text = "▁".join(AlbertTokenizer.from_pretrained(model).segmenter.piece(n)[1:] for n in (30, 9, 12, 6))
+    text = "▁".join(Tokenizer.from_pretrained(model).segmenter.piece(n)[1:] for n in (30, 9, 12, 6))
     [record] = json.loads(ok(albert("score", text, "--model", model, "--odd", 2, "--json")))
     # The five better ones, then 0 to 5, stand before id 6.
     assert [(t["id"], t["rank"]) for t in record["token_scores"]] == [(30, 2), (9, 4), (12, 1), (6, 12)]

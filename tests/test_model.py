@@ -10,16 +10,16 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from albert_cli.model.encoder import ACTIVATIONS, Albert
+from albert_cli.model.encoder import ACTIVATIONS, Encoder
 from albert_cli.model.loading import assign, load_model, to_checkpoint
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
-from converters.config import PRESETS, AlbertConfig
+from converters.config import PRESETS, EncoderConfig
 from converters.errors import ConfigError, SpecError
 from converters.tokenizers.files import TokenizerFiles
 
-TINY = AlbertConfig(
+TINY = EncoderConfig(
     vocab_size=97,
     embedding_size=12,
     hidden_size=32,
@@ -49,7 +49,7 @@ def config(request):
 def build(config, seed=0, **parts):
     """A model whose every parameter is random: fresh biases and LayerNorms would hide a mix-up."""
     torch.manual_seed(seed)
-    model = AlbertPreTraining(config, **parts).eval()
+    model = PreTrainingModel(config, **parts).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -124,7 +124,7 @@ def test_activations_equal_transformers(name):
 
 def test_unknown_activation_lists_the_known_ones():
     with pytest.raises(ConfigError, match=r"hidden_act is 'geglu', not one of gelu, .*gelu_new, .*tanh$"):
-        AlbertPreTraining(dataclasses.replace(TINY, hidden_act="geglu"))
+        PreTrainingModel(dataclasses.replace(TINY, hidden_act="geglu"))
 
 
 def test_hidden_states_only_on_request():
@@ -228,7 +228,7 @@ def test_dropout_is_random_in_training_and_absent_in_eval(kind):
 def test_fresh_weights_are_drawn_as_google_draws_them():
     torch.manual_seed(0)
     config = dataclasses.replace(PRESETS["tiny"], initializer_range=0.05)
-    for name, values in AlbertPreTraining(config).state_dict().items():
+    for name, values in PreTrainingModel(config).state_dict().items():
         if name.endswith(("LayerNorm.weight", "layer_norm.weight")):
             assert (values == 1).all(), name
         elif name.endswith("bias"):
@@ -238,7 +238,7 @@ def test_fresh_weights_are_drawn_as_google_draws_them():
             # A normal cut at two standard deviations has 0.8796 of its standard deviation.
             if values.numel() > 10_000:
                 assert values.std().item() == pytest.approx(0.05 * 0.8796, rel=0.03), name
-    nothing = AlbertPreTraining(dataclasses.replace(TINY, initializer_range=0.0))
+    nothing = PreTrainingModel(dataclasses.replace(TINY, initializer_range=0.0))
     assert not nothing.albert.pooler.weight.any()
 
 
@@ -253,7 +253,7 @@ def model_spec(config):
 def test_names_and_shapes_are_those_of_the_spec(preset, share):
     config = PRESETS[preset].sharing(share)
     with torch.device("meta"):
-        model = AlbertPreTraining(config)
+        model = PreTrainingModel(config)
     assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == model_spec(config)
 
 
@@ -269,7 +269,7 @@ def test_absent_parts():
     assert output.encoder.pooled_output is None
     assert {name.split(".")[1] for name in model.state_dict()} == {"embeddings", "encoder"}
     with pytest.raises(ValueError, match="sop=True needs pooler=True"):
-        AlbertPreTraining(TINY, pooler=False)
+        PreTrainingModel(TINY, pooler=False)
 
 
 def parameters(model):
@@ -290,7 +290,7 @@ def test_sharing_parameter_counts(share, attentions, ffns, layers):
     times = {1: 1, "L": layers}
     layers_total = times[attentions] * attention + times[ffns] * ffn
     expected = embeddings + (E * H + H) + layers_total + (H * H + H) + heads
-    assert parameters(AlbertPreTraining(config)) == expected
+    assert parameters(PreTrainingModel(config)) == expected
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_sharing_parameter_counts(share, attentions, ffns, layers):
 )
 def test_parameters_of_the_papers_table_4(embedding_size, share, millions):
     with torch.device("meta"):
-        model = Albert(dataclasses.replace(PRESETS["base"], embedding_size=embedding_size).sharing(share))
+        model = Encoder(dataclasses.replace(PRESETS["base"], embedding_size=embedding_size).sharing(share))
     # Google's code has no projection where E = H; Hugging Face's, and so ours, always has one.
     unprojected = parameters(model.encoder.embedding_hidden_mapping_in) if embedding_size == 768 else 0
     assert (parameters(model) - unprojected) / 1e6 == pytest.approx(millions, abs=1.1)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.model.loading import load_model
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import masking, optimizers, order_by_length, sequences, vocabulary
 from albert_cli.pretraining import pretrain as runs
@@ -37,10 +37,10 @@ from albert_cli.pretraining.pretrain import pretrain
 from albert_cli.pretraining.sequences import IN_ORDER, NO_ORDER, SWAPPED
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.vocabulary import train_vocabulary
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.finetune import read_log
 from converters import convert
-from converters.config import PRESETS, AlbertConfig
+from converters.config import PRESETS, EncoderConfig
 from converters.tokenizers.files import TokenizerFiles, parse_model
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def tokenizer_files(texts):
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_files):
-    return AlbertTokenizer.from_files(tokenizer_files)
+    return Tokenizer.from_files(tokenizer_files)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_no_language_of_a_mixed_corpus_becomes_unknown():
     latin = [" ".join(random.choice(words, 9)) for _ in range(200)]
     kanji = ["".join(random.choice(list("猫犬鳥山川海空雨雪花木庭"), 3000)) for _ in range(4)]
     made = TokenizerFiles.of("mixed", spiece=train_vocabulary(latin + kanji, 130), origin="spiece.model")
-    tokenizer = AlbertTokenizer.from_files(made)
+    tokenizer = Tokenizer.from_files(made)
     assert tokenizer.unk_id not in tokenizer.ids(["猫山庭"])[0]
 
 
@@ -443,7 +443,7 @@ def test_what_is_left_out_of_a_corpus_is_told(tmp_path):
     [plan] = [record for record in heard if record["event"] == "plan"]
     assert plan["documents"] + plan["held_out_documents"] == 80  # a CR ends a line, too
     tokens = corpora.load(tmp_path / "run/corpus")
-    tokenizer = AlbertTokenizer.from_pretrained(tmp_path / "run")
+    tokenizer = Tokenizer.from_pretrained(tmp_path / "run")
     assert tokenizer.unk_id not in tokens.ids
 
 
@@ -515,7 +515,7 @@ def test_accents_and_capitals_are_kept_by_every_command(accented, tmp_path, albe
     assert (settings["do_lower_case"], settings["keep_accents"]) == (False, True)
     assert "keep_accents = true\ncased = true\n" in (out / "run.toml").read_text()
     code, tokens, _ = albert("tokenize", "Người", "--model", out, "--format", "ids")
-    tokenizer = AlbertTokenizer.from_pretrained(out)
+    tokenizer = Tokenizer.from_pretrained(out)
     assert tokenizer.decode([int(number) for number in tokens.split()]) == "Người"
     theirs = transformers.AutoTokenizer.from_pretrained(out)
     assert theirs("Người đọc", add_special_tokens=False)["input_ids"] == tokenizer.ids(["Người đọc"])[0]
@@ -781,8 +781,8 @@ def test_losses_equal_the_reference_graphs(shared_data):
 
 def test_losses_and_gradients_equal_transformers():
     torch.manual_seed(3)
-    config = AlbertConfig(**(SHAPE | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
-    model = AlbertPreTraining(config)
+    config = EncoderConfig(**(SHAPE | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    model = PreTrainingModel(config)
     theirs = transformers.AlbertForPreTraining(
         transformers.AlbertConfig(**(config.to_hf() | {"classifier_dropout_prob": 0.0}))
     )
@@ -813,7 +813,7 @@ def test_the_teachers_loss_worked_out_by_hand():
     wanted = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     # 1 - cosine: 0 and 0.2; similarities 0 against 0.6 in two of four places.
     assert float(teacher_loss(ours, wanted)) == pytest.approx(0.1 + 5 * 2 * 0.36 / 4)
-    model = AlbertPreTraining(AlbertConfig(**SHAPE)).eval()
+    model = PreTrainingModel(EncoderConfig(**SHAPE)).eval()
     ids = torch.randint(5, 100, (3, 7))
     mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 7])
     with torch.inference_mode():
@@ -864,7 +864,7 @@ def googles_lamb(parameters, gradients, rates):
 
 def test_lamb_is_googles_rule():
     random = np.random.default_rng(3)
-    model = AlbertPreTraining(AlbertConfig(**SHAPE)).double()
+    model = PreTrainingModel(EncoderConfig(**SHAPE)).double()
     start = {name: item.detach().numpy().copy() for name, item in model.named_parameters()}
     gradients = [{name: random.normal(size=item.shape) for name, item in start.items()} for _ in range(6)]
     rates = [0.01 * (6 - step) / 6 for step in range(6)]
@@ -914,7 +914,7 @@ def test_muons_step_is_orthogonal_and_of_adamws_size():
 
 def test_muon_takes_the_layers_matrices_and_its_state_travels():
     torch.manual_seed(0)
-    one, other = (AlbertPreTraining(AlbertConfig(**SHAPE)) for _ in range(2))
+    one, other = (PreTrainingModel(EncoderConfig(**SHAPE)) for _ in range(2))
     other.load_state_dict(one.state_dict())
     ours = optimizers.make("muon", one, 0.01)
     muon, _ = ours.parts
@@ -965,7 +965,7 @@ def test_the_rate_goes_up_and_down():
 def test_sharing_variants_count_as_in_the_papers_table(share, millions, exact):
     config = PRESETS["base"].sharing(share)
     with torch.device("meta"):
-        model = AlbertPreTraining(config, mlm=False, sop=False)
+        model = PreTrainingModel(config, mlm=False, sop=False)
     count = sum(parameter.numel() for parameter in model.parameters())
     H, E, V, I, L = 768, 128, 30000, 3072, 12  # noqa: E741
     attention, ffn = 4 * (H * H + H) + 2 * H, 2 * H * I + I + H + 2 * H
@@ -981,9 +981,9 @@ def test_sharing_variants_count_as_in_the_papers_table(share, millions, exact):
 
 def test_local_heads_begin_by_looking_at_their_neighbours():
     shape = SHAPE | {"vocab_size": 500, "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 8}
-    config = AlbertConfig.from_json(shape | {"max_position_embeddings": 96}, "test", dialect="google")
+    config = EncoderConfig.from_json(shape | {"max_position_embeddings": 96}, "test", dialect="google")
     torch.manual_seed(0)
-    model = AlbertPreTraining(config).eval()
+    model = PreTrainingModel(config).eval()
     start_local(model, 4)
     layer = model.albert.encoder.albert_layer_groups[0].albert_layers[0].attention
 
@@ -1289,7 +1289,7 @@ def test_a_teachers_axes_turn_to_what_a_model_knows(corpus, tokenizer, encoder, 
     One directory: what is kept in it for one model is not taken for another.
     """
     torch.manual_seed(3)
-    model = AlbertPreTraining(AlbertConfig(**SHAPE))
+    model = PreTrainingModel(EncoderConfig(**SHAPE))
     chosen = teachers.choose(corpus, np.arange(20), np.ones(1), 60, seed=0)
     misses = {}
     for learner in (None, model):

@@ -15,7 +15,7 @@ from making import GROUPED, TINY
 
 from converters import convert
 from converters.cast import DTYPES
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.tokenizers.files import TokenizerFiles
 
 FORMATS = convert.formats()
@@ -35,7 +35,7 @@ SHAPES = {
     "E = H": dataclasses.replace(TINY, embedding_size=8),
     "E > H": dataclasses.replace(TINY, embedding_size=11),
     "exact gelu": dataclasses.replace(TINY, hidden_act="gelu", layer_norm_eps=1e-5, classifier_dropout_prob=0.5),
-    "one of each": AlbertConfig(
+    "one of each": EncoderConfig(
         vocab_size=1,
         embedding_size=1,
         hidden_size=1,
@@ -293,7 +293,7 @@ def test_casts_of_special_values(tmp_path, albert, dtype):
 def configs(draw):
     heads = draw(st.integers(1, 3))
     groups = draw(st.integers(1, 3))
-    return AlbertConfig(
+    return EncoderConfig(
         vocab_size=draw(st.integers(1, 12)),
         embedding_size=draw(st.integers(1, 7)),
         hidden_size=heads * draw(st.integers(1, 3)),

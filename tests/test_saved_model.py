@@ -17,7 +17,7 @@ from making import GROUPED, TINY
 
 from albert_cli.model.loading import load_model
 from converters import convert
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.tokenizers.files import TokenizerFiles
 
 # --- what others wrote
@@ -573,6 +573,6 @@ def test_reading_a_module_needs_no_tensorflow(module, tmp_path):
 
 def test_published_shapes_keep_their_config(tmp_path):
     """Nothing of the config is lost, whatever keys it has."""
-    config = AlbertConfig(**{**dataclasses.asdict(TINY), "extra": {"net_structure_type": 0, "мой": ["ключ", None]}})
+    config = EncoderConfig(**{**dataclasses.asdict(TINY), "extra": {"net_structure_type": 0, "мой": ["ключ", None]}})
     convert.save(making.model(config), tmp_path / "m", format="saved-model")
     assert convert.load(tmp_path / "m").config == config

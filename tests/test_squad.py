@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from albert_cli import tasks
 from albert_cli.errors import DataError, RunError
 from albert_cli.main import app
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import questions, session
 from albert_cli.training.inference import Rows, infer
 from albert_cli.training.questions import Question, read_squad
@@ -37,7 +37,7 @@ def train(given_, out):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AlbertTokenizer.from_files(tokenizer_files()[0])
+    return Tokenizer.from_files(tokenizer_files()[0])
 
 
 def test_every_answer_is_found_again_from_its_tokens(tokenizer, tmp_path):
@@ -65,7 +65,7 @@ def test_windows_cover_the_whole_text(tokenizer):
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), length=st.integers(80, 200))
 def test_perfect_logits_give_the_wanted_answers(seed, length):
-    tokenizer = AlbertTokenizer.from_files(tokenizer_files()[0])
+    tokenizer = Tokenizer.from_files(tokenizer_files()[0])
     items = [
         Question(
             entry["id"],

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from albert_cli.main import app
 from albert_cli.tokenization.records import visible
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ def test_the_table(model):
 
 def test_json_holds_what_a_model_takes(model):
     [record] = json.loads(run("Who wrote it?", "Jane did.", "--pair", "--model", model, "--json").stdout)
-    encoding = AlbertTokenizer.from_pretrained(model).encode("Who wrote it?", "Jane did.")
+    encoding = Tokenizer.from_pretrained(model).encode("Who wrote it?", "Jane did.")
     assert record["input_ids"] == encoding.ids
     assert record["token_type_ids"] == encoding.token_type_ids
     assert record["attention_mask"] == encoding.attention_mask
@@ -90,7 +90,7 @@ def test_decoding(model):
 
 
 def test_a_file_gives_the_same_ids_as_the_library(model, shared_data, tmp_path):
-    tokenizer = AlbertTokenizer.from_pretrained(model)
+    tokenizer = Tokenizer.from_pretrained(model)
     texts = [text for text in glue_texts(shared_data)[::25] if "\n" not in text]
     source, target = tmp_path / "in.txt", tmp_path / "ids.txt"
     source.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(texts).encode())
@@ -126,7 +126,7 @@ def test_statistics(model, tmp_path):
     source = tmp_path / "in.txt"
     source.write_text("a b 各\nthe Æther\n" + "the " * 300 + "\n\n", encoding="utf-8")
     figures = json.loads(run("--in", source, "--model", model, "--stats", "--json").stdout)
-    tokenizer = AlbertTokenizer.from_pretrained(model)
+    tokenizer = Tokenizer.from_pretrained(model)
     rows = tokenizer.ids(source.read_text(encoding="utf-8").split("\n")[:4])
     assert figures["texts"] == 4
     assert figures["tokens"] == sum(map(len, rows))
@@ -208,7 +208,7 @@ def test_the_page_is_whole_and_self_contained(model, tmp_path):
     assert page.links == []
     assert "url(" not in text
     assert "<script" not in text
-    tokenizer = AlbertTokenizer.from_pretrained(model)
+    tokenizer = Tokenizer.from_pretrained(model)
     wanted = [visible(piece) for each in (TEXT, odd) for piece in tokenizer.encode(each).pieces]
     assert [piece for piece in page.pieces if piece.strip()][5:] == wanted  # after the legend's five
     assert "<dt>text</dt><dd>Café</dd>" in text
@@ -228,7 +228,7 @@ def test_the_page_in_a_browser(model, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 20_000
     done = subprocess.run([browser, *flags, "--dump-dom", target.as_uri()], check=True, capture_output=True)
-    assert done.stdout.decode().count('class="t h') == 5 + len(AlbertTokenizer.from_pretrained(model).encode(TEXT))
+    assert done.stdout.decode().count('class="t h') == 5 + len(Tokenizer.from_pretrained(model).encode(TEXT))
 
 
 # --- bad input ---

@@ -15,7 +15,7 @@ from tokenizer_oracle import glue_texts, golden, google_ids
 
 from albert_cli.errors import TextError, TokenizerError
 from albert_cli.tables.lines import read_lines
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.errors import CheckpointError, CorruptError
 from converters.tokenizers.files import TokenizerFiles
@@ -34,22 +34,22 @@ def model_file(shared_data):
 
 @pytest.fixture(scope="session")
 def tokenizer(model_file):
-    return AlbertTokenizer.from_pretrained(model_file)
+    return Tokenizer.from_pretrained(model_file)
 
 
 @pytest.fixture(scope="session")
 def rebuilt(shared_data):
-    return AlbertTokenizer.from_pretrained(shared_data / "tokenizer/30k-clean.vocab")
+    return Tokenizer.from_pretrained(shared_data / "tokenizer/30k-clean.vocab")
 
 
 @pytest.fixture(scope="session")
 def cased(model_file):
-    return AlbertTokenizer.from_pretrained(model_file, lowercase=False)
+    return Tokenizer.from_pretrained(model_file, lowercase=False)
 
 
 @pytest.fixture(scope="session")
 def julia(model_file):
-    return AlbertTokenizer.from_pretrained(model_file, raw=True)
+    return Tokenizer.from_pretrained(model_file, raw=True)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def processor(model_file):
 @pytest.mark.parametrize("source", ["spiece.model", "30k-clean.vocab"])
 @pytest.mark.parametrize(("key", "lowercase"), [("ids", True), ("ids_cased", False)])
 def test_golden_ids(shared_data, source, key, lowercase):
-    tokenizer = AlbertTokenizer.from_pretrained(shared_data / "tokenizer" / source, lowercase=lowercase)
+    tokenizer = Tokenizer.from_pretrained(shared_data / "tokenizer" / source, lowercase=lowercase)
     lines = golden(shared_data)
     assert len(lines) == 2073
     given_texts = [line["text"] for line in lines]
@@ -235,7 +235,7 @@ def test_decoding(tokenizer):
 
 
 def test_accents_are_kept_on_demand(model_file, tokenizer):
-    keeping = AlbertTokenizer.from_pretrained(model_file, keep_accents=True)
+    keeping = Tokenizer.from_pretrained(model_file, keep_accents=True)
     assert tokenizer.encode("é", special_tokens=False).pieces == ["▁", "e"] or tokenizer.ids(["é"]) == tokenizer.ids(
         ["e"]
     )
@@ -413,15 +413,15 @@ def test_any_format_the_hub_reads(shared_data, tokenizer, tmp_path):
         tmp_path / "albert.npz",
         shared_data / "checkpoints/tf1-google/30k-clean.model",
     ):
-        assert AlbertTokenizer.from_pretrained(path).ids(line) == tokenizer.ids(line)
+        assert Tokenizer.from_pretrained(path).ids(line) == tokenizer.ids(line)
 
 
 def test_a_directory_of_tokenizer_files_alone(model_file, tmp_path):
     (tmp_path / "spiece.model").write_bytes(model_file.read_bytes())
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    cased = AlbertTokenizer.from_pretrained(tmp_path)
+    cased = Tokenizer.from_pretrained(tmp_path)
     assert cased.prepare("Ab") == "Ab"
-    assert AlbertTokenizer.from_pretrained(tmp_path / "spiece.model", lowercase=True).prepare("Ab") == "ab"
+    assert Tokenizer.from_pretrained(tmp_path / "spiece.model", lowercase=True).prepare("Ab") == "ab"
 
 
 CHINESE = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"我爱北京天安门", "hello", "wor", "##ld", "##s", "a", "e",
@@ -431,7 +431,7 @@ CHINESE = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"我爱北京天安门
 @pytest.fixture
 def chinese(tmp_path):
     (tmp_path / "vocab_chinese.txt").write_text("\n".join(CHINESE) + "\n", encoding="utf-8")
-    return AlbertTokenizer.from_pretrained(tmp_path / "vocab_chinese.txt")
+    return Tokenizer.from_pretrained(tmp_path / "vocab_chinese.txt")
 
 
 def test_chinese_wordpiece(chinese):
@@ -463,7 +463,7 @@ def test_chinese_ids_are_those_of_transformers_bert(text, tmp_path_factory):
         folder.mkdir()
         (folder / "vocab.txt").write_text("\n".join(CHINESE) + "\n", encoding="utf-8")
     text = "".join(c for c in text if not 0xD800 <= ord(c) <= 0xDFFF)
-    ours = AlbertTokenizer.from_pretrained(folder / "vocab.txt")
+    ours = Tokenizer.from_pretrained(folder / "vocab.txt")
     theirs = BertTokenizer.from_pretrained(folder)
     assert ours.ids([text]) == [theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
     encoding = ours.encode(text, special_tokens=False)
@@ -473,7 +473,7 @@ def test_chinese_ids_are_those_of_transformers_bert(text, tmp_path_factory):
 
 def test_a_wordpiece_list_has_no_raw_way(tmp_path, chinese):
     with pytest.raises(TokenizerError, match="a WordPiece list cannot be used raw; only SentencePiece models can"):
-        AlbertTokenizer.from_pretrained(tmp_path / "vocab_chinese.txt", raw=True)
+        Tokenizer.from_pretrained(tmp_path / "vocab_chinese.txt", raw=True)
 
 
 # --- bad files ---
@@ -497,7 +497,7 @@ def test_damaged_files_are_explained(name, content, message, tmp_path, capfd):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(CorruptError) as caught:
-        AlbertTokenizer.from_pretrained(path)
+        Tokenizer.from_pretrained(path)
     assert str(caught.value) == message.format(path=path)
     assert capfd.readouterr() == ("", "")
 
@@ -506,27 +506,27 @@ def test_a_truncated_model_is_explained(model_file, tmp_path):
     path = tmp_path / "spiece.model"
     path.write_bytes(model_file.read_bytes()[:-1000])
     with pytest.raises(CorruptError, match=f"^{path}: not a "):
-        AlbertTokenizer.from_pretrained(path)
+        Tokenizer.from_pretrained(path)
 
 
 def test_a_vocabulary_with_a_byte_order_mark_and_windows_line_ends(shared_data, tokenizer, tmp_path):
     lines = (shared_data / "tokenizer/30k-clean.vocab").read_bytes()
     (tmp_path / "x.vocab").write_bytes(b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n"))
     line = ["in 1992, he paid £9,000 (Café)"]
-    assert AlbertTokenizer.from_pretrained(tmp_path / "x.vocab").ids(line) == tokenizer.ids(line)
+    assert Tokenizer.from_pretrained(tmp_path / "x.vocab").ids(line) == tokenizer.ids(line)
 
 
 def test_a_missing_model_is_explained(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
-        AlbertTokenizer.from_pretrained(tmp_path / "nothing")
+        Tokenizer.from_pretrained(tmp_path / "nothing")
     with pytest.raises(TokenizerError, match="the model carries no tokenizer files"):
-        AlbertTokenizer.from_files(TokenizerFiles())
+        Tokenizer.from_files(TokenizerFiles())
 
 
 def test_a_broken_tokenizer_json_is_explained(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(CorruptError, match=r"tokenizer\.json: not a tokenizer\.json that the tokenizers library reads"):
-        AlbertTokenizer.from_pretrained(tmp_path / "tokenizer.json")
+        Tokenizer.from_pretrained(tmp_path / "tokenizer.json")
 
 
 # --- text files ---

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.errors import CheckpointError
 from converters.tokenizers.files import AddedToken, make_model, parse_model
@@ -49,7 +49,7 @@ def sentencepiece(folder, **files):
 
 
 def same_ids(folder, theirs, texts=TEXTS):
-    ours = AlbertTokenizer.from_pretrained(folder)
+    ours = Tokenizer.from_pretrained(folder)
     wanted = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
     assert [ours.encode(text, special_tokens=False).ids for text in texts] == wanted
     assert ours.ids(texts) == wanted
@@ -59,7 +59,7 @@ def same_ids(folder, theirs, texts=TEXTS):
 
 def error(folder):
     with pytest.raises(CheckpointError) as caught:
-        AlbertTokenizer.from_pretrained(folder)
+        Tokenizer.from_pretrained(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -117,7 +117,7 @@ def test_texts_with_added_tokens_have_the_ids_of_transformers(parts, tmp_path_fa
         size = len(WORDS if kind == "Bert" else PIECES)
         theirs = getattr(transformers, f"{kind}Tokenizer").from_pretrained(folder)
         renumbered = [n + 100 - size if n >= size else n for n in theirs(text, add_special_tokens=False)["input_ids"]]
-        ours = AlbertTokenizer.from_pretrained(folder)
+        ours = Tokenizer.from_pretrained(folder)
         assert ours.ids([text]) == [renumbered]
         for start, end in ours.encode(text, special_tokens=False).offsets:
             assert text[start:end] == text[start:end].strip()
@@ -141,12 +141,12 @@ def test_special_tokens_beside_the_usual_ones_are_added(tmp_path):
         assert ours.decode([number, WORDS.index("dog")]) == "dog"
         assert ours.decode([number, WORDS.index("dog")], skip_special_tokens=False) == "<e1> dog"
     write(tmp_path / "m", tokenizer_config={}, special_tokens_map={"additional_special_tokens": ["<e1>"]})
-    assert AlbertTokenizer.from_pretrained(tmp_path / "m").ids(["the<e1>"]) == [[WORDS.index("the"), len(WORDS)]]
+    assert Tokenizer.from_pretrained(tmp_path / "m").ids(["the<e1>"]) == [[WORDS.index("the"), len(WORDS)]]
 
 
 def test_ids_with_gaps_are_those_of_the_file(tmp_path):
     write(tmp_path / "m", added_tokens={"<e1>": 60, "<e2>": 50})
-    ours = AlbertTokenizer.from_pretrained(tmp_path / "m")
+    ours = Tokenizer.from_pretrained(tmp_path / "m")
     assert ours.ids(["<e2> cat <e1>"]) == [[50, WORDS.index("cat"), 60]]
     assert len(ours) == 61
     assert ours.segmenter.piece(55) == ""
@@ -162,7 +162,7 @@ def test_conversion_carries_added_tokens_and_settings(make, format, tmp_path):
     tokens = {token: number - 100 + size for token, number in tokens.items()}
     make(tmp_path / "from", added_tokens=tokens, tokenizer_config={"additional_special_tokens": ["<e1>"]})
     write(tmp_path / "from", words=(), tokenizer_config={"additional_special_tokens": ["<e1>"], "do_lower_case": False})
-    files = AlbertTokenizer.from_pretrained(tmp_path / "from")
+    files = Tokenizer.from_pretrained(tmp_path / "from")
     from converters.tokenizers.settings import read_tokenizer
 
     checkpoint = dataclasses.replace(
@@ -189,7 +189,7 @@ def test_normalized_tokens_survive_a_lower_casing_pipeline(tmp_path):
     files = read_tokenizer(tmp_path / "from")
     config = dataclasses.replace(making.TINY, vocab_size=len(PIECES) + 1)
     convert.save(dataclasses.replace(making.model(config), tokenizer=files), tmp_path / "to")
-    theirs, ours = AutoTokenizer.from_pretrained(tmp_path / "to"), AlbertTokenizer.from_pretrained(tmp_path / "to")
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path / "to"), Tokenizer.from_pretrained(tmp_path / "to")
     for text in ("the COVID cat", "covid", " a covids, Covid  the [MASK]", "[MASK] the", "the cat,  x", "<unk>a [CLS]"):
         wanted = ours.encode(text, special_tokens=False, special_in_text=["[MASK]"]).ids
         assert theirs(text, add_special_tokens=False)["input_ids"] == wanted, text
@@ -235,7 +235,7 @@ def test_settings_of_sentencepiece(settings, tmp_path):
     ours = same_ids(tmp_path / "m", theirs, ["the cats", "A Cat ate", "é caé"])
     theirs.save_pretrained(tmp_path / "m")
     (tmp_path / "m/spiece.model").unlink()
-    again = AlbertTokenizer.from_pretrained(tmp_path / "m")
+    again = Tokenizer.from_pretrained(tmp_path / "m")
     for text in [*TEXTS, "the 9,9 (cat)"]:
         assert again.encode(text).ids == ours.encode(text).ids, text
 
@@ -245,7 +245,7 @@ def test_lengths_and_sides(tmp_path):
 
     write(tmp_path / "m", tokenizer_config={"truncation_side": "left", "model_max_length": 5})
     theirs = transformers.BertTokenizer.from_pretrained(tmp_path / "m")
-    ours = AlbertTokenizer.from_pretrained(tmp_path / "m")
+    ours = Tokenizer.from_pretrained(tmp_path / "m")
     wanted = theirs("the cat dog a b", truncation=True)["input_ids"]
     assert ours.encode("the cat dog a b", max_length=5).ids == wanted
     assert ours.encode_batch(["the cat dog a b"], max_length=5)[0].tolist() == wanted
@@ -255,7 +255,7 @@ def test_lengths_and_sides(tmp_path):
     with pytest.raises(CheckpointError, match="truncation_side is left"):
         ours.encode("the cat dog a b", max_length=5, stride=0)
     write(tmp_path / "m", tokenizer_config={"model_input_names": ["input_ids", "attention_mask"]})
-    ours = AlbertTokenizer.from_pretrained(tmp_path / "m")
+    ours = Tokenizer.from_pretrained(tmp_path / "m")
     assert set(ours.encode("a", "b").token_type_ids) == {0}
     assert not ours.encode_batch(["a"], ["b"]).token_type_ids.any()
 
@@ -306,7 +306,7 @@ def test_what_is_not_computed_is_refused_by_name(settings, word, tmp_path):
     assert str(folder) in message
     assert word in message or "'<e1>'" in message
     for usual in USUAL.get(word, ()):
-        AlbertTokenizer.from_pretrained(write(tmp_path / "m", tokenizer_config={word: usual}))
+        Tokenizer.from_pretrained(write(tmp_path / "m", tokenizer_config={word: usual}))
 
 
 def test_contradictions_are_refused(tmp_path):
@@ -400,7 +400,7 @@ def test_a_word_list_beside_googles_checkpoint_is_found_under_any_usual_name(nam
     (tmp_path / "tf" / name).write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
     files = convert.load(tmp_path / "tf").tokenizer
     assert files.origin == name
-    assert AlbertTokenizer.from_files(files).ids(["the cat"]) == [[WORDS.index("the"), WORDS.index("cat")]]
+    assert Tokenizer.from_files(files).ids(["the cat"]) == [[WORDS.index("the"), WORDS.index("cat")]]
 
 
 def test_several_vocabularies_are_refused_by_name(tmp_path):
@@ -431,7 +431,7 @@ def test_several_vocabularies_are_refused_by_name(tmp_path):
 )
 def test_word_lists_with_odd_lines_are_read(data, size, ids, tmp_path):
     (tmp_path / "vocab.txt").write_bytes(data)
-    ours = AlbertTokenizer.from_pretrained(tmp_path / "vocab.txt")
+    ours = Tokenizer.from_pretrained(tmp_path / "vocab.txt")
     assert ours.ids(["a b"]) == [ids]
     assert len(ours) == size
     assert all(isinstance(ours.segmenter.piece(number), str) for number in range(size))
@@ -502,7 +502,7 @@ def test_every_key_that_transformers_writes_is_in_the_table(tmp_path, recwarn):
     unknown = set()
     files = {key.file for key in TOKENIZER_KEYS}
     for folder in saved_directories(tmp_path):
-        AlbertTokenizer.from_pretrained(folder)
+        Tokenizer.from_pretrained(folder)
         for path in folder.iterdir():
             assert path.name in files, path.name
             if path.suffix != ".json" or path.name == "added_tokens.json":
@@ -567,7 +567,7 @@ def test_every_honoured_setting_changes_what_is_computed(key, tmp_path):
         from converters.tokenizers.settings import read_tokenizer
 
         try:
-            tokenizer = AlbertTokenizer.from_pretrained(make(tmp_path / "m", tokenizer_config=before | said))
+            tokenizer = Tokenizer.from_pretrained(make(tmp_path / "m", tokenizer_config=before | said))
         except CheckpointError as error:
             return str(error)
         text = "The café <e1> <e2> 我们 zzz"
@@ -615,10 +615,10 @@ def test_what_transformers_4_wrote_first_is_read(tmp_path):
                                      "normalized": False, "special": False})  # fmt: skip
 
     folder = pipeline(tmp_path, change, "Albert")
-    wanted = AlbertTokenizer.from_pretrained(folder / "spiece.model").ids(["the (cat) 9, a"])
-    assert AlbertTokenizer.from_pretrained(folder).ids(["the (cat) 9, a"]) == wanted
+    wanted = Tokenizer.from_pretrained(folder / "spiece.model").ids(["the (cat) 9, a"])
+    assert Tokenizer.from_pretrained(folder).ids(["the (cat) 9, a"]) == wanted
     (folder / "spiece.model").unlink()
-    assert AlbertTokenizer.from_pretrained(folder).ids(["the (cat) 9, a"]) == wanted
+    assert Tokenizer.from_pretrained(folder).ids(["the (cat) 9, a"]) == wanted
 
 
 def test_init_takes_the_settings_beside_the_vocabulary(albert, tmp_path):
@@ -669,7 +669,7 @@ def test_blanks_that_a_model_does_not_collapse(setting, tmp_path):
     else:
         model.normalizer_spec.remove_extra_whitespaces = False
     (folder / "spiece.model").write_bytes(model.SerializeToString())
-    ours = AlbertTokenizer.from_pretrained(folder)
+    ours = Tokenizer.from_pretrained(folder)
     texts = ["  the  cat ", "\tthe\tcat\r", "the\n cat", "THE cat", "", "  "]
     assert ours.ids(texts) == [ours.encode(text, special_tokens=False).ids for text in texts]
     assert ours.ids(texts[:4]) == [ours.ids(["the cat"])[0]] * 4

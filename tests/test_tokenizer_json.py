@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizer_oracle import glue_texts, golden
 from transformers import AutoTokenizer
 
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.tokenizers.files import TokenizerFiles, parse_model
 from converters.tokenizers.tokenizer_json import tokenizer_json
@@ -27,7 +27,7 @@ def theirs(google_model):
 
 @pytest.fixture(scope="module")
 def ours(google_model):
-    return AlbertTokenizer.from_pretrained(google_model)
+    return Tokenizer.from_pretrained(google_model)
 
 
 def test_golden_ids_under_transformers(shared_data, theirs):
@@ -92,8 +92,8 @@ def test_reading_back_is_not_disturbed(shared_data, google_model):
     )
     assert (target.spiece, target.vocab, target.wordpiece) == (source.spiece, source.vocab, source.wordpiece)
     assert (target.lowercase, target.keep_accents) == (True, False)
-    again = AlbertTokenizer.from_pretrained(google_model / "tokenizer.json")
-    assert again.ids(["in 1992, (he)"]) == AlbertTokenizer.from_pretrained(google_model).ids(["in 1992, (he)"])
+    again = Tokenizer.from_pretrained(google_model / "tokenizer.json")
+    assert again.ids(["in 1992, (he)"]) == Tokenizer.from_pretrained(google_model).ids(["in 1992, (he)"])
 
 
 def test_the_bytes_are_the_same_each_time(shared_data, google_model):
@@ -140,7 +140,7 @@ def test_chinese_models(shared_data, tmp_path):
     chinese = TokenizerFiles(wordpiece=wordpiece, origin="vocab_chinese.txt")
     convert.save(dataclasses.replace(checkpoint, tokenizer=chinese), tmp_path / "zh")
     theirs = AutoTokenizer.from_pretrained(tmp_path / "zh")
-    ours = AlbertTokenizer.from_pretrained(tmp_path / "zh")
+    ours = Tokenizer.from_pretrained(tmp_path / "zh")
     for text in ("我爱北京,Hello worLD 20", "é 我 x", ""):
         encoding = ours.encode(text, "北京")
         encoded = theirs(text, "北京")

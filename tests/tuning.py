@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from converters import convert
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles, rebuild_model
 
@@ -40,7 +40,7 @@ def config(**changes):
         "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1,
     }
-    return AlbertConfig(**(values | changes))
+    return EncoderConfig(**(values | changes))
 
 
 def write_model(path: Path, seed: int = 1, **changes) -> Path:

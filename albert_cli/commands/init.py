@@ -70,10 +70,10 @@ def init(
 
 def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:
     """The tokenizer's files and its number of pieces; none and 0 without a path."""
-    from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
+    from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
     from converters.tokenizers.files import TokenizerFiles
 
     if path is None:
         return TokenizerFiles(), 0
     files = dataclasses.replace(find_tokenizer_files(path), origin=path.name)
-    return files, len(AlbertTokenizer.from_files(files))
+    return files, len(Tokenizer.from_files(files))

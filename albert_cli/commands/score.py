@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from albert_cli.scoring.inference import TextScore
-    from albert_cli.tokenization.tokenizer import AlbertTokenizer
+    from albert_cli.tokenization.tokenizer import Tokenizer
 
 app = typer.Typer()
 
@@ -106,7 +106,7 @@ def score(
         console.write(_blocks(found, tokenizer, odd))
 
 
-def _blocks(found: Sequence[TextScore], tokenizer: AlbertTokenizer, odd: int) -> Iterator[str | console.Table]:
+def _blocks(found: Sequence[TextScore], tokenizer: Tokenizer, odd: int) -> Iterator[str | console.Table]:
     from albert_cli.tokenization.records import visible
 
     headers = ("", "log p", "rank", "piece", "text", "first choice", "log p")
@@ -171,7 +171,7 @@ def _totals(found: Sequence[TextScore]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _tokens(one: TextScore, tokenizer: AlbertTokenizer, odd: int) -> Iterator[dict[str, Any]]:
+def _tokens(one: TextScore, tokenizer: Tokenizer, odd: int) -> Iterator[dict[str, Any]]:
     marked = one.odd(odd)
     for place, (start, end) in enumerate(one.offsets):
         yield {
@@ -188,7 +188,7 @@ def _tokens(one: TextScore, tokenizer: AlbertTokenizer, odd: int) -> Iterator[di
         }
 
 
-def _rows(found: Sequence[TextScore], tokenizer: AlbertTokenizer, odd: int) -> Iterator[dict[str, Any]]:
+def _rows(found: Sequence[TextScore], tokenizer: Tokenizer, odd: int) -> Iterator[dict[str, Any]]:
     """A row for each token."""
     for row, one in enumerate(found):
         for number, data in enumerate(_tokens(one, tokenizer, odd)):

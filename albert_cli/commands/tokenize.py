@@ -113,7 +113,7 @@ def tokenize(
     """
     from albert_cli.registry.resolve import resolve
     from albert_cli.tokenization import reports
-    from albert_cli.tokenization.tokenizer import AlbertTokenizer
+    from albert_cli.tokenization.tokenizer import Tokenizer
     from converters.files import check_target
 
     modes = {
@@ -137,7 +137,7 @@ def tokenize(
     if out is not None and out != STANDARD_OUTPUT:
         sources = [*found.files(), *(path for path in (source, compare) if path is not None)]
         check_target(out, force=force, sources=sources, ours=None)
-    tokenizer = AlbertTokenizer.from_pretrained(found.path, **flags)
+    tokenizer = Tokenizer.from_pretrained(found.path, **flags)
     view = reports.View(
         tokenizer,
         index_base=index_base,
@@ -156,7 +156,7 @@ def tokenize(
         if stats:
             output = view.statistics(inputs)
         elif compare:
-            other = AlbertTokenizer.from_pretrained(compare, **flags)
+            other = Tokenizer.from_pretrained(compare, **flags)
             output = view.comparison(other, inputs, only_different=source is not None)
         elif decode is not None:
             output = view.decoded((text for text, _ in inputs) if source else [decode])

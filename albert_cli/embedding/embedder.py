@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from albert_cli.embedding.encoders import Encoder, find_device, find_precision, make_encoder
+from albert_cli.embedding.encoders import BatchEncoder, find_device, find_precision, make_encoder
 from albert_cli.embedding.pooling import pool
 from albert_cli.embedding.settings import Device, Precision, Settings, as_options
 from albert_cli.errors import EmbeddingError
 from albert_cli.finite import check_finite
 from albert_cli.registry.resolve import Model, resolve
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+from albert_cli.tokenization.tokenizer import Encoding, TokenBatch, Tokenizer
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -106,9 +106,9 @@ class Plan:
         )
 
     @functools.cached_property
-    def tokenizer(self) -> AlbertTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The model's tokenizer; TokenizerError where it has none, or more pieces than the model has rows."""
-        return AlbertTokenizer.of_model(self.checkpoint, self.model.name, lowercase=self.settings.lowercase)
+        return Tokenizer.of_model(self.checkpoint, self.model.name, lowercase=self.settings.lowercase)
 
     @functools.cached_property
     def weights_sha256(self) -> str:
@@ -145,7 +145,7 @@ class Embedder:
         self._pooler = copy.deepcopy(pretrained.albert.pooler)  # stays in fp32 whatever the encoder computes in
         if self._pooler is not None:
             self._pooler.to(where)
-        self.encoder: Encoder = make_encoder(
+        self.encoder: BatchEncoder = make_encoder(
             pretrained, device=plan.device, precision=plan.precision, batch_tokens=plan.batch_tokens
         )
         # Beside a GPU the processor has nothing else to do.

@@ -15,13 +15,13 @@ from albert_cli.errors import EmbeddingError
 from albert_cli.model.packed import FastEncoder, PackedHiddenStates
 
 if TYPE_CHECKING:
-    from albert_cli.model.encoder import Albert
-    from albert_cli.model.pretraining_heads import AlbertPreTraining
+    from albert_cli.model.encoder import Encoder
+    from albert_cli.model.pretraining_heads import PreTrainingModel
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Encoder(Protocol):
+class BatchEncoder(Protocol):
     """What the engine needs of an encoder."""
 
     def encode(
@@ -37,7 +37,7 @@ class Encoder(Protocol):
 class PlainEncoder:
     """The PyTorch model itself, for GPUs: padded to the longest of the batch, masked, and packed afterwards."""
 
-    def __init__(self, model: Albert, *, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Encoder, *, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.device = device
         self._model = model.to(device=device, dtype=dtype).eval()
         self._last = model.config.num_hidden_layers * model.config.inner_group_num
@@ -87,7 +87,7 @@ def find_precision(wanted: Precision, device: str) -> Precision:
     return wanted
 
 
-def make_encoder(model: AlbertPreTraining, *, device: str, precision: Precision, batch_tokens: int) -> Encoder:
+def make_encoder(model: PreTrainingModel, *, device: str, precision: Precision, batch_tokens: int) -> BatchEncoder:
     """The fastest encoder for this device and precision. The model may be moved to them, and is not to be used after.
 
     Raises EmbeddingError for a precision that the device has no encoder for.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from albert_cli.errors import EmbeddingError
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.sentence_files import SentenceSettings
 
 Pooling = Literal["mean", "cls", "pooler", "max", "weighted", "tokens"]
@@ -53,7 +53,7 @@ class Settings:
 
     def resolved(
         self,
-        config: AlbertConfig,
+        config: EncoderConfig,
         *,
         has_pooler: bool,
         longest: int | None = None,
@@ -67,7 +67,7 @@ class Settings:
         given = replace(self, **self.said(sentence))
         return given._resolved(config, given.pooling or "mean", has_pooler, longest)
 
-    def _resolved(self, config: AlbertConfig, pooling: Pooling, has_pooler: bool, longest: int | None) -> Settings:
+    def _resolved(self, config: EncoderConfig, pooling: Pooling, has_pooler: bool, longest: int | None) -> Settings:
         if pooling not in get_args(Pooling):
             raise EmbeddingError(f"pooling is {pooling!r}, not one of {', '.join(get_args(Pooling))}")
         states = config.num_hidden_layers * config.inner_group_num + 1

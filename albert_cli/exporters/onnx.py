@@ -25,7 +25,7 @@ from converters.files import check_target, explained, need, staged
 if TYPE_CHECKING:
     import torch
 
-    from albert_cli.model.encoder import Albert
+    from albert_cli.model.encoder import Encoder
 
 NAME = "onnx"
 DESCRIPTION = "ONNX, one file or a directory (model.onnx, config.json, tokenizer): encoder and pooler, for onnxruntime"
@@ -110,7 +110,7 @@ def _check_sizes(checkpoint: Checkpoint) -> None:
         raise SpecError(f"{checkpoint.where}: max_position_embeddings is {positions}; ONNX needs at least 2")
 
 
-def _exported(model: Albert) -> bytes:
+def _exported(model: Encoder) -> bytes:
     """The bytes of the model as ONNX, the same for the same model."""
     import torch
 
@@ -176,7 +176,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _inputs(model: Albert, batch: int, tokens: int) -> tuple[torch.Tensor, ...]:
+def _inputs(model: Encoder, batch: int, tokens: int) -> tuple[torch.Tensor, ...]:
     """Any ids, two segments, and rows that are padded more and more; the same for the same sizes."""
     import torch
 
@@ -189,7 +189,7 @@ def _inputs(model: Albert, batch: int, tokens: int) -> tuple[torch.Tensor, ...]:
     return ids, mask, types.contiguous()
 
 
-def _compared(model: Albert, file: Path) -> tuple[list[tuple[int, int]], float]:
+def _compared(model: Encoder, file: Path) -> tuple[list[tuple[int, int]], float]:
     """Run the file on inputs of several shapes; the largest difference from PyTorch at tokens that are no padding."""
     import onnxruntime
     import torch

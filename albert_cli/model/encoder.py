@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import ConfigError
 
 _gelu_tanh = partial(F.gelu, approximate="tanh")
@@ -52,7 +52,7 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 @dataclass(frozen=True)
-class AlbertOutput:
+class EncoderOutput:
     """`sequence_output` (batch, tokens, H); `pooled_output` (batch, H), None without a pooler; `embedding_output`
     (batch, tokens, E), before the projection; `hidden_states`, on request: the projected embeddings, then the output
     of every inner layer, each (batch, tokens, H)."""
@@ -66,7 +66,7 @@ class AlbertOutput:
 class Embeddings(nn.Module):
     """Word + position + token type, LayerNorm, dropout; all of size E."""
 
-    def __init__(self, config: AlbertConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         E = config.embedding_size
         self.word_embeddings = nn.Embedding(config.vocab_size, E)
@@ -92,7 +92,7 @@ class Embeddings(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention with residual and LayerNorm."""
 
-    def __init__(self, config: AlbertConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         H = config.hidden_size
         self.head_size = config.head_size
@@ -127,7 +127,7 @@ class Layer(nn.Module):
     same modules, so that their parameters count once while `state_dict()` still lists them under every name.
     """
 
-    def __init__(self, config: AlbertConfig, twin: Layer | None = None) -> None:
+    def __init__(self, config: EncoderConfig, twin: Layer | None = None) -> None:
         super().__init__()
         H, I = config.hidden_size, config.intermediate_size  # noqa: E741
         self.attention: Attention
@@ -167,10 +167,10 @@ class LayerGroup(nn.Module):
         return hidden_states
 
 
-class Encoder(nn.Module):
+class LayerStack(nn.Module):
     """The projection E -> H and `num_hidden_layers` uses of the groups."""
 
-    def __init__(self, config: AlbertConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding_hidden_mapping_in = nn.Linear(config.embedding_size, config.hidden_size)
@@ -194,17 +194,17 @@ class Encoder(nn.Module):
         return hidden_states
 
 
-class Albert(nn.Module):
+class Encoder(nn.Module):
     """Embeddings, encoder and (unless `pooler` is false) pooler; fresh weights as Google draws them.
 
     Raises ConfigError for an unknown `hidden_act`.
     """
 
-    def __init__(self, config: AlbertConfig, *, pooler: bool = True) -> None:
+    def __init__(self, config: EncoderConfig, *, pooler: bool = True) -> None:
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = Encoder(config)
+        self.encoder = LayerStack(config)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooler else None
         initialise(self, config.initializer_range)
 
@@ -216,7 +216,7 @@ class Albert(nn.Module):
         position_ids: Tensor | None = None,
         *,
         output_hidden_states: bool = False,
-    ) -> AlbertOutput:
+    ) -> EncoderOutput:
         """`input_ids` and the rest are (batch, tokens), integers; `position_ids` may also be (tokens,).
 
         `attention_mask` is 1 for tokens to attend to and 0 for padding; without one every token counts. Token types
@@ -226,7 +226,7 @@ class Albert(nn.Module):
         kept: list[Tensor] | None = [] if output_hidden_states else None
         sequence_output = self.encoder(embeddings, attention_mask, kept)
         pooled_output = None if self.pooler is None else torch.tanh(self.pooler(sequence_output[:, 0]))
-        return AlbertOutput(sequence_output, pooled_output, embeddings, None if kept is None else tuple(kept))
+        return EncoderOutput(sequence_output, pooled_output, embeddings, None if kept is None else tuple(kept))
 
 
 @torch.no_grad()

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import SpecError
 from converters.tokenizers.files import TokenizerFiles
 
@@ -36,7 +36,7 @@ def load_model(
     *,
     format: str | None = None,
     dtype: torch.dtype = torch.float32,
-) -> AlbertPreTraining:
+) -> PreTrainingModel:
     """The encoder with the pooler and pre-training heads that the checkpoint holds, in eval mode on the CPU.
 
     The weights are cast to `dtype`. Heads of fine-tuned models (classification, question answering) are no part of
@@ -52,7 +52,7 @@ def load_model(
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
     parts = spec.components(checkpoint.tensors, checkpoint.config)
     with shapes_only():
-        model = AlbertPreTraining(
+        model = PreTrainingModel(
             checkpoint.config,
             pooler="pooler" in parts,
             mlm="mlm" in parts,
@@ -117,7 +117,7 @@ def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = tor
 
 
 def to_checkpoint(
-    model: nn.Module, config: AlbertConfig, tokenizer: TokenizerFiles, global_step: int | None = None
+    model: nn.Module, config: EncoderConfig, tokenizer: TokenizerFiles, global_step: int | None = None
 ) -> Checkpoint:
     """The model's weights under their canonical names, in the order of computation; names outside the spec: SpecError.
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.model import kernels
-from albert_cli.model.encoder import Albert, Layer, LayerGroup
-from converters.config import AlbertConfig
+from albert_cli.model.encoder import Encoder, Layer, LayerGroup
+from converters.config import EncoderConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class FastEncoder:
         batch_tokens: int | None = None,
     ) -> None:
         albert = getattr(model, "albert", model)
-        if not isinstance(albert, Albert):
+        if not isinstance(albert, Encoder):
             raise ValueError(f"model is a {type(model).__name__}, which is no Albert and holds none as .albert")
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}, not one of {', '.join(PRECISIONS)}")
@@ -157,7 +157,7 @@ class FastEncoder:
 class _PackedEncoder:
     """For the CPU: every distinct layer packed once, in float32 or bytes."""
 
-    def __init__(self, albert: Albert, precision: str) -> None:
+    def __init__(self, albert: Encoder, precision: str) -> None:
         self.config = albert.config
         self.embeddings = copy.deepcopy(albert.embeddings).float().cpu().eval()
         projection = albert.encoder.embedding_hidden_mapping_in
@@ -190,7 +190,7 @@ class _PackedEncoder:
 class _PackedLayer:
     """One layer for packed tokens. `cache` holds the linear layers made so far, by the weights they came from."""
 
-    def __init__(self, layer: Layer, config: AlbertConfig, precision: str, cache: dict[int, Any]) -> None:
+    def __init__(self, layer: Layer, config: EncoderConfig, precision: str, cache: dict[int, Any]) -> None:
         attention, act = layer.attention, config.hidden_act
         self.heads, self.head_size = config.num_attention_heads, config.head_size
         self.floor = kernels.FLOORS.get(act)
@@ -237,7 +237,7 @@ class _PackedLayer:
 class _PaddedEncoder:
     """For the rest: the plain encoder on `device`, sequences padded to the longest of the chunk."""
 
-    def __init__(self, albert: Albert, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, albert: Encoder, device: torch.device, dtype: torch.dtype) -> None:
         self.albert = copy.deepcopy(albert).to(device, dtype).eval()
         self.device = device
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from albert_cli.model.encoder import Albert, AlbertOutput, activation, initialise
-from converters.config import AlbertConfig
+from albert_cli.model.encoder import Encoder, EncoderOutput, activation, initialise
+from converters.config import EncoderConfig
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class PreTrainingOutput:
 
     prediction_logits: Tensor | None
     sop_logits: Tensor | None
-    encoder: AlbertOutput
+    encoder: EncoderOutput
 
 
 class Decoder(nn.Module):
     """E -> V with a matrix or a bias of its own, of a model that does not tie both (`untied`: their names)."""
 
-    def __init__(self, config: AlbertConfig, untied: Collection[str]) -> None:
+    def __init__(self, config: EncoderConfig, untied: Collection[str]) -> None:
         super().__init__()
         self.weight: nn.Parameter | None
         self.bias: nn.Parameter | None
@@ -43,7 +43,7 @@ class MaskedLMHead(nn.Module):
     `untied` says what of `weight` and `bias` it has of its own all the same.
     """
 
-    def __init__(self, config: AlbertConfig, untied: Collection[str] = ()) -> None:
+    def __init__(self, config: EncoderConfig, untied: Collection[str] = ()) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.embedding_size)
         self.activation = activation(config.hidden_act)
@@ -68,7 +68,7 @@ class MaskedLMHead(nn.Module):
 class SentenceOrderHead(nn.Module):
     """H -> 2. No dropout, as in Google's code (transformers drops classifier_dropout_prob of the input)."""
 
-    def __init__(self, config: AlbertConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.classifier = nn.Linear(config.hidden_size, 2)
         initialise(self, config.initializer_range)
@@ -78,12 +78,12 @@ class SentenceOrderHead(nn.Module):
         return logits
 
 
-class AlbertPreTraining(nn.Module):
+class PreTrainingModel(nn.Module):
     """The encoder and those of its heads that are wanted; an absent one is None. `untied`: see `MaskedLMHead`."""
 
     def __init__(
         self,
-        config: AlbertConfig,
+        config: EncoderConfig,
         *,
         pooler: bool = True,
         mlm: bool = True,
@@ -94,7 +94,7 @@ class AlbertPreTraining(nn.Module):
         if sop and not pooler:
             raise ValueError("the sentence-order head reads the pooler's output: sop=True needs pooler=True")
         self.config = config
-        self.albert = Albert(config, pooler=pooler)
+        self.albert = Encoder(config, pooler=pooler)
         self.predictions = MaskedLMHead(config, untied) if mlm else None
         self.sop_classifier = SentenceOrderHead(config) if sop else None
 
@@ -109,7 +109,7 @@ class AlbertPreTraining(nn.Module):
         output_hidden_states: bool = False,
     ) -> PreTrainingOutput:
         """As `Albert.forward`; `masked_positions` (batch, n) limits the masked-word logits to those tokens."""
-        encoder: AlbertOutput = self.albert(
+        encoder: EncoderOutput = self.albert(
             input_ids, attention_mask, token_type_ids, position_ids, output_hidden_states=output_hidden_states
         )
         prediction_logits = sop_logits = None

@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from albert_cli.model.encoder import Albert, Attention, initialise
-from converters.config import AlbertConfig
+from albert_cli.model.encoder import Attention, Encoder, initialise
+from converters.config import EncoderConfig
 
 
 class MLP(nn.Module):
@@ -40,10 +40,10 @@ class MLP(nn.Module):
 class Classifier(nn.Module):
     """Dropout and a linear head, or an MLP of the sizes `hidden`, on the pooled output. One label: a regression."""
 
-    def __init__(self, config: AlbertConfig, labels: int, hidden: Sequence[int] = ()) -> None:
+    def __init__(self, config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> None:
         super().__init__()
         self.config = config
-        self.albert = Albert(config)
+        self.albert = Encoder(config)
         self.dropout = nn.Dropout(config.head_dropout_prob)
         self.classifier = None if hidden else nn.Linear(config.hidden_size, labels)
         self.mlp = MLP(config.hidden_size, hidden, labels) if hidden else None
@@ -89,10 +89,10 @@ class Classifier(nn.Module):
 class QuestionAnswering(nn.Module):
     """A linear layer to two logits per token: does the answer start here, does it end here."""
 
-    def __init__(self, config: AlbertConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.albert = Albert(config, pooler=False)
+        self.albert = Encoder(config, pooler=False)
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         initialise(self.qa_outputs, config.initializer_range)
         # What all tokens share moves no softmax over them: its gradient is rounding, which Adam would make a step of.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from albert_cli.errors import DataError
 from albert_cli.pretraining.sentences import sentences
 from albert_cli.tables.lines import lines_of
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import dump_json, parse_json
 from converters.errors import CorruptError
 from converters.files import explained, read_small, staged
@@ -200,7 +200,7 @@ def fingerprint(files: Files, tokenizer_digest: str) -> dict[str, Any]:
 
 def prepare(
     files: Files,
-    tokenizer: AlbertTokenizer,
+    tokenizer: Tokenizer,
     tokenizer_digest: str,
     directory: Path,
     *,
@@ -239,7 +239,7 @@ def _matches(directory: Path, wanted: Mapping[str, Any]) -> bool:
 
 def _write(
     files: Files,
-    tokenizer: AlbertTokenizer,
+    tokenizer: Tokenizer,
     directory: Path,
     wanted: Mapping[str, Any],
     progress: Callable[[int], None] | None,

@@ -14,9 +14,9 @@ import torch
 
 from albert_cli.errors import TrainingError
 from albert_cli.model.encoder import Attention
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.settings import OFFSETS
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 
 # Wavelengths in tokens, from the shortest that tells neighbours apart.
 _SHORTEST, _LONGEST = 4.0, 256.0
@@ -26,7 +26,7 @@ _LEAD = 5.0
 _SHARE = 1 / 4
 
 
-def waves(config: AlbertConfig, heads: int) -> int:
+def waves(config: EncoderConfig, heads: int) -> int:
     """How many sinusoids (of two dimensions each) a head and the embeddings have room for.
 
     Raises TrainingError when that is none, or when the model has fewer heads than `heads`.
@@ -43,7 +43,7 @@ def waves(config: AlbertConfig, heads: int) -> int:
 
 
 @torch.no_grad()
-def start_local(model: AlbertPreTraining, heads: int) -> None:
+def start_local(model: PreTrainingModel, heads: int) -> None:
     """Write sinusoids over the position embeddings, and the turns into query and key of the first `heads` heads of
     every layer. Raises TrainingError as `waves` does."""
     config = model.config

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from albert_cli.errors import TrainingError
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import masking, optimizers, order_by_length, sequences
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.masking import Vocabulary
@@ -29,7 +29,7 @@ from albert_cli.runs import checkpointing, log
 from albert_cli.runs.checkpointing import Progress
 from albert_cli.runs.log import Record
 from albert_cli.runs.processes import own_dropout
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.inference import out_of_memory
 
 CLIP = 1.0
@@ -42,13 +42,13 @@ _EVALUATION_SEED = 7919
 class Job:
     """All that the loop needs. `weights` and `ordered` go by the corpus's sources; `save` writes the model."""
 
-    model: AlbertPreTraining
+    model: PreTrainingModel
     corpus: Corpus
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
     weights: NDArray[np.float64]
     ordered: NDArray[np.bool_]
-    tokenizer: AlbertTokenizer
+    tokenizer: Tokenizer
     settings: PretrainSettings
     directory: Path
     accelerator: Accelerator

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from albert_cli.pretraining.sequences import Tokens
 from albert_cli.tokenization.segmenters import SPACE
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 LONGEST = 3  # words of an n-gram
 MASKED, RANDOM = 0.8, 0.1  # the rest stays as it is
@@ -26,7 +26,7 @@ class Vocabulary:
     mask_id: int
 
     @classmethod
-    def of(cls, tokenizer: AlbertTokenizer) -> Vocabulary:
+    def of(cls, tokenizer: Tokenizer) -> Vocabulary:
         pieces = [tokenizer.segmenter.piece(number) for number in range(len(tokenizer))]
         special = np.zeros(len(pieces), bool)
         special[[tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id, tokenizer.pad_id]] = True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.sequences import NO_ORDER
 
 # The batch's matrix of similarities, beside 1 - cosine of each vector.
@@ -41,7 +41,7 @@ class Sentences:
 class Objective(nn.Module):
     """All of a step's losses in one forward pass, so that wrappers for many processes see every parameter used."""
 
-    def __init__(self, model: AlbertPreTraining) -> None:
+    def __init__(self, model: PreTrainingModel) -> None:
         super().__init__()
         self.model = model
 
@@ -69,7 +69,7 @@ class Objective(nn.Module):
         return results
 
 
-def sentence_vectors(model: AlbertPreTraining, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+def sentence_vectors(model: PreTrainingModel, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     """The mean of the last hidden states (rows, H), as `albert embed` pools by default; of length 1."""
     states = model.albert(input_ids, attention_mask).sequence_output.float()
     if attention_mask is None:

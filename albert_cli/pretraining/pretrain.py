@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from albert_cli.errors import RunError, TrainingError
 from albert_cli.model.loading import assign, to_checkpoint, untied
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import order_by_length
 from albert_cli.pretraining import survey as surveys
@@ -30,12 +30,12 @@ from albert_cli.runs import checkpointing
 from albert_cli.runs.claim import Claim, Inputs, claimed
 from albert_cli.runs.log import Record
 from albert_cli.runs.processes import accelerator_for, on_main, peers
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, find_tokenizer_files
+from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
 from albert_cli.training.finetune import digest_of, read_log
 from albert_cli.training.run_directory import versions
 from converters import convert, spec
 from converters.checkpoint import Checkpoint
-from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
+from converters.config import PRESETS, EncoderConfig, dump_json, parse_json
 from converters.files import explained, need, open_regular, read_small, staged
 from converters.tokenizers.files import TokenizerFiles
 
@@ -117,7 +117,7 @@ def _run(
             _tell_survey(settings, files, tokenizer_files, report)
         if base is None and settings.tokenizer is None:
             tokenizer_files = _trained_tokenizer(settings, files, out, report)
-        tokenizer = AlbertTokenizer.of_model(base) if base else AlbertTokenizer.from_files(tokenizer_files)
+        tokenizer = Tokenizer.of_model(base) if base else Tokenizer.from_files(tokenizer_files)
         corpus = corpora.prepare(
             files,
             tokenizer,
@@ -266,13 +266,13 @@ def _training_sentences(files: corpora.Files, hold_out: int) -> Iterable[str]:
             yield from document
 
 
-def _config(settings: PretrainSettings, base: Checkpoint | None) -> AlbertConfig:
+def _config(settings: PretrainSettings, base: Checkpoint | None) -> EncoderConfig:
     """The model's config with the wanted sharing; the size of the vocabulary is the tokenizer's, see `_sized`."""
     if base is not None:
         config = base.config
     elif settings.config:
         data = {"vocab_size": settings.vocab_size or DEFAULT_VOCAB_SIZE} | dict(settings.config)
-        config = AlbertConfig.from_json(data, "the config", dialect="google")
+        config = EncoderConfig.from_json(data, "the config", dialect="google")
     else:
         config = PRESETS["tiny"]
     if settings.share is not None:
@@ -286,18 +286,18 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> AlbertConfig
     return config
 
 
-def _sized(config: AlbertConfig, base: Checkpoint | None, tokenizer: AlbertTokenizer) -> AlbertConfig:
+def _sized(config: EncoderConfig, base: Checkpoint | None, tokenizer: Tokenizer) -> EncoderConfig:
     if base is None:
         return dataclasses.replace(config, vocab_size=len(tokenizer))
     return config
 
 
 def _model(
-    config: AlbertConfig, base: Checkpoint | None, corpus: corpora.Corpus, documents: Any, seed: int
-) -> AlbertPreTraining:
+    config: EncoderConfig, base: Checkpoint | None, corpus: corpora.Corpus, documents: Any, seed: int
+) -> PreTrainingModel:
     """The model to start from; of a fresh one, the output bias is the log-frequency of each piece."""
     torch.manual_seed(seed)
-    model = AlbertPreTraining(config, untied=untied(base) if base else ())
+    model = PreTrainingModel(config, untied=untied(base) if base else ())
     if base is not None:
         present = spec.components(base.tensors, base.config)
         absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
@@ -315,11 +315,11 @@ def _model(
 
 def _teach(
     settings: PretrainSettings,
-    model: AlbertPreTraining,
+    model: PreTrainingModel,
     corpus: corpora.Corpus,
     files: corpora.Files,
     documents: Any,
-    tokenizer: AlbertTokenizer,
+    tokenizer: Tokenizer,
     out: Path,
     teacher: teachers.Teacher,
     report: Report,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.pretraining.corpus import Corpus
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 SHORT = 0.1  # of the sequences; Google's short_seq_prob
 IN_ORDER, SWAPPED, NO_ORDER = 0, 1, -100
@@ -56,7 +56,7 @@ class Tokens:
     orders: NDArray[np.int64]
 
 
-def tokens(corpus: Corpus, sequences: Sequences, tokenizer: AlbertTokenizer) -> Tokens:
+def tokens(corpus: Corpus, sequences: Sequences, tokenizer: Tokenizer) -> Tokens:
     """Read the sequences and put the special tokens around them."""
     lengths = sequences.lengths
     shape = (len(sequences), int(lengths.max(initial=0)))

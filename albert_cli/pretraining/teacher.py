@@ -23,13 +23,13 @@ from albert_cli.errors import TrainingError
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.objective import sentence_vectors
 from albert_cli.tables.lines import read_lines
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import parse_json
 from converters.files import need, read_optional, staged
 from converters.sentence_files import pooling_of
 
 if TYPE_CHECKING:
-    from albert_cli.model.pretraining_heads import AlbertPreTraining
+    from albert_cli.model.pretraining_heads import PreTrainingModel
 
 # Pieces of a sentence that is taught: shorter ones say nothing, longer ones cost much.
 SHORTEST, LONGEST = 3, 48
@@ -157,11 +157,11 @@ def prepare(
     corpus: Corpus,
     sentences: NDArray[np.int64],
     texts: Path | None,
-    tokenizer: AlbertTokenizer,
+    tokenizer: Tokenizer,
     hidden_size: int,
     directory: Path,
     *,
-    learner: AlbertPreTraining | None = None,
+    learner: PreTrainingModel | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Lessons, NDArray[np.float32]]:
     """The lessons, and the axes (dimensions, H) that turn the teacher's vectors into H numbers.
@@ -213,7 +213,7 @@ def _halves(teacher: Teacher, texts: Sequence[str]) -> NDArray[np.float16]:
     return teacher.vectors(texts).astype(np.float16)
 
 
-def _axes(lessons: Lessons, size: int, learner: AlbertPreTraining | None, pad_id: int) -> NDArray[np.float32]:
+def _axes(lessons: Lessons, size: int, learner: PreTrainingModel | None, pad_id: int) -> NDArray[np.float32]:
     """The principal axes (dimensions, size) of the teacher's vectors, turned towards the learner's."""
     rows = np.arange(0, len(lessons), max(1, len(lessons) // _FOR_AXES))
     axes = principal_axes(lessons.vectors[rows].astype(np.float32), size)
@@ -241,7 +241,7 @@ def turn(vectors: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[n
 
 
 @torch.inference_mode()
-def _vectors(model: AlbertPreTraining, lessons: Lessons, rows: NDArray[np.int64], pad_id: int) -> NDArray[np.float32]:
+def _vectors(model: PreTrainingModel, lessons: Lessons, rows: NDArray[np.int64], pad_id: int) -> NDArray[np.float32]:
     """The model's own vectors of some of the lessons, (rows, H)."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
@@ -276,9 +276,7 @@ def counts(corpus: Corpus, documents: NDArray[np.int64], pieces: int) -> NDArray
 
 
 @torch.no_grad()
-def start_static(
-    model: AlbertPreTraining, teacher: Teacher, tokenizer: AlbertTokenizer, axes: Any, frequencies: Any
-) -> None:
+def start_static(model: PreTrainingModel, teacher: Teacher, tokenizer: Tokenizer, axes: Any, frequencies: Any) -> None:
     """Begin with the teacher's vectors of single pieces as word embeddings, so that a mean of them is a fair start.
 
     Their frequency-weighted mean is subtracted; the projection E -> H leads from their principal axes to the teacher's.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from albert_cli.registry import builtin
 from albert_cli.registry.resolve import PUBLISHED
 from converters import spec
-from converters.config import PRESETS, AlbertConfig, parse_json
+from converters.config import PRESETS, EncoderConfig, parse_json
 from converters.errors import CheckpointError
 from converters.files import read_optional
 
@@ -81,7 +81,7 @@ def _entry(
     name: str,
     kind: Kind,
     language: str | None,
-    config: AlbertConfig | None,
+    config: EncoderConfig | None,
     url: str | None,
     here: str | None = None,
     bytes_here: int | None = None,
@@ -125,13 +125,13 @@ def _newest(repository: CachedRepoInfo) -> Path | None:
     return revisions[-1].snapshot_path if revisions else None
 
 
-def _config(directory: Path) -> AlbertConfig | None:
+def _config(directory: Path) -> EncoderConfig | None:
     """The config of an ALBERT in a directory; None for another model, or a damaged one."""
     try:
         text = read_optional(directory / "config.json")
         data = parse_json(text, str(directory)) if text else None
         if not isinstance(data, dict) or data.get("model_type") != "albert":
             return None
-        return AlbertConfig.from_json(data, str(directory), dialect="hf")
+        return EncoderConfig.from_json(data, str(directory), dialect="hf")
     except CheckpointError:
         return None

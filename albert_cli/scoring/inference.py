@@ -25,13 +25,13 @@ from albert_cli.embedding.settings import Device
 from albert_cli.errors import HeadError
 from albert_cli.finite import check_finite
 from albert_cli.model.loading import load_model
-from albert_cli.model.pretraining_heads import AlbertPreTraining
+from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.registry import builtin
 from albert_cli.registry.resolve import resolve
 from albert_cli.scoring.texts import named, refuse
 from albert_cli.tokenization.segmenters import SPACE
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, TokenBatch
+from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 from albert_cli.training.inference import out_of_memory
 from converters import spec
 
@@ -53,8 +53,8 @@ _ADVICE = {
 class Heads(NamedTuple):
     """A model with the head that is wanted, in eval mode, and its tokenizer."""
 
-    model: AlbertPreTraining
-    tokenizer: AlbertTokenizer
+    model: PreTrainingModel
+    tokenizer: Tokenizer
     name: str
 
 
@@ -71,7 +71,7 @@ def load(name: str | None, head: Literal["mlm", "sop"], *, device: Device = "aut
         raise HeadError(f"{found.name}: holds no {spec.HEADS[head]}, and random weights say nothing; {_ADVICE[head]}")
     if found.name == builtin.NAME:
         builtin.warn_of_head(head)
-    tokenizer = AlbertTokenizer.of_model(checkpoint, found.name)
+    tokenizer = Tokenizer.of_model(checkpoint, found.name)
     return Heads(load_model(checkpoint).to(where), tokenizer, found.name)
 
 
@@ -89,8 +89,8 @@ class Candidate(NamedTuple):
 
 
 def fill_masks(
-    model: AlbertPreTraining,
-    tokenizer: AlbertTokenizer,
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
     top: int = 5,
@@ -145,7 +145,7 @@ def fill_masks(
     ]
 
 
-def _target_ids(tokenizer: AlbertTokenizer, targets: Sequence[str], continued: Sequence[bool]) -> dict[bool, list[int]]:
+def _target_ids(tokenizer: Tokenizer, targets: Sequence[str], continued: Sequence[bool]) -> dict[bool, list[int]]:
     """The ids of the targets where a word begins (False) and where one goes on (True), as far as there are masks so."""
     faults: list[str] = []
     found: dict[bool, list[int]] = {}
@@ -170,7 +170,7 @@ def _goes_on(text: str, start: int) -> bool:
     return start > 0 and not text[start - 1].isspace()
 
 
-def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: AlbertTokenizer) -> str:
+def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: Tokenizer) -> str:
     """The text with a piece in place of a mask, parted by a space from what stands before it if it begins a word."""
     before, after = text[: span[0]], text[span[1] :]
     special = tokenizer.segmenter.special_tokens
@@ -240,8 +240,8 @@ def perplexity(mean: float | None) -> float | None:
 
 
 def score_texts(
-    model: AlbertPreTraining,
-    tokenizer: AlbertTokenizer,
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
     mask: Masking = "word-l2r",
@@ -319,8 +319,8 @@ class Order(NamedTuple):
 
 
 def sentence_order(
-    model: AlbertPreTraining,
-    tokenizer: AlbertTokenizer,
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
     firsts: Sequence[str],
     seconds: Sequence[str],
     *,
@@ -382,7 +382,7 @@ class _Queries(NamedTuple):
 
 
 def _logits(
-    model: AlbertPreTraining,
+    model: PreTrainingModel,
     tokens: TokenBatch,
     queries: _Queries,
     mask_id: int,
@@ -414,13 +414,13 @@ def _logits(
             tick(len(batch), len(queries.rows))
 
 
-def _batches(lengths: NDArray[np.int64], model: AlbertPreTraining, batch_tokens: int | None) -> list[NDArray[np.int64]]:
+def _batches(lengths: NDArray[np.int64], model: PreTrainingModel, batch_tokens: int | None) -> list[NDArray[np.int64]]:
     device = model.albert.embeddings.word_embeddings.weight.device.type
     return evaluation_batches(lengths, len(lengths), tokens=batch_tokens or BATCH_TOKENS.get(device, 1024))
 
 
 def _inputs(
-    tokens: TokenBatch, rows: NDArray[np.int64], model: AlbertPreTraining
+    tokens: TokenBatch, rows: NDArray[np.int64], model: PreTrainingModel
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Ids, mask and token types (rows, width) on the model's device; no mask where nothing is padded."""
     device = model.albert.embeddings.word_embeddings.weight.device
@@ -454,13 +454,13 @@ def _ranks(logits: Tensor, ids: Tensor) -> Tensor:
     return 1 + ((logits > own) | ((logits == own) & earlier)).sum(-1)
 
 
-def _batch(rows: Sequence[Sequence[int]], tokenizer: AlbertTokenizer) -> TokenBatch:
+def _batch(rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:
     ids = np.array([number for row in rows for number in row], np.int32)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])
     return TokenBatch(ids, np.zeros(len(ids), np.uint8), starts, np.zeros(len(rows), np.int32), tokenizer.pad_id)
 
 
-def _refuse_long(lengths: Sequence[int], model: AlbertPreTraining, where: Callable[[int], str]) -> None:
+def _refuse_long(lengths: Sequence[int], model: PreTrainingModel, where: Callable[[int], str]) -> None:
     limit = model.config.max_position_embeddings
     refuse(
         [f"{where(row)} has {length:,} tokens" for row, length in enumerate(lengths) if length > limit],

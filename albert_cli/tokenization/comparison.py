@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from albert_cli.tokenization.records import visible
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, Encoding
+from albert_cli.tokenization.tokenizer import Encoding, Tokenizer
 
 HEADERS = ("id", "piece", "", "id", "piece")
 RIGHT_ALIGNED = (0, 3)
@@ -50,9 +50,9 @@ class Comparison:
 
 
 def compare(
-    first: AlbertTokenizer, second: AlbertTokenizer, texts: Iterable[tuple[str, str | None]], **settings: Any
+    first: Tokenizer, second: Tokenizer, texts: Iterable[tuple[str, str | None]], **settings: Any
 ) -> Iterator[Comparison]:
-    """Each text or pair under both tokenizers; `settings` as for AlbertTokenizer.encode."""
+    """Each text or pair under both tokenizers; `settings` as for Tokenizer.encode."""
     for text, pair in texts:
         yield Comparison(text, pair, first.encode(text, pair, **settings), second.encode(text, pair, **settings))
 

@@ -7,7 +7,7 @@ from html import escape
 
 from albert_cli.tokenization.records import Record, visible
 from albert_cli.tokenization.segmenters import DIGIT_COMMA
-from albert_cli.tokenization.tokenizer import CONTROL, AlbertTokenizer, Encoding
+from albert_cli.tokenization.tokenizer import CONTROL, Encoding, Tokenizer
 
 _HUES = 6
 _CLASS_OF = {CONTROL: "control", DIGIT_COMMA: "digit-comma"}  # other kinds are their own class
@@ -46,7 +46,7 @@ section { border-top: 1px solid var(--line); padding: 1rem 0 1.5rem }
 
 
 def page(
-    tokenizer: AlbertTokenizer, records: Iterable[Record], *, title: str = "ALBERT tokens", index_base: int = 0
+    tokenizer: Tokenizer, records: Iterable[Record], *, title: str = "ALBERT tokens", index_base: int = 0
 ) -> Iterator[str]:
     """The page, in parts as the records come."""
     yield (
@@ -65,7 +65,7 @@ def page(
     yield "</body>\n</html>\n"
 
 
-def _section(tokenizer: AlbertTokenizer, record: Record, index_base: int) -> Iterator[str]:
+def _section(tokenizer: Tokenizer, record: Record, index_base: int) -> Iterator[str]:
     yield "<section>\n"
     for text in (record.text, record.pair):
         if text is not None:
@@ -79,7 +79,7 @@ def _section(tokenizer: AlbertTokenizer, record: Record, index_base: int) -> Ite
     yield "</section>\n"
 
 
-def _token(tokenizer: AlbertTokenizer, record: Record, encoding: Encoding, n: int, index_base: int) -> str:
+def _token(tokenizer: Tokenizer, record: Record, encoding: Encoding, n: int, index_base: int) -> str:
     number, kind = encoding.ids[n], encoding.kinds[n]
     score = tokenizer.segmenter.score(number)
     details = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, Encoding
+from albert_cli.tokenization.tokenizer import Encoding, Tokenizer
 
 HEADERS = ("id", "piece", "score", "kind", "span", "text", "type", "mask")
 RIGHT_ALIGNED = (0, 2, 6, 7)
@@ -29,7 +29,7 @@ class Record:
         return (text or "")[start:end]
 
 
-def rows(tokenizer: AlbertTokenizer, record: Record, encoding: Encoding, index_base: int) -> list[tuple[str, ...]]:
+def rows(tokenizer: Tokenizer, record: Record, encoding: Encoding, index_base: int) -> list[tuple[str, ...]]:
     """A row per token, in the order of HEADERS."""
     table: list[tuple[str, ...]] = []
     for n, number in enumerate(encoding.ids):

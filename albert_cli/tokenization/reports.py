@@ -14,7 +14,7 @@ from albert_cli.tokenization import comparison, page, records, statistics
 from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.records import Record, visible
 from albert_cli.tokenization.segmenters import SentencePieceSegmenter
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 Output = Iterator[str | Table]
 Inputs = Iterable[tuple[str, str | None]]
@@ -25,9 +25,9 @@ _SAMPLED_FROM = 64  # as in Google's tokenization.py, encode_pieces
 
 @dataclass(frozen=True)
 class View:
-    """A tokenizer and how its work is shown. `settings` as for AlbertTokenizer.encode; `index_base` is added to ids."""
+    """A tokenizer and how its work is shown. `settings` as for Tokenizer.encode; `index_base` is added to ids."""
 
-    tokenizer: AlbertTokenizer
+    tokenizer: Tokenizer
     format: str = "table"
     index_base: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class View:
             yield "\n" if number else ""
             yield table
 
-    def comparison(self, other: AlbertTokenizer, inputs: Inputs, *, only_different: bool) -> Output:
+    def comparison(self, other: Tokenizer, inputs: Inputs, *, only_different: bool) -> Output:
         """The texts under two tokenizers; of a file only those that differ, and how many do."""
         total = different = 0
 

@@ -11,7 +11,7 @@ from typing import Any
 from albert_cli.console import Table
 from albert_cli.errors import TextError
 from albert_cli.tokenization.records import visible
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 LIMITS = (128, 256, 512)
 # Upper ends of the histogram's classes.
@@ -21,9 +21,7 @@ _MOST_FREQUENT = 20
 _BAR = 40
 
 
-def corpus_statistics(
-    tokenizer: AlbertTokenizer, texts: Iterable[str], *, special_tokens: bool = True
-) -> dict[str, Any]:
+def corpus_statistics(tokenizer: Tokenizer, texts: Iterable[str], *, special_tokens: bool = True) -> dict[str, Any]:
     """The figures that `albert tokenize --stats` shows, ready for JSON. Lengths count the special tokens if wanted.
 
     Raises TextError where there are no texts.

@@ -1,4 +1,4 @@
-"""AlbertTokenizer: text -> token ids as Google's reference tokenizer gives them, with spans into the original text.
+"""Tokenizer: text -> token ids as Google's reference tokenizer gives them, with spans into the original text.
 
 `encode` explains one text or pair; `encode_batch` and `ids` are for millions of them. How a text is cut into pieces is
 in albert_cli.tokenization.segmenters; here are special tokens, pairs, truncation, windows and padding.
@@ -116,7 +116,7 @@ class TokenBatch:
         return {"input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": mask.astype(np.int64)}
 
 
-class AlbertTokenizer:
+class Tokenizer:
     """The tokenizer of an ALBERT: SentencePiece under Google's rules, or BERT WordPiece for the Chinese models."""
 
     def __init__(self, segmenter: Segmenter, *, cut_left: bool = False, one_type: bool = False) -> None:
@@ -138,7 +138,7 @@ class AlbertTokenizer:
         lowercase: bool | None = None,
         keep_accents: bool | None = None,
         raw: bool = False,
-    ) -> AlbertTokenizer:
+    ) -> Tokenizer:
         """The tokenizer of a checkpoint's files; what is not given is as the files say.
 
         `raw`: no preparation and no digit-comma rule, SentencePiece alone. Raises CorruptError for damaged files,
@@ -163,9 +163,7 @@ class AlbertTokenizer:
         return cls(segmenter, cut_left=files.cut_left, one_type=files.one_type)
 
     @classmethod
-    def of_model(
-        cls, checkpoint: Checkpoint, name: str | None = None, *, lowercase: bool | None = None
-    ) -> AlbertTokenizer:
+    def of_model(cls, checkpoint: Checkpoint, name: str | None = None, *, lowercase: bool | None = None) -> Tokenizer:
         """The tokenizer of a model that is to compute; TokenizerError where it has ids without a row in the model."""
         tokenizer = cls.from_files(checkpoint.tokenizer, lowercase=lowercase)
         if len(tokenizer) > checkpoint.config.vocab_size:
@@ -183,7 +181,7 @@ class AlbertTokenizer:
         lowercase: bool | None = None,
         keep_accents: bool | None = None,
         raw: bool = False,
-    ) -> AlbertTokenizer:
+    ) -> Tokenizer:
         """The tokenizer of a model of any format, or of a file alone.
 
         Files: a SentencePiece `.model`, a `.vocab` of pieces and scores, a WordPiece list (`vocab.txt`), a

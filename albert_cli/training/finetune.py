@@ -28,7 +28,7 @@ from albert_cli.runs.claim import TENSORBOARD, Claim, Inputs, claimed
 from albert_cli.runs.log import LOG, Record
 from albert_cli.runs.processes import accelerator_for, on_main, peers
 from albert_cli.tasks import Task, named, recipe_for
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import data, labels, questions, reading, run_directory
 from albert_cli.training.data import Examples
 from albert_cli.training.inference import Kind, Rows, Tick, infer, mean_loss, out_of_memory
@@ -104,7 +104,7 @@ def finetune(
         work = on_main(accelerator, claim)
         _check_libraries(settings, accelerator)
         base = run_directory.base_checkpoint(settings.model)
-        tokenizer = AlbertTokenizer.of_model(base)
+        tokenizer = Tokenizer.of_model(base)
         settings = _fit(settings, base)
         prepared = prepare(settings, tokenizer)
         info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": digest_of(base)})
@@ -257,7 +257,7 @@ def several(wanted: Mapping[str, Settings], out: Path, *, resume: bool, force: b
             for item in {dataclasses.replace(item, seed=0): item for item in every}.values():
                 _check_libraries(item, accelerator)
                 base = run_directory.base_checkpoint(item.model)
-                tokenizer = AlbertTokenizer.of_model(base)
+                tokenizer = Tokenizer.of_model(base)
                 prepare(_fit(item, base), tokenizer)
             if not resume:
                 claims[0].begin()
@@ -270,7 +270,7 @@ def several(wanted: Mapping[str, Settings], out: Path, *, resume: bool, force: b
         accelerator.wait_for_everyone()
 
 
-def prepare(settings: Settings, tokenizer: AlbertTokenizer) -> Prepared:
+def prepare(settings: Settings, tokenizer: Tokenizer) -> Prepared:
     """Read and tokenize the training and development data; every fault of it is told before anything is computed."""
     task = named(settings.task)
     if settings.regression and task.name != "csv":
@@ -316,7 +316,7 @@ def split_of(
     examples: Examples | Questions,
     info: RunInfo,
     task: Task | None,
-    tokenizer: AlbertTokenizer,
+    tokenizer: Tokenizer,
     *,
     labelled: bool = True,
 ) -> Split:

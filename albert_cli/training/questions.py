@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from albert_cli.errors import DataError
 from albert_cli.tables.input_files import decompressed, found_in
-from albert_cli.tokenization.tokenizer import AlbertTokenizer, Encoding, TokenBatch
+from albert_cli.tokenization.tokenizer import Encoding, TokenBatch, Tokenizer
 from albert_cli.training.data import LeftOut, seekable
 from converters.config import parse_json
 from converters.files import explained
@@ -173,7 +173,7 @@ def _impossible(entry: dict[str, Any]) -> bool | None:
     return said
 
 
-def windows(questions: Sequence[Question], tokenizer: AlbertTokenizer, max_length: int) -> Windows:
+def windows(questions: Sequence[Question], tokenizer: Tokenizer, max_length: int) -> Windows:
     """Cut each context into overlapping windows of at most `max_length` tokens, the question before each."""
     import numpy as np
 

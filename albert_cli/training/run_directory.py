@@ -23,13 +23,13 @@ from albert_cli.errors import RunError
 from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.model.task_heads import Classifier, QuestionAnswering
 from albert_cli.registry import resolve
-from albert_cli.tokenization.tokenizer import AlbertTokenizer
+from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.inference import Kind
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import load_toml
 from converters import convert, spec
 from converters.checkpoint import Checkpoint
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import CorruptError
 from converters.files import staged
 from converters.julia.values import brief
@@ -82,7 +82,7 @@ class LoadedRun:
     directory: Path
     info: RunInfo
     model: Model
-    tokenizer: AlbertTokenizer
+    tokenizer: Tokenizer
 
 
 def base_checkpoint(model: str) -> Checkpoint:
@@ -116,7 +116,7 @@ def build(base: Checkpoint, info: RunInfo, *, seed: int, head_dropout: float | N
     return model, notes
 
 
-def with_dropout(config: AlbertConfig, encoder: float | None, head: float | None) -> AlbertConfig:
+def with_dropout(config: EncoderConfig, encoder: float | None, head: float | None) -> EncoderConfig:
     """A config with this dropout of the encoder, and before the head; None: as it is, the head's even if it was that
     of the encoder."""
     if encoder is None:
@@ -208,7 +208,7 @@ def load_run(directory: Path) -> LoadedRun:
     if (directory / RUN).exists() and not (directory / "config.json").exists():
         raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
     checkpoint = convert.load(directory)
-    config: AlbertConfig = checkpoint.config
+    config: EncoderConfig = checkpoint.config
     with shapes_only():
         model: Model
         if info.kind == "answers":
@@ -223,7 +223,7 @@ def load_run(directory: Path) -> LoadedRun:
         assign(nn.ModuleDict({"albert": model.albert}), checkpoint)
     else:
         assign(model, checkpoint)
-    return LoadedRun(directory, info, model.eval(), AlbertTokenizer.of_model(checkpoint))
+    return LoadedRun(directory, info, model.eval(), Tokenizer.of_model(checkpoint))
 
 
 def _load_head(path: Path, mlp: nn.Module) -> None:
@@ -278,7 +278,7 @@ def _problem(said: Any, count: int, where: str) -> Kind:
     return "regression" if count == 1 else "classification"
 
 
-def _labels(config: AlbertConfig, count: int, where: str) -> tuple[str, ...]:
+def _labels(config: EncoderConfig, count: int, where: str) -> tuple[str, ...]:
     """The labels in the order of the head's rows; RunError where the config's id2label does not name each once."""
     names = config.extra.get("id2label")
     if not names:

@@ -19,7 +19,7 @@ import numpy as np
 from converters import variables
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, fill
-from converters.config import AlbertConfig, parse_json
+from converters.config import EncoderConfig, parse_json
 from converters.errors import CheckpointError, CorruptError
 from converters.files import SMALL_FILE_BYTES
 from converters.formats import npz, tf
@@ -115,14 +115,14 @@ def notes(checkpoint: Checkpoint) -> list[str]:
     return checkpoint.config.notes_for_google() + checkpoint.tokenizer.notes_for_google()
 
 
-def _config(found: Any, where: str) -> tuple[AlbertConfig, dict[str, Any]]:
+def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
     """The config, by way of JSON: what it cannot hold is no setting."""
     try:
         text = json.dumps(_each(found, _number), default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CorruptError(f"{where} holds what is no setting ({error})") from None
     data, settings = variables.split_settings(parse_json(text, where))
-    return AlbertConfig.from_json(data, where, dialect="google"), settings
+    return EncoderConfig.from_json(data, where, dialect="google"), settings
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -24,7 +24,7 @@ from numpy.lib import format as npy
 from converters import spec, variables
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, fill, raw
-from converters.config import PRESETS, AlbertConfig, dump_json, parse_json
+from converters.config import PRESETS, EncoderConfig, dump_json, parse_json
 from converters.errors import CorruptError
 from converters.files import SMALL_FILE_BYTES, Bounded, explained, open_regular
 from converters.formats import tf
@@ -88,7 +88,7 @@ def read(path: Path) -> Checkpoint:
         raise CorruptError(f"{path}: no member 'config'; this is another kind of .npz")
     where = f"{path} member config"
     data, settings = variables.split_settings(parse_json(_text(members, "config", path), where))
-    config = AlbertConfig.from_json(data, where, dialect="google")
+    config = EncoderConfig.from_json(data, where, dialect="google")
     spiece, vocab, wordpiece = (
         _text(members, name, path) if name in members else None for name in ("spiece", "vocab", "wordpiece")
     )

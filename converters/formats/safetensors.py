@@ -22,7 +22,7 @@ import numpy as np
 from converters import sentence_files, spec, strangers
 from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
-from converters.config import AlbertConfig, dump_json, parse_json
+from converters.config import EncoderConfig, dump_json, parse_json
 from converters.config_keys import check_files, holds_refused_file
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.files import explained, need, open_regular, read_small
@@ -73,7 +73,7 @@ _PLAIN = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 _INSIDE = frozenset({"albert", "bert", "embeddings", "encoder"})
 
 
-def names(config: AlbertConfig) -> NameTable:
+def names(config: EncoderConfig) -> NameTable:
     """Canonical names are Hugging Face's, so every row is the identity."""
     return NameTable(
         (Row(name, name) for name in spec.spec(config)),
@@ -135,7 +135,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     if not (directory / _CONFIG).exists():
         raise CheckpointError(f"{directory}: no {_CONFIG} beside the weights; copy the model's one there")
     data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
-    config = AlbertConfig.from_json(data, str(directory / _CONFIG), dialect="hf")
+    config = EncoderConfig.from_json(data, str(directory / _CONFIG), dialect="hf")
     named, notes = _unwrapped(stored, config, str(path))
     tensors, dropped = _canonical(named, config)
     if path.is_dir() and (directory / _HEAD).exists():
@@ -177,7 +177,7 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _unwrapped(
-    stored: Mapping[str, Tensor], config: AlbertConfig, where: str
+    stored: Mapping[str, Tensor], config: EncoderConfig, where: str
 ) -> tuple[Mapping[str, Tensor], list[str]]:
     """The tensors as transformers' classes call them, whatever module they were a part of; and a note of what changed.
 
@@ -210,7 +210,7 @@ def _unwrapped(
     return renamed, [f"the encoder's names begin with {encoder!r} (a module around it), read as 'albert.'"]
 
 
-def _canonical(stored: Mapping[str, Tensor], config: AlbertConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
+def _canonical(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Rename to canonical. Tied copies are dropped once shown to be copies; heads that no table knows are, by name."""
     table = names(config)
     known = table.expand(config).by_foreign
@@ -229,7 +229,7 @@ def _canonical(stored: Mapping[str, Tensor], config: AlbertConfig) -> tuple[dict
     return kept, dropped
 
 
-def _tied(stored: Mapping[str, Tensor], config: AlbertConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
+def _tied(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
     """As transformers 5 ties on loading: a copy is the tensor that it is tied to, also where that one is absent.
 
     Where both are there and differ, or the config says that they are not tied, both are kept.

@@ -16,7 +16,7 @@ from typing import Any
 
 from converters import spec, strangers, variables
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
-from converters.config import REQUIRED, AlbertConfig, Json, dump_json, from_google, parse_json
+from converters.config import REQUIRED, EncoderConfig, Json, dump_json, from_google, parse_json
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
 from converters.files import need, read_optional, read_small
 from converters.formats import tf
@@ -45,23 +45,23 @@ _LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
 _DROP = {r"save_counter": "counter of checkpoints"}
 
 
-def _by_head(array: Array, config: AlbertConfig, *shape: int) -> Array:
+def _by_head(array: Array, config: EncoderConfig, *shape: int) -> Array:
     if array.shape != shape:
         raise ValueError(f"{config.num_attention_heads} heads of {config.hidden_size} make it {list(shape)}")
     return array
 
 
-def _in(array: Array, config: AlbertConfig) -> Array:
+def _in(array: Array, config: EncoderConfig) -> Array:
     H, A = config.hidden_size, config.num_attention_heads
     return _by_head(array, config, H, A, H // A).reshape(H, H).T
 
 
-def _out(array: Array, config: AlbertConfig) -> Array:
+def _out(array: Array, config: EncoderConfig) -> Array:
     H, A = config.hidden_size, config.num_attention_heads
     return _by_head(array, config, A, H // A, H).reshape(H, H).T
 
 
-def _bias(array: Array, config: AlbertConfig) -> Array:
+def _bias(array: Array, config: EncoderConfig) -> Array:
     H, A = config.hidden_size, config.num_attention_heads
     return _by_head(array, config, A, H // A).reshape(H)
 
@@ -111,7 +111,7 @@ _STRANGERS = re.compile(r"(bert/encoder|transformer)/layer_\d+/.*")
 _LAYER = re.compile(r"(?:bert/encoder/)?transformer/group_(\d+)/inner_group_(\d+)/")
 
 
-def names(config: AlbertConfig) -> NameTable:
+def names(config: EncoderConfig) -> NameTable:
     """The table for a config: one layer alone has Model Garden's names, several have group and inner layer in them."""
     return NAMES if config.num_hidden_groups == config.inner_group_num == 1 else GROUPED
 
@@ -144,7 +144,7 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
     notes: list[str] = []
     if said is None:
         said, notes = _facts(found, graph, read_optional(directory / _KERAS), where, overriding)
-    settled = AlbertConfig.from_json(said | overriding, where if config is None else str(config), dialect="hf")
+    settled = EncoderConfig.from_json(said | overriding, where if config is None else str(config), dialect="hf")
     table = tf.NAMES if _words(found).startswith("bert/") else names(settled)
     canonical = variables.to_canonical(found, table, settled, where)
     if lower is not None and "do_lower_case" not in settings:
@@ -252,7 +252,7 @@ def _config_among(assets: Path) -> tuple[Json | None, Json]:
     if data is None:
         return None, {}
     parsed, settings = variables.split_settings(parse_json(data, str(path)))
-    return AlbertConfig.from_json(parsed, str(path), dialect="google").to_hf(), settings
+    return EncoderConfig.from_json(parsed, str(path), dialect="google").to_hf(), settings
 
 
 def _settings(path: Path | None) -> Json:

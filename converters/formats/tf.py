@@ -20,7 +20,7 @@ import numpy as np
 
 from converters import strangers, variables
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into
-from converters.config import AlbertConfig, dump_json, parse_json
+from converters.config import EncoderConfig, dump_json, parse_json
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
 from converters.files import need, read_optional, read_small
 from converters.names import NameTable, Row, T
@@ -124,7 +124,7 @@ def read(path: Path) -> Checkpoint:
     if not (directory / CONFIG).exists():
         raise CheckpointError(f"{directory}: no {CONFIG} beside {prefix.name}; copy the model's one there")
     data, settings = variables.split_settings(parse_json(read_small(directory / CONFIG), str(directory / CONFIG)))
-    config = AlbertConfig.from_json(data, str(directory / CONFIG), dialect="google")
+    config = EncoderConfig.from_json(data, str(directory / CONFIG), dialect="google")
     step = found.pop(STEP, None)
     canonical = variables.to_canonical(found, NAMES, config, str(prefix), head=_of_a_head)
     return Checkpoint(

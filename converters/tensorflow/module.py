@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint import Tensor
-from converters.config import AlbertConfig
+from converters.config import EncoderConfig
 from converters.errors import CheckpointError, ConfigError
 from converters.formats.tf import STEP, tensorflow, to_tensorflow
 
@@ -26,7 +26,7 @@ _FUNCTION = re.compile(r"(__inference_.*_)(\d+)")
 
 
 def save(
-    config: AlbertConfig,
+    config: EncoderConfig,
     variables: Mapping[str, Tensor],
     canonical: Mapping[str, str],
     step: int | None,
@@ -95,7 +95,7 @@ def _add(tensors: Mapping[str, Tensor], bundle: Path, parts: Path) -> None:
     shutil.rmtree(parts)
 
 
-def _functions(config: AlbertConfig, weights: Mapping[str, Any], act: Callable[[Any], Any]) -> tuple[Any, Any]:
+def _functions(config: EncoderConfig, weights: Mapping[str, Any], act: Callable[[Any], Any]) -> tuple[Any, Any]:
     """What the module is called by, and its signature."""
     tf = tensorflow()
     drops = bool(config.hidden_dropout_prob or config.attention_probs_dropout_prob)
@@ -131,7 +131,7 @@ def _functions(config: AlbertConfig, weights: Mapping[str, Any], act: Callable[[
 
 
 def _encode(
-    config: AlbertConfig,
+    config: EncoderConfig,
     weights: Mapping[str, Any],
     act: Callable[[Any], Any],
     ids: Any,
