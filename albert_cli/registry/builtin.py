@@ -20,7 +20,7 @@ class BuiltInModelNotice(Notice):
 
 def built_in() -> Path:
     """The directory of the built-in model, a Hugging Face one."""
-    return Path(__file__).parent / "builtin" / "model"
+    return Path(__file__).parents[1] / "builtin" / "model"
 
 
 def card() -> dict[str, Any]:
