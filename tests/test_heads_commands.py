@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from albert_cli.model.loading import load_model
-from albert_cli.scoring import inference
+from albert_cli.scoring import batches
+from albert_cli.scoring.fill_mask import fill_masks
+from albert_cli.scoring.pseudo_likelihood import score_texts
+from albert_cli.scoring.sentence_pairs import sentence_order
 from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 
 TEXTS = [
@@ -188,16 +191,16 @@ def test_the_reference_graph(shared_data):
     )
     starts = np.concatenate([[0], np.cumsum(lengths)])
     batch = TokenBatch(ids.astype(np.int32), kinds.astype(np.uint8), starts, np.zeros(rows, np.int32), pad_id=0)
-    order = inference.sentence_order(model, GivenIds(batch), ["a"] * rows, ["b"] * rows, batch_tokens=1000)
+    order = sentence_order(model, GivenIds(batch), ["a"] * rows, ["b"] * rows, batch_tokens=1000)
     error = np.abs(np.log(order.in_order) - expected["sop_log_probs"][:rows, 0]).max()
     assert error < 5e-5
     for row in range(2):
         for number in range(2):
             place = int(expected["masked_lm_positions"][row, number])
             # The graph's input is not masked there, so the token is put in its own stead.
-            queries = inference._Queries(np.array([row]), np.array([starts[row] + place]), np.array([1]))
+            queries = batches.Queries(np.array([row]), np.array([starts[row] + place]), np.array([1]))
             same = int(expected["input_ids"][row, place])
-            [(_, logits)] = inference._logits(model, batch, queries, same, None, None)
+            [(_, logits)] = batches.logits_of(model, batch, queries, same, None, None)
             log_probs = logits.log_softmax(-1)[0].numpy()
             assert np.abs(log_probs - expected["mlm_log_probs"][row, number]).max() < 5e-5
 
@@ -234,27 +237,27 @@ def test_of_equal_scores_the_lower_id_comes_first(letter_model, albert, tmp_path
 def test_results_do_not_depend_on_the_batch(heads, batch_tokens, monkeypatch):
     model, tokenizer = heads
     if batch_tokens == 37:
-        monkeypatch.setattr(inference, "_LOGITS", 3 * model.config.vocab_size)
+        monkeypatch.setattr(batches, "_LOGITS", 3 * model.config.vocab_size)
     texts = [f"{'word ' * (n % 7)}[MASK]{' [MASK] x' * (n % 3)}" for n in range(30)]
     done = []
-    together = inference.fill_masks(
+    together = fill_masks(
         model, tokenizer, texts, batch_tokens=batch_tokens, top=3, tick=lambda n, total: done.append((n, total))
     )
     assert sum(n for n, _ in done) == 30
     assert {total for _, total in done} == {30}
     for text, masks in zip(texts, together, strict=True):
-        [alone] = inference.fill_masks(model, tokenizer, [text], top=3)
+        [alone] = fill_masks(model, tokenizer, [text], top=3)
         assert [[one.id for one in mask] for mask in masks] == [[one.id for one in mask] for mask in alone]
         ours = [one.probability for mask in masks for one in mask]
         assert ours == pytest.approx([one.probability for mask in alone for one in mask], abs=1e-6)
-    scores = inference.score_texts(model, tokenizer, texts, batch_tokens=batch_tokens)
-    order = inference.sentence_order(model, tokenizer, texts, texts[::-1], batch_tokens=batch_tokens)
+    scores = score_texts(model, tokenizer, texts, batch_tokens=batch_tokens)
+    order = sentence_order(model, tokenizer, texts, texts[::-1], batch_tokens=batch_tokens)
     for number, (text, found) in enumerate(zip(texts, scores, strict=True)):
-        [alone] = inference.score_texts(model, tokenizer, [text])
+        [alone] = score_texts(model, tokenizer, [text])
         assert found.ids == alone.ids == tokenizer.encode(text, special_tokens=False).ids
         assert np.abs(found.log_probabilities - alone.log_probabilities).max() < 1e-5
         assert np.array_equal(found.choices, alone.choices)
-        [pair] = inference.sentence_order(model, tokenizer, [text], [texts[-1 - number]]).in_order
+        [pair] = sentence_order(model, tokenizer, [text], [texts[-1 - number]]).in_order
         assert order.in_order[number] == pytest.approx(pair, abs=1e-6)
 
 
@@ -269,7 +272,7 @@ def test_a_filled_text_has_the_pieces_that_the_model_saw(parts, candidate, heads
     piece = tokenizer.segmenter.piece(candidate)
     ids = tokenizer.encode(text, special_in_text=["[MASK]"]).ids
     size = model.config.vocab_size
-    [masks] = inference.fill_masks(model, tokenizer, [text], top=size)
+    [masks] = fill_masks(model, tokenizer, [text], top=size)
     places = [place for place, number in enumerate(ids) if number == tokenizer.mask_id]
     assert len(places) == len(masks) == text.count("[MASK]")
     for place, mask in zip(places, masks, strict=True):
@@ -283,17 +286,17 @@ def test_a_filled_text_has_the_pieces_that_the_model_saw(parts, candidate, heads
 def test_only_the_mask_is_special_in_a_text(heads):
     model, tokenizer = heads
     text = "a [SEP] [MASK]"
-    [[mask]] = inference.fill_masks(model, tokenizer, [text], top=1)
+    [[mask]] = fill_masks(model, tokenizer, [text], top=1)
     assert tokenizer.sep_id not in tokenizer.encode(text, special_tokens=False, special_in_text=["[MASK]"]).ids
     assert mask[0].filled.startswith("a [SEP]")
-    assert inference.score_texts(model, tokenizer, ["[MASK]"])[0].pieces != ["[MASK]"]
+    assert score_texts(model, tokenizer, ["[MASK]"])[0].pieces != ["[MASK]"]
 
 
 def test_targets_are_compared(letter_model, heads, albert):
     done = ok(albert("fill-mask", "a [MASK], x[MASK]", "--targets", "b, c,B", "--model", letter_model, "--json"))
     [record] = json.loads(done)
     assert [sorted(one["piece"] for one in mask) for mask in record["masks"]] == [["▁b", "▁c"], ["b", "c"]]
-    [everything] = inference.fill_masks(*heads, ["a [MASK], x[MASK]"], top=1000)
+    [everything] = fill_masks(*heads, ["a [MASK], x[MASK]"], top=1000)
     for mask, whole in zip(record["masks"], everything, strict=True):
         by_id = {one.id: one for one in whole}
         assert [one["rank"] for one in mask] == sorted(one["rank"] for one in mask)
@@ -439,15 +442,15 @@ def test_the_picture(letter_model, albert, refused, tmp_path):
 
 def test_a_model_without_the_head_is_refused(without_sop, without_heads, refused):
     message = (
-        f"{without_sop}: holds no sentence-order head (SOP), and random weights say nothing; models on the Hugging "
+        f"{without_sop}: has no sentence-order head (SOP), so its weights would be random; models on the Hugging "
         "Face Hub leave it out; convert Google's checkpoint, which has it: albert convert albert_base_v2/ hf/, then "
         "--model hf/"
     )
     assert refused("sop", "a", "b", "--model", without_sop) == message
     for command in (["fill-mask", "a [MASK]"], ["score", "a"]):
         assert refused(*command, "--model", without_heads) == (
-            f"{without_heads}: holds no masked-word head (MLM), and random weights say nothing; take a model that has "
-            "it, such as Google's checkpoints or albert-base-v2"
+            f"{without_heads}: has no masked-word head (MLM), so its weights would be random; take a model "
+            "that has it, such as Google's checkpoints or albert-base-v2"
         )
 
 
@@ -602,7 +605,7 @@ def test_memory_that_runs_out_is_told_in_one_line(letter_model, refused, monkeyp
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(inference, "_inputs", full)
+    monkeypatch.setattr(TokenBatch, "padded", full)
     for command in (["fill-mask", "[MASK]"], ["score", "a"], ["sop", "a", "b"]):
         message = "out of memory; lower --batch-tokens, or compute on --device cpu"
         assert refused(*command, "--model", letter_model) == message

@@ -12,7 +12,7 @@ from albert_cli.embedding.heat_map import draw
 from albert_cli.errors import Notice
 from albert_cli.pretraining.figures import curves
 from albert_cli.scoring import bars
-from albert_cli.scoring.inference import TextScore
+from albert_cli.scoring.pseudo_likelihood import TextScore
 
 TABLE = np.eye(2, dtype=np.float32)
 

@@ -11,7 +11,7 @@ from albert_cli import console, options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from albert_cli.scoring.inference import Candidate
+    from albert_cli.scoring.fill_mask import Candidate
 
 app = typer.Typer()
 
@@ -55,14 +55,16 @@ def fill_mask(
         raise typer.BadParameter("--targets takes words parted by commas, and does not go with --top")
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
-    from albert_cli.scoring import inference, tables
+    from albert_cli.scoring import tables
+    from albert_cli.scoring.fill_mask import fill_masks
+    from albert_cli.scoring.load import load
     from albert_cli.scoring.texts import given_or_read
 
     tables.check(out, source, force=force)
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    heads = inference.load(model, "mlm", device=device)
+    heads = load(model, "mlm", device=device)
     with console.progress_count("filling in") as tick:
-        filled = inference.fill_masks(
+        filled = fill_masks(
             heads.model,
             heads.tokenizer,
             given.firsts,

@@ -14,7 +14,7 @@ from albert_cli.arguments import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from albert_cli.scoring.inference import TextScore
+    from albert_cli.scoring.pseudo_likelihood import TextScore
     from albert_cli.tokenization.tokenizer import Tokenizer
 
 app = typer.Typer()
@@ -70,7 +70,9 @@ def score(
     """
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
-    from albert_cli.scoring import inference, tables
+    from albert_cli.scoring import tables
+    from albert_cli.scoring.load import load
+    from albert_cli.scoring.pseudo_likelihood import score_texts
     from albert_cli.scoring.texts import given_or_read
 
     tables.check(out, source, force=force)
@@ -79,10 +81,10 @@ def score(
 
         bars.check(plot, force=force, sources=[Path(source)] if source else [])
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    heads = inference.load(model, "mlm", device=device)
+    heads = load(model, "mlm", device=device)
     tokenizer = heads.tokenizer
     with console.progress_count("scoring") as tick:
-        found = inference.score_texts(
+        found = score_texts(
             heads.model, tokenizer, given.firsts, mask=mask, places=given.places, batch_tokens=batch_tokens, tick=tick
         )
     empty = sum(not len(one) for one in found)
@@ -145,7 +147,7 @@ def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
 
 def _summary(found: Sequence[TextScore]) -> str:
     """One line on some texts together."""
-    from albert_cli.scoring.inference import perplexity
+    from albert_cli.scoring.pseudo_likelihood import perplexity
 
     tokens, total = sum(map(len, found)), sum(one.log_likelihood for one in found)
     if not tokens:

@@ -9,7 +9,7 @@ import typer
 from albert_cli import console, options
 
 if TYPE_CHECKING:
-    from albert_cli.scoring.inference import Order
+    from albert_cli.scoring.sentence_pairs import Order
     from albert_cli.scoring.texts import Texts
 
 app = typer.Typer()
@@ -55,7 +55,9 @@ def sop(
     """
     if bool(segments) == bool(source) or (segments and len(segments) != 2):
         raise typer.BadParameter("give two segments, or --in FILE")
-    from albert_cli.scoring import inference, tables
+    from albert_cli.scoring import tables
+    from albert_cli.scoring.load import load
+    from albert_cli.scoring.sentence_pairs import sentence_order
     from albert_cli.scoring.texts import Texts, read
 
     tables.check(out, source, force=force)
@@ -71,9 +73,9 @@ def sop(
         )
     else:
         given = Texts((segments or [])[:1], (segments or [])[1:])
-    heads = inference.load(model, "sop", device=device)
+    heads = load(model, "sop", device=device)
     with console.progress_count("ordering") as tick:
-        order = inference.sentence_order(
+        order = sentence_order(
             heads.model,
             heads.tokenizer,
             given.firsts,

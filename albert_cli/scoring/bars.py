@@ -15,7 +15,7 @@ from albert_cli import pictures
 from albert_cli.errors import HeadError
 
 if TYPE_CHECKING:
-    from albert_cli.scoring.inference import TextScore
+    from albert_cli.scoring.pseudo_likelihood import TextScore
 
 # More would make no picture to look at.
 _MOST_TEXTS, _MOST_TOKENS = 12, 200

@@ -75,15 +75,15 @@ def given_or_read(
     return read(source, text_column=text_column, kind=kind, delimiter=delimiter, errors=errors)
 
 
-def named(count: int, places: Sequence[str] | None, what: str = "text") -> Callable[[int], str]:
+def labeller(count: int, places: Sequence[str] | None, what: str = "text") -> Callable[[int], str]:
     """What a message calls each of `count` texts."""
     if places is not None and len(places) != count:
         raise ValueError(f"{count} {what}s, but {len(places)} places")
     return lambda row: places[row] if places else f"{what} {row + 1}" if count > 1 else f"the {what}"
 
 
-def refuse(faults: Sequence[str], advice: str) -> None:
-    """Raise HeadError that tells the first few of all faults and how many there are; nothing where there is none."""
+def raise_if_any(faults: Sequence[str], advice: str) -> None:
+    """Raise HeadError that lists the first few of all faults and how many there are; nothing where there is none."""
     if faults:
         rest = f", and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
         raise HeadError(f"{'; '.join(faults[:_SHOWN])}{rest}; {advice}")

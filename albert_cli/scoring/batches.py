@@ -1,0 +1,116 @@
+"""Texts through the encoder in batches of like length, some of their tokens masked; logits of these alone.
+
+All is computed in fp32; a result depends neither on its neighbours nor on the size of a batch, but for rounding. Of
+equal scores the lower id comes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from albert_cli.batching import evaluation_batches
+from albert_cli.embedding.embedder import BATCH_TOKENS
+from albert_cli.errors import HeadError
+from albert_cli.finite import check_finite
+from albert_cli.model.pretraining_heads import PreTrainingModel
+from albert_cli.scoring.load import without_head
+from albert_cli.scoring.texts import raise_if_any
+from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
+from albert_cli.training.inference import out_of_memory
+
+# Called with how much is done now, and how much there is in all.
+Tick = Callable[[int, int], None]
+
+# Logits held at once: 64 MiB of them.
+_LOGITS = 2**24
+
+
+class Queries(NamedTuple):
+    """Texts to run, each with some tokens masked: `rows` (runs) of the texts, `places` of the masked tokens in the flat
+    ids, run after run, and `counts` (runs) of them."""
+
+    rows: NDArray[np.int64]
+    places: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def logits_of(
+    model: PreTrainingModel,
+    tokens: TokenBatch,
+    queries: Queries,
+    mask_id: int,
+    batch_tokens: int | None,
+    tick: Tick | None,
+) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    """Numbers of masked tokens (n) and their logits (n, V), some at a time; only these tokens are projected."""
+    head, device = model.predictions, model.albert.embeddings.word_embeddings.weight.device
+    if head is None:
+        raise without_head("mlm")
+    words = model.albert.embeddings.word_embeddings.weight
+    ends = np.cumsum(queries.counts)
+    at_once = max(1, _LOGITS // len(words))
+    for batch in batches(tokens.lengths[queries.rows], model, batch_tokens):
+        rows, counts = queries.rows[batch], queries.counts[batch]
+        numbers = np.concatenate([np.arange(ends[run] - queries.counts[run], ends[run]) for run in batch])
+        row = torch.from_numpy(np.repeat(np.arange(len(batch)), counts)).to(device)
+        column = torch.from_numpy(queries.places[numbers] - np.repeat(tokens.starts[rows], counts)).to(device)
+        with torch.inference_mode(), memory():
+            input_ids, attention_mask, token_type_ids = inputs(tokens, rows, model)
+            input_ids[row, column] = mask_id
+            hidden = model.albert(input_ids, attention_mask, token_type_ids).sequence_output[row, column]  # (n, H)
+        for low in range(0, len(hidden), at_once):
+            with torch.inference_mode(), memory():
+                logits: Tensor = head(hidden[None, low : low + at_once], words)[0].float()
+            check_finite(logits, HeadError, lambda bad, rows: "the model's scores")
+            yield numbers[low : low + at_once], logits
+        if tick:
+            tick(len(batch), len(queries.rows))
+
+
+def batches(lengths: NDArray[np.int64], model: PreTrainingModel, batch_tokens: int | None) -> list[NDArray[np.int64]]:
+    device = model.albert.embeddings.word_embeddings.weight.device.type
+    return evaluation_batches(lengths, len(lengths), tokens=batch_tokens or BATCH_TOKENS.get(device, 1024))
+
+
+def inputs(
+    tokens: TokenBatch, rows: NDArray[np.int64], model: PreTrainingModel
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Ids, mask and token types (rows, width) on the model's device; no mask where nothing is padded."""
+    device = model.albert.embeddings.word_embeddings.weight.device
+    padded = {name: torch.from_numpy(array).to(device) for name, array in tokens.padded(rows).items()}
+    mask = padded["attention_mask"]
+    return padded["input_ids"], None if bool(mask.all()) else mask, padded["token_type_ids"]
+
+
+def ranks_of(logits: Tensor, ids: Tensor) -> Tensor:
+    """The place of id `ids[i]` in row i of the logits (n, V), from 1; of equals the lower id comes first."""
+    own = logits.gather(1, ids[:, None])
+    earlier = torch.arange(logits.shape[1], device=logits.device) < ids[:, None]
+    return 1 + ((logits > own) | ((logits == own) & earlier)).sum(-1)
+
+
+def batch_of(rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:
+    ids = np.array([number for row in rows for number in row], np.int32)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])
+    return TokenBatch(ids, np.zeros(len(ids), np.uint8), starts, np.zeros(len(rows), np.int32), tokenizer.pad_id)
+
+
+def raise_if_long(lengths: Sequence[int], model: PreTrainingModel, where: Callable[[int], str]) -> None:
+    limit = model.config.max_position_embeddings
+    raise_if_any(
+        [f"{where(row)} has {length:,} tokens" for row, length in enumerate(lengths) if length > limit],
+        f"the model takes at most {limit}, [CLS] and [SEP] counted; shorten or split the text",
+    )
+
+
+def memory() -> contextlib.AbstractContextManager[None]:
+    message = "out of memory; lower --batch-tokens, or compute on --device cpu"
+    memory: contextlib.AbstractContextManager[None] = out_of_memory(lambda: message, HeadError)
+    return memory

@@ -1,0 +1,162 @@
+"""Words for masks: the likeliest pieces of the vocabulary, or how likely given ones are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from albert_cli.model.pretraining_heads import PreTrainingModel
+from albert_cli.scoring.batches import Queries, Tick, batch_of, logits_of, raise_if_long, ranks_of
+from albert_cli.scoring.texts import labeller, raise_if_any
+from albert_cli.tokenization.segmenters import SPACE
+from albert_cli.tokenization.tokenizer import Tokenizer
+
+# Punctuation that stands right behind a word: for WordPiece the same with a space and without.
+_AFTER_A_WORD = frozenset(".,;:!?%)]}…")
+
+
+class Candidate(NamedTuple):
+    """A piece for a mask: its place among all, how likely it is, and the text filled in with it (other masks stay)."""
+
+    rank: int
+    id: int
+    piece: str
+    probability: float
+    filled: str
+
+
+def fill_masks(
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    top: int = 5,
+    targets: Sequence[str] = (),
+    places: Sequence[str] | None = None,
+    batch_tokens: int | None = None,
+    tick: Tick | None = None,
+) -> list[list[list[Candidate]]]:
+    """For each text, for each `[MASK]` in it, the `top` likeliest pieces, or all `targets`; the likeliest first.
+
+    Where the tokenizer calls its mask otherwise, that is what stands for it. Probabilities are over the whole
+    vocabulary. A target is a word of one piece; after a mask that continues a word (`un[MASK]`) it is looked up as the
+    rest of one. `places`: what messages call the texts. Raises HeadError, listing
+    all of them, for texts without a mask or longer than the model's positions, and for targets of several pieces.
+    """
+    where = labeller(len(texts), places)
+    mask = tokenizer.segmenter.special_tokens["mask"]
+    rows = [tokenizer.encode(text, special_in_text=(mask,)).ids for text in texts]
+    spans = [[match.span() for match in re.finditer(re.escape(mask), text)] for text in texts]
+    raise_if_any(
+        [f"{where(row)} has no {mask}" for row, found in enumerate(spans) if not found],
+        f"write {mask} where a word is to be found",
+    )
+    raise_if_long([len(row) for row in rows], model, where)
+    tokens = batch_of(rows, tokenizer)
+    counts = [len(found) for found in spans]
+    queries = Queries(np.arange(len(texts)), np.flatnonzero(tokens.ids == tokenizer.mask_id), np.array(counts))
+    continued = [_continues_word(text, start) for text, found in zip(texts, spans, strict=True) for start, _ in found]
+    wanted = _target_ids(tokenizer, targets, continued)
+    runs = logits_of(model, tokens, queries, tokenizer.mask_id, batch_tokens, tick)
+    answers = _answers(runs, continued, wanted, top, len(tokenizer))
+    flat = iter(answers)
+    return [
+        [
+            [
+                Candidate(rank, item, piece, share, _filled(text, span, piece, tokenizer))
+                for rank, item, share in next(flat)
+                for piece in (tokenizer.segmenter.piece(item),)
+            ]
+            for span in masks
+        ]
+        for text, masks in zip(texts, spans, strict=True)
+    ]
+
+
+def _answers(
+    runs: Iterable[tuple[NDArray[np.int64], Tensor]],
+    continued: Sequence[bool],
+    wanted: Mapping[bool, Sequence[int]],
+    top: int,
+    pieces: int,
+) -> list[list[tuple[int, int, float]]]:
+    """(rank, id, probability) of each mask's candidates: the `wanted` ones if there are any, else the `top` likeliest.
+
+    `runs`: numbers of masks and their logits (n, V), of which the first `pieces` are those of pieces.
+    """
+    answers: list[list[tuple[int, int, float]]] = [[]] * len(continued)
+    for numbers, logits in runs:
+        probabilities, known = logits.softmax(-1).cpu(), logits[:, :pieces].cpu()
+        if wanted:
+            chosen = [_ranked(row, wanted[continued[number]]) for row, number in zip(known, numbers, strict=True)]
+        else:
+            chosen = [list(enumerate(ids, 1)) for ids in _best(known, min(top, pieces))]
+        for number, shares, found in zip(numbers, probabilities, chosen, strict=True):
+            answers[number] = [(rank, item, float(shares[item])) for rank, item in found]
+    return answers
+
+
+def _target_ids(tokenizer: Tokenizer, targets: Sequence[str], continued: Sequence[bool]) -> dict[bool, list[int]]:
+    """Ids of the targets where a word begins (False) and where one continues (True), as far as the masks need them."""
+    faults: list[str] = []
+    found: dict[bool, list[int]] = {}
+    for going_on in sorted(set(continued)) if targets else ():
+        ids = []
+        for target in targets:
+            pieces = tokenizer.segmenter.pieces(target, continued=going_on)
+            if len(pieces) == 1 and pieces[0].kind != "unknown":
+                ids.append(pieces[0].id)
+            elif any(piece.kind == "unknown" for piece in pieces) or not pieces:
+                faults.append(f"the vocabulary does not know {target!r}")
+            else:
+                within = " where a word goes on" if going_on else ""
+                faults.append(f"{target!r} is {len(pieces)} pieces{within} ({' '.join(p.piece for p in pieces)})")
+        found[going_on] = list(dict.fromkeys(ids))
+    raise_if_any(list(dict.fromkeys(faults)), "a mask stands for one piece of the vocabulary")
+    return found
+
+
+def _continues_word(text: str, start: int) -> bool:
+    """Whether what begins there continues a word."""
+    return start > 0 and not text[start - 1].isspace()
+
+
+def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: Tokenizer) -> str:
+    """The text with a piece in place of a mask, separated by a space from what stands before it if it begins a word."""
+    before, after = text[: span[0]], text[span[1] :]
+    special = tokenizer.segmenter.special_tokens
+    if piece in special.values():
+        return before + piece + after
+    if tokenizer.is_added(piece):
+        return before + (" " if _continues_word(text, span[0]) else "") + piece + after
+    if tokenizer.segmenter.wordpiece:  # it marks what continues a word, and Chinese has no spaces
+        if piece.startswith("##") or piece in _AFTER_A_WORD:
+            return before.rstrip() + piece.removeprefix("##") + after
+        return before + piece + after
+    if not piece.startswith(SPACE):
+        return before.rstrip() + piece + after
+    return before + (" " if _continues_word(text, span[0]) else "") + piece.removeprefix(SPACE) + after
+
+
+def _best(logits: Tensor, count: int) -> list[list[int]]:
+    """The ids of the `count` largest of each row (n, V), the largest first, of equals the lower id."""
+    least = logits.topk(count).values[:, -1:]
+    rows, ids = (logits >= least).nonzero(as_tuple=True)
+    order = np.lexsort((ids.numpy(), -logits[rows, ids].numpy(), rows.numpy()))
+    found: list[list[int]] = [[] for _ in range(len(logits))]
+    for row, number in zip(rows[order].tolist(), ids[order].tolist(), strict=True):
+        if len(found[row]) < count:
+            found[row].append(number)
+    return found
+
+
+def _ranked(logits: Tensor, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """(rank, id) of some ids by the logits (V), the best first."""
+    ranks = ranks_of(logits.expand(len(ids), -1), torch.tensor(ids))
+    return sorted(zip(ranks.tolist(), ids, strict=True))
