@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from albert_cli.arguments import Kind
-from converters.config import PRESETS
+from converters.families.albert import PRESETS
 
 
 def _starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

@@ -30,7 +30,9 @@ from torch.nn import functional as F
 from albert_cli.model import kernels
 from albert_cli.model.encoder import Encoder
 from albert_cli.model.packed import FastEncoder
-from converters.config import PRESETS, EncoderConfig
+from converters.config import EncoderConfig
+from converters.dialects import to_hf
+from converters.families.albert import PRESETS
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CLS, SEP = 2, 3
@@ -93,7 +95,7 @@ def sides(model: Encoder, config: EncoderConfig, threads: int, folder: Path) -> 
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    settings = transformers.AlbertConfig(**(config.to_hf() | {"pad_token_id": 0}))
+    settings = transformers.AlbertConfig(**(to_hf(config) | {"pad_token_id": 0}))
     theirs = transformers.AlbertModel(settings, add_pooling_layer=False).eval()
     theirs.load_state_dict(model.state_dict())
     return {

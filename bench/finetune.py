@@ -15,6 +15,8 @@ import time
 import warnings
 from pathlib import Path
 
+from converters.dialects import to_hf
+
 # In place of this folder, whose tokenize.py would hide the standard library's.
 sys.path[0] = str(Path(__file__).parents[1])
 
@@ -81,7 +83,7 @@ def trainers(
     weights: dict, config: EncoderConfig, rows: Rows, options: argparse.Namespace, folder: Path, *, grouped: bool
 ) -> float:
     model = transformers.AlbertForSequenceClassification(
-        transformers.AlbertConfig(**(config.to_hf() | {"num_labels": 2}))
+        transformers.AlbertConfig(**(to_hf(config) | {"num_labels": 2}))
     )
     model.load_state_dict(weights)
     clock = Clock()

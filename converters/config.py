@@ -1,4 +1,4 @@
-"""EncoderConfig: every size and switch of an ALBERT, its two JSON dialects and the published presets."""
+"""EncoderConfig: every size and switch of an encoder. Its two JSON dialects: `converters.dialects`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from converters.config_keys import config_refusals
 from converters.errors import ConfigError
 
 Json = dict[str, Any]
 
 SHARE_CHOICES = ("all", "attention", "ffn", "none")
-
-# Google's "gelu" is the tanh approximation, which Hugging Face calls "gelu_new" (FORMATS: modeling.py get_activation).
-_ACTIVATION_TO_GOOGLE = {"gelu_new": "gelu"}
-_ACTIVATION_FROM_GOOGLE = {google: ours for ours, google in _ACTIVATION_TO_GOOGLE.items()}
-# Google's code has one gelu only: an exact one is written under its name, and the true name kept beside it.
-_HF_ACTIVATION_KEY = "hf_hidden_act"
-_EXACT_GELUS = ("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python")
-
-# Written anew with every Hugging Face directory, so never carried over.
-_HF_REWRITTEN = ("model_type", "dtype", "torch_dtype")
 
 # Far above any model: no tensor's bytes exceed 64 bits, and no wrong config makes the lists of names endless.
 _MOST_SIZE = 2**30
@@ -43,11 +31,12 @@ REQUIRED = (
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The sizes and switches of an ALBERT (paper: arXiv 1909.11942; Google's `albert_config.json`).
+    """The sizes and switches of an encoder, under the names of Hugging Face's `config.json`.
 
     `hidden_act` is in Hugging Face's terms (`gelu_new` is Google's `gelu`). `extra` holds the keys that mean nothing
     here, in order, so that they are there on the way back. `share` names what all layers have in common (the paper's
-    table 4): `all`, `attention`, `ffn` or `none`; other than `all` it needs one group per layer.
+    table 4): `all`, `attention`, `ffn` or `none`; other than `all` it needs one group per layer. `family` is the
+    model_type of `converters.families`. `position_offset`: the position of the first token.
     """
 
     vocab_size: int
@@ -67,16 +56,19 @@ class EncoderConfig:
     layer_norm_eps: float = 1e-12
     classifier_dropout_prob: float | None = 0.1  # None: as hidden_dropout_prob
     share: str = "all"
+    family: str = "albert"
+    position_offset: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         faults = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
+            least = 0 if item.name == "position_offset" else 1
             if item.type == "int" and (
-                not isinstance(value, int) or isinstance(value, bool) or not 0 < value < _MOST_SIZE
+                not isinstance(value, int) or isinstance(value, bool) or not least <= value < _MOST_SIZE
             ):
-                faults.append(f"{item.name} is {value!r}, not a whole number from 1 to {_MOST_SIZE - 1}")
+                faults.append(f"{item.name} is {value!r}, not a whole number from {least} to {_MOST_SIZE - 1}")
             elif item.type == "float | None" and value is None:
                 continue
             elif item.type in ("float", "float | None") and not (
@@ -123,6 +115,15 @@ class EncoderConfig:
         alone = self.num_hidden_groups == self.num_hidden_layers > 1
         return "none" if self.share == "all" and alone else self.share
 
+    @property
+    def places(self) -> list[dict[str, int]]:
+        """The place of each distinct layer, by every index that a family's names may have."""
+        return [
+            {"layer": group * self.inner_group_num + inner, "group": group, "inner": inner}
+            for group in range(self.num_hidden_groups)
+            for inner in range(self.inner_group_num)
+        ]
+
     def group_of(self, layer: int) -> int:
         """The group that layer `layer` (from 0) uses, as transformers computes it.
 
@@ -134,85 +135,6 @@ class EncoderConfig:
         """The same model under another sharing variant of the paper's ablation."""
         groups = 1 if share == "all" else self.num_hidden_layers
         return dataclasses.replace(self, share=share, num_hidden_groups=groups, inner_group_num=1)
-
-    @classmethod
-    def from_json(cls, data: Any, where: str, *, dialect: str) -> EncoderConfig:
-        """Read a config in the `google` or `hf` dialect; `where` names its file in errors (ConfigError)."""
-        if not isinstance(data, dict):
-            raise ConfigError(f"{where} holds a JSON {type(data).__name__}, not an object of settings")
-        model_type = data.get("model_type", "albert")
-        if model_type != "albert":
-            raise ConfigError(f"{where} has model_type {model_type!r}: not an ALBERT")
-        refused = config_refusals(data)
-        if refused:
-            raise ConfigError(f"{where}: {'; '.join(refused)}")
-        data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
-        if dialect == "google":
-            data = from_google({"hidden_act": "gelu"} | data)
-        absent = [key for key in REQUIRED if key not in data]
-        if absent:
-            raise ConfigError(f"{where} lacks {', '.join(absent)}")
-        known = {item.name for item in dataclasses.fields(cls)} - {"extra"}
-        extra = {key: value for key, value in data.items() if key not in known}
-        if data.get("classifier_dropout_prob", 0) is None:  # older transformers: that of the hidden states then
-            data["classifier_dropout_prob"] = data.get("hidden_dropout_prob", _DEFAULTS["hidden_dropout_prob"])
-        try:
-            return cls(**{key: value for key, value in data.items() if key in known}, extra=extra)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-
-    def to_google(self) -> Json:
-        """Google's `albert_config.json`: its own keys always, ours only where they differ from the default."""
-        data = self._known()
-        for key in ("layer_norm_eps", "classifier_dropout_prob", "share"):
-            if data[key] == _DEFAULTS[key]:
-                del data[key]
-        if self.hidden_act in _EXACT_GELUS:
-            data["hidden_act"] = "gelu"
-            data[_HF_ACTIVATION_KEY] = self.hidden_act
-        else:
-            data["hidden_act"] = _ACTIVATION_TO_GOOGLE.get(self.hidden_act, self.hidden_act)
-        return data | dict(self.extra)
-
-    def to_hf(self) -> Json:
-        """Hugging Face's `config.json`, less `architectures` and `dtype`, which depend on the weights."""
-        data = self._known()
-        if self.share == "all":
-            del data["share"]
-        return {"model_type": "albert"} | data | dict(self.extra)
-
-    def notes_for_google(self) -> list[str]:
-        """What Google's own code would compute differently from this config, in words."""
-        if self.hidden_act in _EXACT_GELUS:
-            note = (
-                f"hidden_act {self.hidden_act!r} has no name in Google's code, which computes gelu_new "
-                f"(outputs differ by about 1e-3); kept as {_HF_ACTIVATION_KEY!r} for the way back"
-            )
-            return [note]
-        return []
-
-    def _known(self) -> Json:
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "extra"}
-
-
-_DEFAULTS = {item.name: item.default for item in dataclasses.fields(EncoderConfig)}
-
-
-def read_config(path: Path) -> EncoderConfig:
-    """A config file in either dialect, told apart by Hugging Face's model_type. Raises ConfigError."""
-    from converters.files import read_small
-
-    data = parse_json(read_small(path), str(path))
-    dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
-    return EncoderConfig.from_json(data, str(path), dialect=dialect)
-
-
-def from_google(data: Json) -> Json:
-    """The settings of an `albert_config.json`, or some of them, in Hugging Face's terms."""
-    data = dict(data)
-    act = data.get("hidden_act")
-    act = data.pop(_HF_ACTIVATION_KEY, None) or (_ACTIVATION_FROM_GOOGLE.get(act, act) if isinstance(act, str) else act)
-    return data if act is None else data | {"hidden_act": act}
 
 
 def parse_json(text: bytes, where: str) -> Any:
@@ -243,24 +165,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
         twice = sorted({key for key, _ in pairs if key in seen or seen.add(key)})  # type: ignore[func-returns-value]
         raise ValueError(f"key {twice[0]!r} occurs twice")
     return data
-
-
-def _preset(hidden: int, layers: int, heads: int, *, embedding: int = 128, intermediate: int = 0) -> EncoderConfig:
-    return EncoderConfig(
-        vocab_size=30000,
-        embedding_size=embedding,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=intermediate or 4 * hidden,
-    )
-
-
-# The published v2 shapes (paper, table 2; google-research/albert README) and a tiny one for trying things out.
-PRESETS: Mapping[str, EncoderConfig] = {
-    "tiny": _preset(128, 4, 4, embedding=64, intermediate=512),
-    "base": _preset(768, 12, 12),
-    "large": _preset(1024, 24, 16),
-    "xlarge": _preset(2048, 24, 16),
-    "xxlarge": _preset(4096, 12, 64),
-}

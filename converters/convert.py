@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from converters import archives, proof, spec, strangers
+from converters import archives, proof, roles, spec, strangers
 from converters import formats as formats_package
 from converters.buffer_pool import reused
 from converters.cast import Cast
@@ -208,7 +208,7 @@ def convert(
     sources = _files(source, formats()[checkpoint.format])
     survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = spec.components(checkpoint.tensors, checkpoint.config)
-    absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
+    absent = [roles.HEADS[part] for part in ("mlm", "sop") if part not in present]
     copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
     return Report(
         source=checkpoint.where,

@@ -1,4 +1,4 @@
-"""A freshly initialised ALBERT, as Google's code makes one: truncated normal weights, zero biases, unit LayerNorm."""
+"""A freshly initialised model, as Google's code makes one: truncated normal weights, zero biases, unit LayerNorm."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 
-from converters import spec
+from converters import roles, spec
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import EncoderConfig
+from converters.families import family_of
 from converters.tokenizers.files import TokenizerFiles
 
 _BLOCK = 1 << 22
@@ -21,28 +22,26 @@ def initialize(config: EncoderConfig, tokenizer: TokenizerFiles, *, seed: int) -
 
     Weights are normal with stddev `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
     """
-    shapes = {
-        name: tuple(size for size in item.shape if size is not None)
-        for name, item in spec.spec(config).items()
-        if item.component in (*spec.REQUIRED, "pooler", "mlm", "sop") and not item.optional
-    }
+    parts = (*roles.REQUIRED, "pooler", "mlm", family_of(config).pair)
+    wanted = {name: item for name, item in spec.spec(config).items() if item.component in parts and not item.optional}
     return Checkpoint(
         config=config,
         tensors={
-            name: Tensor(shape, np.dtype(np.float32), functools.partial(_values, name, shape, config, seed))
-            for name, shape in shapes.items()
+            name: Tensor(shape, np.dtype(np.float32), functools.partial(_values, name, item, shape, config, seed))
+            for name, item in wanted.items()
+            for shape in [tuple(size for size in item.shape if size is not None)]
         },
         tokenizer=tokenizer,
         global_step=0,
     )
 
 
-def _values(name: str, shape: tuple[int, ...], config: EncoderConfig, seed: int) -> Array:
-    if "LayerNorm" in name or "layer_norm" in name:
+def _values(name: str, item: spec.TensorSpec, shape: tuple[int, ...], config: EncoderConfig, seed: int) -> Array:
+    if item.is_norm:
         return np.full(shape, float(name.endswith(".weight")), np.float32)
     if name.endswith(".bias"):
         return np.zeros(shape, np.float32)
-    random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(spec.owner(name, config).encode())]))
+    random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(item.owner.encode())]))
     values = empty(shape, np.dtype(np.float32))
     flat = values.reshape(-1)
     for start in range(0, flat.size, _BLOCK):

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from converters.config import EncoderConfig
 
-    Move = Callable[[np.ndarray[Any, Any], EncoderConfig], np.ndarray[Any, Any]]
+    Array = np.ndarray[Any, Any]
+    Move = Callable[[Array, EncoderConfig], Array]
 
 # Optimizer slots of Google's AdamWeightDecay and LAMB optimizers: `<variable>/adam_m` and so on.
 SLOTS = ("adam_m", "adam_v", "lamb_m", "lamb_v")
@@ -37,6 +38,33 @@ SAME = Layout(lambda array, config: array, lambda array, config: array)
 T = Layout(lambda array, config: array.T, lambda array, config: array.T)
 
 
+def _by_head(array: Array, config: EncoderConfig, *shape: int) -> Array:
+    if array.shape != shape:
+        raise ValueError(f"{config.num_attention_heads} heads of {config.hidden_size} make it {list(shape)}")
+    return array
+
+
+def _heads_in(array: Array, config: EncoderConfig) -> Array:
+    H, A = config.hidden_size, config.num_attention_heads
+    return _by_head(array, config, H, A, H // A).reshape(H, H).T
+
+
+def _heads_out(array: Array, config: EncoderConfig) -> Array:
+    H, A = config.hidden_size, config.num_attention_heads
+    return _by_head(array, config, A, H // A, H).reshape(H, H).T
+
+
+def _bias_of_heads(array: Array, config: EncoderConfig) -> Array:
+    H, A = config.hidden_size, config.num_attention_heads
+    return _by_head(array, config, A, H // A).reshape(H)
+
+
+# Kernels by head: from the hidden size to the heads (H, A, H/A), from the heads back (A, H/A, H), and biases (A, H/A).
+TO_HEADS = Layout(_heads_in, lambda array, config: array.T.reshape(array.shape[1], config.num_attention_heads, -1))
+FROM_HEADS = Layout(_heads_out, lambda array, config: array.T.reshape(config.num_attention_heads, -1, array.shape[0]))
+OF_HEADS = Layout(_bias_of_heads, lambda array, config: array.reshape(config.num_attention_heads, -1))
+
+
 @dataclass(frozen=True)
 class Row:
     """One tensor: its canonical name, its name in the format, and how it lies there."""
@@ -55,7 +83,7 @@ class Names:
 
 
 class NameTable:
-    """Two-way rows; `{group}` and `{inner}` stand for every group and inner layer of the config.
+    """Two-way rows; `{group}`, `{inner}` and `{layer}` stand for every place of a layer in the config.
 
     `drop` holds patterns of foreign names that carry no weights and are left out on purpose, each with its reason.
     Raises ValueError for a table that is not one-to-one.
@@ -79,11 +107,10 @@ class NameTable:
         """The exact rows for a config."""
         rows = []
         for row in self.rows:
-            indices = _indices(row.canonical)
-            for group in range(config.num_hidden_groups if "group" in indices else 1):
-                for inner in range(config.inner_group_num if "inner" in indices else 1):
-                    at = {"group": group, "inner": inner}
-                    rows.append(replace(row, canonical=row.canonical.format(**at), foreign=row.foreign.format(**at)))
+            places = config.places if _indices(row.canonical) else [{}]
+            rows += [
+                replace(row, canonical=row.canonical.format(**at), foreign=row.foreign.format(**at)) for at in places
+            ]
         return Names(rows)
 
     def dropped(self, foreign: str) -> str | None:
@@ -95,11 +122,8 @@ class NameTable:
 
     def within(self, layout_of: Callable[[Row], Layout], prefix: str = "") -> NameTable:
         """The same table for a format that stores this one's arrays under `prefix`, each in a further layout."""
-        table = NameTable(
-            replace(row, foreign=prefix + row.foreign, layout=row.layout.then(layout_of(row))) for row in self.rows
-        )
-        table._drop = [(re.compile(re.escape(prefix) + pattern.pattern), reason) for pattern, reason in self._drop]
-        return table
+        rows = (replace(row, foreign=prefix + row.foreign, layout=row.layout.then(layout_of(row))) for row in self.rows)
+        return NameTable(rows, {re.escape(prefix) + pattern.pattern: reason for pattern, reason in self._drop})
 
 
 def slot_of(name: str, separator: str = "/") -> tuple[str, str] | None:

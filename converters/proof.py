@@ -15,6 +15,7 @@ import numpy as np
 from converters import spec
 from converters.buffer_pool import reused
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, scan
+from converters.dialects import to_hf
 from converters.errors import CheckpointError
 
 _COMPARED = 2**19  # elements at a time, for their gaps take several arrays of float64
@@ -208,7 +209,7 @@ def _compare(name: str, x: Array, y: Array) -> Difference | None:
 
 def _rest(a: Checkpoint, b: Checkpoint) -> list[Difference]:
     """Differences outside the tensors: config, tokenizer, training step."""
-    one, two = a.config.to_hf(), b.config.to_hf()
+    one, two = to_hf(a.config), to_hf(b.config)
     differences = [
         Difference(f"config {key}", "differs", f"{one.get(key, 'absent')!r} against {two.get(key, 'absent')!r}")
         for key in dict.fromkeys([*one, *two])

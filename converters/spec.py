@@ -1,109 +1,78 @@
-"""Which tensors an ALBERT of a given config has: canonical name -> shape; `check` reports every fault at once."""
+"""Which tensors an encoder of a given config has: canonical name -> shape; `check` reports every fault at once."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from converters.config import EncoderConfig
 from converters.errors import SpecError
+from converters.families import family_of
+from converters.family import Entry, Family
+from converters.roles import HEADS, OPTIONAL, REQUIRED, ROLES, in_module
 
 Shape = tuple[int, ...]
-
-# Components in the order of computation. All but the required ones may be absent, each as a whole.
-REQUIRED = ("embeddings", "projection", "encoder")
-HEADS = {
-    "mlm": "masked-word head (MLM)",
-    "sop": "sentence-order head (SOP)",
-    "classifier": "classification head",
-    "choice": "multiple-choice head",
-    "tokens": "token-classification head",
-    "qa": "question-answering head",
-    "squad2": "question-answering head of Google's run_squad_v2",
-}
-OPTIONAL = ("pooler", *HEADS)
-
-# transformers' classes: the parts that each reads beside the encoder. Three read a `classifier` of the same shape, of
-# which a config's `architectures` or the absence of a pooler tells which it is.
-ARCHITECTURES = {
-    "AlbertForSequenceClassification": ("pooler", "classifier"),
-    "AlbertForMultipleChoice": ("pooler", "choice"),
-    "AlbertForTokenClassification": ("tokens",),
-    "AlbertForQuestionAnswering": ("qa",),
-    "AlbertForPreTraining": ("pooler", "mlm", "sop"),
-    "AlbertForMaskedLM": ("mlm",),
-    "AlbertModel": (),
-}
-_READS_CLASSIFIER = {
-    "AlbertForSequenceClassification": "classifier",
-    "AlbertForMultipleChoice": "choice",
-    "AlbertForTokenClassification": "tokens",
-}
 
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """`shape` has None where the size is free (labels of a classifier). `optional`: its component may lack it."""
+    """`shape` has None where the size is free (labels of a classifier). `optional`: its component may lack it.
+
+    `owner` names the tensor whose values it must have: itself, or that of the first layer where layers share it.
+    `attribute` is its name in the PyTorch model.
+    """
 
     shape: tuple[int | None, ...]
     component: str
+    role: str
+    owner: str
+    attribute: str
     optional: bool = False
+
+    @property
+    def is_norm(self) -> bool:
+        return ROLES[self.role].kind == "norm"
 
 
 def spec(config: EncoderConfig) -> dict[str, TensorSpec]:
-    """Every tensor that an ALBERT of this config may have, in the order of computation."""
-    E, H, I = config.embedding_size, config.hidden_size, config.intermediate_size  # noqa: E741
+    """Every tensor that an encoder of this config and its heads may have, in the order of computation."""
+    family = family_of(config)
+    layer = [entry for entry in family.entries if entry.role.startswith("layer.")]
     tensors: dict[str, TensorSpec] = {}
-
-    def add(component: str, name: str, *shape: int | None) -> None:
-        tensors[name] = TensorSpec(shape, component)
-
-    def linear(component: str, name: str, fan_in: int, fan_out: int | None, *, bias: bool = True) -> None:
-        add(component, f"{name}.weight", fan_out, fan_in)
-        if bias:
-            add(component, f"{name}.bias", fan_out)
-
-    def norm(component: str, name: str, size: int) -> None:
-        add(component, f"{name}.weight", size)
-        add(component, f"{name}.bias", size)
-
-    add("embeddings", "albert.embeddings.word_embeddings.weight", config.vocab_size, E)
-    add("embeddings", "albert.embeddings.position_embeddings.weight", config.max_position_embeddings, E)
-    add("embeddings", "albert.embeddings.token_type_embeddings.weight", config.type_vocab_size, E)
-    norm("embeddings", "albert.embeddings.LayerNorm", E)
-    linear("projection", "albert.encoder.embedding_hidden_mapping_in", E, H)
-    for group in range(config.num_hidden_groups):
-        for inner in range(config.inner_group_num):
-            layer = f"albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
-            for part in ("query", "key", "value", "dense"):
-                linear("encoder", f"{layer}.attention.{part}", H, H)
-            norm("encoder", f"{layer}.attention.LayerNorm", H)
-            linear("encoder", f"{layer}.ffn", H, I)
-            linear("encoder", f"{layer}.ffn_output", I, H)
-            norm("encoder", f"{layer}.full_layer_layer_norm", H)
-    linear("pooler", "albert.pooler", H, H)
-    linear("mlm", "predictions.dense", H, E)
-    norm("mlm", "predictions.LayerNorm", E)
-    add("mlm", "predictions.bias", config.vocab_size)
-    # Only where they are not tied to the word embeddings and to predictions.bias.
-    tied = config.extra.get("tie_word_embeddings") is not False
-    tensors["predictions.decoder.weight"] = TensorSpec((config.vocab_size, E), "mlm", optional=tied)
-    tensors["predictions.decoder.bias"] = TensorSpec((config.vocab_size,), "mlm", optional=tied)
-    linear("sop", "sop_classifier.classifier", H, 2)
-    linear("classifier", "classifier", H, None)
-    linear("qa", "qa_outputs", H, 2)
-    # squad_utils.py, create_v2_model; the names are those of transformers' PoolerStartLogits and its kin (XLNet).
-    linear("squad2", "start_logits.dense", H, 1)
-    linear("squad2", "end_logits.dense_0", 2 * H, H)
-    norm("squad2", "end_logits.LayerNorm", H)
-    linear("squad2", "end_logits.dense_1", H, 1)
-    linear("squad2", "answer_class.dense_0", 2 * H, H)
-    linear("squad2", "answer_class.dense_1", H, 1, bias=False)
+    for entry in family.entries:
+        if entry not in layer:
+            tensors |= _tensors(family, entry, config, None)
+        elif entry is layer[0]:
+            for place in config.places:
+                for item in layer:
+                    tensors |= _tensors(family, item, config, place)
     return tensors
+
+
+def _tensors(
+    family: Family, entry: Entry, config: EncoderConfig, place: Mapping[str, int] | None
+) -> dict[str, TensorSpec]:
+    """The tensors of one entry, in the layer at `place`."""
+    role = ROLES[entry.role]
+    at = place or {}
+    name = entry.hf.format(**at)
+    shared = place is not None and config.share == role.shared_as
+    owner = entry.hf.format(**config.places[0]) if shared else name
+    attribute = in_module(entry.role, at.get("layer"))
+    optional = entry.role == "mlm.decoder" and config.extra.get("tie_word_embeddings") is not False
+    return {
+        _dotted(name, part): TensorSpec(
+            shape, family.component(entry), entry.role, _dotted(owner, part), _dotted(attribute, part), optional
+        )
+        for part, shape in role.shapes(config).items()
+    }
+
+
+def _dotted(name: str, part: str) -> str:
+    return f"{name}.{part}" if part else name
 
 
 def components(names: Iterable[str], config: EncoderConfig) -> list[str]:
@@ -117,46 +86,30 @@ def components(names: Iterable[str], config: EncoderConfig) -> list[str]:
 
 def _classifier(config: EncoderConfig, *, pooler: bool) -> str:
     """What the tensors called `classifier` are: classifier, choice or tokens."""
-    said = next((_READS_CLASSIFIER[name] for name in _said(config) if name in _READS_CLASSIFIER), None)
-    return said or ("classifier" if pooler else "tokens")
+    reads = family_of(config).reads_classifier
+    declared = next((reads[name] for name in _declared(config) if name in reads), None)
+    return declared or ("classifier" if pooler else "tokens")
 
 
-def _said(config: EncoderConfig) -> list[str]:
+def _declared(config: EncoderConfig) -> list[str]:
     """The config's own `architectures`."""
-    said = config.extra.get("architectures")
-    return [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    found = config.extra.get("architectures")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def architecture(names: Iterable[str], config: EncoderConfig) -> str:
-    """The transformers class whose heads are those among `names`."""
-    present = components(names, config)
-    for part, name in (
-        ("classifier", "AlbertForSequenceClassification"),
-        ("choice", "AlbertForMultipleChoice"),
-        ("tokens", "AlbertForTokenClassification"),
-        ("qa", "AlbertForQuestionAnswering"),
-        ("sop", "AlbertForPreTraining"),
-        ("mlm", "AlbertForMaskedLM"),
-    ):
-        if part in present:
-            return name
-    return "AlbertModel"
+    """The transformers class whose heads are those among `names`; the first in the family's order."""
+    family, present = family_of(config), components(names, config)
+    return next((name for name, parts in family.classes.items() if parts[-1] in present), family.bare)
 
 
 def untrue(names: Iterable[str], config: EncoderConfig) -> str | None:
     """Why the config's own `architectures` cannot be: the head of the class named there is not among `names`."""
-    present = components(names, config)
-    for name in _said(config):
-        if lacking := [HEADS[part] for part in ARCHITECTURES.get(name, ()) if part in HEADS and part not in present]:
+    present, classes = components(names, config), family_of(config).classes
+    for name in _declared(config):
+        if lacking := [HEADS[part] for part in classes.get(name, ()) if part in HEADS and part not in present]:
             return f"config says {name}, but there is no {' and no '.join(lacking)}"
     return None
-
-
-def owner(name: str, config: EncoderConfig) -> str:
-    """The tensor whose values `name` must have: in a sharing variant, what all layers share is group 0's."""
-    part = {"attention": ".attention.", "ffn": ".ffn"}.get(config.share)
-    shared = part is not None and (part in name or (config.share == "ffn" and ".full_layer_layer_norm." in name))
-    return re.sub(r"albert_layer_groups\.\d+", "albert_layer_groups.0", name) if shared else name
 
 
 def parameters(shapes: Mapping[str, Shape], config: EncoderConfig) -> dict[str, int]:
@@ -165,16 +118,16 @@ def parameters(shapes: Mapping[str, Shape], config: EncoderConfig) -> dict[str, 
     present = components(shapes, config)
     counts: dict[str, int] = {}
     for name, shape in shapes.items():
-        if owner(name, config) == name:
+        if wanted[name].owner == name:
             part = wanted[name].component
             if part == "classifier":
-                part = next(kind for kind in _READS_CLASSIFIER.values() if kind in present)
+                part = next(kind for kind in family_of(config).reads_classifier.values() if kind in present)
             counts[part] = counts.get(part, 0) + math.prod(shape)
     return counts
 
 
 def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> None:
-    """Compare tensors with the config; one SpecError tells every fault (missing, unknown, other shape)."""
+    """Compare tensors with the config; one SpecError reports every fault (missing, unknown, other shape)."""
     wanted = spec(config)
     parts = components(shapes, config)
     present = {wanted[name].component for name in shapes if name in wanted} | set(REQUIRED)
@@ -189,7 +142,7 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
     ]
     faults = [
         f"the {HEADS[part]} reads the pooler, which is missing"
-        for part in ("sop", "classifier", "choice")
+        for part in _read_pooler(family_of(config))
         if part in parts and "pooler" not in parts
     ]
     if missing:
@@ -200,6 +153,11 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
         faults.append(f"{_count(wrong, 'tensor')} of another shape: {listing(wrong, '; ')}")
     if faults:
         raise SpecError(f"{where} does not match its config: " + "; ".join(faults))
+
+
+def _read_pooler(family: Family) -> list[str]:
+    """The heads that read the pooler: the last component of each class that needs it."""
+    return [part for part in HEADS if any(parts[-1] == part and "pooler" in parts for parts in family.classes.values())]
 
 
 def listing(items: Iterable[str], separator: str = ", ") -> str:

@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import Checkpoint, Tensor
+from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import EncoderConfig
 from converters.errors import CorruptError, SpecError
 from converters.names import SLOTS, NameTable, slot_of
 from converters.tokenizers.files import SETTINGS as TOKENIZER_SETTINGS
-
-_PROJECTION = (
-    "albert.encoder.embedding_hidden_mapping_in.weight",
-    "albert.encoder.embedding_hidden_mapping_in.bias",
-)
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ def to_canonical(
             f"{where} holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
             f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: {spec.listing(unknown)}"
         )
-    if config.embedding_size == config.hidden_size and not weights.keys() & set(_PROJECTION):
+    if not weights.keys() & set(_identity_projection(config)):
         weights |= _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
     return Canonical(weights, slots, dropped)
 
@@ -79,7 +74,7 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     if without:
         raise SpecError(f"{checkpoint.where}: the target format has no name for {spec.listing(without)}")
     variables = {}
-    left_out = _PROJECTION if _projects_nothing(checkpoint) else ()
+    left_out = _identity_projection(checkpoint.config) if _projects_nothing(checkpoint) else ()
     for name, tensor in checkpoint.everything().items():
         if name in left_out:
             continue
@@ -90,22 +85,29 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     return variables
 
 
+def _identity_projection(config: EncoderConfig) -> list[str]:
+    """The tensors of a projection that Google's code leaves out, where E = H, and Hugging Face's does not."""
+    if config.embedding_size != config.hidden_size:
+        return []
+    return [name for name, item in spec.spec(config).items() if item.role == "projection"]
+
+
 def _identity(config: EncoderConfig, dtype: np.dtype[Any]) -> dict[str, Tensor]:
-    """The projection that does nothing, which Google's code leaves out where E = H and Hugging Face's does not."""
+    """The projection that does nothing."""
     size = config.hidden_size
-    weight, bias = _PROJECTION
-    return {
-        weight: Tensor((size, size), dtype, lambda: np.eye(size, dtype=dtype)),
-        bias: Tensor((size,), dtype, lambda: np.zeros(size, dtype)),
+    values: dict[int, Callable[[], Array]] = {
+        2: lambda: np.eye(size, dtype=dtype),
+        1: lambda: np.zeros(size, dtype),
     }
+    shapes = {name: spec.spec(config)[name].shape for name in _identity_projection(config)}
+    return {name: Tensor((size,) * len(shape), dtype, values[len(shape)]) for name, shape in shapes.items()}
 
 
 def _projects_nothing(checkpoint: Checkpoint) -> bool:
-    if checkpoint.config.embedding_size != checkpoint.config.hidden_size or any(
-        f"{name}/{slot}" in checkpoint.optimizer for name in _PROJECTION for slot in SLOTS
-    ):
+    names = _identity_projection(checkpoint.config)
+    if not names or any(f"{name}/{slot}" in checkpoint.optimizer for name in names for slot in SLOTS):
         return False
-    stored = [checkpoint.tensors[name] for name in _PROJECTION]
+    stored = [checkpoint.tensors[name] for name in names]
     wanted = _identity(checkpoint.config, stored[0].dtype).values()
     return all(a.read().tobytes() == b.read().tobytes() for a, b in zip(stored, wanted, strict=True))
 

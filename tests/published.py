@@ -16,8 +16,8 @@ import torch
 from albert_cli.model.loading import load_model
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
-from converters.config import PRESETS
 from converters.errors import CheckpointError
+from converters.families.albert import PRESETS
 
 SENTENCES = [
     "God is Great! I won a lottery.",

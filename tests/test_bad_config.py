@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from converters import convert
 from converters.config import EncoderConfig, dump_json, parse_json
+from converters.dialects import config_from_json, to_google, to_hf
 from converters.errors import CheckpointError, ConfigError
 
 NO_SIZE = "not a whole number from 1 to 1073741823"
@@ -215,9 +216,9 @@ def test_another_model_type_beside_a_tensorflow_checkpoint(sound, tmp_path, refu
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh", "an activation of mine"])
 def test_activations_survive_the_way_round(act):
     config = EncoderConfig(**{**making.TINY._known(), "hidden_act": act})
-    there = EncoderConfig.from_json(config.to_google(), "x", dialect="google")
+    there = config_from_json(to_google(config), "x", dialect="google")
     assert there == config
-    assert EncoderConfig.from_json(there.to_hf(), "x", dialect="hf") == config
+    assert config_from_json(to_hf(there), "x", dialect="hf") == config
 
 
 # --- init
@@ -239,7 +240,7 @@ def test_init_with_a_bad_config(tmp_path, refused):
 
 def test_init_of_a_model_beyond_memory(tmp_path, refused):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(making.TINY.to_google() | {"vocab_size": 2**30 - 1, "embedding_size": 2**30 - 1}))
+    path.write_text(json.dumps(to_google(making.TINY) | {"vocab_size": 2**30 - 1, "embedding_size": 2**30 - 1}))
     message = refused("init", tmp_path / "out", "--config", path)
     assert "out of memory" in message or "the disk is full" in message
 
@@ -251,27 +252,27 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-_KEYS = st.sampled_from([*making.TINY.to_hf(), "share", "hf_hidden_act", "architectures", "dtype", "odd"])
+_KEYS = st.sampled_from([*to_hf(making.TINY), "share", "hf_hidden_act", "architectures", "dtype", "odd"])
 
 
 @given(st.dictionaries(_KEYS, _JSON, max_size=3), st.sampled_from(["google", "hf"]))
 @settings(max_examples=400, deadline=None)
 def test_any_settings_give_a_config_or_our_error(values, dialect):
-    base = making.TINY.to_google() if dialect == "google" else making.TINY.to_hf()
+    base = to_google(making.TINY) if dialect == "google" else to_hf(making.TINY)
     if dialect == "hf":
         values.pop("hf_hidden_act", None)  # a key of the other dialect only
     try:
-        config = EncoderConfig.from_json(base | values, "the file", dialect=dialect)
+        config = config_from_json(base | values, "the file", dialect=dialect)
     except ConfigError as error:
         assert str(error).startswith("the file")
     else:
         for into in ("google", "hf"):
-            data = config.to_google() if into == "google" else config.to_hf()
+            data = to_google(config) if into == "google" else to_hf(config)
             try:
                 text = parse_json(dump_json(data), "x")
             except ConfigError:  # NaN or an infinity in an unknown key, which no file can hold
                 continue
-            assert EncoderConfig.from_json(text, "x", dialect=into) == config
+            assert config_from_json(text, "x", dialect=into) == config
 
 
 @given(st.binary(max_size=60))

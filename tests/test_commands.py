@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from albert_cli.main import app
-from converters import convert, spec
-from converters.config import PRESETS
+from converters import convert, roles
+from converters.dialects import to_google
+from converters.families.albert import PRESETS
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -197,7 +198,7 @@ def test_diff_tells_signs_of_zero_and_nan_bits(model, tmp_path):
 
 
 def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
-    config = PRESETS["large"].to_google() | {"vocab_size": 30000}
+    config = to_google(PRESETS["large"]) | {"vocab_size": 30000}
     (tmp_path / "albert_config.json").write_text(json.dumps(config))
     run("init", tmp_path / "large.npz", "--config", tmp_path / "albert_config.json")
     data = json.loads(run("inspect", tmp_path / "large.npz", "--json").stdout)
@@ -205,7 +206,7 @@ def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
     assert data["parameters_without_heads"] == 17_683_968
     assert data["bert_of_same_shape"] == 334_607_360
     assert "18.9x fewer" in run("inspect", tmp_path / "large.npz").stdout
-    assert data["heads"] == dict.fromkeys(spec.HEADS, False) | {"mlm": True, "sop": True}
+    assert data["heads"] == dict.fromkeys(roles.HEADS, False) | {"mlm": True, "sop": True}
     assert data["not_finite"] == {"nan": 0, "infinite": 0, "tensors": {}}
 
 

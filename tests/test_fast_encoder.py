@@ -14,7 +14,9 @@ from albert_cli.model import packed as fast
 from albert_cli.model.encoder import ACTIVATIONS, Encoder, activation
 from albert_cli.model.packed import FastEncoder
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from converters.config import PRESETS, EncoderConfig
+from converters.config import EncoderConfig
+from converters.dialects import to_hf
+from converters.families.albert import PRESETS
 
 TINY = EncoderConfig(
     vocab_size=97,
@@ -107,7 +109,7 @@ def test_every_layer_equals_the_plain_encoder(config):
 def test_equals_transformers():
     config = dataclasses.replace(TINY, num_hidden_groups=2, inner_group_num=2)
     model = build(config)
-    theirs = transformers.AlbertModel(transformers.AlbertConfig(**(config.to_hf() | {"pad_token_id": None}))).eval()
+    theirs = transformers.AlbertModel(transformers.AlbertConfig(**(to_hf(config) | {"pad_token_id": None}))).eval()
     names = theirs.state_dict().keys()
     state = {name.replace("albert.", "", 1): value for name, value in model.state_dict().items()}
     theirs.load_state_dict({name: state[name] for name in names})

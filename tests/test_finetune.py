@@ -37,6 +37,7 @@ from albert_cli.training.run_directory import load_run
 from albert_cli.training.settings import Plan, Settings, read_toml, resolve
 from albert_cli.training.submission import ROWS, cells, pack, write_tsv
 from converters import convert
+from converters.dialects import to_hf
 from converters.errors import MissingLibraryError
 from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles
@@ -116,7 +117,7 @@ def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, k
     without_dropout(ours)
     plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.0}
     oracle_config = transformers.AlbertConfig(
-        **(settings.to_hf() | plain | {"pad_token_id": None, "num_labels": labels or 2})
+        **(to_hf(settings) | plain | {"pad_token_id": None, "num_labels": labels or 2})
     )
     oracle_class = (
         transformers.AlbertForQuestionAnswering if kind == "answers" else transformers.AlbertForSequenceClassification

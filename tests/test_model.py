@@ -13,10 +13,12 @@ from torch.nn import functional as F
 from albert_cli.model.encoder import ACTIVATIONS, Encoder
 from albert_cli.model.loading import assign, load_model, to_checkpoint
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from converters import spec
+from converters import roles, spec
 from converters.checkpoint import Checkpoint, Tensor
-from converters.config import PRESETS, EncoderConfig
+from converters.config import EncoderConfig
+from converters.dialects import to_hf
 from converters.errors import ConfigError, SpecError
+from converters.families.albert import PRESETS
 from converters.tokenizers.files import TokenizerFiles
 
 TINY = EncoderConfig(
@@ -59,7 +61,7 @@ def build(config, seed=0, **parts):
 def oracle(model, config):
     """transformers' model with the same weights. No padding_idx, which would blank the gradient of id 0."""
     theirs = transformers.AlbertForPreTraining(
-        transformers.AlbertConfig(**(config.to_hf() | {"pad_token_id": None, "classifier_dropout_prob": 0.0}))
+        transformers.AlbertConfig(**(to_hf(config) | {"pad_token_id": None, "classifier_dropout_prob": 0.0}))
     )
     result = theirs.load_state_dict(model.state_dict(), strict=False)
     assert set(result.missing_keys) <= {"predictions.decoder.weight", "predictions.decoder.bias"}
@@ -243,7 +245,7 @@ def test_fresh_weights_are_drawn_as_google_draws_them():
 
 
 def model_spec(config):
-    parts = (*spec.REQUIRED, "pooler", "mlm", "sop")
+    parts = (*roles.REQUIRED, "pooler", "mlm", "sop")
     found = spec.spec(config).items()
     return {name: item.shape for name, item in found if item.component in parts and not item.optional}
 

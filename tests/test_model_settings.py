@@ -16,8 +16,8 @@ from albert_cli.model.encoder import ACTIVATIONS
 from albert_cli.model.loading import load_model
 from albert_cli.model.task_heads import Classifier
 from converters import convert
-from converters.config import EncoderConfig
 from converters.config_keys import CONFIG, CONFIG_KEYS
+from converters.dialects import config_from_json
 from converters.errors import ConfigError, SpecError
 from converters.known_keys import refusals
 from converters.model_settings import KNOWN_KEYS
@@ -91,10 +91,10 @@ def agree(one, other):
 @pytest.mark.parametrize("key", keys("refused"), ids=lambda key: key.key)
 def test_every_refused_key_is_refused_by_name(key, dialect):
     with pytest.raises(ConfigError) as raised:
-        EncoderConfig.from_json({**SIZES, key.key: "other"}, "here", dialect=dialect)
+        config_from_json({**SIZES, key.key: "other"}, "here", dialect=dialect)
     assert str(raised.value) == f"here: {key.key} is 'other': {key.note}"
     for value in key.harmless:
-        assert EncoderConfig.from_json({**SIZES, key.key: value}, "here", dialect=dialect).extra == {key.key: value}
+        assert config_from_json({**SIZES, key.key: value}, "here", dialect=dialect).extra == {key.key: value}
 
 
 def test_all_refused_keys_at_once_in_one_line(model, refused, tmp_path):
@@ -280,7 +280,7 @@ def test_every_key_that_transformers_writes_is_known(tmp_path):
     full = transformers.AlbertConfig(**SIZES, output_attentions=True).to_json_string(use_diff=False)
     (tmp_path / "full" / CONFIG).write_text(full)
     assert unknown(tmp_path) == set()
-    assert EncoderConfig.from_json(json.loads(full), "here", dialect="hf")
+    assert config_from_json(json.loads(full), "here", dialect="hf")
 
 
 def test_every_key_that_sentence_transformers_writes_is_known(letter_model, tmp_path):

@@ -40,7 +40,9 @@ from albert_cli.pretraining.vocabulary import train_vocabulary
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.finetune import read_log
 from converters import convert
-from converters.config import PRESETS, EncoderConfig
+from converters.config import EncoderConfig
+from converters.dialects import config_from_json, to_hf
+from converters.families.albert import PRESETS
 from converters.tokenizers.files import TokenizerFiles, parse_model
 
 ROOT = Path(__file__).parents[1]
@@ -784,7 +786,7 @@ def test_losses_and_gradients_equal_transformers():
     config = EncoderConfig(**(SHAPE | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
     model = PreTrainingModel(config)
     theirs = transformers.AlbertForPreTraining(
-        transformers.AlbertConfig(**(config.to_hf() | {"classifier_dropout_prob": 0.0}))
+        transformers.AlbertConfig(**(to_hf(config) | {"classifier_dropout_prob": 0.0}))
     )
     theirs.load_state_dict(model.state_dict(), strict=False)
     ids = torch.randint(5, 100, (4, 20))
@@ -981,7 +983,7 @@ def test_sharing_variants_count_as_in_the_papers_table(share, millions, exact):
 
 def test_local_heads_begin_by_looking_at_their_neighbours():
     shape = SHAPE | {"vocab_size": 500, "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 8}
-    config = EncoderConfig.from_json(shape | {"max_position_embeddings": 96}, "test", dialect="google")
+    config = config_from_json(shape | {"max_position_embeddings": 96}, "test", dialect="google")
     torch.manual_seed(0)
     model = PreTrainingModel(config).eval()
     start_local(model, 4)

@@ -15,7 +15,7 @@ import torch
 from published import KATHMANDU, SENTENCES, VALUES, Outputs, find_models
 
 from converters import convert
-from converters.config import PRESETS
+from converters.families.albert import PRESETS
 from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles
 

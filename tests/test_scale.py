@@ -11,7 +11,9 @@ import pytest
 
 from converters import convert
 from converters.buffer_pool import empty, reused
-from converters.config import PRESETS, dump_json
+from converters.config import dump_json
+from converters.dialects import to_google
+from converters.families.albert import PRESETS
 from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles
 
@@ -28,7 +30,7 @@ SLACK = 48 * 10**6
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("scale")
-    (work / "config.json").write_bytes(dump_json(CONFIG.to_google()))
+    (work / "config.json").write_bytes(dump_json(to_google(CONFIG)))
     convert.save(initialize(CONFIG, TokenizerFiles(), seed=1), work / "hf", format="safetensors")
     convert.convert(work / "hf", work / "model.npz")
     convert.convert(work / "hf", work / "model.bson")

@@ -19,6 +19,7 @@ from making import TINY
 from torch._utils import _rebuild_tensor_v2
 
 from converters import convert
+from converters.dialects import to_hf
 from converters.errors import CheckpointError
 
 WORDS = "albert.embeddings.word_embeddings.weight"
@@ -64,7 +65,7 @@ def legacy(path, alter=lambda state: None):
 def transformers_config(**more):
     from transformers import AlbertConfig
 
-    return AlbertConfig(**{key: value for key, value in TINY.to_hf().items() if key != "model_type"}, **more)
+    return AlbertConfig(**{key: value for key, value in to_hf(TINY).items() if key != "model_type"}, **more)
 
 
 def test_transformers_loads_what_is_written(source, tmp_path):

@@ -10,6 +10,7 @@ from making import TINY
 
 from albert_cli.model.loading import load_model
 from converters import convert, spec
+from converters.dialects import to_hf
 
 transformers = pytest.importorskip("transformers")
 
@@ -51,7 +52,7 @@ def test_every_class_is_here():
 def made(request):
     """A model of the class, whose biases and norms are drawn too; its class's name; and how it was configured."""
     name = request.param.split()[0]
-    settings = {key: value for key, value in TINY.to_hf().items() if key != "model_type"}
+    settings = {key: value for key, value in to_hf(TINY).items() if key != "model_type"}
     config = transformers.AlbertConfig(**settings, **CLASSES[request.param])
     arguments = {"add_pooling_layer": False} if "without pooler" in request.param else {}
     torch.manual_seed(3)
@@ -172,7 +173,7 @@ def test_what_a_class_saves_comes_back(made, way, tmp_path, albert):
 
 def test_an_encoder_inside_another_module(tmp_path):
     """`self.bert = AlbertModel(…)` with a head of one's own beside it."""
-    config = transformers.AlbertConfig(**{key: v for key, v in TINY.to_hf().items() if key != "model_type"})
+    config = transformers.AlbertConfig(**{key: v for key, v in to_hf(TINY).items() if key != "model_type"})
     model = transformers.AlbertForSequenceClassification(config)
     save(model, tmp_path / "hf", ".bin, own module")
     checkpoint = convert.load(tmp_path / "hf")
@@ -182,7 +183,7 @@ def test_an_encoder_inside_another_module(tmp_path):
 
 
 def test_two_encoders_are_refused(tmp_path, refused):
-    config = transformers.AlbertConfig(**{key: v for key, v in TINY.to_hf().items() if key != "model_type"})
+    config = transformers.AlbertConfig(**{key: v for key, v in to_hf(TINY).items() if key != "model_type"})
     model = transformers.AlbertModel(config)
     save(model, tmp_path / "hf", ".bin")
     state = {f"{part}.{name}": value for part in ("question", "passage") for name, value in model.state_dict().items()}
@@ -194,7 +195,7 @@ def test_two_encoders_are_refused(tmp_path, refused):
 def test_a_lone_half_of_a_tied_pair(tmp_path, lone):
     """transformers 5 takes the copy where the tensor that it is tied to is absent."""
     source = {"predictions.decoder.bias": "predictions.bias"}.get(lone, "albert.embeddings.word_embeddings.weight")
-    config = transformers.AlbertConfig(**{key: v for key, v in TINY.to_hf().items() if key != "model_type"})
+    config = transformers.AlbertConfig(**{key: v for key, v in to_hf(TINY).items() if key != "model_type"})
     model = transformers.AlbertForMaskedLM(config)
     save(model, tmp_path / "hf", ".bin")
     state = dict(model.state_dict())

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from albert_cli import console, options
-from converters.config import PRESETS, read_config
+from converters.dialects import read_config
 from converters.errors import ConfigError
+from converters.families.albert import PRESETS
 
 if TYPE_CHECKING:
     from converters.tokenizers.files import TokenizerFiles

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from albert_cli import console, options
+from converters.dialects import to_hf
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -70,17 +71,17 @@ def inspect(
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    from converters import convert, spec
+    from converters import convert, roles, spec
 
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     parameters = spec.parameters(shapes, checkpoint.config)
     present = spec.components(checkpoint.tensors, checkpoint.config)
-    model = sum(count for part, count in parameters.items() if part not in spec.HEADS)
+    model = sum(count for part, count in parameters.items() if part not in roles.HEADS)
     bert = spec.bert_parameters(checkpoint.config, pooler="pooler" in present)
     return {
         "path": checkpoint.where,
         "format": checkpoint.format,
-        "config": checkpoint.config.to_hf(),
+        "config": to_hf(checkpoint.config),
         "share": checkpoint.config.shared,
         "dtypes": sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()}),
         "parameters": parameters,
@@ -88,7 +89,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters_without_heads": model,
         "bert_of_same_shape": bert,
         "times_fewer": round(bert / model, 1),
-        "heads": {part: part in present for part in spec.HEADS},
+        "heads": {part: part in present for part in roles.HEADS},
         "optimizer_slots": len(checkpoint.optimizer),
         "global_step": checkpoint.global_step,
         "dropped": dict(checkpoint.dropped),
@@ -108,7 +109,7 @@ def _fewer(model: int, bert: int) -> str:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from converters import proof, spec
+    from converters import proof, roles
 
     config = facts["config"]
     shape = (
@@ -119,7 +120,7 @@ def _print(facts: dict[str, Any]) -> None:
     )
     heads = [
         f"{what}: {'yes' if facts['heads'][part] else 'no'}"
-        for part, what in spec.HEADS.items()
+        for part, what in roles.HEADS.items()
         if facts["heads"][part] or part not in _RARE_HEADS
     ]
     bert, model = facts["bert_of_same_shape"], facts["parameters_without_heads"]

@@ -10,7 +10,8 @@ import typer
 
 from albert_cli import console, interruption, options
 from albert_cli.arguments import Kind
-from converters.config import PRESETS, read_config
+from converters.dialects import read_config, to_google
+from converters.families.albert import PRESETS
 
 app = typer.Typer()
 
@@ -250,5 +251,5 @@ def _config(preset: options.PresetName | None, path: Path | None) -> dict[str, A
     if preset is not None and path is not None:
         raise typer.BadParameter("give either --preset or --config")
     if preset is not None:
-        return PRESETS[preset.value].to_google()
-    return read_config(path).to_google() if path is not None else None
+        return to_google(PRESETS[preset.value])
+    return to_google(read_config(path)) if path is not None else None

@@ -27,6 +27,7 @@ from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError, TextError
 from albert_cli.tables.lines import STANDARD_INPUT
 from albert_cli.tables.sources import Source, place
+from converters.dialects import to_hf
 
 # On a GPU a thousand rows are a matter of milliseconds.
 _BLOCK_ROWS = {"cpu": 1024, "cuda": 8192, "mps": 4096}
@@ -249,7 +250,7 @@ def finished(job: Job, work: Work, started: float) -> Report:
 def _plan_facts(plan: Plan) -> dict[str, Any]:
     """What identifies the model, the program and the way of computing."""
     checkpoint = plan.checkpoint
-    config = json.dumps(checkpoint.config.to_hf(), sort_keys=True)
+    config = json.dumps(to_hf(checkpoint.config), sort_keys=True)
     return {
         "version": __version__,
         "weights_sha256": plan.weights_sha256,

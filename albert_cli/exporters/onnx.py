@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.exporters import Exported
-from converters import spec
+from converters import roles, spec
 from converters.checkpoint import Checkpoint
 from converters.errors import CheckpointError, SpecError
 from converters.files import check_target, explained, need, staged
@@ -83,7 +83,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
         max_abs_difference=difference,
         allowed_difference=ALLOWED,
         left_out=[
-            *(what for part, what in spec.HEADS.items() if part in parts),
+            *(what for part, what in roles.HEADS.items() if part in parts),
             *([f"Sentence-Transformers files ({spec.listing(sentence.files)})"] if sentence else []),
         ],
         tokenizer="none: a directory as target carries it" if ours is None else convert.describe_tokenizer(checkpoint),

@@ -33,9 +33,11 @@ from albert_cli.runs.processes import accelerator_for, on_main, peers
 from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
 from albert_cli.training.finetune import digest_of, read_log
 from albert_cli.training.run_directory import versions
-from converters import convert, spec
+from converters import convert, roles, spec
 from converters.checkpoint import Checkpoint
-from converters.config import PRESETS, EncoderConfig, dump_json, parse_json
+from converters.config import EncoderConfig, dump_json, parse_json
+from converters.dialects import config_from_json
+from converters.families.albert import PRESETS
 from converters.files import explained, need, open_regular, read_small, staged
 from converters.tokenizers.files import TokenizerFiles
 
@@ -272,7 +274,7 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> EncoderConfi
         config = base.config
     elif settings.config:
         data = {"vocab_size": settings.vocab_size or DEFAULT_VOCAB_SIZE} | dict(settings.config)
-        config = EncoderConfig.from_json(data, "the config", dialect="google")
+        config = config_from_json(data, "the config", dialect="google")
     else:
         config = PRESETS["tiny"]
     if settings.share is not None:
@@ -300,7 +302,7 @@ def _model(
     model = PreTrainingModel(config, untied=untied(base) if base else ())
     if base is not None:
         present = spec.components(base.tensors, base.config)
-        absent = [spec.HEADS[part] for part in ("mlm", "sop") if part not in present]
+        absent = [roles.HEADS[part] for part in ("mlm", "sop") if part not in present]
         if absent:
             raise TrainingError(f"{base.where}: has no {' and no '.join(absent)}, which pretraining goes on with")
         assign(model, base)

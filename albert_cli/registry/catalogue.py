@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from albert_cli.registry import builtin
 from albert_cli.registry.resolve import PUBLISHED
-from converters import spec
-from converters.config import PRESETS, EncoderConfig, parse_json
+from converters import roles, spec
+from converters.config import EncoderConfig, parse_json
+from converters.dialects import config_from_json
 from converters.errors import CheckpointError
+from converters.families.albert import PRESETS
 from converters.files import read_optional
 
 if TYPE_CHECKING:
@@ -91,10 +93,10 @@ def _entry(
     shapes = {
         name: tuple(size for size in item.shape if size is not None)
         for name, item in spec.spec(config).items()
-        if item.component in (*spec.REQUIRED, "pooler", "mlm") and not item.optional
+        if item.component in (*roles.REQUIRED, "pooler", "mlm") and not item.optional
     }
     parts = spec.parameters(shapes, config)
-    model = sum(count for part, count in parts.items() if part not in spec.HEADS)
+    model = sum(count for part, count in parts.items() if part not in roles.HEADS)
     return Entry(name, kind, language, model, 4 * sum(parts.values()), url, here, bytes_here)
 
 
@@ -132,6 +134,6 @@ def _config(directory: Path) -> EncoderConfig | None:
         data = parse_json(text, str(directory)) if text else None
         if not isinstance(data, dict) or data.get("model_type") != "albert":
             return None
-        return EncoderConfig.from_json(data, str(directory), dialect="hf")
+        return config_from_json(data, str(directory), dialect="hf")
     except CheckpointError:
         return None

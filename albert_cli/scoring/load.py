@@ -12,7 +12,7 @@ from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.registry import builtin
 from albert_cli.registry.resolve import resolve
 from albert_cli.tokenization.tokenizer import Tokenizer
-from converters import spec
+from converters import roles, spec
 
 _ADVICE = {
     "mlm": "take a model that has it, such as Google's checkpoints or albert-base-v2",
@@ -39,7 +39,7 @@ def load(name: str | None, head: Literal["mlm", "sop"], *, device: Device = "aut
     checkpoint = found.load()
     config = checkpoint.config
     if head not in spec.components(checkpoint.tensors, config):
-        raise HeadError(f"{found.name}: has no {spec.HEADS[head]}, so its weights would be random; {_ADVICE[head]}")
+        raise HeadError(f"{found.name}: has no {roles.HEADS[head]}, so its weights would be random; {_ADVICE[head]}")
     if found.name == builtin.NAME:
         builtin.warn_of_head(head)
     tokenizer = Tokenizer.of_model(checkpoint, found.name)
@@ -48,4 +48,4 @@ def load(name: str | None, head: Literal["mlm", "sop"], *, device: Device = "aut
 
 def without_head(head: Literal["mlm", "sop"]) -> HeadError:
     """The error of a model that holds no such head."""
-    return HeadError(f"the model has no {spec.HEADS[head]}; {_ADVICE[head]}")
+    return HeadError(f"the model has no {roles.HEADS[head]}; {_ADVICE[head]}")

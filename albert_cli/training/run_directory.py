@@ -27,7 +27,7 @@ from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.inference import Kind
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import load_toml
-from converters import convert, spec
+from converters import convert, roles, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
@@ -254,7 +254,7 @@ def _foreign(directory: Path) -> RunInfo:
         return RunInfo("squad", "answers", (), length, no_answer=True)
     for part, why in _NO_LABELS_OF_TEXTS.items():
         if part in parts:
-            raise RunError(f"{checkpoint.where}: its {spec.HEADS[part]} {why}")
+            raise RunError(f"{checkpoint.where}: its {roles.HEADS[part]} {why}")
     if "classifier" not in parts:
         raise RunError(f"{directory}: no {RUN} and no fine-tuned head; make a run with albert finetune")
     count = checkpoint.tensors["classifier.bias"].size

@@ -20,7 +20,9 @@ from converters import variables
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, fill
 from converters.config import EncoderConfig, parse_json
+from converters.dialects import config_from_json, notes_for_google, to_google
 from converters.errors import CheckpointError, CorruptError
+from converters.families import families
 from converters.files import SMALL_FILE_BYTES
 from converters.formats import npz, tf
 from converters.julia import file as julia_file
@@ -34,7 +36,7 @@ OURS = None
 SUFFIXES = (".tfbson", ".bson")
 # Julia itself has no bfloat16.
 DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
-NAMES = tf.NAMES.within(npz.julia)
+NAMES = families()["albert"].google.within(npz.julia)
 
 _OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32))
 _CONFIG_BYTES = 1 << 18
@@ -97,7 +99,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     if checkpoint.global_step is not None:
         weights[tf.STEP] = Tensor.of(np.asarray(checkpoint.global_step, np.int64))
     try:
-        config = _each(checkpoint.config.to_google() | tokenizer.settings, _digits)
+        config = _each(to_google(checkpoint.config) | tokenizer.settings, _digits)
     except RecursionError:
         raise CheckpointError(f"{checkpoint.where}: the config is nested too deeply for a BSON file") from None
     values = {
@@ -112,7 +114,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 def notes(checkpoint: Checkpoint) -> list[str]:
     """What a reader of the written file should know."""
-    return checkpoint.config.notes_for_google() + checkpoint.tokenizer.notes_for_google()
+    return notes_for_google(checkpoint.config) + checkpoint.tokenizer.notes_for_google()
 
 
 def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
@@ -122,7 +124,7 @@ def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
     except (TypeError, ValueError, RecursionError) as error:
         raise CorruptError(f"{where} holds what is no setting ({error})") from None
     data, settings = variables.split_settings(parse_json(text, where))
-    return EncoderConfig.from_json(data, where, dialect="google"), settings
+    return config_from_json(data, where, dialect="google"), settings
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from converters import spec, variables
+from converters import variables
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, fill, raw
-from converters.config import PRESETS, EncoderConfig, dump_json, parse_json
+from converters.config import dump_json, parse_json
+from converters.dialects import config_from_json, to_google
 from converters.errors import CorruptError
+from converters.families import families
 from converters.files import SMALL_FILE_BYTES, Bounded, explained, open_regular
 from converters.formats import tf
 from converters.names import Layout, Row, T
@@ -55,15 +57,15 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 # Julia's orientation of TensorFlow's arrays: a matrix is transposed, a vector of n becomes 1 x n (and n is read too).
 _MATRIX = T
 _VECTOR = Layout(lambda array, config: array.reshape(-1), lambda array, config: array.reshape(1, -1))
-_RANKS = {name: len(item.shape) for name, item in spec.spec(PRESETS["tiny"]).items()}
+_FAMILY = families()["albert"]
 
 
 def julia(row: Row) -> Layout:
     """How Julia's files hold a row's TensorFlow variable."""
-    return _VECTOR if _RANKS[row.canonical.format(group=0, inner=0)] == 1 else _MATRIX
+    return _VECTOR if _FAMILY.ranks[row.canonical] == 1 else _MATRIX
 
 
-NAMES = tf.NAMES.within(julia, _WEIGHTS)
+NAMES = _FAMILY.google.within(julia, _WEIGHTS)
 
 
 def recognises(path: Path) -> bool:
@@ -88,7 +90,7 @@ def read(path: Path) -> Checkpoint:
         raise CorruptError(f"{path}: no member 'config'; this is another kind of .npz")
     where = f"{path} member config"
     data, settings = variables.split_settings(parse_json(_text(members, "config", path), where))
-    config = EncoderConfig.from_json(data, where, dialect="google")
+    config = config_from_json(data, where, dialect="google")
     spiece, vocab, wordpiece = (
         _text(members, name, path) if name in members else None for name in ("spiece", "vocab", "wordpiece")
     )
@@ -117,7 +119,7 @@ def read(path: Path) -> Checkpoint:
 def write(checkpoint: Checkpoint, path: Path) -> None:
     tokenizer = checkpoint.tokenizer
     texts = {
-        "config": dump_json(checkpoint.config.to_google() | tokenizer.settings),
+        "config": dump_json(to_google(checkpoint.config) | tokenizer.settings),
         "vocab": (tokenizer.lines() or b"").removesuffix(b"\n") or None,
         "spiece": tokenizer.spiece,
         "wordpiece": tokenizer.wordpiece,

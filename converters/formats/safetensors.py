@@ -24,9 +24,11 @@ from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
 from converters.config import EncoderConfig, dump_json, parse_json
 from converters.config_keys import check_files, holds_refused_file
+from converters.dialects import config_from_json, to_hf
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
+from converters.families import family_of
 from converters.files import explained, need, open_regular, read_small
-from converters.names import NameTable, Row, slot_of
+from converters.names import slot_of
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.settings import read_tokenizer
 from converters.tokenizers.tokenizer_json import tokenizer_config, tokenizer_json
@@ -59,26 +61,10 @@ _CODES: Mapping[str, np.dtype[Any]] = {
 _CODE_OF = {dtype: code for code, dtype in _CODES.items()}
 DTYPES = FLOATS
 
-_LAYER = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
-_TIED = {
-    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-    "predictions.decoder.bias": "predictions.bias",
-}
-
-
 _WORDS = "embeddings.word_embeddings.weight"
-_BUFFERS = ("position_ids", "token_type_ids")
 _PLAIN = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 # Parts of names that stand in an encoder alone: what is so named is no head, and never left out.
 _INSIDE = frozenset({"albert", "bert", "embeddings", "encoder"})
-
-
-def names(config: EncoderConfig) -> NameTable:
-    """Canonical names are Hugging Face's, so every row is the identity."""
-    return NameTable(
-        (Row(name, name) for name in spec.spec(config)),
-        drop={rf"albert\.embeddings\.{name}": f"{name} buffer" for name in _BUFFERS},
-    )
 
 
 def recognises(path: Path) -> bool:
@@ -135,7 +121,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     if not (directory / _CONFIG).exists():
         raise CheckpointError(f"{directory}: no {_CONFIG} beside the weights; copy the model's one there")
     data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
-    config = EncoderConfig.from_json(data, str(directory / _CONFIG), dialect="hf")
+    config = config_from_json(data, str(directory / _CONFIG), dialect="hf")
     named, notes = _unwrapped(stored, config, str(path))
     tensors, dropped = _canonical(named, config)
     if path.is_dir() and (directory / _HEAD).exists():
@@ -166,9 +152,10 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
 
 def write_beside(checkpoint: Checkpoint, path: Path) -> None:
     """What lies in a Hugging Face directory beside the weights: config, tokenizer, Sentence-Transformers' files."""
-    config = checkpoint.config.to_hf()
+    config = to_hf(checkpoint.config)
     config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
-    config["dtype"] = checkpoint.tensors["albert.embeddings.word_embeddings.weight"].dtype.name
+    words = f"{family_of(checkpoint.config).prefix}{_WORDS}"
+    config["dtype"] = checkpoint.tensors[words].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
     _write_tokenizer(checkpoint.tokenizer, path)
     for name, content in (checkpoint.sentence.files if checkpoint.sentence else {}).items():
@@ -192,12 +179,13 @@ def _unwrapped(
     encoder = found[0].removesuffix(_WORDS)
     if not _PLAIN.fullmatch(found[0]):
         return stored, []
+    prefix = family_of(config).prefix
     outer = "".join(f"{part}." for part in encoder.split(".")[:-2])
-    table = names(config)
+    table = family_of(config).hf
     known = table.expand(config).by_foreign
     renamed: dict[str, Tensor] = {}
     for name, tensor in stored.items():
-        inside = f"albert.{name.removeprefix(encoder)}"
+        inside = prefix + name.removeprefix(encoder)
         if name.startswith(encoder) and (encoder or inside in known or table.dropped(inside)):
             new = inside
         else:
@@ -205,14 +193,14 @@ def _unwrapped(
         if new in renamed:
             raise SpecError(f"{where}: {name} stands for {new}, of which there is another one")
         renamed[new] = tensor
-    if encoder in ("", "albert."):
+    if encoder in ("", prefix):
         return renamed, []
-    return renamed, [f"the encoder's names begin with {encoder!r} (a module around it), read as 'albert.'"]
+    return renamed, [f"the encoder's names begin with {encoder!r} (a module around it), read as {prefix!r}"]
 
 
 def _canonical(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Rename to canonical. Tied copies are dropped once shown to be copies; heads that no table knows are, by name."""
-    table = names(config)
+    table = family_of(config).hf
     known = table.expand(config).by_foreign
     kept, dropped = _tied(stored, config)
     others = []
@@ -238,7 +226,7 @@ def _tied(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str
     if config.extra.get("tie_word_embeddings") is False:
         return kept, {}
     copies = 0
-    for copy, source in _TIED.items():
+    for copy, source in family_of(config).tied.items():
         if copy in kept and source not in kept:
             kept[source] = kept.pop(copy)
         elif copy in kept and _same(kept[copy], kept[source]):

@@ -12,15 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from converters import spec, strangers, variables
-from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
-from converters.config import REQUIRED, EncoderConfig, Json, dump_json, from_google, parse_json
+from converters.checkpoint import FLOATS, Checkpoint, Tensor
+from converters.config import REQUIRED, Json, dump_json, parse_json
+from converters.dialects import config_from_json, from_google, to_google, to_hf
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
+from converters.families import families
 from converters.files import need, read_optional, read_small
 from converters.formats import tf
-from converters.names import Layout, NameTable, Row
 from converters.tensorflow import wire
 from converters.tensorflow.bundle import read_bundle
 from converters.tensorflow.saved_graph import SavedGraph
@@ -42,78 +43,9 @@ OURS = re.compile(
 # Those of the published modules take a few megabytes.
 _MOST_GRAPH_BYTES = 32 * 2**20
 _LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
-_DROP = {r"save_counter": "counter of checkpoints"}
-
-
-def _by_head(array: Array, config: EncoderConfig, *shape: int) -> Array:
-    if array.shape != shape:
-        raise ValueError(f"{config.num_attention_heads} heads of {config.hidden_size} make it {list(shape)}")
-    return array
-
-
-def _in(array: Array, config: EncoderConfig) -> Array:
-    H, A = config.hidden_size, config.num_attention_heads
-    return _by_head(array, config, H, A, H // A).reshape(H, H).T
-
-
-def _out(array: Array, config: EncoderConfig) -> Array:
-    H, A = config.hidden_size, config.num_attention_heads
-    return _by_head(array, config, A, H // A, H).reshape(H, H).T
-
-
-def _bias(array: Array, config: EncoderConfig) -> Array:
-    H, A = config.hidden_size, config.num_attention_heads
-    return _by_head(array, config, A, H // A).reshape(H)
-
-
-# Kernels from the hidden size to the heads, from the heads back, and biases of heads.
-_TO_HEADS = Layout(_in, lambda array, config: array.T.reshape(array.shape[1], config.num_attention_heads, -1))
-_FROM_HEADS = Layout(_out, lambda array, config: array.T.reshape(config.num_attention_heads, -1, array.shape[0]))
-_OF_HEADS = Layout(_bias, lambda array, config: array.reshape(config.num_attention_heads, -1))
-
-
-def _table(ours: str, theirs: str) -> NameTable:
-    """Model Garden's names for everything, the one layer's being `theirs`; heads have Google's names."""
-    projected = [
-        row
-        for part in ("query", "key", "value")
-        for row in (
-            Row(f"{ours}attention.{part}.weight", f"{theirs}self_attention/{part}/kernel", _TO_HEADS),
-            Row(f"{ours}attention.{part}.bias", f"{theirs}self_attention/{part}/bias", _OF_HEADS),
-        )
-    ]
-    rows = [
-        Row("albert.embeddings.word_embeddings.weight", "word_embeddings/embeddings"),
-        Row("albert.embeddings.position_embeddings.weight", "position_embedding/embeddings"),
-        Row("albert.embeddings.token_type_embeddings.weight", "type_embeddings/embeddings"),
-        *tf.norm("albert.embeddings.LayerNorm", "embeddings/layer_norm"),
-        *tf.linear("albert.encoder.embedding_hidden_mapping_in", "embedding_projection"),
-        *projected,
-        Row(f"{ours}attention.dense.weight", f"{theirs}self_attention/attention_output/kernel", _FROM_HEADS),
-        Row(f"{ours}attention.dense.bias", f"{theirs}self_attention/attention_output/bias"),
-        *tf.norm(f"{ours}attention.LayerNorm", f"{theirs}self_attention_layer_norm"),
-        *tf.linear(f"{ours}ffn", f"{theirs}intermediate"),
-        *tf.linear(f"{ours}ffn_output", f"{theirs}output"),
-        *tf.norm(f"{ours}full_layer_layer_norm", f"{theirs}output_layer_norm"),
-        *tf.linear("albert.pooler", "pooler_transform"),
-    ]
-    return NameTable([*rows, *(row for row in tf.NAMES.rows if not row.canonical.startswith("albert."))], _DROP)
-
-
-NAMES = _table("albert.encoder.albert_layer_groups.0.albert_layers.0.", "transformer/")
-# Model Garden has no name for a second group or inner layer: Google's stand in for it.
-GROUPED = _table(
-    "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}.",
-    "transformer/group_{group}/inner_group_{inner}/",
-)
+_FAMILY = families()["albert"]
 
 _STRANGERS = re.compile(r"(bert/encoder|transformer)/layer_\d+/.*")
-_LAYER = re.compile(r"(?:bert/encoder/)?transformer/group_(\d+)/inner_group_(\d+)/")
-
-
-def names(config: EncoderConfig) -> NameTable:
-    """The table for a config: one layer alone has Model Garden's names, several have group and inner layer in them."""
-    return NAMES if config.num_hidden_groups == config.inner_group_num == 1 else GROUPED
 
 
 def recognises(path: Path) -> bool:
@@ -144,8 +76,8 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
     notes: list[str] = []
     if said is None:
         said, notes = _facts(found, graph, read_optional(directory / _KERAS), where, overriding)
-    settled = EncoderConfig.from_json(said | overriding, where if config is None else str(config), dialect="hf")
-    table = tf.NAMES if _words(found).startswith("bert/") else names(settled)
+    settled = config_from_json(said | overriding, where if config is None else str(config), dialect="hf")
+    table = _FAMILY.google if _scheme(found) == "google" else _FAMILY.keras(settled)
     canonical = variables.to_canonical(found, table, settled, where)
     if lower is not None and "do_lower_case" not in settings:
         settings = settings | {"do_lower_case": bool(lower.read().all())}
@@ -168,16 +100,16 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     assets = {
-        "albert_config": ("albert_config.json", dump_json(config.to_google() | tokenizer.settings)),
+        "albert_config": ("albert_config.json", dump_json(to_google(config) | tokenizer.settings)),
         "sp_model_file": (_SPIECE, tokenizer.model()),
         "sp_vocab_file": (_VOCAB, tokenizer.lines()),
         "vocab_file": (_WORDPIECE, tokenizer.wordpiece),
     }
-    table = names(config)
+    table, wanted = _FAMILY.keras(config), spec.spec(config)
     module.save(
         config,
         variables.to_foreign(checkpoint, table),
-        {row.foreign: row.canonical for row in table.expand(config).by_foreign.values()},
+        {row.foreign: wanted[row.canonical].attribute for row in table.expand(config).by_foreign.values()},
         checkpoint.global_step,
         {attribute: (name, data) for attribute, (name, data) in assets.items() if data is not None},
         lowercase=tokenizer.lowercase,
@@ -229,10 +161,10 @@ def _object_names(data: bytes, where: str) -> dict[str, str]:
     return names
 
 
-def _words(found: Mapping[str, Tensor]) -> str:
-    """The name of the word embeddings, which tells the two kinds of module apart; empty where there are none."""
-    candidates = ("bert/embeddings/word_embeddings", "word_embeddings/embeddings")
-    return next((name for name in candidates if name in found), "")
+def _scheme(found: Mapping[str, Tensor]) -> Literal["google", "keras"] | None:
+    """Whose names the variables have, by those of the word embeddings; None where there are none."""
+    schemes: tuple[Literal["google", "keras"], ...] = ("google", "keras")
+    return next((scheme for scheme in schemes if _FAMILY.foreign(scheme, "embeddings.words") in found), None)
 
 
 def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
@@ -240,7 +172,7 @@ def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
     strangers.refuse(found, where, kind="variable")
     if unshared := next((name for name in found if _STRANGERS.fullmatch(name)), None):
         raise SpecError(f"{where}: a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
-    if not _words(found):
+    if _scheme(found) is None:
         held = f"it holds {spec.listing(found)}" if found else "it holds none"
         raise SpecError(f"{where}: a SavedModel without the variables of an ALBERT ({held})")
 
@@ -252,7 +184,7 @@ def _config_among(assets: Path) -> tuple[Json | None, Json]:
     if data is None:
         return None, {}
     parsed, settings = variables.split_settings(parse_json(data, str(path)))
-    return EncoderConfig.from_json(parsed, str(path), dialect="google").to_hf(), settings
+    return to_hf(config_from_json(parsed, str(path), dialect="google")), settings
 
 
 def _settings(path: Path | None) -> Json:
@@ -269,42 +201,34 @@ def _facts(
     found: Mapping[str, Tensor], graph: SavedGraph, keras: bytes | None, where: str, overriding: Json
 ) -> tuple[Json, list[str]]:
     """The config that variables and graph tell, and notes on what was read there and what assumed."""
-    words = _words(found)
-    google = words.startswith("bert/")
-    layers = {(int(match[1]), int(match[2])) for name in found if (match := _LAYER.match(name))} or {(0, 0)}
-    groups, inner = (1 + max(place) for place in zip(*layers, strict=True))
-    if google or len(layers) > 1:
-        stem = "bert/encoder/transformer" if google else "transformer"
-        stems = [f"{stem}/group_{group}/inner_group_0/" for group in range(groups)]
-    else:
-        stems = ["transformer/"]
-    query = "attention_1/self/query/kernel" if google else "self_attention/query/kernel"
-    intermediate = "ffn_1/intermediate/dense/kernel" if google else "intermediate/kernel"
-    position, kinds = (
-        ("bert/embeddings/position_embeddings", "bert/embeddings/token_type_embeddings")
-        if google
-        else ("position_embedding/embeddings", "type_embeddings/embeddings")
-    )
+    scheme = _scheme(found) or "keras"
+    google = scheme == "google"
+    places = _FAMILY.places_in(found) or {(0, 0)}
+    groups, inner = (1 + max(numbers) for numbers in zip(*places, strict=True))
+    several = google or len(places) > 1
+
+    def called(role: str, group: int = 0) -> str:
+        return _FAMILY.foreign(scheme, role, {"group": group, "inner": 0} if several else None)
+
+    words, query = called("embeddings.words"), called("layer.query")
 
     def size(name: str, axis: int) -> int | None:
         shape = found[name].shape if name in found else ()
         return shape[axis] if axis < len(shape) else None
 
     settings = graph.keras_settings(keras)
-    hidden = size(stems[0] + query, 0)
+    hidden = size(query, 0)
     told: dict[str, Any] = {
         "vocab_size": size(words, 0),
         "embedding_size": size(words, 1),
         "hidden_size": hidden,
-        "num_hidden_layers": _layers([graph.uses(stem + query) for stem in stems], settings),
-        "num_attention_heads": (
-            _heads(graph.reshaped(stems[0] + query), hidden) if google else size(stems[0] + query, 1)
-        ),
-        "intermediate_size": size(stems[0] + intermediate, 1),
+        "num_hidden_layers": _layers([graph.uses(called("layer.query", group)) for group in range(groups)], settings),
+        "num_attention_heads": (_heads(graph.reshaped(query), hidden) if google else size(query, 1)),
+        "intermediate_size": size(called("layer.intermediate"), 1),
         "num_hidden_groups": groups,
         "inner_group_num": inner,
-        "max_position_embeddings": size(position, 0),
-        "type_vocab_size": size(kinds, 0),
+        "max_position_embeddings": size(called("embeddings.positions"), 0),
+        "type_vocab_size": size(called("embeddings.types"), 0),
         "hidden_act": graph.activation(),
         "layer_norm_eps": graph.epsilon(),
         "hidden_dropout_prob": settings.get("dropout_rate"),

@@ -1,9 +1,7 @@
 """Google's TF1 checkpoint: `albert_config.json`, `model.ckpt-best.{index,data-…}`, `30k-clean.{model,vocab}`.
 
 Read without TensorFlow (tensorflow.bundle); written by TensorFlow's own saver, so that its readers restore it.
-Variable names: google-research/albert modeling.py, read off the index of a published checkpoint; `output_*` from
-classifier_utils.py and race_utils.py, `cls/squad/*` (SQuAD v1) and `start_logits`, `end_logits`, `answer_class` (v2)
-from squad_utils.py.
+Variable names: `converters.families`.
 """
 
 from __future__ import annotations
@@ -20,10 +18,11 @@ import numpy as np
 
 from converters import strangers, variables
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into
-from converters.config import EncoderConfig, dump_json, parse_json
+from converters.config import dump_json, parse_json
+from converters.dialects import config_from_json, notes_for_google, to_google
 from converters.errors import CheckpointError, FormatError, SpecError, TargetError
+from converters.families import families
 from converters.files import need, read_optional, read_small
-from converters.names import NameTable, Row, T
 from converters.tensorflow.bundle import is_index, read_bundle
 from converters.tokenizers.settings import tokenizer_beside
 
@@ -32,7 +31,7 @@ _ALIGNMENT = 64
 DESCRIPTION = "Google's TF1 checkpoint (albert_config.json, model.ckpt-best.*, 30k-clean.*)"
 DTYPES = FLOATS
 
-CONFIG = "albert_config.json"
+CONFIG = families()["albert"].config.google_file
 _PREFIX = "model.ckpt-best"
 _SPIECE, _VOCAB, _WORDPIECE = "30k-clean.model", "30k-clean.vocab", "vocab_chinese.txt"
 STEP = "global_step"
@@ -42,55 +41,7 @@ OURS = re.compile(
     r"|30k-clean\.(model|vocab)|vocab_chinese\.txt"
 )
 
-_WORDS = "bert/embeddings/word_embeddings"
-_IN = "bert/encoder/transformer/group_{group}/inner_group_{inner}/"
-_OUT = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
-
-
-def linear(canonical: str, foreign: str) -> list[Row]:
-    """The rows of a dense layer."""
-    return [Row(f"{canonical}.weight", f"{foreign}/kernel", T), Row(f"{canonical}.bias", f"{foreign}/bias")]
-
-
-def norm(canonical: str, foreign: str) -> list[Row]:
-    """The rows of a LayerNorm."""
-    return [Row(f"{canonical}.weight", f"{foreign}/gamma"), Row(f"{canonical}.bias", f"{foreign}/beta")]
-
-
-NAMES = NameTable(
-    [
-        Row("albert.embeddings.word_embeddings.weight", "bert/embeddings/word_embeddings"),
-        Row("albert.embeddings.position_embeddings.weight", "bert/embeddings/position_embeddings"),
-        Row("albert.embeddings.token_type_embeddings.weight", "bert/embeddings/token_type_embeddings"),
-        *norm("albert.embeddings.LayerNorm", "bert/embeddings/LayerNorm"),
-        *linear("albert.encoder.embedding_hidden_mapping_in", "bert/encoder/embedding_hidden_mapping_in"),
-        *linear(_OUT + "attention.query", _IN + "attention_1/self/query"),
-        *linear(_OUT + "attention.key", _IN + "attention_1/self/key"),
-        *linear(_OUT + "attention.value", _IN + "attention_1/self/value"),
-        *linear(_OUT + "attention.dense", _IN + "attention_1/output/dense"),
-        *norm(_OUT + "attention.LayerNorm", _IN + "LayerNorm"),
-        *linear(_OUT + "ffn", _IN + "ffn_1/intermediate/dense"),
-        *linear(_OUT + "ffn_output", _IN + "ffn_1/intermediate/output/dense"),
-        *norm(_OUT + "full_layer_layer_norm", _IN + "LayerNorm_1"),
-        *linear("albert.pooler", "bert/pooler/dense"),
-        *linear("predictions.dense", "cls/predictions/transform/dense"),
-        *norm("predictions.LayerNorm", "cls/predictions/transform/LayerNorm"),
-        Row("predictions.bias", "cls/predictions/output_bias"),
-        Row("sop_classifier.classifier.weight", "cls/seq_relationship/output_weights"),
-        Row("sop_classifier.classifier.bias", "cls/seq_relationship/output_bias"),
-        Row("classifier.weight", "output_weights"),
-        Row("classifier.bias", "output_bias"),
-        Row("qa_outputs.weight", "cls/squad/output_weights"),
-        Row("qa_outputs.bias", "cls/squad/output_bias"),
-        *linear("start_logits.dense", "start_logits/dense"),
-        *linear("end_logits.dense_0", "end_logits/dense_0"),
-        *norm("end_logits.LayerNorm", "end_logits/LayerNorm"),
-        *linear("end_logits.dense_1", "end_logits/dense_1"),
-        *linear("answer_class.dense_0", "answer_class/dense_0"),
-        Row("answer_class.dense_1.weight", "answer_class/dense_1/kernel", T),
-    ],
-    drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
-)
+_FAMILY = families()["albert"]
 
 
 def recognises(path: Path) -> bool:
@@ -124,9 +75,9 @@ def read(path: Path) -> Checkpoint:
     if not (directory / CONFIG).exists():
         raise CheckpointError(f"{directory}: no {CONFIG} beside {prefix.name}; copy the model's one there")
     data, settings = variables.split_settings(parse_json(read_small(directory / CONFIG), str(directory / CONFIG)))
-    config = EncoderConfig.from_json(data, str(directory / CONFIG), dialect="google")
+    config = config_from_json(data, str(directory / CONFIG), dialect="google")
     step = found.pop(STEP, None)
-    canonical = variables.to_canonical(found, NAMES, config, str(prefix), head=_of_a_head)
+    canonical = variables.to_canonical(found, _FAMILY.google, config, str(prefix), head=_of_a_head)
     return Checkpoint(
         config=config,
         tensors=canonical.tensors,
@@ -142,8 +93,8 @@ def read(path: Path) -> Checkpoint:
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     need("tensorflow", "writing a TensorFlow checkpoint")
-    _save(variables.to_foreign(checkpoint, NAMES), checkpoint.global_step, path / _PREFIX)
-    (path / CONFIG).write_bytes(dump_json(checkpoint.config.to_google() | checkpoint.tokenizer.settings))
+    _save(variables.to_foreign(checkpoint, _FAMILY.google), checkpoint.global_step, path / _PREFIX)
+    (path / CONFIG).write_bytes(dump_json(to_google(checkpoint.config) | checkpoint.tokenizer.settings))
     (path / "checkpoint").write_text(
         f'model_checkpoint_path: "{_PREFIX}"\nall_model_checkpoint_paths: "{_PREFIX}"\n', encoding="utf-8"
     )
@@ -158,7 +109,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 def notes(checkpoint: Checkpoint) -> list[str]:
     """What a reader of the written checkpoint should know."""
-    return checkpoint.config.notes_for_google() + checkpoint.tokenizer.notes_for_google()
+    return notes_for_google(checkpoint.config) + checkpoint.tokenizer.notes_for_google()
 
 
 def scalar(tensor: Tensor, name: str, where: str) -> int:
@@ -177,8 +128,9 @@ def _unwrapped(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str
 
     A fine-tuned TF-Hub module has one, `module/`.
     """
-    words = [name for name in found if name.endswith(f"/{_WORDS}")]
-    scope = words[0].removesuffix(_WORDS) if len(words) == 1 and _WORDS not in found else ""
+    own = _FAMILY.foreign("google", "embeddings.words")
+    words = [name for name in found if name.endswith(f"/{own}")]
+    scope = words[0].removesuffix(own) if len(words) == 1 and own not in found else ""
     notes = [f"variables begin with {scope!r}, which is left off"] if scope else []
     return {name.removeprefix(scope): tensor for name, tensor in found.items()}, notes
 

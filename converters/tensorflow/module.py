@@ -1,4 +1,4 @@
-"""An ALBERT in TensorFlow's own operations, saved as a TF2 SavedModel that any TensorFlow loads without this package.
+"""An encoder in TensorFlow's own operations, saved as a TF2 SavedModel that any TensorFlow loads without this package.
 
 What calls and attributes a module offers follows TensorFlow Model Garden (official/nlp/tools/export_tfhub_lib.py,
 official/nlp/albert/export_albert_tfhub.py) and tensorflow.org/hub/reusable_saved_models; the computation is that of
@@ -28,7 +28,7 @@ _FUNCTION = re.compile(r"(__inference_.*_)(\d+)")
 def save(
     config: EncoderConfig,
     variables: Mapping[str, Tensor],
-    canonical: Mapping[str, str],
+    attributes: Mapping[str, str],
     step: int | None,
     assets: Mapping[str, tuple[str, bytes]],
     *,
@@ -37,7 +37,7 @@ def save(
 ) -> None:
     """Write a SavedModel into the empty directory `path`; it holds the whole model in memory once.
 
-    `variables` are tensors by their name in the module, and `canonical` gives the names of `converters.spec` for those
+    `variables` are tensors by their name in the module, and `attributes` gives those of `converters.roles` for those
     that are weights; the rest (optimizer slots) lie beside them in the files and are no part of the module that is
     loaded. `assets` are files (name, bytes) by attribute. Raises ConfigError for an activation that TensorFlow has not,
     CheckpointError where TensorFlow cannot write.
@@ -49,16 +49,16 @@ def save(
     try:
         with tf.device("CPU"):
             weights = {
-                canonical[name]: tf.Variable(to_tensorflow(tensor.read()), name=name)
+                attributes[name]: tf.Variable(to_tensorflow(tensor.read()), name=name)
                 for name, tensor in variables.items()
-                if name in canonical
+                if name in attributes
             }
             # Its variables are attributes here, saved with it, where tf.Module has properties of these names.
             module = type("Module", (tf.Module,), {"variables": None, "trainable_variables": None})()
-            module.variables = [weights[name] for name in weights if name.startswith("albert.")]
+            module.variables = [weights[name] for name in weights if name.startswith("encoder.")]
             module.trainable_variables = list(module.variables)
             module.regularization_losses = []
-            module.heads = [weights[name] for name in weights if not name.startswith("albert.")]
+            module.heads = [weights[name] for name in weights if not name.startswith("encoder.")]
             module.do_lower_case = tf.Variable(lowercase, trainable=False, name="do_lower_case")
             if step is not None:
                 module.global_step = tf.Variable(step, dtype=tf.int64, trainable=False, name=STEP)
@@ -68,7 +68,7 @@ def save(
         module.__call__, signature = _functions(config, weights, act)
         with _quiet():
             tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
-        if slots := {name: tensor for name, tensor in variables.items() if name not in canonical}:
+        if slots := {name: tensor for name, tensor in variables.items() if name not in attributes}:
             _add(slots, path / "variables", path / "parts")
     except tf.errors.OpError as error:
         raise CheckpointError(f"{path}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
@@ -161,38 +161,34 @@ def _encode(
         return tf.nn.dropout(x, rate) if training and rate else x
 
     def layer(x: Any, name: str) -> Any:
-        query, key, value = (
-            linear(x, f"{name}.attention.{part}", "bti,iad->btad") for part in ("query", "key", "value")
-        )
+        query, key, value = (linear(x, f"{name}.{part}", "bti,iad->btad") for part in ("query", "key", "value"))
         scores = tf.einsum("bfad,btad->baft", query, key) * config.head_size**-0.5
         scores = tf.where(visible, scores, scores.dtype.min)  # (batch, heads, from, to)
         share = drop(tf.nn.softmax(scores), config.attention_probs_dropout_prob)
         context = tf.einsum("baft,btad->bfad", share, value)
-        attended = drop(linear(context, f"{name}.attention.dense", "bfad,ado->bfo"), config.hidden_dropout_prob)
-        attended = norm(attended + x, f"{name}.attention.LayerNorm")
-        output = linear(act(linear(attended, f"{name}.ffn")), f"{name}.ffn_output")
-        return norm(drop(output, config.hidden_dropout_prob) + attended, f"{name}.full_layer_layer_norm")
+        attended = drop(linear(context, f"{name}.attention_output", "bfad,ado->bfo"), config.hidden_dropout_prob)
+        attended = norm(attended + x, f"{name}.attention_norm")
+        output = linear(act(linear(attended, f"{name}.intermediate")), f"{name}.output")
+        return norm(drop(output, config.hidden_dropout_prob) + attended, f"{name}.output_norm")
 
-    embeddings = "albert.embeddings"
-    words, kinds, places = (
-        weights[f"{embeddings}.{part}_embeddings.weight"] for part in ("word", "token_type", "position")
-    )
+    embeddings = "encoder.embeddings"
+    words, kinds, places = (weights[f"{embeddings}.{part}.weight"] for part in ("words", "types", "positions"))
     x = tf.cast(tf.gather(words, ids), tf.float32) + tf.cast(tf.gather(kinds, types), tf.float32)
     x += tf.cast(places[: tf.shape(ids)[1]], tf.float32)  # (batch, tokens, E)
-    x = drop(norm(x, f"{embeddings}.LayerNorm"), config.hidden_dropout_prob)
-    projection = "albert.encoder.embedding_hidden_mapping_in"
+    x = drop(norm(x, f"{embeddings}.norm"), config.hidden_dropout_prob)
+    projection = "encoder.projection"
     if f"{projection}.weight" in weights:  # left out where it is the identity
         x = linear(x, projection)
     visible = tf.cast(mask, tf.bool)[:, tf.newaxis, tf.newaxis, :]
     outputs = []
     for number in range(config.num_hidden_layers):
         for inner in range(config.inner_group_num):
-            x = layer(x, f"albert.encoder.albert_layer_groups.{config.group_of(number)}.albert_layers.{inner}")
+            x = layer(x, f"encoder.layers.{config.group_of(number) * config.inner_group_num + inner}")
         outputs.append(x)
     found = {"sequence_output": x, "encoder_outputs": outputs}
-    if "albert.pooler.weight" in weights:
+    if "encoder.pooler.weight" in weights:
         first = x[:, 0]
-        pooled = tf.tanh(tf.matmul(first, weight("albert.pooler.weight")) + weight("albert.pooler.bias"))
+        pooled = tf.tanh(tf.matmul(first, weight("encoder.pooler.weight")) + weight("encoder.pooler.bias"))
         found |= {"pooled_output": pooled, "default": pooled}
     return found
 

@@ -1,0 +1,100 @@
+"""The two JSON dialects of an EncoderConfig: Hugging Face's `config.json` and Google's (`albert_config.json`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from converters.config import REQUIRED, EncoderConfig, Json, parse_json
+from converters.config_keys import config_refusals
+from converters.errors import ConfigError
+from converters.families import families, family_of, named
+from converters.files import read_small
+
+# Google's code may have no name for an activation: the true one is kept beside the one that is written.
+_HF_ACTIVATION_KEY = "hf_hidden_act"
+# Written with every Hugging Face directory, so never carried over.
+_HF_REWRITTEN = ("model_type", "dtype", "torch_dtype")
+# Not stored: they follow from the family.
+_DERIVED = ("family", "position_offset")
+_FIELDS = {item.name: item.default for item in dataclasses.fields(EncoderConfig) if item.name != "extra"}
+_STORED = [name for name in _FIELDS if name not in _DERIVED]
+
+
+def config_from_json(data: Any, where: str, *, dialect: str) -> EncoderConfig:
+    """Read a config in the `google` or `hf` dialect; `where` names its file in errors (ConfigError)."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} holds a JSON {type(data).__name__}, not an object of settings")
+    family = named(data.get("model_type", "albert"), where)
+    refused = config_refusals(data)
+    if refused:
+        raise ConfigError(f"{where}: {'; '.join(refused)}")
+    data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
+    if dialect == "google":
+        data = from_google({"hidden_act": "gelu"} | data, family.model_type)
+    absent = [key for key in REQUIRED if key not in data]
+    if absent:
+        raise ConfigError(f"{where} lacks {', '.join(absent)}")
+    extra = {key: value for key, value in data.items() if key not in _STORED}
+    if data.get("classifier_dropout_prob", 0) is None:  # older transformers: that of the hidden states then
+        data["classifier_dropout_prob"] = data.get("hidden_dropout_prob", _FIELDS["hidden_dropout_prob"])
+    known = {key: value for key, value in data.items() if key in _STORED}
+    try:
+        return EncoderConfig(**known, family=family.model_type, extra=extra)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def to_google(config: EncoderConfig) -> Json:
+    """Google's config: its own keys always, ours only where they differ from the default."""
+    data = _stored(config)
+    for key in ("layer_norm_eps", "classifier_dropout_prob", "share"):
+        if data[key] == _FIELDS[key]:
+            del data[key]
+    table, act = family_of(config).config, config.hidden_act
+    if act in table.inexact:
+        data["hidden_act"] = table.inexact[act]
+        data[_HF_ACTIVATION_KEY] = act
+    else:
+        data["hidden_act"] = table.google_activations.get(act, act)
+    return data | dict(config.extra)
+
+
+def to_hf(config: EncoderConfig) -> Json:
+    """Hugging Face's `config.json`, less `architectures` and `dtype`, which depend on the weights."""
+    data = _stored(config)
+    if config.share == "all":
+        del data["share"]
+    return {"model_type": config.family} | data | dict(config.extra)
+
+
+def notes_for_google(config: EncoderConfig) -> list[str]:
+    """What Google's own code would compute differently from this config, in words."""
+    if config.hidden_act in family_of(config).config.inexact:
+        note = (
+            f"hidden_act {config.hidden_act!r} has no name in Google's code, which computes gelu_new "
+            f"(outputs differ by about 1e-3); kept as {_HF_ACTIVATION_KEY!r} for the way back"
+        )
+        return [note]
+    return []
+
+
+def from_google(data: Json, model_type: str = "albert") -> Json:
+    """The settings of a config of Google's, or some of them, in Hugging Face's terms."""
+    data = dict(data)
+    act = data.get("hidden_act")
+    ours = {google: name for name, google in families()[model_type].config.google_activations.items()}
+    act = data.pop(_HF_ACTIVATION_KEY, None) or (ours.get(act, act) if isinstance(act, str) else act)
+    return data if act is None else data | {"hidden_act": act}
+
+
+def read_config(path: Path) -> EncoderConfig:
+    """A config file in either dialect, told apart by Hugging Face's model_type. Raises ConfigError."""
+    data = parse_json(read_small(path), str(path))
+    dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
+    return config_from_json(data, str(path), dialect=dialect)
+
+
+def _stored(config: EncoderConfig) -> Json:
+    return {name: getattr(config, name) for name in _STORED}
