@@ -1,5 +1,6 @@
 """Configs that are damaged, contradict themselves or the weights: all faults in one line that names file and key."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters import convert
-from converters.config import EncoderConfig, dump_json, parse_json
+from converters.config import dump_json, parse_json
 from converters.dialects import config_from_json, to_google, to_hf
 from converters.errors import CheckpointError, ConfigError
 
@@ -215,7 +216,7 @@ def test_another_model_type_beside_a_tensorflow_checkpoint(sound, tmp_path, refu
 
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh", "an activation of mine"])
 def test_activations_survive_the_way_round(act):
-    config = EncoderConfig(**{**making.TINY._known(), "hidden_act": act})
+    config = dataclasses.replace(making.TINY, hidden_act=act)
     there = config_from_json(to_google(config), "x", dialect="google")
     assert there == config
     assert config_from_json(to_hf(there), "x", dialect="hf") == config
