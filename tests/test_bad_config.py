@@ -211,7 +211,8 @@ def test_hugging_face_config_beside_a_tensorflow_checkpoint(sound, tmp_path, alb
 def test_another_model_type_beside_a_tensorflow_checkpoint(sound, tmp_path, refused):
     shutil.copytree(sound / "tf", tmp_path / "tf")
     change(tmp_path / "tf" / GOOGLE, model_type="bert")
-    assert refused("inspect", tmp_path / "tf") == f"{tmp_path / 'tf' / GOOGLE} has model_type 'bert'; supported is albert"
+    message = f"{tmp_path / 'tf' / GOOGLE} has model_type 'bert'; supported is albert"
+    assert refused("inspect", tmp_path / "tf") == message
 
 
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh", "an activation of mine"])
