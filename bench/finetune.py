@@ -26,7 +26,7 @@ from accelerate import Accelerator
 
 from albert_cli import tasks
 from albert_cli.model.task_heads import Classifier
-from albert_cli.tasks import Sources
+from albert_cli.tasks.task import Sources
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import data, session
 from albert_cli.training.finetune import read_log
@@ -158,7 +158,7 @@ def main() -> None:
         intermediate_size=4 * hidden,
     )
     task = tasks.named("qnli")
-    examples = task.read(task, Sources(data=options.data), "train")
+    examples = task.read(Sources(data=options.data), "train")
     rows = Rows(
         tokenizer.encode_batch(examples.texts, examples.pairs, max_length=options.length),
         torch.from_numpy(data.class_numbers(examples, task.labels)),

@@ -26,9 +26,9 @@ from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.main import app
 from albert_cli.model.loading import assign
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
+from albert_cli.tables.table import read_table
 from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 from albert_cli.training import metrics, session
-from albert_cli.training.data import read_table
 from albert_cli.training.finetune import prepare, read_log
 from albert_cli.training.inference import Rows, infer
 from albert_cli.training.loop import Job, train

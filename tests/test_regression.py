@@ -12,8 +12,9 @@ from tuning import reviews, write_csv, write_glue, write_model
 from albert_cli import tasks
 from albert_cli.errors import DataError
 from albert_cli.model.task_heads import Classifier
+from albert_cli.tables.table import read_table
+from albert_cli.tasks.task import Sources
 from albert_cli.training import session
-from albert_cli.training.data import read_table
 from albert_cli.training.finetune import Split, score, split_of
 from albert_cli.training.prediction import run_on
 from albert_cli.training.run_directory import RunInfo, load_run
@@ -135,7 +136,7 @@ def test_stsb_is_measured_on_what_the_model_says_and_cut_in_the_submission_alone
     from albert_cli.training.submission import cells
 
     task = tasks.named("stsb")
-    examples = task.read(task, tasks.Sources(data=write_glue(tmp_path, rows=6)), "dev")
+    examples = task.read(Sources(data=write_glue(tmp_path, rows=6)), "dev")
     targets = torch.arange(6, dtype=torch.float64)
     outputs = [np.array([value], np.float32) for value in (-9, 1, 2, 3, 4, 30)]
     found = score(Split(examples, Rows(None, targets)), outputs, RunInfo("stsb", "regression", (), 64), task)

@@ -20,10 +20,12 @@ from typer.testing import CliRunner
 from albert_cli import tasks
 from albert_cli.errors import DataError, RunError
 from albert_cli.main import app
+from albert_cli.tasks.examples import Question
+from albert_cli.tasks.layouts.squad import read_squad
+from albert_cli.tasks.task import Sources
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import questions, session
 from albert_cli.training.inference import Rows, infer
-from albert_cli.training.questions import Question, read_squad
 from albert_cli.training.run_directory import load_run
 from albert_cli.training.settings import Plan
 from converters import convert
@@ -227,7 +229,7 @@ def test_compressed_questions_are_read(tmp_path, monkeypatch, ending):
     packed = gzip.compress(raw) if ending == ".gz" else pa.compress(raw, "zstd", asbytes=True)
     path = tmp_path / f"dev-v2.0.json{ending}"
     path.write_bytes(packed)
-    found = tasks.named("squad").read(tasks.named("squad"), tasks.Sources(data=tmp_path), "dev")
+    found = tasks.named("squad").read(Sources(data=tmp_path), "dev")
     assert (found.where, found.items) == (str(path), read_squad(plain).items)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(packed))))
     assert read_squad(Path("-"), misplaced="keep").items == found.items
@@ -240,7 +242,7 @@ def test_compressed_questions_are_read(tmp_path, monkeypatch, ending):
 def test_the_recipe_is_that_of_the_data(tmp_path, impossible, values):
     path = write_squad(tmp_path / "train.json", count=9, impossible=impossible)
     task = tasks.named("squad")
-    recipe = tasks.recipe_for(task, read_squad(path))
+    recipe = task.recipe_for(read_squad(path))
     wanted = session._settings("squad", {"train": str(path), "model": "m"}, tmp_path / "o", config=None, resume=False)
     plan = Plan.of(wanted, recipe, 150_000, 12_000, examples=recipe.train_rows)
     found = (recipe.name, wanted.learning_rate, wanted.batch_size, plan.steps, plan.warmup_steps, wanted.max_length)

@@ -13,7 +13,7 @@ from tuning import reviews, write_csv, write_model
 from albert_cli.errors import Notice
 from albert_cli.tables.delimited import delimiter_of
 from albert_cli.tables.sources import Columns, Source
-from albert_cli.training.data import read_table
+from albert_cli.tables.table import read_table
 from converters.errors import CheckpointError, did_you_mean
 
 

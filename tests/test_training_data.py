@@ -12,7 +12,9 @@ from tuning import reviews, write_csv, write_glue
 from albert_cli import tasks
 from albert_cli.batching import batch_count, epoch_batches, evaluation_batches
 from albert_cli.errors import DataError
-from albert_cli.tasks import Sources
+from albert_cli.tables.table import read_table
+from albert_cli.tasks.examples import Examples
+from albert_cli.tasks.task import Sources
 from albert_cli.training import data
 from converters.errors import CheckpointError
 
@@ -30,7 +32,7 @@ COUNTS = {
 
 def read(name, sources, split="train"):
     task = tasks.named(name)
-    return task.read(task, sources, split)
+    return task.read(sources, split)
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -38,11 +40,12 @@ def test_every_row_of_the_real_files_is_read(shared_data, name):
     task = tasks.named(name)
     for split, count in zip(("train", "dev"), COUNTS[name], strict=True):
         examples = read(name, Sources(data=shared_data / "glue"), split)
-        raw = (shared_data / "glue" / task.directory / f"{split}.tsv").read_bytes().removesuffix(b"\n").split(b"\n")
+        path = shared_data / "glue" / task.layout.directory / f"{split}.tsv"
+        raw = path.read_bytes().removesuffix(b"\n").split(b"\n")
         header = 0 if name == "cola" else 1
         assert len(examples) == count == len(raw) - header
         assert not examples.left_out
-        if task.kind == "regression":
+        if task.problem == "regression":
             values = data.targets(examples, task.value_range)
             assert (values.min(), values.max()) == (0.0, 5.0)
         else:
@@ -63,13 +66,13 @@ def test_every_glue_layout_with_its_test_files(tmp_path):
     glue = Sources(data=write_glue(tmp_path, rows=12, test_rows=5))
     for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"):
         task = tasks.named(name)
-        for split in task.splits:
-            examples = task.read(task, glue, split)
+        for split in task.layout.splits:
+            examples = task.read(glue, split)
             labelled = split.startswith(("train", "dev"))
             assert len(examples) == (12 if labelled else 5), (name, split)
             assert (examples.labels is not None) == labelled
             assert (examples.pairs is None) == (name in ("cola", "sst2"))
-        assert task.read(task, glue, "test").ids == ["0", "1", "2", "3", "4"]
+        assert task.read(glue, "test").ids == ["0", "1", "2", "3", "4"]
 
 
 def test_the_hubs_parquet_files_and_their_numbered_labels(tmp_path):
@@ -255,8 +258,8 @@ def test_a_file_without_labels_can_only_be_predicted(tmp_path):
     path = tmp_path / "RTE" / "test.tsv"
     message = r"no column 'label' for the label.*can only be predicted: albert predict RUN --in FILE"
     with pytest.raises(DataError, match=message):
-        data.read_glue_file(task, path, labelled=True)
-    assert len(data.read_glue_file(task, path, labelled=False)) == 6
+        task.layout.read_file(path, Sources())
+    assert len(Examples.of(read_table(path), task.layout.columns, labelled=False)) == 6
 
 
 def test_an_unknown_task_names_the_known_ones():

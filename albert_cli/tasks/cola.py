@@ -1,21 +1,25 @@
 """CoLA: is the sentence acceptable English (1) or not (0)? The training files have no header."""
 
-from albert_cli.tasks import Columns, Hub, Recipe, Split, glue
+from albert_cli.tasks.examples import ExampleColumns
+from albert_cli.tasks.layouts.glue import Glue, HubDataset, SplitFile
+from albert_cli.tasks.task import Recipe, Task
 
-_LABELLED = Columns(3, label=1)
+_LABELLED = ExampleColumns(3, label=1)
 
-TASK = glue(
+TASK = Task(
     name="CoLA",
-    directory="CoLA",
+    layout=Glue(
+        "CoLA",
+        splits={
+            "train": SplitFile(("train.tsv",), _LABELLED, width=4),
+            "dev": SplitFile(("dev.tsv",), _LABELLED, width=4),
+            "test": SplitFile(("test.tsv",), ExampleColumns("sentence", id="index")),
+        },
+        hub=HubDataset("cola", "sentence", labels=("0", "1")),
+    ),
     labels=("0", "1"),
     metrics=("matthews", "accuracy"),
-    best="matthews",
+    selection_metric="matthews",
     recipe=Recipe(learning_rate=1e-5, batch_size=16, steps=5336, warmup_steps=320, train_rows=8551, dropout=0.0),
-    splits={
-        "train": Split(("train.tsv",), _LABELLED, width=4),
-        "dev": Split(("dev.tsv",), _LABELLED, width=4),
-        "test": Split(("test.tsv",), Columns("sentence", id="index")),
-    },
     submission={"test": "CoLA.tsv"},
-    hub=Hub("cola", "sentence", labels=("0", "1")),
 )

@@ -4,13 +4,13 @@ Any folders of that shape will do; the names of the inner ones are the labels. W
 is usual for IMDB. Hyper-parameters: those of SST-2, the other sentiment task, for four epochs (this project's choice).
 """
 
-from albert_cli.tasks import Recipe, Task
-from albert_cli.training.data import read_folders
+from albert_cli.tasks.layouts.folders import Folders
+from albert_cli.tasks.task import Recipe, Task
 
 TASK = Task(
     name="imdb",
-    read=read_folders,
+    layout=Folders("imdb"),
     metrics=("accuracy", "macro_f1"),
-    best="accuracy",
+    selection_metric="accuracy",
     recipe=Recipe(learning_rate=1e-5, batch_size=32, steps=3125, warmup_steps=187, train_rows=25000),
 )

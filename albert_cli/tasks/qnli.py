@@ -1,15 +1,25 @@
 """QNLI: does the sentence answer the question?"""
 
-from albert_cli.tasks import Columns, Hub, Recipe, Split, glue
+from albert_cli.tasks.examples import ExampleColumns
+from albert_cli.tasks.layouts.glue import Glue, HubDataset, SplitFile
+from albert_cli.tasks.task import Recipe, Task
 
-_LABELLED = Columns("question", "sentence", label="label", id="index")
+_LABELLED = ExampleColumns("question", "sentence", label="label", id="index")
 
-TASK = glue(
+TASK = Task(
     name="QNLI",
-    directory="QNLI",
+    layout=Glue(
+        "QNLI",
+        splits={
+            "train": SplitFile(("train.tsv",), _LABELLED),
+            "dev": SplitFile(("dev.tsv",), _LABELLED),
+            "test": SplitFile(("test.tsv",), ExampleColumns("question", "sentence", id="index")),
+        },
+        hub=HubDataset("qnli", "question", "sentence", labels=("entailment", "not_entailment")),
+    ),
     labels=("entailment", "not_entailment"),
     metrics=("accuracy",),
-    best="accuracy",
+    selection_metric="accuracy",
     recipe=Recipe(
         learning_rate=1e-5,
         batch_size=32,
@@ -19,11 +29,5 @@ TASK = glue(
         dropout=0.0,
         eval_every=200,
     ),
-    splits={
-        "train": Split(("train.tsv",), _LABELLED),
-        "dev": Split(("dev.tsv",), _LABELLED),
-        "test": Split(("test.tsv",), Columns("question", "sentence", id="index")),
-    },
     submission={"test": "QNLI.tsv"},
-    hub=Hub("qnli", "question", "sentence", labels=("entailment", "not_entailment")),
 )

@@ -5,15 +5,15 @@ SQuAD 1.1 (table 14 of the ALBERT paper; two and three epochs). Windows overlap 
 after one another.
 """
 
-from albert_cli.tasks import Recipe, Task
-from albert_cli.training.questions import read_squad_split
+from albert_cli.tasks.layouts.squad import Squad
+from albert_cli.tasks.task import Recipe, Task
 
 TASK = Task(
     name="squad",
-    kind="answers",
-    read=read_squad_split,
+    problem="answers",
+    layout=Squad(),
     metrics=("exact", "f1"),
-    best="f1",
+    selection_metric="f1",
     recipe=Recipe(
         name="SQuAD 1.1",
         learning_rate=5e-5,

@@ -5,22 +5,26 @@ epochs. The development set answers many training sentences the other way round,
 training set scores under chance on it: 56 % is the majority class.
 """
 
-from albert_cli.tasks import Columns, Hub, Recipe, Split, glue
+from albert_cli.tasks.examples import ExampleColumns
+from albert_cli.tasks.layouts.glue import Glue, HubDataset, SplitFile
+from albert_cli.tasks.task import Recipe, Task
 
-_LABELLED = Columns("sentence1", "sentence2", label="label", id="index")
+_LABELLED = ExampleColumns("sentence1", "sentence2", label="label", id="index")
 
-TASK = glue(
+TASK = Task(
     name="WNLI",
-    directory="WNLI",
+    layout=Glue(
+        "WNLI",
+        splits={
+            "train": SplitFile(("train.tsv",), _LABELLED),
+            "dev": SplitFile(("dev.tsv",), _LABELLED),
+            "test": SplitFile(("test.tsv",), ExampleColumns("sentence1", "sentence2", id="index")),
+        },
+        hub=HubDataset("wnli", "sentence1", "sentence2", labels=("0", "1")),
+    ),
     labels=("0", "1"),
     metrics=("accuracy",),
-    best="accuracy",
+    selection_metric="accuracy",
     recipe=Recipe(learning_rate=2e-5, batch_size=16, steps=2000, warmup_steps=250, train_rows=635, dropout=0.1),
-    splits={
-        "train": Split(("train.tsv",), _LABELLED),
-        "dev": Split(("dev.tsv",), _LABELLED),
-        "test": Split(("test.tsv",), Columns("sentence1", "sentence2", id="index")),
-    },
     submission={"test": "WNLI.tsv"},
-    hub=Hub("wnli", "sentence1", "sentence2", labels=("0", "1")),
 )

@@ -32,7 +32,7 @@ def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> Non
     for number, (label, directory) in enumerate(runs.items()):
         colour, records = COLOURS[number % len(COLOURS)], read_log(directory)
         info = read_info(directory)
-        best = of_kind(named(info.task), info.kind).best
+        best = of_kind(named(info.task), info.kind).selection_metric
         names.append(best)
         steps = [record for record in records if record["event"] == "train"]
         evaluations = [record for record in records if record["event"] == "dev"]

@@ -27,14 +27,15 @@ from albert_cli.runs import checkpointing
 from albert_cli.runs.claim import TENSORBOARD, Claim, Inputs, claimed
 from albert_cli.runs.log import LOG, Record
 from albert_cli.runs.processes import accelerator_for, on_main, peers
-from albert_cli.tasks import Task, named, recipe_for
+from albert_cli.tasks import named
+from albert_cli.tasks.examples import Examples, Questions
+from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import data, labels, questions, reading, run_directory
-from albert_cli.training.data import Examples
 from albert_cli.training.inference import Kind, Rows, Tick, infer, mean_loss, out_of_memory
 from albert_cli.training.loop import Job, train
 from albert_cli.training.metrics import compute
-from albert_cli.training.questions import Questions, Windows
+from albert_cli.training.questions import Windows
 from albert_cli.training.run_directory import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import PATHS, Plan, Settings
@@ -171,7 +172,7 @@ def _train(
         settings=settings,
         directory=out,
         accelerator=accelerator,
-        best=prepared.task.best,
+        best=prepared.task.selection_metric,
         evaluate=lambda trained: _evaluate(trained, prepared, accelerator, report),
         save_best=lambda: run_directory.save_model(model, base, out, info.scale),
         train_metrics=None if info.kind == "answers" else _train_metrics(prepared),
@@ -274,23 +275,23 @@ def prepare(settings: Settings, tokenizer: Tokenizer) -> Prepared:
     """Read and tokenize the training and development data; every fault of it is told before anything is computed."""
     task = named(settings.task)
     if settings.regression and task.name != "csv":
-        raise TrainingError(f"--regression is for csv; {task.name} is a {task.kind} task")
-    task = of_kind(task, "regression" if settings.regression else task.kind)
+        raise TrainingError(f"--regression is for csv; {task.name} is a {task.problem} task")
+    task = of_kind(task, "regression" if settings.regression else task.problem)
     read = reading.read_rows(task, settings)
-    task = dataclasses.replace(task, recipe=recipe_for(task, read.whole))
+    task = task.fitted(read.whole)
     names = task.labels
-    if task.kind == "classification" and not names:
+    if task.problem == "classification" and not names:
         assert isinstance(read.whole, Examples)
         names = data.found_labels(read.whole)
         read.notes.extend(data.alike_labels(read.whole) + data.doubtful_labels(read.whole))
     if settings.skip_bad:
         read.dev = {name: reading.usable(part, task, names) for name, part in read.dev.items()}
     for unlabelled in task.submission:
-        task.read(task, settings.sources, unlabelled)  # a fault of a test file is told before training, too
+        task.read(settings.sources, unlabelled)  # a fault of a test file is told before training, too
     info = RunInfo(
         task=task.name.lower(),
-        kind=task.kind,
-        labels=names if task.kind == "classification" else (),
+        kind=task.problem,
+        labels=names if task.problem == "classification" else (),
         max_length=settings.max_length,
         hidden=settings.hidden or (),
         no_answer=isinstance(read.train, Questions) and read.train.unanswerable > 0,
@@ -299,9 +300,9 @@ def prepare(settings: Settings, tokenizer: Tokenizer) -> Prepared:
     )
     targets = reading.targets({"train": read.train, **read.dev}, info, task)
     hint = "raise --limit-train" if len(read.train) < len(read.whole) else ""
-    if task.kind == "classification":
+    if task.problem == "classification":
         data.check_classes(targets["train"], names, read.train.where, hint)
-    elif task.kind == "regression" and task.value_range is None:
+    elif task.problem == "regression" and task.value_range is None:
         info = dataclasses.replace(info, scale=Scale.of(targets["train"]))
         read.notes.extend(reading.scale_notes(targets["train"], read.train.where))
     train = split_of(read.train, info, task, tokenizer)
@@ -331,9 +332,7 @@ def split_of(
 
 def of_kind(task: Task, kind: Kind) -> Task:
     """The task as it is for a kind of problem: your own rows may be a regression."""
-    if kind == task.kind or kind == "labels":  # noqa: PLR1714 (mypy narrows it so)
-        return task
-    return dataclasses.replace(task, kind=kind, metrics=("pearson", "spearman", "rmse"), best="rmse")
+    return task.posed_as(kind)
 
 
 def score(split: Split, outputs: list[NDArray[Any]], info: RunInfo, task: Task) -> dict[str, float]:
@@ -442,8 +441,10 @@ def _train_metrics(prepared: Prepared) -> Callable[[NDArray[np.float32], NDArray
     task, info = prepared.task, prepared.info
     if info.kind == "regression":
         scale = info.scale
-        return lambda logits, wanted: compute((task.best,), scale.labels(wanted), decide(scale.labels(logits), info))
-    return lambda logits, wanted: compute((task.best,), wanted, decide(logits, info))
+        return lambda logits, wanted: compute(
+            (task.selection_metric,), scale.labels(wanted), decide(scale.labels(logits), info)
+        )
+    return lambda logits, wanted: compute((task.selection_metric,), wanted, decide(logits, info))
 
 
 class _Features:
@@ -613,6 +614,6 @@ def _notes(name: str, split: Split, max_length: int) -> list[str]:
     cut = int((split.rows.tokens.truncated > 0).sum())
     if cut:
         notes.append(f"{name}: {cut} of {len(split.rows)} rows are cut to {max_length} tokens")
-    if left_out := reading.left_out(split.examples):
+    if left_out := split.examples.left_out_note():
         notes.append(left_out)
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from albert_cli.batching import evaluation_batches
 from albert_cli.tokenization.tokenizer import TokenBatch
 
 # Several labels of a text may be right (`labels`): models of other origin alone, for no task here trains one.
-Kind = Literal["classification", "labels", "regression", "answers"]
+Kind = str
 Tick = Callable[[int], None]
 
 

@@ -21,13 +21,16 @@ from albert_cli.finite import check_finite
 from albert_cli.tables.input_files import TABLES as KINDS
 from albert_cli.tables.input_files import Kind
 from albert_cli.tables.lines import STANDARD_INPUT
-from albert_cli.tasks import Columns, Sources, Task, named
-from albert_cli.training import data, questions
-from albert_cli.training.data import Examples, Table
+from albert_cli.tables.table import Table, kind_of, read_table, streams
+from albert_cli.tasks import named
+from albert_cli.tasks.examples import ExampleColumns, Examples, Question, Questions
+from albert_cli.tasks.layouts.squad import read_squad
+from albert_cli.tasks.task import Sources, Task
+from albert_cli.training import questions
 from albert_cli.training.finetune import Split, decide, of_kind, score, split_of
 from albert_cli.training.inference import Tick, infer, out_of_memory
-from albert_cli.training.questions import Answer, Question, Questions
-from albert_cli.training.reading import left_out, usable
+from albert_cli.training.questions import Answer
+from albert_cli.training.reading import usable
 from albert_cli.training.run_directory import LoadedRun, RunInfo
 from albert_cli.training.submission import cells, write_tsv
 from converters.files import need, staged
@@ -105,20 +108,20 @@ def dev_splits(
     sources = _sources(info.settings)
     skip_bad = skip_bad or sources.skip_bad
     sources = replace(sources, skip_bad=skip_bad)
-    if path is not None and data.streams(path):
+    if path is not None and streams(path):
         raise DataError(f"{path}: labelled data is read from files, not from a stream; write it to a file first")
     if path is not None and path.is_file():
-        found = {"dev": _read_file(info, task, path, replace(sources, delimiter=delimiter))}
+        found = {"dev": task.layout.read_file(path, replace(sources, delimiter=delimiter))}
     else:
         if path is not None:
             sources = replace(sources, data=path, files={})
-        found = {name: rows for name in task.dev_splits if (rows := task.read(task, sources, name)) is not None}
+        found = {name: rows for name in task.dev_splits if (rows := task.read(sources, name)) is not None}
     if not found:
         raise DataError(f"{loaded.directory}: no development set is known for it; name a file with --data")
     if skip_bad:
         found = {name: usable(rows, task, info.labels) for name, rows in found.items()}
     for rows in found.values():
-        if note := left_out(rows):
+        if note := rows.left_out_note():
             warnings.warn(note, Notice, stacklevel=2)
     return {name: split_of(rows, info, task, loaded.tokenizer) for name, rows in found.items()}
 
@@ -194,7 +197,7 @@ def file(
     """
     info = loaded.info
     if info.kind == "answers":
-        asked = questions.read_squad(source, misplaced="keep")
+        asked = read_squad(source, misplaced="keep")
         split = split_of(asked, info, None, loaded.tokenizer, labelled=False)
         found = run_on(loaded, split, tick=lambda done: tick(done, len(split.rows)))
         ids = [item.id for item in asked.items]
@@ -332,7 +335,7 @@ def write_submissions(loaded: LoadedRun, task: Task, out: Path) -> dict[str, Pat
     """Where the data has GLUE test files, the predictions for them as the GLUE server takes them, by file name."""
     sources, written = replace(_sources(loaded.info.settings), skip_bad=False), {}  # every row has its prediction
     for name, filename in task.submission.items():
-        examples = task.read(task, sources, name)
+        examples = task.read(sources, name)
         if isinstance(examples, Examples):
             split = split_of(examples, loaded.info, task, loaded.tokenizer, labelled=False)
             values = run_on(loaded, split).values
@@ -375,48 +378,26 @@ def _table(
     task, settings = named(info.task), info.settings
     first = first or settings.get("text_column")
     second = second or settings.get("text_pair_column")
-    columns = Columns(first or "text", second)
-    if first is None and task.splits:
-        columns = task.splits["test"].columns
+    columns = ExampleColumns(first or "text", second)
+    if first is None and task.layout.columns is not None:
+        columns = task.layout.columns
     if kind is None:
-        kind = "tsv" if path == STANDARD_INPUT and columns.second is not None else data.kind_of(path)
+        kind = "tsv" if path == STANDARD_INPUT and columns.second is not None else kind_of(path)
     if kind == "txt":
         if columns.second is not None:
             raise DataError(
                 f"{path}: lines of text hold no pairs, which this model judges; give a table with the columns "
                 f"{columns.first} and {columns.second}"
             )
-        columns = Columns("text")
+        columns = ExampleColumns("text")
     elif kind != "tsv":
-        columns = Columns(columns.first, columns.second)
+        columns = ExampleColumns(columns.first, columns.second)
     if delimiter and kind not in ("csv", "tsv"):
         raise DataError(f"{path}: --delimiter is for CSV and TSV, and this is {kind}")
     wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
     # Each row has its prediction, in order: none is left out.
-    table = data.read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_bad=None)
-    return table, table.examples(columns, labelled=False)
-
-
-def _read_file(info: RunInfo, task: Task, path: Path, sources: Sources) -> Examples | Questions:
-    if info.kind == "answers":
-        found = questions.read_squad(path, misplaced="skip" if sources.skip_bad else "refuse")
-        if not found.labelled:
-            raise DataError(f"{path}: has no answers; it can only be predicted: albert predict RUN --in {path}")
-        return found
-    if task.splits:
-        return data.read_glue_file(task, path, labelled=True, skip_bad=sources.skip_bad)
-    sources = replace(sources, data=None, files={"dev": path})
-    table_task = named("csv")
-    try:
-        examples = table_task.read(table_task, sources, "dev")
-    except DataError as error:
-        if "for the label" in str(error):
-            raise DataError(
-                f"{error}; without labels it can only be predicted: albert predict RUN --in {path}"
-            ) from None
-        raise
-    assert isinstance(examples, Examples)
-    return examples
+    table = read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_bad=None)
+    return table, Examples.of(table, columns, labelled=False)
 
 
 def _sources(settings: Any) -> Sources:

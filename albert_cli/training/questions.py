@@ -1,80 +1,27 @@
-"""Extractive question answering: SQuAD v1 and v2 JSON, windows over long texts, answers from logits, exact match, F1.
+"""Extractive question answering: windows over long texts, answers from logits, exact match, F1.
 
 The scores follow the official evaluation scripts of SQuAD v1.1 and v2.0, which agree where all questions have answers.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from albert_cli.errors import DataError
-from albert_cli.tables.input_files import decompressed, found_in
+from albert_cli.tasks.examples import Question
 from albert_cli.tokenization.tokenizer import Encoding, TokenBatch, Tokenizer
-from albert_cli.training.data import LeftOut, seekable
-from converters.config import parse_json
-from converters.files import explained
-from converters.spec import listing
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from albert_cli.tasks import Sources, Task
 
 # Google's settings: max_query_length, doc_stride, n_best_size, max_answer_length.
 QUESTION_TOKENS, OVERLAP, CANDIDATES, ANSWER_TOKENS = 64, 128, 20, 30
-
-_MISPLACED = "answers do not stand at their answer_start"
-_NO_ANSWER = "questions have no answer though is_impossible is false"
-
-_FILES = {
-    "train": ("train-v2.0.json", "train-v1.1.json", "train.json"),
-    "dev": ("dev-v2.0.json", "dev-v1.1.json", "dev.json"),
-    "test": ("test.json",),
-}
-
-
-@dataclass(frozen=True)
-class Question:
-    """`answers` are (text, first character in the context); none where the context holds no answer."""
-
-    id: str
-    question: str
-    context: str
-    answers: list[tuple[str, int]]
-
-
-@dataclass(frozen=True)
-class Questions:
-    """The questions of a file; `labelled`: with answers. `digest`: the file's SHA-256.
-
-    `left_out`: the ids of bad ones that are left out, by what is wrong with them.
-    """
-
-    where: str
-    items: list[Question]
-    labelled: bool
-    digest: str
-    left_out: LeftOut = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def unanswerable(self) -> int:
-        """How many questions have no answer."""
-        return sum(not item.answers for item in self.items)
-
-    def take(self, rows: Sequence[int]) -> Questions:
-        return replace(self, items=[self.items[row] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -104,73 +51,6 @@ class Windows:
     offsets: list[NDArray[np.int32]]
     central: list[NDArray[np.bool_]]
     spans: NDArray[np.int64]
-
-
-def read_squad_split(task: Task, sources: Sources, split: str) -> Questions | None:
-    """A split of SQuAD, by file or from a directory with the official names."""
-    path = sources.files.get(split)
-    if path is None and sources.data is not None:
-        if not sources.data.is_dir():
-            raise DataError(f"{sources.data}: no such directory")
-        found = found_in(sources.data, _FILES[split])
-        if len(found) > 1:
-            flag = f"--{split}"
-            raise DataError(f"{sources.data}: holds {found[0].name} and {found[1].name}; name one with {flag}")
-        path = found[0] if found else None
-    if path is None:
-        if split == "train":
-            names = " or ".join(_FILES["train"][:2])
-            raise DataError(f"squad needs --data with a directory that holds {names}, or --train FILE")
-        return None
-    return read_squad(path, misplaced="skip" if sources.skip_bad else "refuse")
-
-
-def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "refuse") -> Questions:
-    """Read SQuAD JSON, gzip and zstd taken off; DataError where its shape is another.
-
-    A question with `is_impossible` has no answer, whatever stands there. Questions with an answer that does not stand
-    where it says, or with none though `is_impossible` is false, are refused (DataError), left out and counted, or kept,
-    where answers are not looked at.
-    """
-    with explained(path), seekable(path) as file, decompressed(contextlib.nullcontext(file), str(path)) as stream:
-        data = stream.file.read()
-    content = parse_json(data, str(path))
-    items, wrong, bare, labelled = [], [], [], True
-    try:
-        for article in content["data"]:
-            for paragraph in article["paragraphs"]:
-                context = paragraph["context"]
-                for entry in paragraph["qas"]:
-                    name, impossible = str(entry["id"]), _impossible(entry)
-                    labelled &= "answers" in entry or impossible is True
-                    answers = [(item["text"], int(item["answer_start"])) for item in entry.get("answers", [])]
-                    answers = [] if impossible else answers
-                    astray = [text for text, at in answers if at < 0 or context[at : at + len(text)] != text]
-                    wrong += [(name, text) for text in astray[:1]]
-                    lacks = impossible is False and "answers" in entry and not answers
-                    bare += [name] if lacks else []
-                    if misplaced != "skip" or not (astray or lacks):
-                        items.append(Question(name, entry["question"], context, answers))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not SQuAD's JSON (data, paragraphs, context, qas): {error!r}") from None
-    left_out = {"with misplaced answers": [name for name, _ in wrong]} if wrong else {}
-    left_out |= {"without an answer though is_impossible is false": bare} if bare else {}
-    faults = [f"{len(wrong)} {_MISPLACED}: {listing([f'{name}: {text!r}' for name, text in wrong])}"] if wrong else []
-    faults += [f"{len(bare)} {_NO_ANSWER}: {listing(bare)}"] if bare else []
-    if faults and misplaced == "refuse":
-        raise DataError(f"{path}: {'; '.join(faults)}; correct them, or leave these questions out with --skip-bad")
-    if not items:
-        raise DataError(f"{path}: holds no questions{' that can be used: ' * bool(faults)}{'; '.join(faults)}")
-    digest = hashlib.sha256(data).hexdigest()
-    return Questions(str(path), items, labelled, digest, left_out if misplaced == "skip" else {})
-
-
-def _impossible(entry: dict[str, Any]) -> bool | None:
-    """Whether a question is said to have no answer; None where the file does not say, as in SQuAD v1."""
-    said = entry.get("is_impossible")
-    if said is not None and not isinstance(said, bool):
-        raise ValueError(f"is_impossible is {said!r} at {entry['id']}, not true or false")
-    return said
 
 
 def windows(questions: Sequence[Question], tokenizer: Tokenizer, max_length: int) -> Windows:

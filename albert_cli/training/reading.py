@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.errors import DataError
+from albert_cli.tasks.examples import Examples, Questions
 from albert_cli.training import data
-from albert_cli.training.data import Examples
-from albert_cli.training.questions import Questions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from albert_cli.tasks import Task
+    from albert_cli.tasks.task import Task
     from albert_cli.training.run_directory import RunInfo
     from albert_cli.training.settings import Settings
 
@@ -40,13 +39,13 @@ def read_rows(task: Task, settings: Settings) -> Read:
     """The rows to train and to develop on; a part of the training rows where there is no development set."""
     import numpy as np
 
-    read = task.read(task, settings.sources, "train")
+    read = task.read(settings.sources, "train")
     if read is None:
         raise DataError(f"{task.name} has no training data; name it with --data DIR or --train FILE")
     if settings.skip_bad:
         read = usable(read, task, task.labels)
     notes = []
-    dev = {name: part for name in task.dev_splits if (part := task.read(task, settings.sources, name)) is not None}
+    dev = {name: part for name in task.dev_splits if (part := task.read(settings.sources, name)) is not None}
     shuffled = np.random.default_rng(_SUBSET_SEED).permutation(len(read))
     if not dev:
         _check_labels(read, task)
@@ -63,9 +62,9 @@ def read_rows(task: Task, settings: Settings) -> Read:
 
 def _check_labels(read: Examples | Questions, task: Task) -> None:
     """Tell the faults of all labels at once, before some of the rows are held out."""
-    if isinstance(read, Examples) and task.kind == "regression":
+    if isinstance(read, Examples) and task.problem == "regression":
         data.targets(read, task.value_range)
-    elif isinstance(read, Examples) and task.kind == "classification":
+    elif isinstance(read, Examples) and task.problem == "classification":
         data.class_numbers(read, task.labels or data.found_labels(read))
 
 
@@ -74,7 +73,7 @@ def _held_out(read: Examples | Questions, shuffled: Sequence[int], task: Task) -
     if len(read) < 2:
         raise DataError(f"{read.where}: has but one row to train on, so none can be held out; name a development set")
     wanted = max(1, round(_HELD_OUT * len(read)))
-    if task.kind != "classification" or not isinstance(read, Examples) or read.labels is None:
+    if task.problem != "classification" or not isinstance(read, Examples) or read.labels is None:
         return list(shuffled[:wanted])
     left = Counter(read.labels)
     held: list[int] = []
@@ -91,12 +90,7 @@ def usable(part: Examples | Questions, task: Task, labels: Sequence[str]) -> Exa
     """The rows with a label that can be used, one of `labels` if there are any."""
     if isinstance(part, Questions):
         return part  # its reader leaves out what is bad
-    return data.without_bad_labels(part, task.kind, labels, task.value_range)
-
-
-def left_out(part: Examples | Questions) -> str:
-    """What of a file is left out, in one line; nothing where it is nothing."""
-    return data.told_left_out(part.where, part.left_out, "row" if isinstance(part, Examples) else "question")
+    return data.without_bad_labels(part, task.problem, labels, task.value_range)
 
 
 def targets(parts: Mapping[str, Examples | Questions], info: RunInfo, task: Task) -> dict[str, NDArray[Any]]:

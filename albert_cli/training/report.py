@@ -26,7 +26,7 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
         f"# {prepared.task.name}",
         f"Best model: step {summary['best_step']} of {summary['steps']}"
         + (f" (stopped early of {summary['planned_steps']})" if summary["stopped_early"] else "")
-        + f", chosen by {prepared.task.best} on the development set.",
+        + f", chosen by {prepared.task.selection_metric} on the development set.",
         _table(["metric", "dev"], [[name, figure(value)] for name, value in summary["dev"].items()]),
         "![curves](curves.png)",
     ]

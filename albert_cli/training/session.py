@@ -10,7 +10,7 @@ from albert_cli import tasks
 from albert_cli.errors import DataError, NoDataError, RunError
 from albert_cli.registry.builtin import NAME, named_or_default
 from albert_cli.runs.claim import check_free, current
-from albert_cli.tasks import Sources
+from albert_cli.tasks.task import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
@@ -111,11 +111,10 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
                 f"{out}: holds no run to go on with, and csv needs --data DIR or --train FILE for a new one"
             )
         raise NoDataError("csv has no training data; name it with --data DIR or --train FILE")
-    if facts.no_answer_recipe is not None and (train := facts.read(facts, wanted.sources, "train")) is not None:
-        return settings_module.resolve(facts, *layers, recipe=tasks.recipe_for(facts, train), begun=begun)
+    if facts.no_answer_recipe is not None and (train := facts.read(wanted.sources, "train")) is not None:
+        return settings_module.resolve(facts, *layers, recipe=facts.recipe_for(train), begun=begun)
     return wanted
 
 
 def _has(task: str, sources: Sources, split: str) -> bool:
-    facts = tasks.named(task)
-    return facts.read(facts, sources, split) is not None
+    return tasks.named(task).read(sources, split) is not None

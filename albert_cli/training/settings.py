@@ -12,8 +12,8 @@ from typing import Any
 
 from albert_cli.arguments import expanded_in
 from albert_cli.errors import TrainingError
-from albert_cli.tasks import Recipe, Sources, Task
-from albert_cli.training.data import streams
+from albert_cli.tables.table import streams
+from albert_cli.tasks.task import Recipe, Sources, Task
 from converters.errors import did_you_mean
 from converters.files import read_small
 

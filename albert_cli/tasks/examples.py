@@ -1,0 +1,123 @@
+"""What is read of a data set, before any tokenizer: labelled texts, or questions on texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from albert_cli.tables.table import LeftOut, Table, told_left_out
+
+
+@dataclass(frozen=True)
+class ExampleColumns:
+    """Names of a file's columns (or their places, from 0, in a file without header); `label` None: it has no labels."""
+
+    first: str | int
+    second: str | int | None = None
+    label: str | int | None = None
+    id: str | int | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one split. `pairs` and `labels` (as written) may be None; `lines` are line (or row) numbers from 1.
+
+    `left_out`: the lines of rows that are left out, by what is wrong with them. `digest` is the SHA-256 of the file or
+    files.
+    """
+
+    where: str
+    ids: list[str]
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str] | None
+    lines: list[int]
+    digest: str
+    left_out: LeftOut = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: Table, columns: ExampleColumns, *, labelled: bool) -> Examples:
+        """The rows of a table; labels only where `labelled`."""
+        texts = table.column(columns.first, "the text")
+        pairs = None if columns.second is None else table.column(columns.second, "the second text")
+        labels = table.column(columns.label, "the label") if labelled and columns.label is not None else None
+        numbered = isinstance(columns.id, str) and table.place(columns.id) is None
+        ids = [] if columns.id is None or numbered else table.column(columns.id, "the index")
+        return cls(
+            where=table.where,
+            ids=[item.strip() for item in ids] or [str(number) for number in range(len(texts))],
+            texts=texts,
+            pairs=pairs,
+            labels=None if labels is None else [label.strip() for label in labels],
+            lines=table.lines,
+            digest=table.digest,
+            left_out=table.left_out,
+        )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def unanswerable(self) -> int:
+        """How many rows have no answer: none, for these are no questions."""
+        return 0
+
+    def take(self, rows: Sequence[int]) -> Examples:
+        """Some of the rows."""
+
+        def some(items: list[Any] | None) -> Any:
+            return None if items is None else [items[row] for row in rows]
+
+        return replace(
+            self,
+            ids=some(self.ids),
+            texts=some(self.texts),
+            pairs=some(self.pairs),
+            labels=some(self.labels),
+            lines=some(self.lines),
+        )
+
+    def left_out_note(self) -> str:
+        """What of the file is left out, in one line; empty where nothing is."""
+        return told_left_out(self.where, self.left_out)
+
+
+@dataclass(frozen=True)
+class Question:
+    """`answers` are (text, first character in the context); none where the context holds no answer."""
+
+    id: str
+    question: str
+    context: str
+    answers: list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a file; `labelled`: with answers. `digest`: the file's SHA-256.
+
+    `left_out`: the ids of bad ones that are left out, by what is wrong with them.
+    """
+
+    where: str
+    items: list[Question]
+    labelled: bool
+    digest: str
+    left_out: LeftOut = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def unanswerable(self) -> int:
+        """How many questions have no answer."""
+        return sum(not item.answers for item in self.items)
+
+    def take(self, rows: Sequence[int]) -> Questions:
+        """Some of the questions."""
+        return replace(self, items=[self.items[row] for row in rows])
+
+    def left_out_note(self) -> str:
+        """What of the file is left out, in one line; empty where nothing is."""
+        return told_left_out(self.where, self.left_out, "question")

@@ -1,0 +1,1 @@
+"""How the files of tasks lie: one file, one layout (albert_cli/tasks/task.py, Layout)."""

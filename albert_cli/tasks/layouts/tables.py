@@ -1,0 +1,61 @@
+"""Your own tables: a text column, perhaps a second one, and a label column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from albert_cli.errors import DataError
+from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS
+from albert_cli.tables.table import read_table
+from albert_cli.tasks.examples import ExampleColumns, Examples
+from albert_cli.tasks.task import Sources
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Files by split (or `train`, `dev`, `test` with the suffix of a table, in a directory), columns as named."""
+
+    columns = None
+
+    def read(self, sources: Sources, split: str) -> Examples | None:
+        """The rows of a split, by the columns that were named; a test file may lack labels."""
+        path = sources.files.get(split)
+        if path is None and sources.data is not None:
+            if not sources.data.is_dir():
+                raise DataError(f"{sources.data}: no such directory")
+            found = {item.name.lower(): item for item in sorted(sources.data.iterdir()) if item.is_file()}
+            ends = [
+                f"{suffix}{packed}" for packed in ("", *COMPRESSED_SUFFIXES) for suffix in KINDS if suffix != ".txt"
+            ]
+            path = next((found[f"{split}{end}"] for end in ends if f"{split}{end}" in found), None)
+        return None if path is None else self._read(path, sources, test=split == "test")
+
+    def read_file(self, path: Path, sources: Sources) -> Examples:
+        """The rows of one labelled file."""
+        try:
+            return self._read(path, sources)
+        except DataError as error:
+            if "for the label" in str(error):
+                raise DataError(
+                    f"{error}; without labels it can only be predicted: albert predict RUN --in {path}"
+                ) from None
+            raise
+
+    def _read(self, path: Path, sources: Sources, *, test: bool = False) -> Examples:
+        check_file(path)
+        columns = ExampleColumns(
+            sources.text_column or "text", sources.text_pair_column, label=sources.label_column or "label", id=None
+        )
+        wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
+        table = read_table(path, delimiter=sources.delimiter, wanted=wanted, skip_bad=sources.skip_bad)
+        return Examples.of(table, columns, labelled=not test or table.place(str(columns.label)) is not None)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file that can be read more than once (DataError)."""
+    if path.is_dir():
+        raise DataError(f"{path}: a directory where a file is expected; --data names a directory of a task's files")
+    if not path.is_file():
+        kind = "no such file" if not path.exists() else "no file that can be read more than once; write it to disk"
+        raise DataError(f"{path}: {kind}")
