@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# As albert_cli.runs.checkpointing, .finetune and .claim call them; the first two import torch.
-STATE, SUMMARY, RUN = "state.safetensors", "summary.json", "run.toml"
+from albert_cli.runs.files import RUN, STATE, SUMMARY
+
 NOTHING = "nothing was left half-written, and there is nothing to resume"
 
 

@@ -26,10 +26,10 @@ from accelerate import Accelerator
 
 from albert_cli import tasks
 from albert_cli.model.task_heads import Classifier
+from albert_cli.runs.log import read_log
 from albert_cli.tasks.task import Sources
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import data, session
-from albert_cli.training.finetune import read_log
 from albert_cli.training.inference import Rows
 from albert_cli.training.loop import Job, train
 from albert_cli.training.settings import Plan, Settings

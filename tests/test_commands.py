@@ -324,11 +324,11 @@ def test_a_mistake_gives_one_line_and_exit_code_1(model, tmp_path, albert, monke
         ("finetune csv --model hf", "csv has no training data; name it with --data DIR or --train FILE"),
         (
             "finetune csv --train config.json --resume --force",
-            "--resume and --force do not go together: go on, or start anew?",
+            "--resume and --force are mutually exclusive",
         ),
         (
             "pretrain --corpus config.json --steps 1 --resume --force",
-            "--resume and --force do not go together: go on, or start anew?",
+            "--resume and --force are mutually exclusive",
         ),
     ],
 )

@@ -26,10 +26,11 @@ from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.main import app
 from albert_cli.model.loading import assign
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
+from albert_cli.runs.log import read_log
 from albert_cli.tables.table import read_table
 from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 from albert_cli.training import metrics, session
-from albert_cli.training.finetune import prepare, read_log
+from albert_cli.training.finetune import prepare
 from albert_cli.training.inference import Rows, infer
 from albert_cli.training.loop import Job, train
 from albert_cli.training.prediction import measure
@@ -363,12 +364,12 @@ def test_a_resume_refuses_what_has_changed_and_leaves_alone_what_is_finished(wor
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert run(out, given, resume=True) == summary
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
-    with pytest.raises(RunError, match=r"cannot go on: batch_size was 8, now 4; restore that, or start anew with --f"):
+    with pytest.raises(RunError, match=r"cannot resume: batch_size was 8, now 4; restore it, or restart with --f"):
         run(out, given | {"batch_size": 4}, resume=True)
     write_csv(local, reviews(128, seed=3))
-    with pytest.raises(RunError, match="cannot go on: the contents of train changed"):
+    with pytest.raises(RunError, match="cannot resume: the contents of train changed"):
         run(out, given, resume=True)
-    with pytest.raises(RunError, match="holds a run already; --resume goes on with it, --force replaces it"):
+    with pytest.raises(RunError, match="holds a run already; --resume continues it, --force replaces it"):
         run(out, given)
     (out / "mine.txt").write_text("keep me")
     run(out, given | {"epochs": 1}, force=True)
@@ -688,7 +689,7 @@ def test_directories_that_hold_runs_are_not_trodden_on(world, finished, tmp_path
         run(finished, given, resume=True, force=True)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    with pytest.raises(RunError, match=r"no run\.toml there, so no run to go on with"):
+    with pytest.raises(RunError, match=r"no run\.toml there, so no run to resume; restart with --force"):
         run(tmp_path / "model", given, resume=True)
     with pytest.raises(RunError, match="no such directory; name one that albert finetune wrote"):
         load_run(tmp_path / "none")

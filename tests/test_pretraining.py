@@ -37,8 +37,8 @@ from albert_cli.pretraining.pretrain import pretrain
 from albert_cli.pretraining.sequences import IN_ORDER, NO_ORDER, SWAPPED
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.vocabulary import train_vocabulary
+from albert_cli.runs.log import read_log
 from albert_cli.tokenization.tokenizer import Tokenizer
-from albert_cli.training.finetune import read_log
 from converters import convert
 from converters.config import EncoderConfig
 from converters.dialects import config_from_json, to_hf
@@ -1189,9 +1189,9 @@ def test_a_resume_refuses_what_has_changed(texts, tmp_path, albert):
     out = tmp_path / "run"
     pretrain(wanted(texts), out)
     assert pretrain(wanted(texts), out, resume=True)["steps"] == 12  # finished: left as it is
-    with pytest.raises(RunError, match=r"run: cannot go on: learning_rate was 0.001, now 0.5; restore that"):
+    with pytest.raises(RunError, match=r"run: cannot resume: learning_rate was 0.001, now 0.5; restore it"):
         pretrain(wanted(texts, learning_rate=0.5), out, resume=True)
-    with pytest.raises(RunError, match="run: holds a run already; --resume goes on with it, --force replaces it"):
+    with pytest.raises(RunError, match="run: holds a run already; --resume continues it, --force replaces it"):
         pretrain(wanted(texts), out)
     other = shutil.copytree(texts, tmp_path / "other")
     with open(other / "stories.txt", "a") as file:

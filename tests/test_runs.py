@@ -236,7 +236,7 @@ def test_an_unfinished_new_run_is_not_passed_over_where_the_old_one_is_gone(worl
             path.unlink()
     code, _, err = albert(*command(world, out))
     assert code == 1
-    assert f"{out / claim.REPLACEMENT}: holds a run already; --resume goes on with it" in err
+    assert f"{out / claim.REPLACEMENT}: holds a run already; --resume continues it" in err
     assert albert(*command(world, out, "--force"))[0] == 0
     assert "learning_rate = 0.001" in (out / "run.toml").read_text()
     assert not (out / claim.REPLACEMENT).exists()
@@ -283,7 +283,7 @@ def test_seeds_are_replaced_together(world, tmp_path, albert):
     before = kept(out)
     code, _, err = albert(*finetune(world, out, "--seeds", "1,2"))
     assert code == 1
-    assert "holds a run already; --resume goes on with it, --force replaces it" in err
+    assert "holds a run already; --resume continues it, --force replaces it" in err
     assert albert(*finetune(world, out, "--seeds", "1,2", "--force", train=tmp_path / "none.csv"))[0] == 1
     assert kept(out) == before
     assert albert(*finetune(world, out, "--seeds", "1,2", "--force", "--lr", "4e-3"))[0] == 0
@@ -305,7 +305,7 @@ def test_a_run_where_we_are_with_another_one_inside(world, tmp_path, albert, mon
     for out in (".", "./", "../here/", here):
         code, _, err = albert(*finetune(world, out, *short))
         assert code == 1
-        assert "holds a run already; --resume goes on with it, --force replaces it" in err
+        assert "holds a run already; --resume continues it, --force replaces it" in err
     code, _, err = albert(*finetune(world, "inner/", *short))
     assert code == 0, err
     inner = tree(here / "inner")

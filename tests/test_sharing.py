@@ -9,7 +9,7 @@ from sharing import shared
 from test_runs import finetune, pretrain, world  # noqa: F401
 from tuning import reviews, write_csv, write_model, write_squad
 
-from albert_cli.training.finetune import read_log
+from albert_cli.runs.log import read_log
 
 
 def command(world, kind, out):  # noqa: F811
@@ -122,7 +122,7 @@ def test_a_killed_process_ends_the_run_which_is_resumed(world, dropping, tmp_pat
     assert codes[1 - rank] == 1, said
     lines = "".join(said).splitlines()
     assert [line for line in lines if line.startswith("albert: ")] == [
-        "albert: another process of this run has ended; --resume goes on from what was saved last"
+        "albert: another process of this run has ended; --resume continues from what was saved last"
     ]
     shutil.copytree(run, tmp_path / "alone")
     for codes, said in shared([[*words(run), "--resume"], words(whole)], tmp_path):

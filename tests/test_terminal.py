@@ -418,11 +418,6 @@ def test_what_is_kept_of_vectors(tmp_path, monkeypatch):
 
 
 def test_what_is_kept_of_several_runs(tmp_path, monkeypatch):
-    from albert_cli.runs import checkpointing, claim
-    from albert_cli.training import finetune
-
-    names = (checkpointing.NAME, finetune.SUMMARY, claim.RUN)
-    assert names == (interruption.STATE, interruption.SUMMARY, interruption.RUN)
     monkeypatch.setattr(sys, "argv", ["albert", "finetune", "rte", "--seeds", "1,2"])
     kept = "no step was saved yet, so it starts again from the first"
     tell = interruption.of_run(tmp_path, resume=False)

@@ -49,7 +49,7 @@ def evaluate(
         from albert_cli.errors import RunError
 
         pictures.check(curves, RunError, force=force, sources=[data] if data else [])
-        from albert_cli.training.finetune import read_log
+        from albert_cli.runs.log import read_log
 
         for path in runs:
             read_log(path)

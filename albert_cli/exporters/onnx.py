@@ -21,6 +21,7 @@ from converters import roles, spec
 from converters.checkpoint import Checkpoint
 from converters.errors import CheckpointError, SpecError
 from converters.files import check_target, explained, need, staged
+from converters.tokenizers.files import FILE_NAMES
 
 if TYPE_CHECKING:
     import torch
@@ -33,10 +34,7 @@ SUFFIX = ".onnx"
 
 ALLOWED = 1e-4
 _FILE = "model.onnx"
-_OURS = re.compile(
-    r"model\.onnx|config\.json|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
-    r"|added_tokens\.json|special_tokens_map\.json"
-)
+_OURS = re.compile(rf"model\.onnx|config\.json|{FILE_NAMES}")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OUTPUTS = ("last_hidden_state", "pooler_output")
 # The first opset with Gelu, whose tanh form is ALBERT's.

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from albert_cli.pretraining.order_by_length import NAME as BY_LENGTH
-from albert_cli.training.figures import COLOURS, smooth
+from albert_cli.runs.curves import COLOURS, smooth
 from converters.files import staged
 
 _LOSSES = {"masked_lm_loss": "masked words", "sentence_order_loss": "sentence order", "teacher_loss": "teacher"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from albert_cli.errors import TrainingError
+from albert_cli.memory import out_of_memory
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import masking, optimizers, order_by_length, sequences
 from albert_cli.pretraining.corpus import Corpus
@@ -25,14 +25,13 @@ from albert_cli.pretraining.objective import Batch, Objective, Sentences
 from albert_cli.pretraining.sequences import NO_ORDER, Sequences
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.teacher import Lessons
-from albert_cli.runs import checkpointing, log
+from albert_cli.runs import checkpointing, log, optimizer
 from albert_cli.runs.checkpointing import Progress
+from albert_cli.runs.files import STATE
 from albert_cli.runs.log import Record
 from albert_cli.runs.processes import own_dropout
 from albert_cli.tokenization.tokenizer import Tokenizer
-from albert_cli.training.inference import out_of_memory
 
-CLIP = 1.0
 # Every so many steps the means of the losses are logged.
 _LOG_EVERY = 20
 _EVALUATION_SEED = 7919
@@ -64,7 +63,7 @@ def train(job: Job, *, resume: bool) -> Progress:
     """
     loop = _Loop(job)
     own_dropout(job.accelerator, job.settings.seed)
-    path = job.directory / checkpointing.NAME
+    path = job.directory / STATE
     if resume and path.exists():
         loop.progress = checkpointing.load(path, job.model, loop.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
     log.cut(job, loop.progress)
@@ -185,15 +184,15 @@ class _Loop:
             }
         if lesson is not None:
             losses["teacher_loss"] = float(taught.detach())
-        norm = accelerator.clip_grad_norm_(self.parameters, CLIP)
+        norm = accelerator.clip_grad_norm_(self.parameters, optimizer.CLIP)
         self.latest = losses
         self.check_finite(sum(value for key, value in losses.items() if key.endswith("loss")), norm)
         rate = settings.learning_rate * settings.rate(at.step, at.epoch_seconds)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
+        for part in self.optimizers:
+            for group in part.param_groups:
                 group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad()
+            part.step()
+            part.zero_grad()
         for key, value in (losses | {"gradient_norm": float(norm), "tokens": float(batch.lengths.sum())}).items():
             self.sums[key] = self.sums.get(key, 0.0) + value
             self.counts[key] = self.counts.get(key, 0) + 1
@@ -301,13 +300,8 @@ class _Loop:
         self.job.report(record | {"done": sum(lengths[: batch + 1]), "total": sum(lengths)})
 
     def check_finite(self, loss: float, norm: Any) -> None:
-        # With fp16, an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
-        broken = None
-        if not math.isfinite(loss):
-            broken = f"the loss became {loss}"
-        elif self.job.accelerator.scaler is None and not math.isfinite(float(norm)):
-            broken = f"the gradient's norm became {float(norm)}"
-        if broken:
+        """TrainingError where an update's loss or gradient is not finite."""
+        if broken := optimizer.not_finite(loss, norm, self.job.accelerator):
             raise TrainingError(
                 f"{broken} at step {self.progress.step + 1}; the model of the last evaluation stays in "
                 f"{self.job.directory}; lower --lr or lengthen --warmup"

@@ -8,42 +8,29 @@ has none. AdamW trains what is no matrix of a layer.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from albert_cli.runs.optimizer import BETAS, EPSILON, WEIGHT_DECAY, adamw, parameter_groups, trainable
+
 OPTIMIZERS = ("adamw", "lamb", "muon")
-# Google's exclude_from_weight_decay; what it names is excluded from LAMB's layer adaptation, too.
-_NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias")
-WEIGHT_DECAY, BETAS, EPSILON = 0.01, (0.9, 0.999), 1e-6
 
 
-def make(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer | Together:
+def make(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer | CombinedOptimizer:
     """The optimizer of that name over the model's parameters; decay 0.01, but none for biases and norms."""
-    named = [(key, item) for key, item in model.named_parameters() if item.requires_grad]
+    named = trainable(model)
     if name == "lamb":
-        return Lamb([group | {"adapt": group["weight_decay"] > 0} for group in _groups(named)], lr=learning_rate)
+        # What has no decay is excluded from the layer adaptation, too.
+        groups = [group | {"adapt": group["weight_decay"] > 0} for group in parameter_groups(named)]
+        return Lamb(groups, lr=learning_rate)
     if name == "muon":
         inner = [item for key, item in named if item.ndim == 2 and ".encoder.albert_layer_groups." in f".{key}"]
         chosen = {id(item) for item in inner}
         rest = [(key, item) for key, item in named if id(item) not in chosen]
-        return Together([Muon(inner, lr=learning_rate), _adamw(rest, learning_rate)])
-    return _adamw(named, learning_rate)
-
-
-def _groups(named: Iterable[tuple[str, Tensor]]) -> list[dict[str, Any]]:
-    named = list(named)
-    return [
-        {"params": [item for name, item in named if not _NO_DECAY.search(name)], "weight_decay": WEIGHT_DECAY},
-        {"params": [item for name, item in named if _NO_DECAY.search(name)], "weight_decay": 0.0},
-    ]
-
-
-def _adamw(named: Iterable[tuple[str, Tensor]], learning_rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(_groups(named), lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True)
+        return CombinedOptimizer([Muon(inner, lr=learning_rate), adamw(rest, learning_rate)])
+    return adamw(named, learning_rate)
 
 
 class Lamb(torch.optim.Optimizer):
@@ -122,7 +109,7 @@ class Muon(torch.optim.Optimizer):
         return result
 
 
-class Together:
+class CombinedOptimizer:
     """Several optimizers used as one; its state has the form of one optimizer's over all their parameters."""
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:

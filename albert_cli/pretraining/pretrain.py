@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from albert_cli.errors import RunError, TrainingError
+from albert_cli.errors import TrainingError
 from albert_cli.model.loading import assign, to_checkpoint, untied
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import corpus as corpora
@@ -26,13 +24,13 @@ from albert_cli.pretraining.local_heads import start_local, waves
 from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PATHS, PretrainSettings, read_settings
 from albert_cli.registry import resolve
-from albert_cli.runs import checkpointing
-from albert_cli.runs.claim import Claim, Inputs, claimed
-from albert_cli.runs.log import Record
-from albert_cli.runs.processes import accelerator_for, on_main, peers
+from albert_cli.runs import info as run_info
+from albert_cli.runs.claim import Inputs
+from albert_cli.runs.directory import RunDirectory, prepare_run_directory
+from albert_cli.runs.files import CURVES, RUN, pattern
+from albert_cli.runs.log import Report, read_log, silent
+from albert_cli.runs.processes import accelerator_for
 from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
-from albert_cli.training.finetune import digest_of, read_log
-from albert_cli.training.run_directory import versions
 from converters import convert, roles, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig, dump_json, parse_json
@@ -41,27 +39,16 @@ from converters.families.albert import PRESETS
 from converters.files import explained, need, open_regular, read_small, staged
 from converters.tokenizers.files import TokenizerFiles
 
-RUN, SUMMARY, CURVES = "run.toml", "summary.json", "curves.png"
 TEACHER = "teacher"
 # What a run may leave in its directory, beside folders of tokens and vectors; all that --force removes.
-OURS = re.compile(
-    r"run\.toml|state\.safetensors|metrics\.jsonl|summary\.json|curves\.png"
-    r"|config\.json|model\.safetensors|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
-    r"|added_tokens\.json|special_tokens_map\.json"
-)
+OURS = pattern()
 DEFAULT_VOCAB_SIZE = 30_000
 # As Google's run_pretraining.py names them.
 HELD_OUT = ("masked_lm_accuracy", "masked_lm_loss", "sentence_order_accuracy", "sentence_order_loss")
 
-Report = Callable[[Record], None]
-
-
-def _silent(record: Record) -> None:
-    pass
-
 
 def pretrain(
-    settings: PretrainSettings, out: Path, *, resume: bool = False, force: bool = False, report: Report = _silent
+    settings: PretrainSettings, out: Path, *, resume: bool = False, force: bool = False, report: Report = silent
 ) -> dict[str, Any]:
     """Train a model from scratch, or from `settings.init` on; the summary (steps, held-out figures) is returned.
 
@@ -70,22 +57,11 @@ def pretrain(
     children, each with one line.
     """
     accelerator = accelerator_for(settings.precision)
-    report = report if accelerator.is_main_process else _silent
-    with contextlib.ExitStack() as held, peers(accelerator):
-
-        def claim() -> Path:
-            claims.append(
-                held.enter_context(claimed(out, ours=OURS, inputs=_inputs(settings), resume=resume, force=force))
-            )
-            return claims[0].work
-
-        claims: list[Claim] = []
-        work = on_main(accelerator, claim)
-        summary = _run(settings, out, work, claims, accelerator, resume=resume, report=report)
-        if claims:
-            claims[0].finish()
-        accelerator.wait_for_everyone()
-        return summary
+    report = report if accelerator.is_main_process else silent
+    with prepare_run_directory(
+        accelerator, out, ours=OURS, inputs=lambda: _inputs(settings), resume=resume, force=force
+    ) as held:
+        return _run(settings, out, held, accelerator, resume=resume, report=report)
 
 
 def _inputs(settings: PretrainSettings) -> Inputs:
@@ -98,14 +74,14 @@ def _inputs(settings: PretrainSettings) -> Inputs:
 def _run(
     settings: PretrainSettings,
     out: Path,
-    work: Path,
-    claims: list[Claim],
+    held: RunDirectory,
     accelerator: Accelerator,
     *,
     resume: bool,
     report: Report,
 ) -> dict[str, Any]:
-    """The run in `work`; tokens and a teacher's vectors are kept in `out`, for this run and the next."""
+    """The run in `held.work`; tokens and a teacher's vectors are kept in `out`, for this run and the next."""
+    work = held.work
     main = accelerator.is_main_process
     teacher = _teacher(settings, accelerator)
     files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
@@ -140,7 +116,7 @@ def _run(
     }
     hashes = {"corpus": _digest(corpus.facts["fingerprint"])}
     if base is not None:
-        hashes["init"] = digest_of(base)
+        hashes["init"] = run_info.digest_of(base)
     model = _model(config, base, corpus, train_documents, settings.seed)
     facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     weights = np.array(files.weights)
@@ -155,14 +131,14 @@ def _run(
         start_local(model, settings.local_heads)
     if resume and (work / RUN).exists():
         _check_same(work, settings, hashes)
-        if (work / SUMMARY).exists():
-            return dict(parse_json(read_small(work / SUMMARY), str(work / SUMMARY)))
+        if (finished := run_info.read_summary(work)) is not None:
+            return finished
     accelerator.wait_for_everyone()
     if main:
         if not resume:
-            claims[0].begin()
+            held.begin()
         work.mkdir(parents=True, exist_ok=True)
-        _write_info(work, settings, facts, hashes)
+        run_info.write_info(work, {"settings": _plain(settings), "data": facts, "hashes": hashes})
     accelerator.wait_for_everyone()
     report({"event": "plan", "steps": settings.steps, "minutes": settings.minutes} | facts)
     job = Job(
@@ -358,39 +334,18 @@ def _teach(
     return lessons, sha.hexdigest()
 
 
-def _write_info(out: Path, settings: PretrainSettings, facts: dict[str, Any], hashes: dict[str, str]) -> None:
-    import tomli_w
-
-    content = {
-        "settings": _plain(settings),
-        "data": facts,
-        "hashes": hashes,
-        "versions": versions(),
-    }
-    with staged(out / RUN, force=True, ours=None) as beside:
-        beside.write_text(tomli_w.dumps(content), encoding="utf-8")
-
-
 def _plain(settings: PretrainSettings) -> dict[str, Any]:
     values = json.loads(json.dumps(dataclasses.asdict(settings)))
     return {key: value for key, value in values.items() if value not in (None, {}, [])}
 
 
 def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -> None:
-    """Refuse to go on with other settings or data than the run was begun with."""
+    """Refuse to resume with other settings or data than the run was started with; no `hashes`: not known yet."""
     from albert_cli.training.settings import load_toml
 
     before = json.loads(json.dumps(read_settings(out / RUN)))
-    now = _plain(settings)
-    changed = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-        for key in sorted(now.keys() | before.keys())
-        if before.get(key) != now.get(key) and key not in PATHS
-    ]
     old = load_toml(out / RUN).get("hashes", {})
-    changed += [f"the contents of {key} changed" for key in old if hashes and old[key] != hashes.get(key)]
-    if changed:
-        raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
+    run_info.check_same(out, settings=(before, _plain(settings)), hashes=(old, hashes), paths=PATHS)
 
 
 def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dict[str, Any]:
@@ -409,9 +364,7 @@ def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dic
         "data": facts,
         "last_weights_sha256": records[-1]["last_weights_sha256"],
     }
-    with staged(out / SUMMARY, force=True, ours=None) as beside:
-        beside.write_bytes(dump_json(summary))
-    (out / checkpointing.NAME).unlink(missing_ok=True)
+    run_info.write_summary(out, summary)
     return summary
 
 

@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from albert_cli.errors import Notice, RunError
 from converters.files import staged
 
-NAME = "state.safetensors"
-
 
 @dataclass
 class Progress:
@@ -104,11 +102,11 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, acceler
         scaler_state = json.loads(metadata["scaler"])
         before = int(metadata.get("processes", 1))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: not a sound state of a run ({error}); start anew with --force") from None
+        raise RunError(f"{path}: not a sound state of a run ({error}); restart with --force") from None
     wanted = trained_tensors(model)
     stored = {name.removeprefix("model."): item for name, item in tensors.items() if name.startswith("model.")}
     if {name: item.shape for name, item in wanted.items()} != {name: item.shape for name, item in stored.items()}:
-        raise RunError(f"{path}: the state of another model; start anew with --force")
+        raise RunError(f"{path}: the state of another model; restart with --force")
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(stored[name])

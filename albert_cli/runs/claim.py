@@ -1,8 +1,8 @@
 """Who may write into a run's directory, and how a run takes the place of another one.
 
 With --force the old run stays as it is while the new one is built in `RUN/.replacement`; when that is finished its
-files take the place of the old ones. So a run that fails or is killed leaves the old one whole, and --resume goes on
-with the new one. A lock keeps a second process out.
+files take the place of the old ones. So a run that fails or is killed leaves the old one whole, and --resume
+resumes the new one. A lock keeps a second process out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from albert_cli import locks
 from albert_cli.errors import RunError, RunUsageError
+from albert_cli.runs.files import RUN, TENSORBOARD
 from converters.config import parse_json
 from converters.errors import TargetError
 from converters.files import check_target, explained, read_small, staged
 
 REPLACEMENT, _PLACING = ".replacement", "placing.json"
-RUN, TENSORBOARD = "run.toml", "tensorboard"
 _EVENTS = re.compile(r"events\.out\.tfevents\..*")
 
 
@@ -67,7 +67,7 @@ def claimed(
     """Hold the directory of a run; nothing in it is changed yet.
 
     `ours` are the names of a run's files, `members` the directories of several runs in this one. Raises RunError for a
-    run that is there already, unless it is to go on or to be replaced; TargetError for one that another process writes
+    run that is there already, unless it is to be resumed or replaced; TargetError for one that another process writes
     just now, that cannot be written, or that is a source of the new one.
     """
     places = check_free(out, ours, resume=resume, force=force, members=members)
@@ -81,7 +81,7 @@ def claimed(
             taken = [out / REPLACEMENT]
         work = current(out) if resume else out / REPLACEMENT if force and taken else out
         if resume and not members and not (work / RUN).exists() and holds(work, ours):
-            raise RunError(f"{out}: no {RUN} there, so no run to go on with; start anew with --force")
+            raise RunError(f"{out}: no {RUN} there, so no run to resume; restart with --force")
         if not (resume or force):
             _refuse(taken)
         yield Claim(out, work, ours, force)
@@ -92,10 +92,10 @@ def check_free(
 ) -> list[Path]:
     """The directories of a run, and of its members, once they can be written; nothing is held or changed.
 
-    Raises as `claimed` does, for what can be told without any work.
+    Raises as `claimed` does, for what can be seen without any work.
     """
     if resume and force:
-        raise RunUsageError("--resume and --force do not go together: go on, or start anew?")
+        raise RunUsageError("--resume and --force are mutually exclusive")
     check_target(out, force=True, sources=(), ours=ours)
     places = [out, *(out / name for name in members)]
     if not (resume or force):
@@ -106,16 +106,16 @@ def check_free(
 def _refuse(taken: Sequence[Path]) -> None:
     if taken:
         raise RunError(
-            f"{', '.join(map(str, taken))}: holds a run already; --resume goes on with it, --force replaces it, "
+            f"{', '.join(map(str, taken))}: holds a run already; --resume continues it, --force replaces it, "
             "--out names another"
         )
 
 
 def current(out: Path) -> Path:
-    """Where the run is that --resume goes on with: the one begun with --force last, if that is not finished."""
+    """Where the run is that --resume resumes: the one last started with --force, if that is not finished."""
     new = out / REPLACEMENT
-    begun = (new / RUN).exists() or any(new.glob(f"*/{RUN}"))
-    return new if begun and not (new / _PLACING).exists() else out
+    started = (new / RUN).exists() or any(new.glob(f"*/{RUN}"))
+    return new if started and not (new / _PLACING).exists() else out
 
 
 def holds(directory: Path, ours: re.Pattern[str]) -> bool:
@@ -153,7 +153,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _place(out: Path, ours: re.Pattern[str]) -> None:
-    """Move a finished run out of its place; begun anew after a kill, it ends the same."""
+    """Move a finished run to its target; repeated after a kill, it ends the same."""
     new = out / REPLACEMENT
     listed = parse_json(read_small(new / _PLACING), str(new / _PLACING))
     names = {name for name in map(str, listed) if not name.startswith("/") and ".." not in Path(name).parts}

@@ -1,4 +1,4 @@
-"""The log of a run: a JSON line for each record, which a resumed run goes on with as if it had never stopped."""
+"""The log of a run: a JSON line for each record, which a resumed run continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from typing import Any, Protocol
 from accelerate import Accelerator
 from torch import nn
 
+from albert_cli.errors import RunError
 from albert_cli.runs.checkpointing import Progress, trained_tensors
+from albert_cli.runs.files import LOG
 
-LOG = "metrics.jsonl"
 Record = dict[str, Any]
+# A listener, which is given everything that is logged, and what a run does meanwhile.
+Report = Callable[[Record], None]
+
+
+def silent(record: Record) -> None:
+    """The listener that shows nothing."""
 
 
 class Logged(Protocol):
-    """A job whose records are kept in its directory and told to a listener, by the main process alone."""
+    """A job whose records are kept in its directory and passed to a listener, by the main process alone."""
 
     directory: Path
     accelerator: Accelerator
 
     @property
-    def report(self) -> Callable[[Record], None]:
+    def report(self) -> Report:
         """The listener."""
 
 
@@ -50,6 +57,14 @@ def cut(job: Logged, progress: Progress) -> None:
     if job.accelerator.is_main_process:
         with open(job.directory / LOG, "ab") as file:
             file.truncate(progress.log_bytes)
+
+
+def read_log(out: Path) -> list[Record]:
+    """The records of a run's metrics.jsonl; RunError where there are none."""
+    try:
+        return [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{out / LOG}: no readable log of a run ({error})") from None
 
 
 def weights_sha256(model: nn.Module) -> str:

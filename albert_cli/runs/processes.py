@@ -79,5 +79,5 @@ def peers(accelerator: Accelerator) -> Iterator[None]:
         if accelerator.num_processes == 1 or not _LOST.search(str(error)):
             raise
         raise LostProcessError(
-            "another process of this run has ended; --resume goes on from what was saved last"
+            "another process of this run has ended; --resume continues from what was saved last"
         ) from error

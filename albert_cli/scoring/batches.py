@@ -19,11 +19,11 @@ from albert_cli.batching import evaluation_batches
 from albert_cli.embedding.embedder import BATCH_TOKENS
 from albert_cli.errors import HeadError
 from albert_cli.finite import check_finite
+from albert_cli.memory import out_of_memory
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.texts import raise_if_any
 from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
-from albert_cli.training.inference import out_of_memory
 
 # Called with how much is done now, and how much there is in all.
 Tick = Callable[[int, int], None]

@@ -10,20 +10,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from albert_cli import console, pictures
+from albert_cli.runs.curves import COLOURS, smooth
+from albert_cli.runs.log import read_log
 
 if TYPE_CHECKING:
     from albert_cli.training.finetune import Split
     from albert_cli.training.prediction import Predictions
     from albert_cli.training.run_directory import RunInfo
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
 
 def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> None:
     """Loss, the metric that chooses the model, and the learning rate, over epochs; train thin, dev thick."""
     from albert_cli.tasks import named
-    from albert_cli.training.finetune import of_kind, read_log
+    from albert_cli.training.finetune import of_kind
     from albert_cli.training.run_directory import read_info
 
     figure = Figure(figsize=(13, 4), layout="constrained")
@@ -115,15 +114,6 @@ def _scatter(wanted: Any, given: Any, target: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     _save(figure, target)
-
-
-def smooth(values: list[float]) -> list[float]:
-    """An exponential mean over about a twentieth of the curve."""
-    keep = 1 - 1 / max(1.0, len(values) / 20)
-    means: list[float] = []
-    for value in values:
-        means.append(value if not means else keep * means[-1] + (1 - keep) * value)
-    return means
 
 
 def _save(figure: Figure, target: Path, *, force: bool = True) -> None:

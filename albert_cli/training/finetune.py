@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import math
 import statistics
 import time
@@ -20,19 +19,22 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
-from albert_cli.errors import RunError, TrainingError
+from albert_cli.errors import TrainingError
+from albert_cli.memory import out_of_memory
 from albert_cli.model.task_heads import Classifier, without_dropout
 from albert_cli.registry import resolve
-from albert_cli.runs import checkpointing
-from albert_cli.runs.claim import TENSORBOARD, Claim, Inputs, claimed
-from albert_cli.runs.log import LOG, Record
-from albert_cli.runs.processes import accelerator_for, on_main, peers
+from albert_cli.runs import info as run_info
+from albert_cli.runs.claim import Inputs
+from albert_cli.runs.directory import prepare_run_directory
+from albert_cli.runs.files import CURVES, RUN, TENSORBOARD
+from albert_cli.runs.log import Record, Report, read_log, silent
+from albert_cli.runs.processes import accelerator_for, on_main
 from albert_cli.tasks import named
 from albert_cli.tasks.examples import Examples, Questions
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import data, labels, questions, reading, run_directory
-from albert_cli.training.inference import Kind, Rows, Tick, infer, mean_loss, out_of_memory
+from albert_cli.training.inference import Kind, Rows, Tick, infer, mean_loss
 from albert_cli.training.loop import Job, train
 from albert_cli.training.metrics import compute
 from albert_cli.training.questions import Windows
@@ -40,16 +42,7 @@ from albert_cli.training.run_directory import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import PATHS, Plan, Settings
 from converters.checkpoint import Checkpoint
-from converters.config import dump_json, parse_json
-from converters.files import need, read_small, staged
-
-SUMMARY = "summary.json"
-
-Report = Callable[[Record], None]
-
-
-def _silent(record: Record) -> None:
-    pass
+from converters.files import need, staged
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ def finetune(
     *,
     resume: bool = False,
     force: bool = False,
-    report: Report = _silent,
+    report: Report = silent,
     feature_cache: Path | None = None,
 ) -> dict[str, Any]:
     """Train a task and write the run directory; the summary of it (best step, metrics) is returned.
@@ -93,39 +86,31 @@ def finetune(
             f"{accelerator.num_processes} processes would train another model than one; start one process"
         )
     if not accelerator.is_main_process:
-        report = _silent
-    with contextlib.ExitStack() as held, peers(accelerator):
-
-        def claim() -> Path:
-            place = claimed(out, ours=run_directory.OURS, inputs=inputs_of(settings), resume=resume, force=force)
-            claims.append(held.enter_context(place))
-            return claims[0].work
-
-        claims: list[Claim] = []
-        work = on_main(accelerator, claim)
+        report = silent
+    given = settings
+    with prepare_run_directory(
+        accelerator, out, ours=run_directory.OURS, inputs=lambda: inputs_of(given), resume=resume, force=force
+    ) as held:
+        work = held.work
         _check_libraries(settings, accelerator)
         base = run_directory.base_checkpoint(settings.model)
         tokenizer = Tokenizer.of_model(base)
         settings = _fit(settings, base)
         prepared = prepare(settings, tokenizer)
-        info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": digest_of(base)})
+        info = dataclasses.replace(prepared.info, hashes=prepared.info.hashes | {"model": run_info.digest_of(base)})
         summary: dict[str, Any] | None = None
-        if resume and (work / run_directory.RUN).exists():
+        if resume and (work / RUN).exists():
             _check_same(work, info)
-            if (work / SUMMARY).exists():
-                summary = dict(parse_json(read_small(work / SUMMARY), str(work / SUMMARY)))
+            summary = run_info.read_summary(work)
         accelerator.wait_for_everyone()
         if summary is None:
-            if claims and not resume:
-                claims[0].begin()
+            if not resume:
+                held.begin()
             if settings.tensorboard and accelerator.is_main_process:
                 report = _with_tensorboard(report, work / TENSORBOARD)
             summary = _train(
                 accelerator, base, prepared, info, settings, work, resume=resume, report=report, cache=feature_cache
             )
-        if claims:
-            claims[0].finish()
-        accelerator.wait_for_everyone()
         return summary
 
 
@@ -205,7 +190,7 @@ def finetune_seeds(
     *,
     resume: bool = False,
     force: bool = False,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Train with each seed into `out/seed-N`; mean and spread (standard deviation) of every metric over the seeds."""
     from albert_cli.training import figures
@@ -229,9 +214,8 @@ def finetune_seeds(
         }
         together = {"task": settings.task, "seeds": list(seeds), "metrics": metrics, "runs": summaries}
         runs = {f"seed {seed}": work / f"seed-{seed}" for seed in seeds}
-        with staged(work / SUMMARY, force=True, ours=None) as beside:
-            beside.write_bytes(dump_json(together))
-        figures.curves(runs, work / "curves.png")
+        run_info.write_summary(work, together)
+        figures.curves(runs, work / CURVES)
         pages.write_seeds(work, together)
         for path in work.glob("features-*.safetensors"):
             path.unlink()
@@ -246,29 +230,31 @@ def several(wanted: Mapping[str, Settings], out: Path, *, resume: bool, force: b
     """
     every = list(wanted.values())
     accelerator = accelerator_for(every[0].precision)
-    with contextlib.ExitStack() as held, peers(accelerator):
 
-        def claim() -> Path:
-            each = [inputs_of(item) for item in every]
-            inputs = Inputs([path for one in each for path in one.models], [path for one in each for path in one.data])
-            place = claimed(
-                out, ours=run_directory.OURS, inputs=inputs, resume=resume, force=force, members=list(wanted)
-            )
-            claims.append(held.enter_context(place))
-            for item in {dataclasses.replace(item, seed=0): item for item in every}.values():
-                _check_libraries(item, accelerator)
-                base = run_directory.base_checkpoint(item.model)
-                tokenizer = Tokenizer.of_model(base)
-                prepare(_fit(item, base), tokenizer)
-            if not resume:
-                claims[0].begin()
-            return claims[0].work
+    def inputs() -> Inputs:
+        each = [inputs_of(item) for item in every]
+        return Inputs([path for one in each for path in one.models], [path for one in each for path in one.data])
 
-        claims: list[Claim] = []
-        yield on_main(accelerator, claim)
-        if claims:
-            claims[0].finish()
-        accelerator.wait_for_everyone()
+    def check() -> None:
+        for item in {dataclasses.replace(item, seed=0): item for item in every}.values():
+            _check_libraries(item, accelerator)
+            base = run_directory.base_checkpoint(item.model)
+            tokenizer = Tokenizer.of_model(base)
+            prepare(_fit(item, base), tokenizer)
+
+    with prepare_run_directory(
+        accelerator,
+        out,
+        ours=run_directory.OURS,
+        inputs=inputs,
+        resume=resume,
+        force=force,
+        members=list(wanted),
+    ) as held:
+        on_main(accelerator, check)
+        if not resume:
+            held.begin()
+        yield held.work
 
 
 def prepare(settings: Settings, tokenizer: Tokenizer) -> Prepared:
@@ -390,19 +376,13 @@ def _fit(settings: Settings, base: Checkpoint) -> Settings:
 
 
 def _check_same(out: Path, info: RunInfo) -> None:
-    """Refuse to go on with other settings, data or model than the run was begun with."""
+    """Refuse to resume with other settings, data or model than the run was started with."""
     before = run_directory.read_info(out)
     now = {key: value for key, value in info.settings.items() if value is not None}
-    changed = [
-        f"{key} was {before.settings.get(key)!r}, now {now.get(key)!r}"
-        for key in sorted(now.keys() | before.settings.keys())
-        if before.settings.get(key) != now.get(key) and key not in PATHS
-    ]
-    if before.scale != info.scale:
-        changed.append(f"the scale of the labels was {before.scale}, now {info.scale}")
-    changed += [f"the contents of {key} changed" for key, sha in before.hashes.items() if info.hashes.get(key) != sha]
-    if changed:
-        raise RunError(f"{out}: cannot go on: {'; '.join(changed)}; restore that, or start anew with --force")
+    scales = [f"the scale of the labels was {before.scale}, now {info.scale}"] if before.scale != info.scale else []
+    run_info.check_same(
+        out, settings=(before.settings, now), hashes=(before.hashes, info.hashes), paths=PATHS, changed=scales
+    )
 
 
 def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator, report: Report) -> dict[str, float]:
@@ -531,22 +511,12 @@ def _finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[s
         "dev": dev,
         "last_weights_sha256": end["last_weights_sha256"],
     }
-    figures.curves({out.name: out}, out / "curves.png")
+    figures.curves({out.name: out}, out / CURVES)
     assert confusion is not None
     figures.confusion(loaded.info, prepared.dev["dev"], confusion, out)
     pages.write(out, prepared, summary, records)
-    with staged(out / SUMMARY, force=True, ours=None) as beside:
-        beside.write_bytes(dump_json(summary))
-    (out / checkpointing.NAME).unlink(missing_ok=True)
+    run_info.write_summary(out, summary)
     return summary
-
-
-def read_log(out: Path) -> list[Record]:
-    """The records of a run's metrics.jsonl; RunError where there are none."""
-    try:
-        return [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{out / LOG}: no readable log of a run ({error})") from None
 
 
 def _with_tensorboard(report: Report, directory: Path) -> Report:
@@ -567,16 +537,6 @@ def _with_tensorboard(report: Report, directory: Path) -> Report:
         report(record)
 
     return hear
-
-
-def digest_of(base: Checkpoint) -> str:
-    """SHA-256 over names and contents of all weights."""
-    from converters.checkpoint import digest
-
-    sha = hashlib.sha256()
-    for name, tensor in base.tensors.items():
-        sha.update(f"{name} {digest(tensor.read())}\n".encode())
-    return sha.hexdigest()
 
 
 def _taken(prepared: Prepared) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -108,16 +107,3 @@ def mean_loss(kind: Kind, outputs: list[NDArray[Any]], targets: Tensor) -> float
         pairs = zip(outputs, targets, strict=True)
         return sum(float(loss_sum(kind, torch.from_numpy(a)[None], b[None])) for a, b in pairs) / len(outputs)
     return float(loss_sum(kind, torch.from_numpy(np.stack(outputs)), targets)) / len(outputs)
-
-
-@contextlib.contextmanager
-def out_of_memory(message: Callable[[], str], error: type[Exception]) -> Any:
-    """Turn what PyTorch raises when memory runs out, on any device, into an error that says what to lower."""
-    try:
-        yield
-    except torch.OutOfMemoryError as cause:
-        raise error(message()) from cause
-    except (MemoryError, RuntimeError) as cause:
-        if isinstance(cause, MemoryError) or "not enough memory" in str(cause) or "allocate memory" in str(cause):
-            raise error(message()) from cause
-        raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,17 +23,16 @@ from torch import Tensor, nn
 
 from albert_cli.batching import epoch_batches
 from albert_cli.errors import TrainingError
-from albert_cli.runs import checkpointing, log
+from albert_cli.memory import out_of_memory
+from albert_cli.runs import checkpointing, log, optimizer
 from albert_cli.runs.checkpointing import Progress
+from albert_cli.runs.files import STATE
 from albert_cli.runs.log import Record
 from albert_cli.runs.processes import own_dropout
-from albert_cli.training.inference import Kind, Rows, loss_sum, out_of_memory
+from albert_cli.training.inference import Kind, Rows, loss_sum
 from albert_cli.training.metrics import SMALLER_IS_BETTER
 from albert_cli.training.settings import Plan, Settings
 
-# Google's exclude_from_weight_decay, and the batch norm of MLP heads.
-_NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias|batch_norm")
-WEIGHT_DECAY, BETAS, EPSILON, CLIP = 0.01, (0.9, 0.999), 1e-6, 1.0
 # So many points of the loss are logged in a run, whatever its length.
 _LOGGED = 400
 
@@ -62,16 +60,6 @@ class Job:
     started: float = field(default_factory=time.perf_counter)
 
 
-def optimizer_for(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW over the parameters with gradients; decay 0.01, but none for biases and norms."""
-    named = [(name, item) for name, item in model.named_parameters() if item.requires_grad]
-    groups = [
-        {"params": [item for name, item in named if not _NO_DECAY.search(name)], "weight_decay": WEIGHT_DECAY},
-        {"params": [item for name, item in named if _NO_DECAY.search(name)], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True)
-
-
 def train(job: Job, *, resume: bool) -> Progress:
     """Train to the end of the plan, or until early stopping; the best model is saved on the way.
 
@@ -80,7 +68,7 @@ def train(job: Job, *, resume: bool) -> Progress:
     """
     loop = _Loop(job)
     own_dropout(job.accelerator, job.settings.seed)
-    state_file = job.directory / checkpointing.NAME
+    state_file = job.directory / STATE
     if resume and state_file.exists():
         loop.progress = checkpointing.load(state_file, job.model, loop.plain_optimizer, job.accelerator)
     log.cut(job, loop.progress)
@@ -108,7 +96,7 @@ def _figures(record: Record) -> list[float]:
 class _Loop:
     def __init__(self, job: Job) -> None:
         self.job, self.progress = job, Progress()
-        self.plain_optimizer = optimizer_for(job.model, job.settings.learning_rate)
+        self.plain_optimizer = optimizer.adamw(optimizer.trainable(job.model), job.settings.learning_rate)
         self.model, self.optimizer = job.accelerator.prepare(job.model, self.plain_optimizer)
         self.parameters = [item for item in job.model.parameters() if item.requires_grad]
         self.log_every = max(1, job.plan.steps // _LOGGED)
@@ -185,7 +173,7 @@ class _Loop:
                 self.seen.append((logits.detach().float().cpu().numpy(), targets.numpy()))
         if world > 1:
             total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
-        norm = accelerator.clip_grad_norm_(self.parameters, CLIP)
+        norm = accelerator.clip_grad_norm_(self.parameters, optimizer.CLIP)
         self.check_finite(total, norm, rows)
         for group in self.plain_optimizer.param_groups:
             group["lr"] = job.settings.learning_rate * job.plan.rate(at.step)
@@ -195,15 +183,11 @@ class _Loop:
         self.norm = norm
 
     def check_finite(self, loss: float, norm: Any, rows: NDArray[np.int64]) -> None:
-        # With fp16, an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
-        broken = None
-        if not math.isfinite(loss):
-            broken = f"the loss became {loss}"
-        elif norm is not None and self.job.accelerator.scaler is None and not math.isfinite(float(norm)):
-            broken = f"the gradient's norm became {float(norm)}"
+        """TrainingError where an update's loss or gradient is not finite."""
+        at, job = self.progress, self.job
+        broken = optimizer.not_finite(loss, norm, job.accelerator)
         if broken is None:
             return
-        at, job = self.progress, self.job
         rate = job.settings.learning_rate * job.plan.rate(at.step)
         raise TrainingError(
             f"{broken} at step {at.step + 1} (epoch {at.epoch + 1}, learning rate {rate:.3g}, "

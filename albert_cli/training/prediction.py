@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError, Notice, RunError
 from albert_cli.finite import check_finite
+from albert_cli.memory import out_of_memory
 from albert_cli.tables.input_files import TABLES as KINDS
 from albert_cli.tables.input_files import Kind
 from albert_cli.tables.lines import STANDARD_INPUT
@@ -28,7 +29,7 @@ from albert_cli.tasks.layouts.squad import read_squad
 from albert_cli.tasks.task import Sources, Task
 from albert_cli.training import questions
 from albert_cli.training.finetune import Split, decide, of_kind, score, split_of
-from albert_cli.training.inference import Tick, infer, out_of_memory
+from albert_cli.training.inference import Tick, infer
 from albert_cli.training.questions import Answer
 from albert_cli.training.reading import usable
 from albert_cli.training.run_directory import LoadedRun, RunInfo

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,8 @@ from albert_cli.errors import RunError
 from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.model.task_heads import Classifier, QuestionAnswering
 from albert_cli.registry import resolve
+from albert_cli.runs import info as run_info
+from albert_cli.runs.files import RUN, pattern
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.inference import Kind
 from albert_cli.training.scale import Scale
@@ -34,15 +33,12 @@ from converters.errors import CorruptError
 from converters.files import staged
 from converters.julia.values import brief
 
-RUN, HEAD = "run.toml", "head.safetensors"
-# What a run may leave in its directory, beside the model's own files; all that --force removes.
-OURS = re.compile(
-    r"run\.toml|head\.safetensors|state\.safetensors|features-[0-9a-f]{16}\.safetensors|metrics\.jsonl|summary\.json"
-    r"|(curves|confusion|predictions)\.png|report\.md|dev_(mismatched_)?predictions\.csv|dev_predictions\.json"
-    r"|[A-Z][\w-]*\.tsv|config\.json|model\.safetensors|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json"
-    r"|added_tokens\.json|special_tokens_map\.json"
+HEAD = "head.safetensors"
+# What a run may leave in its directory; all that --force removes.
+OURS = pattern(
+    r"head\.safetensors|features-[0-9a-f]{16}\.safetensors|(confusion|predictions)\.png|report\.md"
+    r"|dev_(mismatched_)?predictions\.csv|dev_predictions\.json|[A-Z][\w-]*\.tsv"
 )
-_LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
 Model = Classifier | QuestionAnswering
 
 
@@ -155,9 +151,7 @@ def _write_model(model: Model, base: Checkpoint, directory: Path) -> None:
 
 def write_info(directory: Path, info: RunInfo, *, data: Mapping[str, Any], plan: Mapping[str, int]) -> None:
     """Write run.toml: settings, labels, versions, hashes of data and model, and the numbers of steps."""
-    import tomli_w
-
-    content = {
+    tables = {
         "task": {
             "name": info.task,
             "kind": info.kind,
@@ -169,10 +163,8 @@ def write_info(directory: Path, info: RunInfo, *, data: Mapping[str, Any], plan:
         "plan": dict(plan),
         "data": dict(data),
         "hashes": dict(info.hashes),
-        "versions": versions(),
     }
-    with staged(directory / RUN, force=True, ours=None) as beside:
-        beside.write_text(tomli_w.dumps(content), encoding="utf-8")
+    run_info.write_info(directory, tables)
 
 
 def read_info(directory: Path) -> RunInfo:
@@ -297,9 +289,3 @@ def _labels(config: EncoderConfig, count: int, where: str) -> tuple[str, ...]:
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise RunError(f"{where}: id2label in its config names {spec.listing(twice)} twice; give each row its own name")
     return labels
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that a run depends on."""
-    installed = {item.metadata["Name"]: item.version for item in metadata.distributions()}
-    return {"python": platform.python_version()} | {name: installed.get(name, "unknown") for name in _LIBRARIES}

@@ -10,12 +10,14 @@ from albert_cli import tasks
 from albert_cli.errors import DataError, NoDataError, RunError
 from albert_cli.registry.builtin import NAME, named_or_default
 from albert_cli.runs.claim import check_free, current
+from albert_cli.runs.files import CURVES, RUN
+from albert_cli.runs.log import Report, read_log
 from albert_cli.tasks.task import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
-from albert_cli.training.finetune import Report, finetune, finetune_seeds, read_log, several
-from albert_cli.training.run_directory import OURS, RUN, read_info
+from albert_cli.training.finetune import finetune, finetune_seeds, several
+from albert_cli.training.run_directory import OURS, read_info
 from albert_cli.training.settings import Settings
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -48,7 +50,7 @@ def one(
     summary = finetune(wanted, out, resume=resume, force=force, report=report)
     if summary and compare:
         runs = {path.name: path for path in [out, *compare]}
-        figures.curves(runs, out / "curves.png")
+        figures.curves(runs, out / CURVES)
     return summary
 
 

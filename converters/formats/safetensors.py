@@ -29,7 +29,7 @@ from converters.errors import CheckpointError, CorruptError, FormatError, SpecEr
 from converters.families import family_of
 from converters.files import explained, need, open_regular, read_small
 from converters.names import slot_of
-from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.files import FILE_NAMES, TokenizerFiles
 from converters.tokenizers.settings import read_tokenizer
 from converters.tokenizers.tokenizer_json import tokenizer_config, tokenizer_json
 
@@ -46,8 +46,7 @@ _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 OURS = re.compile(
     r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
     r"|pytorch_model\.bin(\.index\.json)?|pytorch_model-\d+-of-\d+\.bin|optimizer_slots\.bin"
-    r"|spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json|added_tokens\.json|special_tokens_map\.json"
-    rf"|{sentence_files.OURS}"
+    rf"|{FILE_NAMES}|{sentence_files.OURS}"
 )
 HOLDS_SENTENCE_FILES = True
 

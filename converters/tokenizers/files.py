@@ -20,6 +20,8 @@ from typing import Any
 from converters.errors import ConfigError, CorruptError
 from converters.files import need
 
+# The names of a tokenizer's files in a Hugging Face directory, as a pattern.
+FILE_NAMES = r"spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json|added_tokens\.json|special_tokens_map\.json"
 # Far above any vocabulary.
 _MOST_LINES = 500_000
 _MOST_SHOWN = 120

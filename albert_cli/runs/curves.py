@@ -1,0 +1,17 @@
+"""What the curves of both trainings share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Okabe and Ito's colours, which colour-blind readers tell apart, too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """An exponential mean over about a twentieth of the curve."""
+    keep = 1 - 1 / max(1.0, len(values) / 20)
+    means: list[float] = []
+    for value in values:
+        means.append(value if not means else keep * means[-1] + (1 - keep) * value)
+    return means

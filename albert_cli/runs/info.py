@@ -1,0 +1,79 @@
+"""What a run says of itself: `run.toml` when it begins, `summary.json` when it is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Collection, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from albert_cli.errors import RunError
+from albert_cli.runs.files import RUN, STATE, SUMMARY
+from converters.checkpoint import Checkpoint, digest
+from converters.config import dump_json, parse_json
+from converters.files import read_small, staged
+
+_LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
+
+
+def write_info(directory: Path, tables: Mapping[str, Any]) -> None:
+    """Write run.toml: the tables given (settings, data, hashes, …), and the versions of the libraries."""
+    import tomli_w
+
+    with staged(directory / RUN, force=True, ours=None) as beside:
+        beside.write_text(tomli_w.dumps({**tables, "versions": versions()}), encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that a run depends on."""
+    installed = {item.metadata["Name"]: item.version for item in metadata.distributions()}
+    return {"python": platform.python_version()} | {name: installed.get(name, "unknown") for name in _LIBRARIES}
+
+
+def check_same(
+    directory: Path,
+    *,
+    settings: tuple[Mapping[str, Any], Mapping[str, Any]],
+    hashes: tuple[Mapping[str, str], Mapping[str, str]],
+    paths: Collection[str],
+    changed: Sequence[str] = (),
+) -> None:
+    """Refuse to resume a run with other settings or data than it was started with (RunError).
+
+    `settings`, `hashes`: those in its run.toml, then those of now; `hashes` of now may be empty, where the contents are
+    not known yet. `paths`: settings that may differ, for the contents are compared. `changed`: what else differs.
+    """
+    before, now = settings
+    faults = [
+        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted(now.keys() | before.keys())
+        if before.get(key) != now.get(key) and key not in paths
+    ]
+    old, new = hashes
+    faults += changed
+    faults += [f"the contents of {key} changed" for key, sha in old.items() if new and new.get(key) != sha]
+    if faults:
+        raise RunError(f"{directory}: cannot resume: {'; '.join(faults)}; restore it, or restart with --force")
+
+
+def digest_of(base: Checkpoint) -> str:
+    """SHA-256 over names and contents of all weights."""
+    sha = hashlib.sha256()
+    for name, tensor in base.tensors.items():
+        sha.update(f"{name} {digest(tensor.read())}\n".encode())
+    return sha.hexdigest()
+
+
+def read_summary(directory: Path) -> dict[str, Any] | None:
+    """The summary of a finished run; None where the run is not finished."""
+    path = directory / SUMMARY
+    return dict(parse_json(read_small(path), str(path))) if path.exists() else None
+
+
+def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
+    """Write the summary, which makes a run a finished one; its state is not needed any more and removed."""
+    with staged(directory / SUMMARY, force=True, ours=None) as beside:
+        beside.write_bytes(dump_json(dict(summary)))
+    (directory / STATE).unlink(missing_ok=True)
