@@ -392,6 +392,86 @@ def hub_module(directory, config=TINY, *, variables=None, graph=None, module="")
     return directory
 
 
+def keras_variables(config=TINY):
+    """A TF2 module's variables: by number in the bundle, named in its graph of objects."""
+    E, H, I, A = config.embedding_size, config.hidden_size, config.intermediate_size, config.num_attention_heads  # noqa: E741
+    shapes = {
+        "word_embeddings/embeddings": (config.vocab_size, E),
+        "position_embedding/embeddings": (config.max_position_embeddings, E),
+        "type_embeddings/embeddings": (config.type_vocab_size, E),
+        "embeddings/layer_norm/gamma": (E,),
+        "embeddings/layer_norm/beta": (E,),
+        "embedding_projection/kernel": (E, H),
+        "embedding_projection/bias": (H,),
+        **{f"transformer/self_attention/{part}/kernel": (H, A, H // A) for part in ("query", "key", "value")},
+        **{f"transformer/self_attention/{part}/bias": (A, H // A) for part in ("query", "key", "value")},
+        "transformer/self_attention/attention_output/kernel": (A, H // A, H),
+        "transformer/self_attention/attention_output/bias": (H,),
+        "transformer/intermediate/kernel": (H, I),
+        "transformer/intermediate/bias": (I,),
+        "transformer/output/kernel": (I, H),
+        "transformer/output/bias": (H,),
+        **{
+            f"transformer/{part}_layer_norm/{item}": (H,)
+            for part in ("self_attention", "output")
+            for item in ("gamma", "beta")
+        },
+        "pooler_transform/kernel": (H, H),
+        "pooler_transform/bias": (H,),
+    }
+    return {name: values(shape, number) for number, (name, shape) in enumerate(shapes.items())}
+
+
+def text_entry(data, offset):
+    """The bytes of one string as TensorFlow stores it, and its entry in the index (tensor_bundle.cc)."""
+    start = masked_crc(struct.pack("<I", len(data)))
+    crc = google_crc32c.value(struct.pack("<I", len(data)) + start + data)
+    masked = struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    stored = varint(len(data)) + start + data
+    entry = field(1, 7) + field(2, b"") + field(4, offset) + field(5, len(stored)) + varint(6 << 3 | 5) + masked
+    return stored, entry
+
+
+def keras_module(directory, arrays=None, *, names=None, objects=None, graph=None):
+    """A TF2 module by hand; `objects` replaces the bytes of its graph of objects."""
+    arrays = keras_variables() if arrays is None else arrays
+    keys = {name: f"variables/{number}/.ATTRIBUTES/VARIABLE_VALUE" for number, name in enumerate(arrays)}
+    if objects is None:
+        objects = b"".join(
+            field(
+                1,
+                field(
+                    2,
+                    field(1, b"VARIABLE_VALUE")
+                    + field(2, (names or {}).get(name, name).encode())
+                    + field(3, key.encode()),
+                ),
+            )
+            for name, key in keys.items()
+        )
+    (directory / "variables").mkdir(parents=True)
+    data, entries = bytearray(), [(b"", bundle_header())]
+    stored, entry = text_entry(objects, 0)
+    data += stored
+    entries.append((b"_CHECKPOINTABLE_OBJECT_GRAPH", entry))
+    for name, key in sorted(keys.items(), key=lambda item: item[1]):
+        entries.append((key.encode(), bundle_entry(arrays[name], offset=len(data))))
+        data += arrays[name].tobytes()
+    (directory / "variables/variables.index").write_bytes(table([table_block(entries)]))
+    (directory / "variables/variables.data-00000-of-00001").write_bytes(data)
+    if graph is None:
+        query = "transformer/self_attention/query/kernel"
+        layer = function("layer", ["x", "kernel"], node("read", "ReadVariableOp", "kernel"))
+        calls = [call(f"call_{number}", "layer", "x", "kernel") for number in range(4)]
+        graph = saved_model_pb(
+            [node(query, "VarHandleOp"), call("out", "model", "ids", query)],
+            [layer, function("model", ["x", "kernel"], *calls)],
+            signature="serving_default",
+        )
+    (directory / "saved_model.pb").write_bytes(graph)
+    return directory
+
+
 def snappy(data, copy4=False):
     """Compress with Snappy (greedy): literals and copies of all three forms, overlapping ones too."""
     out, position, plain = bytearray(varint(len(data))), 0, bytearray()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tree
-from making import GROUPED, TINY
+from making import GROUPED, TINY, field, keras_module, keras_variables, node, saved_model_pb
 
 from albert_cli.model.loading import load_model
 from converters import convert
@@ -576,3 +576,64 @@ def test_published_shapes_keep_their_config(tmp_path):
     config = EncoderConfig(**{**dataclasses.asdict(TINY), "extra": {"net_structure_type": 0, "мой": ["ключ", None]}})
     convert.save(making.model(config), tmp_path / "m", format="saved-model")
     assert convert.load(tmp_path / "m").config == config
+
+
+# --- modules written by hand, as those that `corruptions` damages
+
+
+@pytest.fixture
+def source(tmp_path):
+    return making.hub_module(tmp_path / "module")
+
+
+def test_the_hand_written_modules_are_sound(source, tmp_path):
+    """The base of all that follows: what is broken below is sound here."""
+    assert convert.load(source).config.num_hidden_layers == 4
+    found = convert.load(keras_module(tmp_path / "keras"))
+    assert (found.config.num_hidden_layers, found.config.num_attention_heads, len(found.tensors)) == (4, 2, 25)
+    kernel = keras_variables()["transformer/self_attention/key/kernel"]
+    layer = "albert.encoder.albert_layer_groups.0.albert_layers.0.attention"
+    assert found.tensors[f"{layer}.key.weight"].read().tobytes() == kernel.reshape(8, 8).T.tobytes()
+    kernel = keras_variables()["transformer/self_attention/attention_output/kernel"]
+    assert found.tensors[f"{layer}.dense.weight"].read().tobytes() == kernel.reshape(8, 8).T.tobytes()
+
+
+def test_another_file(source, refused):
+    path = source / "tfhub_module.pb"
+    assert refused("inspect", path, "--from", "saved-model") == (
+        f"{path}: not a SavedModel; name its directory, or the saved_model.pb in it"
+    )
+
+
+def test_training_graph_is_not_the_one_looked_at(source):
+    """A module of TF1 may have a second graph, tagged for training."""
+    training = saved_model_pb([node("out", "Placeholder")], tags=("train",))
+    graph = source / "saved_model.pb"
+    graph.write_bytes(training + graph.read_bytes())
+    assert convert.load(source).config.num_hidden_layers == 4
+
+
+def test_layers_from_keras_where_the_graph_tells_none(tmp_path):
+    source = keras_module(tmp_path / "m", graph=saved_model_pb([node("out", "Placeholder")]))
+    inner = {
+        "num_layers": 6,
+        "num_attention_heads": 2,
+        "dropout_rate": 0.1,
+        "attention_dropout_rate": 0.2,
+        "initializer": {"config": {"stddev": 0.5}},
+    }
+    settings = {"config": {"layers": [{"class_name": "AlbertEncoder", "config": inner}]}}
+    (source / "keras_metadata.pb").write_bytes(field(1, field(5, json.dumps(settings).encode())))
+    found = convert.load(source)
+    config = found.config
+    assert (config.num_hidden_layers, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (6, 0.1, 0.2)
+    assert config.initializer_range == 0.5
+    assert found.notes[1:] == [
+        "assumed, for the module does not tell: hidden_act gelu_new, layer_norm_eps 1e-12; --config FILE says otherwise"
+    ]
+
+
+def test_counters_of_keras_are_left_out_and_said(tmp_path, albert):
+    source = keras_module(tmp_path / "m", keras_variables() | {"save_counter": np.asarray(3, np.int64)})
+    facts = json.loads(albert("inspect", source, "--json")[1])
+    assert facts["dropped"] == {"counter of checkpoints": 1}
