@@ -11,7 +11,8 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
@@ -33,6 +34,19 @@ class Kind(Enum):
     STREAM_IN = "a file to read; - is standard input"
 
 
+@dataclass(frozen=True)
+class Formerly:
+    """An earlier name of an option, or of a key of a TOML file: still read, and shown nowhere.
+
+    `now`: which of the option's names it stands for; the first by default. `notice`: whoever uses it is told the name
+    of today, for elsewhere the earlier one means something else.
+    """
+
+    name: str
+    now: str = ""
+    notice: bool = False
+
+
 STANDARD_OUTPUT = Path("-")
 _STREAMS = {Kind.STREAM_IN, Kind.STREAM_OUT, Kind.FILE_OUT}
 
@@ -52,6 +66,10 @@ class Command(TyperCommand):
         except Exception as error:
             self._advise(error)
             raise
+        typed = {word.partition("=")[0] for word in args[: args.index("--") if "--" in args else None]}
+        for earlier, now in self._earlier_names():
+            if earlier.notice and earlier.name in typed:
+                warnings.warn(f"{earlier.name} of albert {self.name} is called {now} now", Notice, stacklevel=2)
         for parameter in self.params:
             value = given.get(parameter.name)
             if "" in (value if isinstance(value, (list, tuple)) else [value]) and self._never_empty(parameter):
@@ -60,11 +78,26 @@ class Command(TyperCommand):
                 )
         return super().parse_args(ctx, args)
 
+    def make_parser(self, ctx: Any) -> Any:
+        """A parser that knows the earlier names of options, too."""
+        parser = super().make_parser(ctx)
+        for earlier, now in self._earlier_names():
+            parser._long_opt[earlier.name] = parser._long_opt[now]
+        return parser
+
+    def _earlier_names(self) -> Iterator[tuple[Formerly, str]]:
+        """Earlier names of options, each with the name of today."""
+        hints = get_type_hints(self.callback, include_extras=True)
+        for parameter in self.params:
+            for mark in marks_of(hints.get(parameter.name))[1]:
+                if isinstance(mark, Formerly) and mark.name.startswith("--"):
+                    yield mark, mark.now or parameter.opts[0]
+
     def _never_empty(self, parameter: Any) -> bool:
         if parameter.param_type_name == "option":
             return True
         hint = get_type_hints(self.callback, include_extras=True)[parameter.name]
-        return Kind.PATH in _marks(hint)[1] or "Path" in str(hint)
+        return Kind.PATH in marks_of(hint)[1] or "Path" in str(hint)
 
     def _advise(self, error: Exception) -> None:
         """Say how a text begins with a hyphen, where texts are taken."""
@@ -87,9 +120,9 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
         command(**given)
 
     @functools.cache
-    def facts() -> dict[str, tuple[Any, set[Kind]]]:
+    def facts() -> dict[str, tuple[Any, set[Any]]]:
         """Of each parameter Typer's description and our marks."""
-        return {name: _marks(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
+        return {name: marks_of(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
 
     return wrapper
 
@@ -136,15 +169,16 @@ def _encoding() -> str:
     return sys.getfilesystemencoding().upper()
 
 
-def _marks(hint: Any) -> tuple[Any, set[Kind]]:
+def marks_of(hint: Any) -> tuple[Any, set[Any]]:
+    """Of a parameter's annotation: Typer's description, and our marks beside it (Kind, Formerly)."""
     if not hasattr(hint, "__metadata__"):  # Python 3.10 wraps the hint of a parameter that defaults to None
         hint = next((item for item in get_args(hint) if hasattr(item, "__metadata__")), hint)
     metadata = getattr(hint, "__metadata__", ())
-    info = next((item for item in metadata if not isinstance(item, Kind)), None)
-    return info, {item for item in metadata if isinstance(item, Kind)}
+    info = next((item for item in metadata if isinstance(item, typer.models.ParameterInfo)), None)
+    return info, {item for item in metadata if item is not info}
 
 
-def _checked(name: str, value: Any, facts: tuple[Any, set[Kind]], given: dict[str, Any]) -> Any:
+def _checked(name: str, value: Any, facts: tuple[Any, set[Any]], given: dict[str, Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_checked(name, item, facts, given) for item in value]
     info, kinds = facts

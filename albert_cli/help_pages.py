@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ _FIRST = [
 # Wider lines are hard to read.
 _WIDEST, _NARROWEST = 100, 40
 _INDENT, _COLUMN = 2, 28
+# Typer puts a default that it is told of into parentheses.
+_DEFAULT = re.compile(r"(\[default: )\((.*?)\)(; |\]$)")
 _KINDS = {"int": "N", "int range": "N", "float": "X", "float range": "X", "path": "PATH", "str": "TEXT"}
 
 
@@ -81,7 +84,7 @@ def _parameters(command: Any, ctx: Any) -> Iterator[str]:
         record = parameter.get_help_record(ctx)
         if record is not None:
             kind = parameter.param_type_name
-            rows[kind].append((_named(record[0], argument=kind == "argument"), record[1]))
+            rows[kind].append((_named(record[0], argument=kind == "argument"), _DEFAULT.sub(r"\1\2\3", record[1])))
     yield from _section("Arguments", rows["argument"])
     yield from _section("Options", rows["option"])
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -92,21 +91,20 @@ Target = Annotated[
     typer.Argument(metavar="TARGET", help="Directory or file to write.", show_default=False),
     Kind.FILE_OUT,
 ]
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id.",
-        show_default=False,
-        autocompletion=complete_model,
-    ),
-    Kind.PATH,
-]
+MODEL = typer.Option(
+    "--model",
+    metavar="MODEL",
+    help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id.",
+    show_default=False,
+    autocompletion=complete_model,
+)
+ModelName = Annotated[str | None, MODEL, Kind.PATH]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-PresetName = Enum("PresetName", {name: name for name in PRESETS}, type=str)  # type: ignore[misc]
+if TYPE_CHECKING:
+    PresetName = str
+else:
+    PresetName = Literal[tuple(PRESETS)]
 Preset = Annotated[
     PresetName | None, typer.Option("--preset", help="A published shape, or a tiny one to try things out.")
 ]
@@ -138,15 +136,13 @@ def _delimiter(text: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from None
 
 
-Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        "--delimiter",
-        metavar="CHAR",
-        callback=_delimiter,
-        help="What separates the columns of a CSV file, such as ; or tab; found out by default.",
-    ),
-]
+DELIMITER = typer.Option(
+    "--delimiter",
+    metavar="CHAR",
+    callback=_delimiter,
+    help="What separates the columns of a CSV file, such as ; or tab; detected by default.",
+)
+Delimiter = Annotated[str | None, DELIMITER]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts; text by default.")
 ]
@@ -171,3 +167,28 @@ BatchTokens = Annotated[
     int | None,
     typer.Option("--batch-tokens", min=1, metavar="N", help="Tokens computed at once; as suits the device by default."),
 ]
+SKIP_BAD = typer.Option(
+    "--skip-bad",
+    help="Leave out and report bad rows: no usable label, another number of columns, no JSON, a misplaced answer.",
+)
+SettingsFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML, as in a run.toml.")
+]
+RunOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="RUN", help="The run's directory; runs/TASK or runs/pretrain by default."),
+    Kind.FILE_OUT,
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run; on a CPU the result is bit-identical.")]
+ForceRun = Annotated[bool, typer.Option("--force", help="Replace the run in the directory.")]
+
+# --- What both trainings have: options of fields of their settings
+
+TrainingPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+PRECISION = typer.Option("--precision", help="Of the computation; auto is bf16 on a GPU that has it.")
+STEPS = typer.Option("--steps", metavar="N", help="Number of updates.")
+LEARNING_RATE = typer.Option("--lr", metavar="X", help="Peak learning rate.")
+WARMUP = typer.Option("--warmup", metavar="X", help="Steps of warm-up; below 1, a share of the whole run.")
+GRAD_ACCUM = typer.Option("--grad-accum", metavar="N", help="Compute a batch in N parts: same result, less memory.")
+EVAL_EVERY = typer.Option("--eval-every", metavar="N", help="Evaluate and save every N steps.")
+SEED = typer.Option("--seed", metavar="N", help="Decides everything random: the same seed gives the same result.")

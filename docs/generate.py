@@ -8,7 +8,6 @@ import json
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
-from enum import Enum
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from albert_cli import commands as package
+from albert_cli.arguments import marks_of
 from albert_cli.exporters import exporters
 from albert_cli.help_pages import parted
 from converters import convert
@@ -39,30 +39,30 @@ def _command(name: str, callback: Callable[..., None]) -> Iterator[str]:
     body, examples = parted(callback)
     arguments, rows = [], []
     hints = get_type_hints(callback, include_extras=True)
-    for parameter in inspect.signature(callback).parameters.values():
-        hint = hints[parameter.name]
+    for name_of, parameter in inspect.signature(callback).parameters.items():
+        hint = hints[name_of]
         if not hasattr(hint, "__metadata__"):  # Python 3.10 wraps the hint of a parameter that defaults to None
             hint = next(item for item in get_args(hint) if hasattr(item, "__metadata__"))
-        kind, info = get_args(hint)[:2]
+        kind, (info, _) = get_args(hint)[0], marks_of(hint)
         if isinstance(info, typer.models.ArgumentInfo):
-            arguments.append(info.metavar or parameter.name.upper())
-        else:
+            arguments.append(info.metavar or name_of.upper())
+        elif not info.hidden:
             # Typer takes the first name of an annotated option for its default.
             flags = [text for text in (info.default, *(info.param_decls or ())) if str(text).startswith("-")]
-            flag = ", ".join(flags) or "--" + parameter.name.replace("_", "-")
-            rows.append(f"| `{' '.join([flag, _value(kind, info.metavar)]).strip()}` | {info.help or ''} |")
+            flag = ", ".join(flags) or "--" + name_of.replace("_", "-")
+            default = info.show_default if isinstance(info.show_default, str) else parameter.default
+            shown = "" if default in (None, inspect.Parameter.empty) or default is False else f" Default: {default}."
+            rows.append(f"| `{' '.join([flag, _value(kind, info.metavar)]).strip()}` | {info.help or ''}{shown} |")
     yield f"## albert {' '.join([name, *arguments])}\n\n{body}\n"
     yield "| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n"
     yield "```\n" + "\n".join(examples) + "\n```\n"
 
 
 def _value(kind: Any, metavar: str | None) -> str:
-    """What follows an option: nothing for a flag, the choices of an enumeration, else a word for the type."""
+    """What follows an option: nothing for a flag, the choices of a Literal, else a word for the type."""
     kinds = [item for item in get_args(kind) or (kind,) if item is not type(None)]
     if kinds == [bool]:
         return ""
-    if isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
-        return "\\|".join(choice.value for choice in kinds[0])
     choices = get_args(kind) if get_origin(kind) is Literal else get_args(kinds[0])
     if choices and all(isinstance(choice, str) for choice in choices):
         return "\\|".join(choices)

@@ -442,9 +442,16 @@ def test_a_runs_toml_trains_the_same_again(world, finished, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr = 1", "'lr' is no setting; the settings are task, model, learning_rate"),
-        ("batch_size = 'many'", "batch_size is 'many', not of type int"),
-        ("epochs = true", "epochs is True, not of type float"),
+        ("lr = 1", "lr: no such setting; did you mean 'learning_rate'?; the settings are task, model, data, train"),
+        ("batch_size = 'many'", "batch_size is 'many', not a whole number"),
+        ("epochs = true", "epochs is True, not a number"),
+        ("precision = 'int8'", "precision is 'int8', not one of auto, fp32, bf16, fp16"),
+        (
+            "steps = '10'\nregression = 1\nhead = []",
+            "steps is '10', not a whole number; regression is 1, not true or false; head is [], not a text in quotes",
+        ),
+        ("settings = 3", "settings is 3, not a table"),
+        ("train = ['a']", "train is ['a'], not a text in quotes"),
         ("epochs =", "not TOML"),
     ],
 )

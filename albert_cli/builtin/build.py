@@ -88,7 +88,7 @@ def _facts(runs: list[Path], target: Path) -> dict[str, Any]:
 
 
 def _stage(run: Path) -> dict[str, Any]:
-    from albert_cli.training.settings import load_toml
+    from albert_cli.declared import load_toml
 
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     dev = [record for record in log if record["event"] == "dev"][-1]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,19 +17,16 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-class Dtype(str, Enum):
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
 @app.command()
 def convert(
     source: options.Source,
     target: options.Target,
     source_as: options.From = None,
     target_as: options.To = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Cast the weights; the largest error is reported.")] = None,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        typer.Option("--dtype", help="Cast the weights; the largest error is reported."),
+    ] = None,
     force: options.Force = False,
     keep_optimizer: Annotated[
         bool, typer.Option("--keep-optimizer", help="Carry the optimizer's slots (adam_m, adam_v, lamb_m, lamb_v).")
@@ -94,7 +90,7 @@ def convert(
             target,
             source_as=source_as,
             target_as=target_as,
-            dtype=dtype.value if dtype else None,
+            dtype=dtype,
             force=force,
             keep_optimizer=keep_optimizer,
             config=config,

@@ -53,7 +53,7 @@ def init(
     inputs = [path for path in (config, tokenizer) if path is not None]
     writer = convert.check_place(target, target_as, force=force, inputs=inputs)
     files, pieces = _tokenizer(tokenizer)
-    settings = read_config(config) if config else PRESETS[preset.value]  # type: ignore[union-attr]
+    settings = read_config(config) if config else PRESETS[str(preset)]
     if preset and pieces:
         settings = dataclasses.replace(settings, vocab_size=pieces)
     elif pieces and pieces != settings.vocab_size:

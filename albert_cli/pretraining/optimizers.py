@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from albert_cli.runs.optimizer import BETAS, EPSILON, WEIGHT_DECAY, adamw, parameter_groups, trainable
 
-OPTIMIZERS = ("adamw", "lamb", "muon")
-
 
 def make(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer | CombinedOptimizer:
     """The optimizer of that name over the model's parameters; decay 0.01, but none for biases and norms."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from albert_cli.errors import TrainingError
+from albert_cli.declared import faults_of, load_toml
+from albert_cli.errors import RunError, TrainingError
 from albert_cli.model.loading import assign, to_checkpoint, untied
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import corpus as corpora
@@ -22,7 +23,7 @@ from albert_cli.pretraining import survey as surveys
 from albert_cli.pretraining import teacher as teachers
 from albert_cli.pretraining.local_heads import start_local, waves
 from albert_cli.pretraining.loop import Job, train
-from albert_cli.pretraining.settings import PATHS, PretrainSettings, read_settings
+from albert_cli.pretraining.settings import PATHS, VOCAB_SIZE, PretrainSettings, read_settings
 from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
@@ -42,9 +43,15 @@ from converters.tokenizers.files import TokenizerFiles
 TEACHER = "teacher"
 # What a run may leave in its directory, beside folders of tokens and vectors; all that --force removes.
 OURS = pattern()
-DEFAULT_VOCAB_SIZE = 30_000
 # As Google's run_pretraining.py names them.
 HELD_OUT = ("masked_lm_accuracy", "masked_lm_loss", "sentence_order_accuracy", "sentence_order_loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class _RunFile:
+    """What is read again of run.toml, beside its settings."""
+
+    hashes: Mapping[str, str]
 
 
 def pretrain(
@@ -226,7 +233,7 @@ def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Pa
         report({"event": "note", "text": "training a vocabulary: no --tokenizer is given"})
         data = train_vocabulary(
             _training_sentences(files, settings.hold_out),
-            settings.vocab_size or DEFAULT_VOCAB_SIZE,
+            settings.vocab_size or VOCAB_SIZE,
             seed=settings.seed,
             note=lambda text: report({"event": "note", "text": text}),
             **flags,
@@ -249,7 +256,7 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> EncoderConfi
     if base is not None:
         config = base.config
     elif settings.config:
-        data = {"vocab_size": settings.vocab_size or DEFAULT_VOCAB_SIZE} | dict(settings.config)
+        data = {"vocab_size": settings.vocab_size or VOCAB_SIZE} | dict(settings.config)
         config = config_from_json(data, "the config", dialect="google")
     else:
         config = PRESETS["tiny"]
@@ -341,11 +348,10 @@ def _plain(settings: PretrainSettings) -> dict[str, Any]:
 
 def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -> None:
     """Refuse to resume with other settings or data than the run was started with; no `hashes`: not known yet."""
-    from albert_cli.training.settings import load_toml
-
-    before = json.loads(json.dumps(read_settings(out / RUN)))
-    old = load_toml(out / RUN).get("hashes", {})
-    run_info.check_same(out, settings=(before, _plain(settings)), hashes=(old, hashes), paths=PATHS)
+    before, content = json.loads(json.dumps(read_settings(out / RUN))), load_toml(out / RUN)
+    if faults := faults_of(content, _RunFile, complete=True):
+        raise RunError(f"{out / RUN}: damaged: {'; '.join(faults)}")
+    run_info.check_same(out, settings=(before, _plain(settings)), hashes=(content["hashes"], hashes), paths=PATHS)
 
 
 def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dict[str, Any]:

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from albert_cli.arguments import expanded_in
+import typer
+from typer import Option
+
+from albert_cli import declared, options
+from albert_cli.arguments import Kind
 from albert_cli.errors import TrainingError
-from albert_cli.training.settings import PRECISIONS, load_toml
 from converters.config import SHARE_CHOICES
-from converters.errors import did_you_mean
 
-# Settings that are paths, or names of models.
+# Settings that are paths, or names of models: what they hold is compared when a run is resumed.
 PATHS = ("corpus", "tokenizer", "init", "teacher", "teacher_texts")
 # pretraining.optimizers has the same names; it needs torch, which --help does without.
-OPTIMIZERS = ("adamw", "lamb", "muon")
+Optimizer = Literal["adamw", "lamb", "muon"]
+VOCAB_SIZE = 30_000
+if TYPE_CHECKING:
+    Sharing = str
+else:
+    Sharing = Literal[SHARE_CHOICES]
 # Where the heads of `local_heads` begin to look, in tokens from their own: the first one back, the second ahead, ...
 OFFSETS = (-1, 1, -2, 2)
+
+
+def _weights(typed: list[str]) -> dict[str, float]:
+    """FILE=W by file."""
+    weights = {}
+    for item in typed:
+        name, _, value = item.rpartition("=")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            name = ""
+        if not name:
+            raise typer.BadParameter(f"--weight is {item!r}, not FILE=NUMBER as in wordnet.txt=0.5")
+    return weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,38 +53,103 @@ class PretrainSettings:
     TrainingError for values out of range, all in one message.
     """
 
-    corpus: tuple[str, ...]
-    weights: Mapping[str, float] = field(default_factory=dict)
-    unordered: tuple[str, ...] = ()
-    tokenizer: str | None = None
-    keep_accents: bool | None = None
-    cased: bool | None = None
-    vocab_size: int | None = None
-    init: str | None = None
+    corpus: Annotated[
+        tuple[str, ...],
+        Option("--corpus", metavar="DIR|FILE", help="Text: a line a paragraph, empty lines between documents."),
+        Kind.PATH,
+    ]
+    weights: Annotated[
+        Mapping[str, float],
+        Option("--weight", metavar="FILE=W", help="How often an epoch goes through a file: 0.2, 3; 1 by default."),
+        Kind.PATH,
+        declared.Typed(list[str], _weights),
+    ] = field(default_factory=dict)
+    unordered: Annotated[
+        tuple[str, ...],
+        Option("--unordered", metavar="FILE", help="A file whose lines do not follow on one another."),
+        Kind.PATH,
+    ] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
-    share: str | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    batch_tokens: int = 4096
-    max_length: int = 128
-    grad_accum: int = 1
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    mask_rate: float = 0.15
-    whole_words: bool = True
-    local_heads: int = 0
-    hold_out: int = 50
-    eval_every: int = 500
-    eval_sequences: int = 1000
-    seed: int = 42
-    precision: str = "auto"
-    teacher: str | None = None
-    teacher_texts: str | None = None
-    teacher_sentences: int = 200_000
+    init: Annotated[
+        str | None,
+        Option(
+            "--init",
+            metavar="MODEL",
+            help="Continue from this model: path, name or Hub id.",
+            autocompletion=options.complete_model,
+        ),
+        Kind.PATH,
+    ] = None
+    tokenizer: Annotated[
+        str | None,
+        Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt; else trained."),
+        Kind.PATH,
+    ] = None
+    keep_accents: Annotated[
+        bool | None,
+        Option(
+            "--keep-accents/--strip-accents",
+            help="Whether accents and other marks stay (é, で); as the tokenizer's files say, else stripped.",
+            show_default=False,
+        ),
+    ] = None
+    cased: Annotated[
+        bool | None,
+        Option(
+            "--cased/--uncased",
+            help="Whether capitals stay; as the tokenizer's files say, else lower-cased.",
+            show_default=False,
+        ),
+    ] = None
+    vocab_size: Annotated[
+        int | None,
+        Option("--vocab-size", metavar="N", help="Pieces of the vocabulary to train.", show_default=str(VOCAB_SIZE)),
+    ] = None
+    share: Annotated[
+        Sharing | None,
+        Option("--share", help="What all layers have in common (the paper's table 4).", show_default="all"),
+    ] = None
+    steps: Annotated[int | None, options.STEPS] = None
+    minutes: Annotated[
+        float | None, Option("--minutes", metavar="X", help="How long to train, instead of --steps.")
+    ] = None
+    batch_tokens: Annotated[int, Option("--batch-tokens", metavar="N", help="Tokens of one update.")] = 4096
+    max_length: Annotated[int, Option("--max-length", metavar="N", help="Tokens of a sequence at most.")] = 128
+    grad_accum: Annotated[int, options.GRAD_ACCUM] = 1
+    optimizer: Annotated[Optimizer, Option("--optimizer", help="adamw, lamb for large batches, or muon.")] = "adamw"
+    learning_rate: Annotated[float, options.LEARNING_RATE] = 1e-3
+    warmup: Annotated[float, options.WARMUP] = 0.05
+    mask_rate: Annotated[
+        float, Option("--mask-rate", metavar="X", help="Share of the tokens that are masked in training.")
+    ] = 0.15
+    whole_words: Annotated[
+        bool, Option("--whole-words/--pieces", help="Mask n-grams of words (the paper's) or of pieces.")
+    ] = True
+    local_heads: Annotated[
+        int,
+        Option("--local-heads", metavar="N", help="Attention heads that start by looking at a neighbour, at most 4."),
+    ] = 0
+    teacher: Annotated[
+        str | None,
+        Option("--teacher", metavar="DIR", help="Learn the sentence vectors of this Hugging Face encoder, too."),
+        Kind.PATH,
+    ] = None
+    teacher_sentences: Annotated[
+        int, Option("--teacher-sentences", metavar="N", help="Sentences of the corpus to learn them from.")
+    ] = 200_000
+    teacher_texts: Annotated[
+        str | None,
+        Option("--teacher-texts", metavar="FILE", help="Further sentences for it, one a line."),
+        Kind.PATH,
+    ] = None
     teacher_batch: int = 64
     teacher_weights: Mapping[str, float] = field(default_factory=dict)
     teacher_loss: float = 1.0
+    eval_every: Annotated[int, options.EVAL_EVERY] = 500
+    eval_sequences: int = 1000
+    hold_out: Annotated[int, Option("--hold-out", metavar="N", help="Hold out every Nth document for evaluation.")] = 50
+    seed: Annotated[int, options.SEED] = 42
+    precision: Annotated[options.TrainingPrecision, options.PRECISION] = "auto"
 
     def __post_init__(self) -> None:
         faults = []
@@ -92,19 +177,21 @@ class PretrainSettings:
         if not 0 < self.mask_rate < 1:
             faults.append(f"mask_rate is {self.mask_rate}, not between 0 and 1")
         if self.hold_out < 2:
-            faults.append(f"hold_out is {self.hold_out}; every how manieth document is kept for evaluation: 2 or more")
-        if self.optimizer not in OPTIMIZERS:
-            faults.append(f"optimizer is {self.optimizer!r}, not one of {', '.join(OPTIMIZERS)}")
+            faults.append(f"hold_out is {self.hold_out}, not at least 2 (every Nth document is held out)")
+        if self.optimizer not in get_args(Optimizer):
+            faults.append(f"optimizer is {self.optimizer!r}, not one of {', '.join(get_args(Optimizer))}")
         if self.share is not None and self.share not in SHARE_CHOICES:
             faults.append(f"share is {self.share!r}, not one of {', '.join(SHARE_CHOICES)}")
-        if self.precision not in PRECISIONS:
-            faults.append(f"precision is {self.precision!r}, not one of {', '.join(PRECISIONS)}")
+        if self.precision not in get_args(options.TrainingPrecision):
+            faults.append(
+                f"precision is {self.precision!r}, not one of {', '.join(get_args(options.TrainingPrecision))}"
+            )
         if self.tokenizer is not None and self.vocab_size is not None:
             faults.append("tokenizer and vocab_size are both given; a tokenizer has its own size")
         if self.init is not None and (self.tokenizer or self.vocab_size or self.share or self.config or self.prepares):
             faults.append("--init takes tokenizer, config and sharing from that model; leave them out")
         if self.teacher is None and self.teacher_texts is not None:
-            faults.append("teacher_texts without --teacher: nobody to learn them from")
+            faults.append("teacher_texts requires --teacher")
         if not 0 <= self.local_heads <= len(OFFSETS):
             faults.append(f"local_heads is {self.local_heads}, not between 0 and {len(OFFSETS)}")
         if self.local_heads and self.init is not None:
@@ -141,65 +228,16 @@ class PretrainSettings:
         return self.done(step, seconds) >= 1
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) or _is_whole(value)
-
-
-# By the types of the settings: what a message calls it, and whether a value of a TOML file is one.
-_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "bool": ("true or false", lambda value: isinstance(value, bool)),
-    "int": ("a whole number", _is_whole),
-    "float": ("a number", _is_number),
-    "str": ("a text in quotes", lambda value: isinstance(value, str)),
-    "tuple[str, ...]": (
-        "a list of texts",
-        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-    ),
-    "Mapping[str, float]": (
-        "a table of numbers",
-        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-    ),
-    "Mapping[str, Any]": ("a table", lambda value: isinstance(value, dict)),
-}
-
-
 def read_settings(path: Path) -> dict[str, Any]:
-    """Settings of a TOML file: its `settings` table, as in a run.toml, or its top level. TrainingError for others."""
-    data = load_toml(path)
-    table = data.get("settings", data)
-    if not isinstance(table, dict):
-        raise TrainingError(f"{path}: settings is {table!r}, not a table")
-    kinds = {item.name: str(item.type).removesuffix(" | None") for item in dataclasses.fields(PretrainSettings)}
-    faults = []
-    for key, value in table.items():
-        if key in kinds and not _KINDS[kinds[key]][1](value):
-            faults.append(f"{key} is {value!r}, not {_KINDS[kinds[key]][0]}")
-    unknown = [key for key in table if key not in kinds]
-    if unknown:
-        near = "".join(did_you_mean(key, kinds) for key in unknown)
-        faults.append(f"{', '.join(unknown)}: no such setting{near}; the settings are {', '.join(sorted(kinds))}")
-    if faults:
-        raise TrainingError(f"{path}: {'; '.join(faults)}")
-    paths = expanded_in(table, PATHS)
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in paths.items()}
+    """Settings of a TOML file, as in a run.toml; TrainingError for what is no setting, or of another type."""
+    return declared.read_settings(path, PretrainSettings)
 
 
 def resolve(given: Mapping[str, Any], file: Path | None, run: Path | None) -> PretrainSettings:
-    """The command line before the file, the file before the run that goes on."""
+    """The command line before the file, the file before the run that is resumed."""
     layers = [given]
     if file is not None:
         layers.append(read_settings(file))
     if run is not None and (run / "run.toml").exists():
         layers.append(read_settings(run / "run.toml"))
-    values: dict[str, Any] = {}
-    for layer in reversed(layers):
-        layer = {key: value for key, value in layer.items() if value is not None}  # noqa: PLW2901
-        if layer.keys() & {"steps", "minutes"}:  # a nearer layer's choice replaces the other one of a farther layer
-            values = {key: value for key, value in values.items() if key not in ("steps", "minutes")}
-        values |= layer
-    values.setdefault("corpus", ())
-    return PretrainSettings(**values)
+    return PretrainSettings(**({"corpus": ()} | declared.layered(*layers, exclusive=("steps", "minutes"))))

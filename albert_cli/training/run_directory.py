@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from albert_cli.declared import faults_of, load_toml
 from albert_cli.errors import RunError
 from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.model.task_heads import Classifier, QuestionAnswering
@@ -25,7 +26,7 @@ from albert_cli.runs.files import RUN, pattern
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.inference import Kind
 from albert_cli.training.scale import Scale
-from albert_cli.training.settings import load_toml
+from albert_cli.training.settings import Settings, hidden_sizes
 from converters import convert, roles, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
@@ -71,6 +72,25 @@ class RunInfo:
             "label2id": {name: number for number, name in enumerate(names)},
             "problem_type": problem,
         }
+
+
+@dataclass(frozen=True)
+class _TaskTable:
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    no_answer: bool
+    mean: float = 0.0
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class _RunFile:
+    """The tables of run.toml that are read again."""
+
+    task: _TaskTable
+    settings: Settings
+    hashes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -176,22 +196,25 @@ def read_info(directory: Path) -> RunInfo:
     if not (directory / RUN).exists():
         return _foreign(directory)
     content = load_toml(directory / RUN)
-    try:
-        task, settings = content["task"], content["settings"]
-        head = str(settings.get("head", "linear"))
-        return RunInfo(
-            task=task["name"],
-            kind=task["kind"],
-            labels=tuple(task["labels"]),
-            no_answer=task["no_answer"],
-            scale=Scale(float(task.get("mean", 0.0)), float(task.get("spread", 1.0))),
-            max_length=settings["max_length"],
-            hidden=tuple(map(int, head.partition(":")[2].split(","))) if head != "linear" else (),
-            settings=settings,
-            hashes=content["hashes"],
+    if faults := faults_of(content, _RunFile, complete=True):
+        raise RunError(f"{directory / RUN}: damaged: {'; '.join(faults)}")
+    task, settings = content["task"], content["settings"]
+    hidden = hidden_sizes(settings.get("head", "linear"))
+    if hidden is None:
+        raise RunError(
+            f"{directory / RUN}: damaged: settings.head is {settings['head']!r}, not linear or mlp: and sizes"
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{directory / RUN}: damaged, {error!r} is missing or wrong") from None
+    return RunInfo(
+        task=task["name"],
+        kind=task["kind"],
+        labels=tuple(task["labels"]),
+        no_answer=task["no_answer"],
+        scale=Scale(float(task.get("mean", 0.0)), float(task.get("spread", 1.0))),
+        max_length=settings["max_length"],
+        hidden=hidden,
+        settings=settings,
+        hashes=content["hashes"],
+    )
 
 
 def load_run(directory: Path) -> LoadedRun:

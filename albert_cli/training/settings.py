@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from albert_cli.arguments import expanded_in
+from typer import Option
+
+from albert_cli import declared, options
+from albert_cli.arguments import Kind
 from albert_cli.errors import TrainingError
 from albert_cli.tables.table import streams
 from albert_cli.tasks.task import Recipe, Sources, Task
-from converters.errors import did_you_mean
-from converters.files import read_small
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-# Settings that are paths (the model may be a name, too).
+# Settings that are paths (the model may be a name, too): what they hold is compared when a run is resumed.
 PATHS = ("model", "data", "train", "dev", "test")
 
 
@@ -32,33 +30,55 @@ class Settings:
     """
 
     task: str
-    model: str
-    learning_rate: float
-    batch_size: int
-    max_length: int
-    epochs: float | None = None
-    steps: int | None = None
-    warmup: float | None = None
-    dropout: float | None = None
-    data: str | None = None
-    train: str | None = None
-    dev: str | None = None
-    test: str | None = None
-    text_column: str | None = None
-    text_pair_column: str | None = None
-    label_column: str | None = None
-    delimiter: str | None = None
-    regression: bool = False
-    seed: int = 42
-    freeze_encoder: bool = False
-    head: str = "linear"
-    precision: str = "auto"
-    grad_accum: int = 1
-    eval_every: int | None = None
-    early_stop: int | None = None
-    limit_train: int | None = None
-    tensorboard: bool = False
-    skip_bad: bool = False
+    model: Annotated[str, options.MODEL, Kind.PATH]
+    data: Annotated[
+        str | None,
+        Option("--data", metavar="DIR", help="Directory of the task's files, or of GLUE; else downloaded."),
+        Kind.PATH,
+    ] = None
+    train: Annotated[str | None, Option("--train", metavar="FILE", help="Training rows."), Kind.PATH] = None
+    dev: Annotated[
+        str | None, Option("--dev", metavar="FILE", help="Development rows; else a tenth is held out."), Kind.PATH
+    ] = None
+    test: Annotated[
+        str | None, Option("--test", metavar="FILE", help="GLUE test rows, to be predicted."), Kind.PATH
+    ] = None
+    text_column: Annotated[str | None, Option("--text-column", metavar="NAME", help="csv: the text.")] = None
+    text_pair_column: Annotated[
+        str | None, Option("--text-pair-column", metavar="NAME", help="csv: the second text of a pair.")
+    ] = None
+    label_column: Annotated[str | None, Option("--label-column", metavar="NAME", help="csv: the label.")] = None
+    delimiter: Annotated[str | None, options.DELIMITER] = None
+    regression: Annotated[bool, Option("--regression", help="csv: the label is a number to be predicted.")] = False
+    epochs: Annotated[float | None, Option("--epochs", metavar="X", help="Passes over the training rows.")] = None
+    steps: Annotated[int | None, options.STEPS] = None
+    batch_size: Annotated[int, Option("--batch-size", metavar="N", help="Rows of one update.")]
+    learning_rate: Annotated[float, options.LEARNING_RATE]
+    warmup: Annotated[float | None, options.WARMUP] = None
+    dropout: Annotated[
+        float | None,
+        Option("--dropout", metavar="X", help="Of the encoder; else the recipe's for GLUE and SQuAD, or the model's."),
+    ] = None
+    max_length: Annotated[int, Option("--max-length", metavar="N", help="Tokens of a row at most.")]
+    seed: Annotated[int, options.SEED] = 42
+    freeze_encoder: Annotated[
+        bool, Option("--freeze-encoder", help="Train the head only, on features that are computed once.")
+    ] = False
+    head: Annotated[
+        str,
+        Option("--head", metavar="HEAD", help="linear, or mlp:128,30,8 with batch norm, without --grad-accum."),
+    ] = "linear"
+    precision: Annotated[options.TrainingPrecision, options.PRECISION] = "auto"
+    grad_accum: Annotated[int, options.GRAD_ACCUM] = 1
+    eval_every: Annotated[int | None, options.EVAL_EVERY] = None
+    early_stop: Annotated[
+        int | None, Option("--early-stop", metavar="K", help="Stop after K evaluations without a better one.")
+    ] = None
+    limit_train: Annotated[
+        int | None, Option("--limit-train", metavar="N", help="Train on N of the training rows.")
+    ] = None
+    skip_bad: Annotated[bool, options.SKIP_BAD] = False
+    tensorboard: Annotated[bool, Option("--tensorboard", help="Log to RUN/tensorboard too.")] = False
 
     def __post_init__(self) -> None:
         faults = []
@@ -83,8 +103,9 @@ class Settings:
             for name in PATHS
             if name != "model" and (path := getattr(self, name)) and streams(Path(path))
         ]
-        if self.precision not in PRECISIONS:
-            faults.append(f"precision is {self.precision!r}, not one of {', '.join(PRECISIONS)}")
+        if self.precision not in get_args(options.TrainingPrecision):
+            known = ", ".join(get_args(options.TrainingPrecision))
+            faults.append(f"precision is {self.precision!r}, not one of {known}")
         if self.grad_accum > self.batch_size:
             faults.append(f"grad_accum {self.grad_accum} exceeds batch_size {self.batch_size}, of which it makes parts")
         if self.hidden is None:
@@ -104,12 +125,7 @@ class Settings:
     @property
     def hidden(self) -> tuple[int, ...] | None:
         """The sizes of an MLP head's hidden layers, () for a linear head, None where `head` is neither."""
-        kind, _, sizes = self.head.partition(":")
-        if self.head == "linear":
-            return ()
-        parts = sizes.split(",")
-        ok = kind == "mlp" and all(part.isascii() and part.isdigit() and 0 < int(part) <= 65536 for part in parts)
-        return tuple(map(int, parts)) if ok else None
+        return hidden_sizes(self.head)
 
     @property
     def smallest_batch(self) -> int:
@@ -121,6 +137,16 @@ class Settings:
         files = {name: Path(path) for name in ("train", "dev", "test") if (path := getattr(self, name))}
         columns = (self.text_column, self.text_pair_column, self.label_column)
         return Sources(Path(self.data) if self.data else None, files, *columns, self.delimiter, self.skip_bad)
+
+
+def hidden_sizes(head: str) -> tuple[int, ...] | None:
+    """The sizes in "mlp:128,30,8", () of "linear"; None where it is neither."""
+    if head == "linear":
+        return ()
+    kind, _, sizes = head.partition(":")
+    parts = sizes.split(",")
+    ok = kind == "mlp" and all(part.isascii() and part.isdigit() and 0 < int(part) <= 65536 for part in parts)
+    return tuple(map(int, parts)) if ok else None
 
 
 @dataclass(frozen=True)
@@ -172,51 +198,18 @@ def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None,
     A run that has `begun` without a dropout of its own goes on so, with that of its model.
     """
     recipe = recipe or task.recipe
-    values: dict[str, Any] = {
+    ours = {
         "learning_rate": recipe.learning_rate,
         "batch_size": recipe.batch_size,
         "max_length": recipe.max_length,
         "dropout": None if begun else recipe.dropout,
     }
-    for layer in reversed(given):
-        layer = {key: value for key, value in layer.items() if value is not None}  # noqa: PLW2901
-        if layer.keys() & {"epochs", "steps"}:  # a nearer layer's choice replaces the other one of a farther layer
-            values = {key: value for key, value in values.items() if key not in ("epochs", "steps")}
-        values |= layer
+    values = {"dropout": None} | declared.layered(*given, ours, exclusive=("epochs", "steps"))
     if values.get("freeze_encoder") and values["dropout"] and not any(layer.get("dropout") for layer in given):
         values["dropout"] = 0.0  # the recipe's is of an encoder that is trained
     return Settings(**(values | {"task": task.name.lower()}))
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
-
-
 def read_toml(path: Path) -> dict[str, Any]:
-    """Settings of a TOML file: its `settings` table, as in a run.toml, or its top level. TrainingError for others."""
-    data = load_toml(path)
-    table = data.get("settings", data)
-    fields = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
-    if not isinstance(table, dict):
-        raise TrainingError(f"{path}: settings is not a table")
-    faults = [f"{key!r} is no setting{did_you_mean(key, fields)}" for key in table if key not in fields]
-    for key, value in table.items():
-        wanted = fields.get(key, "")
-        fits: tuple[type, ...] = _TYPES.get(wanted.split(" ", maxsplit=1)[0], (object,))
-        if not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits):
-            faults.append(f"{key} is {value!r}, not of type {wanted.split(' ', maxsplit=1)[0]}")
-    if faults:
-        raise TrainingError(f"{path}: {'; '.join(faults)}; the settings are {', '.join(fields)}")
-    return expanded_in(table, PATHS)
-
-
-def load_toml(path: Path) -> dict[str, Any]:
-    """A TOML file; TrainingError where it is none."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    try:
-        return tomllib.loads(read_small(path).decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: not TOML: {error}") from None
+    """Settings of a TOML file, as in a run.toml; TrainingError for what is no setting, or of another type."""
+    return declared.read_settings(path, Settings)

@@ -1,0 +1,258 @@
+"""A setting is declared once: a field of a dataclass with its option. Command line, TOML files and docs follow from it.
+
+    steps: Annotated[int | None, Option("--steps", help="Number of updates.")] = None
+
+`options_of` gives a command the options of such a dataclass, `faults_of` and `read_settings` hold what a file says
+against its types, `layered` puts several sources together.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from typer.models import OptionInfo
+
+from albert_cli.arguments import Formerly, Kind, expanded_in
+from albert_cli.errors import TrainingError
+from converters.errors import did_you_mean
+from converters.files import read_small
+
+GIVEN = "given"
+# A larger whole number fits no array, and no float.
+_LARGEST = 2**64
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    tuple[str, ...]: "a list of texts",
+    Mapping[str, float]: "a table of numbers",
+}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """How a setting is typed on the command line, where that is not its own type; `parse` makes the one of the other.
+
+    `parse` raises BadParameter.
+    """
+
+    type: Any
+    parse: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of a dataclass of settings, taken apart; `option` None: it has none."""
+
+    name: str
+    type: Any
+    option: OptionInfo | None
+    marks: tuple[Any, ...]
+    default: Any
+
+    @property
+    def typed(self) -> Any:
+        """Its type on the command line."""
+        own = next((mark.type for mark in self.marks if isinstance(mark, Typed)), self.type)
+        return list[str] if own == tuple[str, ...] else own
+
+    @property
+    def is_path(self) -> bool:
+        return Kind.PATH in self.marks
+
+    def parameter(self) -> inspect.Parameter:
+        """The parameter of a command; its default is None, for nothing was typed, and help shows the setting's own."""
+        option = copy.copy(self.option)
+        assert option is not None
+        if option.show_default is True and isinstance(self.default, (int, float, str)) and self.type is not bool:
+            option.show_default = str(self.default)
+        annotated: Any = Annotated
+        hint = annotated[(self.typed | None, option, *(mark for mark in self.marks if not isinstance(mark, Typed)))]
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+
+    def value(self, typed: Any) -> Any:
+        """The setting's value from what was typed; None where nothing was."""
+        if typed is None or typed == []:
+            return None
+        parse = next((mark.parse for mark in self.marks if isinstance(mark, Typed)), None)
+        if parse is not None:
+            return parse(typed)
+        return tuple(typed) if isinstance(typed, list) else typed
+
+
+@functools.cache
+def settings_of(declared: type) -> dict[str, Setting]:
+    """The settings of a dataclass by name."""
+    found = {}
+    hints = get_type_hints(declared, include_extras=True)
+    for item in dataclasses.fields(declared):
+        hint = hints[item.name]
+        own, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        default = None if item.default is dataclasses.MISSING else item.default
+        option = next((one for one in metadata if isinstance(one, OptionInfo)), None)
+        marks = tuple(one for one in metadata if one is not option)
+        found[item.name] = Setting(item.name, _without_none(own), option, marks, default)
+    return found
+
+
+def options_of(declared: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Have a command take all options of a dataclass; its parameter `given` gets those typed, by name, else None."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        settings = {name: item for name, item in settings_of(declared).items() if item.option is not None}
+
+        @functools.wraps(command)
+        def wrapper(**typed: Any) -> None:
+            given = {name: item.value(typed.pop(name)) for name, item in settings.items()}
+            command(**typed, **{GIVEN: given})
+
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in own.items():
+            if name == GIVEN:
+                parameters += [item.parameter() for item in settings.values()]
+            else:
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapper
+
+    return decorate
+
+
+def read_settings(path: Path, declared: type) -> dict[str, Any]:
+    """Settings of a TOML file: its `settings` table, as in a run.toml, or its top level.
+
+    Earlier names are read as those of today. TrainingError for what is no setting, or of another type: all in one line.
+    """
+    data = load_toml(path)
+    table = data.get("settings", data)
+    if not isinstance(table, dict):
+        raise TrainingError(f"{path}: settings is {_brief(table)}, not a table")
+    if faults := faults_of(table, declared):
+        raise TrainingError(f"{path}: {'; '.join(faults)}")
+    now = _earlier_keys(declared)
+    if twice := [f"{old} and {now[old]}" for old in table if now.get(old) in table]:
+        raise TrainingError(f"{path}: {', '.join(twice)} are the same setting; leave the first out")
+    paths = [name for name, item in settings_of(declared).items() if item.is_path]
+    values = expanded_in({str(now.get(key, key)): value for key, value in table.items()}, paths)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+@functools.cache
+def _earlier_keys(declared: type) -> dict[str, str]:
+    """Earlier names of settings in TOML files, with those of today."""
+    return {
+        mark.name.removeprefix("--").replace("-", "_"): name
+        for name, item in settings_of(declared).items()
+        for mark in item.marks
+        if isinstance(mark, Formerly)
+    }
+
+
+def faults_of(table: Mapping[str, Any], declared: type, *, within: str = "", complete: bool = False) -> list[str]:
+    """What is wrong with a table of a TOML file that is to fit a dataclass, whose fields may be dataclasses.
+
+    `within`: what the table is called, if it is one within another. `complete`: whatever has no default must be there,
+    and there may be other keys; else any may be left out, and other keys are faults.
+    """
+    before = f"{within}." if within else ""
+    settings = settings_of(declared)
+    types = {key: item.type for key, item in settings.items()}
+    types |= {earlier: types[name] for earlier, name in _earlier_keys(declared).items()}
+    faults = [fault for key in table if key in types for fault in _misfits(table[key], types[key], before + key)]
+    unknown = [key for key in table if key not in types]
+    if unknown and not complete:
+        near = "".join(_near(key, settings) for key in unknown)
+        faults.append(f"{', '.join(unknown)}: no such setting{near}; the settings are {', '.join(settings)}")
+    if complete:
+        needed = [item.name for item in dataclasses.fields(declared) if item.default is item.default_factory]
+        faults += [f"{before}{key} is missing" for key in needed if key not in table]
+    return faults
+
+
+def layered(*layers: Mapping[str, Any], exclusive: Sequence[str]) -> dict[str, Any]:
+    """Settings of several sources, of which the first that has a value counts; None is no value.
+
+    Of those that are `exclusive`, a source that has one overrides all of them in the sources after it.
+    """
+    values: dict[str, Any] = {}
+    for layer in reversed(layers):
+        chosen = {key: value for key, value in layer.items() if value is not None}
+        if chosen.keys() & set(exclusive):
+            values = {key: value for key, value in values.items() if key not in exclusive}
+        values |= chosen
+    return values
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """A TOML file; TrainingError where it is none."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        return tomllib.loads(read_small(path).decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: not TOML: {error}") from None
+
+
+def _misfits(value: Any, wanted: Any, name: str) -> list[str]:
+    """Where a value of a TOML file is not of a type, each with what is wanted there."""
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if wanted is Any:
+        return []
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type) and isinstance(value, dict):
+        return faults_of(value, wanted, within=name, complete=True)
+    if origin is tuple and isinstance(value, list):
+        return _each(((f"{name}[{number}]", item) for number, item in enumerate(value)), arguments[0])
+    if origin is not None and origin is get_origin(Mapping[str, Any]) and isinstance(value, dict):
+        return _each(((f"{name}.{key}", item) for key, item in value.items()), arguments[1])
+    if origin is Literal:
+        return [] if value in arguments else [f"{name} is {_brief(value)}, not one of {', '.join(arguments)}"]
+    fits = {
+        bool: isinstance(value, bool),
+        int: _is_whole(value),
+        float: isinstance(value, float) or _is_whole(value),
+        str: isinstance(value, str),
+    }
+    return [] if fits.get(wanted, False) else [f"{name} is {_brief(value)}, not {_WORDS.get(wanted, 'a table')}"]
+
+
+def _near(key: str, settings: Mapping[str, Setting]) -> str:
+    """What may have been meant: a setting whose option is so called, or one of a like name."""
+    called = f"--{key.replace('_', '-')}"
+    for name, item in settings.items():
+        if item.option is not None and called in (item.option.default, *(item.option.param_decls or ())):
+            return f"; did you mean {name!r}?"
+    return did_you_mean(key, settings)
+
+
+def _each(items: Iterable[tuple[str, Any]], wanted: Any) -> list[str]:
+    return [fault for name, item in items for fault in _misfits(item, wanted, name)]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    return next(item for item in get_args(hint) if item is not type(None))
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "…"
