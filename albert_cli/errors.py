@@ -1,5 +1,7 @@
 """Faults of what is asked of a model, beside those of the model itself (converters.errors); and notices."""
 
+from collections.abc import Sequence
+
 from converters.errors import CheckpointError, UsageError
 
 
@@ -25,6 +27,14 @@ class ModelError(CheckpointError):
 
 class DataError(CheckpointError):
     """Rows, columns or labels of a data set are not what the task asks for."""
+
+
+class ColumnError(DataError):
+    """A table lacks columns, or has several of one name. `missing`: the columns that are not there."""
+
+    def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
 
 
 class UnknownTaskError(DataError, UsageError):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import TextError
-from albert_cli.tables.sources import Columns, Source, plain_name
+from albert_cli.tables.input_files import plain_name
+from albert_cli.tables.sources import Columns, Source
 from converters.errors import CheckpointError
 
 ROWS = [("a", "one"), ("b", 'two, "quoted"'), ("c", ""), ("d", "Zürich €5 naïve"), ("e", "tab\\here")]
@@ -141,7 +142,7 @@ def test_blocks_hold_every_row_once_within_their_bounds(tmp_path_factory, sizes,
             "{path}: the header has no column 'text'; it has 'key', 'body'. --text-column names the one with the texts",
         ),
         ("t.csv", b"text\na\n", (None, None, "key"), "{path}: the header has no column 'key'; it has 'text'"),
-        ("t.csv", b"text,text\na,b\n", (), "{path}: the header has several columns 'text'"),
+        ("t.csv", b"text,text\na,b\n", (), "{path}: several columns are called 'text'; rename all but one"),
         (
             "t.csv",
             b"id,text\n1,a\n2,b,c\n",
@@ -155,7 +156,7 @@ def test_blocks_hold_every_row_once_within_their_bounds(tmp_path_factory, sizes,
             "{path}: broken quoting in the row that begins at line 3 (unexpected end of data); is a quotation mark",
         ),
         ("t.jsonl", b'{"text": "a"}\n{"text": \n', (), "{path}: line 2 is not JSON: "),
-        ("t.jsonl", b'["a"]\n', (), "{path}: line 1 holds a list; each line must be one JSON object"),
+        ("t.jsonl", b'["a"]\n', (), "{path}: line 1 holds a list, not an object of columns"),
         ("t.jsonl", b'{"text": "a"}\n{"body": "b"}\n', (), "{path}: line 2 has no column 'text'; it has 'body'"),
         ("t.jsonl", b'{"text": "a"}\n{"text": 5}\n', (), "{path}: line 2: 'text' is 5, not text"),
         (
@@ -188,7 +189,10 @@ def test_blocks_hold_every_row_once_within_their_bounds(tmp_path_factory, sizes,
             "t.xls",
             b"",
             (),
-            "{path}: what it holds cannot be told from its name; say --input-format (txt, csv, tsv, jsonl, parquet)",
+            (
+                "{path}: files of the kind '.xls' are not read; tables are .txt, .csv, .tsv, .tab, .jsonl, .ndjson, "
+                ".json, .parquet, .pq, gzip or zstd too; --input-format says what it holds"
+            ),
         ),
         ("empty/", b"", (), "{path}: the directory holds no file of a known kind (.txt, .csv, "),
         ("*.txt", b"", (), "{path}: no file matches the pattern"),

@@ -6,7 +6,7 @@ import re
 import pytest
 from tuning import reviews, write_csv, write_model
 
-from albert_cli.errors import DataError
+from albert_cli.errors import DataError, TextError
 from albert_cli.training import session
 
 
@@ -110,7 +110,7 @@ def test_rows_of_another_width_and_lines_that_are_no_json_are_left_out_where_tha
         assert "line 13 has 3, line 14 has 1" in message
         wanted = "3 rows left out: lines 13, 14 not of 2 columns; line 12 without a usable label"
     else:
-        assert f"{path}: line 12 is not JSON: Expecting ',' delimiter at column 34, line 13 holds a list" in message
+        assert f"{path}: line 12 is not JSON: Expecting ',' delimiter at column 34; line 13 holds a list" in message
         assert "line 14 is not JSON: " in message
         wanted = "4 rows left out: lines 12, 13, 14 that are no JSON objects; line 11 without a usable label"
     assert message.endswith("--skip-bad leaves such rows out")
@@ -127,7 +127,7 @@ def test_rows_of_another_width_and_lines_that_are_no_json_are_left_out_where_tha
 
 def test_what_is_no_table_at_all_is_refused_though_bad_rows_may_be_left_out(world, tmp_path):
     (tmp_path / "a.json").write_text('[\n{"text": "a", "label": "b"},\n{"text": "c", "label": "d"}\n')
-    with pytest.raises(DataError, match=r"a\.json: line 1 is not JSON"):
+    with pytest.raises(TextError, match=r"a\.json: line 1 is not JSON"):
         run(tmp_path / "run", options(world, tmp_path / "a.json", skip_bad=True))
     (tmp_path / "a.csv").write_text("text,label\na\nb\n")
     with pytest.raises(DataError, match=r"2 rows left out: lines 2, 3 not of 2 columns; no row is left"):

@@ -213,7 +213,7 @@ def test_what_predict_cannot_read_is_said(run, refused, tmp_path):
     message = refused("predict", run / "one", "--in", tmp_path / "t.csv")
     assert message == f"{tmp_path / 't.csv'}: several columns are called 'n'; rename all but one"
     (tmp_path / "t.doc").write_text("a")
-    assert "a file of the kind '.doc'; tables are .txt, .csv" in refused(
+    assert "files of the kind '.doc' are not read; tables are .txt, .csv" in refused(
         "predict", run / "one", "--in", tmp_path / "t.doc"
     )
     out = tmp_path / "p.csv.gz"

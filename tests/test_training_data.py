@@ -11,7 +11,7 @@ from tuning import reviews, write_csv, write_glue
 
 from albert_cli import tasks
 from albert_cli.batching import batch_count, epoch_batches, evaluation_batches
-from albert_cli.errors import DataError
+from albert_cli.errors import DataError, TextError
 from albert_cli.tables.table import read_table
 from albert_cli.tasks.examples import Examples
 from albert_cli.tasks.task import Sources
@@ -152,17 +152,20 @@ RTE = "index\tsentence1\tsentence2\tlabel\n"
         ),
         (
             "index\tsentence1\tsentence_2\tlabel\n0\ta\tb\tentailment\n",
-            "train.tsv: no column 'sentence2' for the second text; its columns are index, sentence1, sentence_2, label",
+            (
+                "train.tsv: the header has no column 'sentence2' for the second text; it has 'index', 'sentence1', "
+                "'sentence_2', 'label'"
+            ),
         ),
         (
             "index\tsentence1\tsentence2\n0\ta\tb\n",
-            "train.tsv: no column 'label' for the label; its columns are index, sentence1, sentence2",
+            "train.tsv: the header has no column 'label' for the label; it has 'index', 'sentence1', 'sentence2'",
         ),
         (
             RTE + "0\ta\tb\tentailment\n1\ta\tentailment\n2\ta\tb\tc\tentailment\n",
             "train.tsv: 2 rows not of 4 columns (index, sentence1, sentence2, label): line 3 has 3, line 4 has 5",
         ),
-        (RTE, "train.tsv: holds no rows"),
+        (RTE, "train.tsv: there is no text to read"),
     ],
 )
 def test_what_is_wrong_with_a_glue_file_is_said_with_lines(tmp_path, content, message):
@@ -199,11 +202,11 @@ def test_cut_rows_of_qqp_are_left_out_and_counted(tmp_path):
         ('text,label\n"a"b,pos\n', "broken quoting in the row that begins at line 2"),
         ("text,label\na,b,pos\nc\n", "2 rows not of 2 columns: line 2 has 3, line 3 has 1; a cell that holds ',' st"),
         ("text,label,text\na,pos,b\n", "several columns are called 'text'; rename all but one"),
-        ("Text,label\na,pos\n", "no column 'text' for the text; its columns are Text, label; did you mean 'Text'?"),
-        ("text,label\n", "holds no rows below its header"),
-        ("review,label\na,pos\n", "no column 'text' for the text; its columns are review, label"),
+        ("Text,label\na,pos\n", "the header has no column 'text'; it has 'Text', 'label'; did you mean 'Text'?"),
+        ("text,label\n", "there is no text to read"),
+        ("review,label\na,pos\n", "the header has no column 'text'; it has 'review', 'label'"),
         (b"text,label\n\xff\xfe,pos\n", "line 2 is not UTF-8: byte 0xff at offset 11; convert it to UTF-8"),
-        ("", "holds no rows"),
+        ("", "there is no text to read"),
         ("text,label\na,pos\nb,pos\n", "every row has the label 'pos'; a classifier needs at least two"),
         ("text,label\n" + "".join(f"a,{n}.5\n" for n in range(40)), "40 different labels in 40 rows"),
     ],
@@ -218,20 +221,20 @@ def test_what_is_wrong_with_a_csv_file(tmp_path, content, message):
 def test_other_kinds_of_bad_tables(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"text": "a"}\n{oops\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 2 is not JSON: .* at column 2"):
+    with pytest.raises(TextError, match=r"line 2 is not JSON: .* at column 2"):
         read("csv", Sources(files={"train": path}))
     path.write_text("[1]\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 1 holds a list, not an object of columns"):
+    with pytest.raises(TextError, match="line 1 holds a list, not an object of columns"):
         read("csv", Sources(files={"train": path}))
     other = tmp_path / "mine.xls"
     other.touch()
     with pytest.raises(
-        DataError, match=r"a file of the kind '\.xls'; tables are \.txt, \.csv, \.tsv, .* gzip or zstd too"
+        TextError, match=r"files of the kind '\.xls' are not read; tables are \.txt, \.csv, \.tsv, .* gzip or zstd too"
     ):
         read("csv", Sources(files={"train": other}))
     bad = tmp_path / "mine.parquet"
     bad.write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match="not a sound Parquet file"):
+    with pytest.raises(TextError, match="not a Parquet file, or a damaged one"):
         read("csv", Sources(files={"train": bad}))
     with pytest.raises(DataError, match="no such file"):
         read("csv", Sources(files={"train": tmp_path / "none.csv"}))

@@ -183,15 +183,14 @@ def embed(
     from albert_cli.embedding.parquet import Layout
     from albert_cli.embedding.settings import Settings
     from albert_cli.registry.resolve import resolve
+    from albert_cli.tables.input_files import warn_of_skipped
     from albert_cli.tables.sources import Columns, Source
 
     kept = tuple(keep_columns.split(",")) if keep_columns else ()
     columns = Columns(text_column, pair_column, id_column, kept, delimiter)
     texts = Source(source, columns, kind=input_format, errors=errors)
     resuming.check_free(target, texts, resume=resume, force=force)
-    if texts.skipped:
-        names = ", ".join(file.name for file in texts.skipped[:5]) + (", …" if len(texts.skipped) > 5 else "")
-        console.warn(f"{source}: files of other kinds are left out ({len(texts.skipped)}): {names}")
+    warn_of_skipped(source, texts.skipped)
     # The workers of a cluster need not have what this machine has.
     there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
     plan = Plan.of(
@@ -266,7 +265,7 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 def _target(source: str, out: Path | None, shard: tuple[int, int]) -> Path:
     """The output's path; every shard has a name of its own, so that one command line serves all."""
-    from albert_cli.tables.sources import plain_name
+    from albert_cli.tables.input_files import plain_name
 
     if out is None:
         given = Path(source)

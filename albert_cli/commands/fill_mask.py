@@ -55,12 +55,12 @@ def fill_mask(
         raise typer.BadParameter("--targets takes words parted by commas, and does not go with --top")
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
-    from albert_cli.scoring import tables
     from albert_cli.scoring.fill_mask import fill_masks
     from albert_cli.scoring.load import load
     from albert_cli.scoring.texts import given_or_read
+    from albert_cli.tables.write import check, write_rows
 
-    tables.check(out, source, force=force)
+    check(out, source, force=force)
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
     heads = load(model, "mlm", device=device)
     with console.progress_count("filling in") as tick:
@@ -75,7 +75,7 @@ def fill_mask(
             tick=tick,
         )
     if out is not None:
-        rows = tables.write(_rows(given.firsts, filled), out, force=force)
+        rows = write_rows(_rows(given.firsts, filled), out, force=force)
         console.tell_written(out, rows, json=json)
     elif json:
         console.print_json(

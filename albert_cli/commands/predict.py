@@ -79,8 +79,11 @@ def predict(
         raise typer.BadParameter("--out needs --in: the rows to predict")
     if len(texts) > 2:
         raise typer.BadParameter(f"a text or a pair, not {len(texts)} texts; for many use --in FILE")
-    if source is not None and out is not None and out != STANDARD_OUTPUT:
-        _check_target(run, source, out, force=force)
+    if source is not None:
+        from albert_cli.tables.write import check
+
+        others = list(run.iterdir()) if run.is_dir() else []
+        check(out, str(source), force=force, others=others, what="predictions are", answers=True)
     from albert_cli.training import prediction as predictions
     from albert_cli.training.run_directory import load_run
 
@@ -117,20 +120,6 @@ def predict(
         label = result["prediction"]
         console.say(label if isinstance(label, str) else ", ".join(label) or "(no label)")
         console.print_table([[label, f"{share:.4f}"] for label, share in result["probabilities"].items()], right=[1])
-
-
-def _check_target(run: Path, source: Path, out: Path, *, force: bool) -> None:
-    """Refuse a file that cannot be written, or that is read, before the model is loaded (RunError, TargetError)."""
-    from albert_cli.errors import RunError
-    from albert_cli.tables.input_files import TABLES
-    from converters.files import check_target, need
-
-    kinds = (*TABLES, ".json")
-    if out.suffix.lower() not in kinds:
-        raise RunError(f"{out}: predictions are written as {', '.join(TABLES)} (.json for answers); name such a file")
-    check_target(out, force=force, sources=[source, *(run.iterdir() if run.is_dir() else ())], ours=None)
-    if out.suffix.lower() == ".parquet":
-        need("pyarrow", "writing Parquet")
 
 
 def _tell(found: Predicted) -> None:

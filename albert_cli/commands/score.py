@@ -70,12 +70,12 @@ def score(
     """
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
-    from albert_cli.scoring import tables
     from albert_cli.scoring.load import load
     from albert_cli.scoring.pseudo_likelihood import score_texts
     from albert_cli.scoring.texts import given_or_read
+    from albert_cli.tables.write import check, write_rows
 
-    tables.check(out, source, force=force)
+    check(out, source, force=force)
     if plot is not None:
         from albert_cli.scoring import bars
 
@@ -94,7 +94,7 @@ def score(
         bars.draw(found, plot, odd=odd, force=force)
     if out is not None:
         rows = _totals(found) if totals else _rows(found, tokenizer, odd)
-        console.tell_written(out, tables.write(rows, out, force=force), json=json)
+        console.tell_written(out, write_rows(rows, out, force=force), json=json)
     elif json:
         console.print_json(
             [

@@ -55,12 +55,12 @@ def sop(
     """
     if bool(segments) == bool(source) or (segments and len(segments) != 2):
         raise typer.BadParameter("give two segments, or --in FILE")
-    from albert_cli.scoring import tables
     from albert_cli.scoring.load import load
     from albert_cli.scoring.sentence_pairs import sentence_order
     from albert_cli.scoring.texts import Texts, read
+    from albert_cli.tables.write import check, write_rows
 
-    tables.check(out, source, force=force)
+    check(out, source, force=force)
     if source:
         given = read(
             source,
@@ -93,7 +93,7 @@ def sop(
             "--on-truncate error refuses such pairs"
         )
     if out is not None:
-        console.tell_written(out, tables.write(_rows(given, order), out, force=force), json=json)
+        console.tell_written(out, write_rows(_rows(given, order), out, force=force), json=json)
     elif json:
         console.print_json(_rows(given, order))
     elif source:

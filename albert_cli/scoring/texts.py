@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from albert_cli.errors import HeadError, TextError
-from albert_cli.tables.input_files import Kind, suffix_of
-from albert_cli.tables.lines import STANDARD_INPUT, Errors
-from albert_cli.tables.sources import DEFAULT_PAIR_COLUMN, Columns, Source, place
+from albert_cli.tables.columns import DEFAULT_PAIR_COLUMN
+from albert_cli.tables.input_files import Kind, suffix_of, warn_of_skipped
+from albert_cli.tables.lines import STANDARD_INPUT, Errors, where_of
+from albert_cli.tables.sources import Columns, Source, place
 
 _SHOWN = 5
 
@@ -48,6 +49,7 @@ def read(
     pair = (pair_column or DEFAULT_PAIR_COLUMN) if paired else None
     columns = Columns(text_column, pair, delimiter=delimiter)
     source = Source(path, columns, kind=kind, errors=errors)
+    warn_of_skipped(path, source.skipped)
     firsts: list[str] = []
     seconds: list[str] = []
     places: list[str] = []
@@ -56,7 +58,7 @@ def read(
         seconds += batch["pair"].fill_null("").to_pylist() if paired else []
         places += [place(batch, row) for row in range(batch.num_rows)]
     if not firsts:
-        raise TextError(f"{path}: there is no text to read")
+        raise TextError(f"{where_of(Path(path))}: there is no text to read")
     return Texts(firsts, seconds if paired else None, places)
 
 

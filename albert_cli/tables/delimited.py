@@ -1,100 +1,96 @@
-"""Rows of CSV and TSV files, and names of columns: what every command makes of them, and says of faulty ones."""
+"""Rows of CSV and TSV files."""
 
 from __future__ import annotations
 
 import csv
-import json
 import re
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from typing import Literal
+from collections.abc import Collection, Iterator
+from typing import Any, Literal
 
 from albert_cli.errors import Notice, TextError
+from albert_cli.tables.columns import Request
+from albert_cli.tables.faults import SKIP_BAD, Faults
 from albert_cli.tables.lines import LINE_BYTES
+from converters.messages import listing
 
 # What may separate columns, beside what the file's kind has.
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_SHOWN = 8
-_BLANK = re.compile(r"[ \t\r\n]*")
 _EXCEL_HINT = re.compile(r'"?sep=(.)"?\s*')
 
 
 class Records:
-    """The records of a file, read as they are asked for: pairs of line number (from 1) and cells.
+    """The records of a file, read as they are asked for: pairs of line number (from 1) and the cells of `header`.
 
-    `header`: the names of the columns, blanks around them taken off; with `width` the file has none, and they are
-    "0", "1", … `wanted` are columns that must be there for a guess of the delimiter to be right. In TSV a quotation
-    mark is a character like any other, as in GLUE's files. Blank lines are left out. Rows of another width are told
-    all at once, as TextError when the file is at its end (`advice` is its end), or with `skip_ragged` left
-    out, their lines kept in `ragged`.
+    `header`: the names of the columns, blanks around them taken off; those of the request if it names some. A file of a
+    given width has no header; its columns are "0", "1", … In TSV a quotation mark is a character like any other, as in
+    GLUE's files. Blank lines are left out. Raises ColumnError where a required column is missing. Rows of another
+    width are collected and raised as one TextError when the file is at its end, or with `skip_bad` left out, their
+    lines kept in `left_out`.
     """
 
-    def __init__(
-        self,
-        lines: Iterator[str],
-        where: str,
-        *,
-        kind: Literal["csv", "tsv"],
-        delimiter: str | None = None,
-        wanted: Collection[str] = (),
-        width: int | None = None,
-        skip_ragged: bool = False,
-        advice: str = "",
-    ) -> None:
-        self._where, self._skip_ragged, self._advice = where, skip_ragged, advice
-        self.ragged: list[int] = []
+    def __init__(self, lines: Iterator[str], where: str, kind: Literal["csv", "tsv"], request: Request) -> None:
+        self._where, self._request, self._named = where, request, kind == "tsv"
         self._lines = _Counted(lines)
         first = next((line for line in self._lines if line.strip()), "")
+        delimiter = request.delimiter
         if hint := _EXCEL_HINT.fullmatch(first):
             delimiter = delimiter or hint[1]
             first = next((line for line in self._lines if line.strip()), "")
-        usual = {"csv": ",", "tsv": "\t"}[kind]
-        self._named = kind == "tsv"
-        if delimiter is None:
-            delimiter = usual if width is not None else _found(first, usual, wanted)
-            if delimiter != usual:
-                warnings.warn(
-                    f"{where}: its columns seem to be separated by {_DELIMITERS[delimiter]}, not by "
-                    f"{_DELIMITERS[usual]}; --delimiter says so",
-                    Notice,
-                    stacklevel=2,
-                )
-        self._delimiter = delimiter
+        self._delimiter = delimiter or self._found(first, {"csv": ",", "tsv": "\t"}[kind])
         self._begun = self._lines.number if first else 1
         self._lines.back(first)
         csv.field_size_limit(LINE_BYTES)
-        plain = kind == "tsv" and delimiter == "\t"
-        self._reader = csv.reader(
-            self._lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, strict=not plain
-        )
-        if width is not None:
-            self.header = [str(number) for number in range(width)]
+        plain = kind == "tsv" and self._delimiter == "\t"
+        quoting: Any = {"quoting": csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, "strict": not plain}
+        self._reader = csv.reader(self._lines, delimiter=self._delimiter, **quoting)
+        if request.width is not None:
+            self._columns = [str(number) for number in range(request.width)]
         else:
-            self.header = [cell.strip() for cell in next(self._records(), (0, []))[1]]
+            self._columns = [cell.strip() for cell in next(self._records(), (0, []))[1]]
+        if self._columns:  # none in an empty file
+            request.check(self._columns, where, "the header")
+        self.header = self._columns if request.names is None else list(request.names)
+        self.left_out: dict[str, list[int]] = {}
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        faults: list[str] = []
+        width, faults, skip_bad = len(self._columns), Faults(), self._request.skip_bad
+        ragged: list[int] = []
+        places = None if self._request.names is None else [self._columns.index(name) for name in self.header]
         for line, cells in self._records():
-            if len(cells) != len(self.header):
-                self.ragged.append(line)
-                if len(self.ragged) <= _SHOWN:
-                    faults.append(f"line {line} has {len(cells)}")
-            elif not self.ragged or self._skip_ragged:
-                yield line, cells
-        if self.ragged and not self._skip_ragged:
+            if len(cells) != width:
+                faults.add(f"line {line} has {len(cells)}")
+                ragged.append(line)
+            elif not faults or skip_bad:
+                yield line, cells if places is None else [cells[place] for place in places]
+        if faults and not skip_bad:
             raise TextError(f"{self._where}: {self._ragged(faults)}")
+        if faults:
+            self.left_out = {f"not of {width} columns": ragged}
 
-    def _ragged(self, faults: Sequence[str]) -> str:
-        names = f" ({listing(self.header)})" if self._named else ""
-        count = len(self.ragged)
-        rest = f" and {count - len(faults)} more" if count > len(faults) else ""
+    def _found(self, line: str, usual: str) -> str:
+        """The delimiter by a file's header, a notice where it is not the usual one."""
+        if self._request.width is not None:
+            return usual
+        found = _likeliest(line, usual, self._request.required)
+        if found != usual:
+            warnings.warn(
+                f"{self._where}: its columns seem to be separated by {_DELIMITERS[found]}, not by "
+                f"{_DELIMITERS[usual]}; --delimiter says so",
+                Notice,
+                stacklevel=2,
+            )
+        return found
+
+    def _ragged(self, faults: Faults) -> str:
+        names = f" ({listing(self._columns)})" if self._named else ""
         advice = (
             ""
             if self._named
             else f"; a cell that holds {self._delimiter!r} stands in double quotes, with no blank before them"
         )
-        rows = f"{count} row{'s' * (count > 1)}"
-        return f"{rows} not of {len(self.header)} columns{names}: {', '.join(faults)}{rest}{advice}{self._advice}"
+        rows = f"{faults.count} row{'s' * (faults.count > 1)} not of {len(self._columns)} columns{names}"
+        return f"{rows}: {faults.joined(', ')}{advice}{self._request.advice('--skip-bad', SKIP_BAD)}"
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         while True:
@@ -111,7 +107,7 @@ class Records:
                 ) from None
             begun, self._begun = self._begun, self._lines.number + 1
             # A line of blanks is none of several columns.
-            if cells and not (len(cells) == 1 and not cells[0].strip() and len(getattr(self, "header", "ab")) > 1):
+            if cells and not (len(cells) == 1 and not cells[0].strip() and len(getattr(self, "_columns", "ab")) > 1):
                 yield begun, cells
 
 
@@ -139,7 +135,7 @@ class _Counted:
             self.number -= 1
 
 
-def _found(line: str, usual: str, wanted: Collection[str]) -> str:
+def _likeliest(line: str, usual: str, wanted: Collection[str]) -> str:
     """The delimiter under which a header has the wanted columns, else the most columns; the usual one in doubt."""
     headers = {
         item: [cell.strip() for cell in next(csv.reader([line], delimiter=item), [])]
@@ -149,59 +145,9 @@ def _found(line: str, usual: str, wanted: Collection[str]) -> str:
     return fitting[0] if fitting else max(headers, key=lambda item: len(headers[item]))
 
 
-def json_lines(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-    """Lines of JSON with their numbers; of a file that is one array of objects its items, with the lines they begin in.
-
-    An array is held in memory whole.
-    """
-    for number, line in enumerate(lines, 1):
-        if line.isspace() or not line:
-            continue
-        if not line.lstrip().startswith("["):
-            yield number, line
-            yield from enumerate(lines, number + 1)
-            return
-        every = [line, *lines]
-        try:
-            yield from list(_items("\n".join(every), number))
-        except (ValueError, RecursionError):  # whoever reads the lines says what is wrong
-            yield from enumerate(every, number)
-
-
-def _items(text: str, line: int) -> Iterator[tuple[int, str]]:
-    """The objects of an array, as text; ValueError where it is none of such."""
-    decoder, counted = json.JSONDecoder(), 0
-
-    def after(place: int) -> int:
-        found = _BLANK.match(text, place)
-        assert found is not None
-        return found.end()
-
-    place = after(text.index("[") + 1)
-    while text[place : place + 1] != "]":
-        item, end = decoder.raw_decode(text, place)
-        if not isinstance(item, dict):
-            raise ValueError("not an object")
-        line, counted = line + text.count("\n", counted, place), place
-        yield line, text[place:end]
-        place = after(end)
-        if text[place : place + 1] == ",":
-            place = after(place + 1)
-        elif text[place : place + 1] != "]":
-            raise ValueError("no comma")
-    if text[place + 1 :].strip():
-        raise ValueError("more than the array")
-
-
 def delimiter_of(text: str) -> str:
     """What separates columns, as it is written on a command line: a character, or `tab`. ValueError for others."""
     named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}.get(text.lower(), text)
     if len(named) != 1 or named in '"\r\n':
         raise ValueError(f"a delimiter is one character, or tab, not {text!r}")
     return named
-
-
-def listing(items: Sequence[str]) -> str:
-    """The first few, and how many more."""
-    rest = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,14 +1,18 @@
-"""What an input file holds by its name, and its bytes with any compression taken off."""
+"""Which files are meant, what each holds by its name, and its bytes with any compression taken off."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
-from collections.abc import Iterable, Iterator
+import os
+import warnings
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from albert_cli.errors import TextError
+from albert_cli.errors import Notice, TextError
+from albert_cli.tables.lines import STANDARD_INPUT
 
 Kind = Literal["txt", "csv", "tsv", "jsonl", "parquet"]
 KINDS: dict[str, Kind] = {
@@ -23,16 +27,114 @@ KINDS: dict[str, Kind] = {
     ".pq": "parquet",
 }
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # what tables are written as
 COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
+# So many files of other kinds are listed.
+_SHOWN = 5
 
 
 def suffix_of(file: Path) -> str:
-    """The ending that tells a file's kind, in lower case, without that of compression: `.csv` of `T.CSV.gz`."""
+    """The ending that says a file's kind, in lower case, without that of compression: `.csv` of `T.CSV.gz`."""
     name = file.name.lower()
     for ending in COMPRESSED_SUFFIXES:
         name = name.removesuffix(ending)
     return Path(name).suffix
+
+
+def plain_name(file: Path) -> str:
+    """The file's name without the endings of compression and kind: `texts` of `texts.csv.gz`."""
+    name = file.name
+    for ending in COMPRESSED_SUFFIXES:
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return Path(name).stem if Path(name).suffix.lower() in KINDS else name
+
+
+def kind_of(file: Path, options: Collection[str] = ()) -> Kind:
+    """What a file holds by its name; lines of text on standard input and in a pipe without a suffix.
+
+    Raises TextError for another name; `options` are those of the command that its message may advise.
+    """
+    if streams(file):
+        return "txt"
+    suffix = suffix_of(file)
+    if not suffix and file.exists() and not file.is_file():
+        return "txt"
+    if suffix not in KINDS:
+        known = ", ".join(KINDS)
+        seen = f"files of the kind {suffix!r} are" if suffix else "a file without a suffix is"
+        advice = "; --input-format says what it holds" if "--input-format" in options else ""
+        raise TextError(f"{file}: {seen} not read; tables are {known}, gzip or zstd too{advice}")
+    return KINDS[suffix]
+
+
+def streams(file: Path) -> bool:
+    """Whether a path is standard input or a shell's <(command), which can be read once."""
+    return file == STANDARD_INPUT or (file.parent == Path("/dev/fd") and not file.is_file())
+
+
+class Files(NamedTuple):
+    """The files that a path names, in order, what each holds, and those of a directory that are of other kinds."""
+
+    files: list[Path]
+    kinds: list[Kind]
+    skipped: list[Path]
+
+
+def find_files(
+    path: str, kind: Kind | None = None, *, delimiter: str | None = None, options: Collection[str] = ()
+) -> Files:
+    """The files of a path, directory or glob pattern, `-` for standard input; `kind` is that of all of them.
+
+    Raises TextError where there is none, where a name does not say the kind (see `kind_of`), and for a `delimiter`
+    where no file has any.
+    """
+    files, skipped = _find(path)
+    kinds = [kind or kind_of(file, options) for file in files]
+    if delimiter and not {"csv", "tsv"} & set(kinds):
+        raise TextError(f"{path}: --delimiter is for CSV and TSV, and this is {', '.join(sorted(set(kinds)))}")
+    return Files(files, kinds, skipped)
+
+
+def warn_of_skipped(path: str, skipped: list[Path]) -> None:
+    """A notice of the files of a directory that are not read."""
+    if skipped:
+        names = ", ".join(file.name for file in skipped[:_SHOWN]) + (", …" if len(skipped) > _SHOWN else "")
+        warnings.warn(f"{path}: files of other kinds are left out ({len(skipped)}): {names}", Notice, stacklevel=2)
+
+
+def _find(path: str) -> tuple[list[Path], list[Path]]:
+    if path == str(STANDARD_INPUT):
+        return [STANDARD_INPUT], []
+    given = Path(path)
+    if given.is_dir():
+        found = sorted(
+            file
+            for file in given.rglob("*")
+            if not any(part.startswith((".", "_")) for part in file.relative_to(given).parts) and not file.is_dir()
+        )
+        files = [file for file in found if suffix_of(file) in KINDS]
+        if not files:
+            raise TextError(f"{path}: the directory holds no file of a known kind ({', '.join(KINDS)})")
+        return files, [file for file in found if file not in set(files)]
+    if not given.exists() and glob.has_magic(path):
+        matches = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207
+        matches = [match for match in matches if not match.is_dir()]
+        if not matches:
+            raise TextError(f"{path}: no file matches the pattern")
+        return matches, []
+    return [given], []
+
+
+def would_read(path: str, file: Path) -> bool:
+    """Whether a file that is written there would be one of those of a directory or glob pattern from then on."""
+    given, real = Path(path), Path(os.path.realpath(file))
+    if given.is_dir():
+        return suffix_of(file) in KINDS and Path(os.path.realpath(given)) in real.parents
+    if given.exists() or not glob.has_magic(path):
+        return False
+    folder = given.parent
+    if glob.has_magic(str(folder)):
+        return real.match(os.path.abspath(path))
+    return real.match(str(Path(os.path.realpath(folder), given.name)))
 
 
 def found_in(directory: Path, names: Iterable[str]) -> list[Path]:

@@ -22,6 +22,11 @@ LINE_BYTES = 64 * 2**20
 STANDARD_INPUT = Path("-")
 
 
+def where_of(path: Path) -> str:
+    """What messages call a file."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
 def read_lines(
     path: Path, *, errors: Errors = "strict", progress: Callable[[int], None] | None = None
 ) -> Iterator[str]:
@@ -31,12 +36,13 @@ def read_lines(
     CheckpointError where the file cannot be opened.
     """
     empty = True
-    with explained(path), opened(path) as file:
-        for line in lines_of(file, str(path), errors=errors, progress=progress):
+    where = where_of(path)
+    with explained(where), opened(path) as file:
+        for line in lines_of(file, where, errors=errors, progress=progress):
             empty = False
             yield line
     if empty:
-        raise TextError(f"{path}: the file is empty; there is no text to read")
+        raise TextError(f"{where}: there is no text to read")
 
 
 def lines_of(

@@ -7,8 +7,6 @@ column, and the place of each row: `_row` (its number over all files, from 0), `
 from __future__ import annotations
 
 import contextlib
-import glob
-import json
 import os
 import shutil
 import sys
@@ -16,31 +14,24 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from albert_cli.errors import TextError
-from albert_cli.tables import delimited
-from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, Kind, Stream, decompressed, suffix_of
-from albert_cli.tables.lines import STANDARD_INPUT, Errors, lines_of
-from albert_cli.tokenization.preparation import encodable
-from converters.errors import did_you_mean
+from albert_cli.tables import arrays, input_files
+from albert_cli.tables.columns import DEFAULT_TEXT_COLUMN, Request
+from albert_cli.tables.faults import Faults
+from albert_cli.tables.input_files import Kind, Stream, decompressed
+from albert_cli.tables.lines import STANDARD_INPUT, Errors, where_of
+from albert_cli.tables.parquet import ParquetRows
+from albert_cli.tables.readers import rows_of
 from converters.files import explained
 
-# A batch read from a file at once: few enough to hold however long the texts are.
-_BATCH_ROWS, _BATCH_CHARACTERS = 1024, 2**20
-DEFAULT_TEXT_COLUMN, DEFAULT_PAIR_COLUMN = "text", "pair"
-_ADVICE = {
-    DEFAULT_TEXT_COLUMN: "--text-column names the one with the texts",
-    DEFAULT_PAIR_COLUMN: "--pair-column names the one with the second texts",
-}
-
-# The number of a line, then the values of the wanted columns.
-_Row = tuple[int, Sequence[Any]]
+# The options that messages advise: all commands that read a source have them.
+_OPTIONS = frozenset({"--text-column", "--pair-column", "--errors", "--input-format"})
 
 
 @dataclass(frozen=True)
@@ -63,6 +54,19 @@ class Columns:
         names |= {"id": self.id} if self.id else {}
         return names | {f"kept.{name}": name for name in self.keep}
 
+    def request(self, errors: Errors) -> Request:
+        """What a reader is asked for: the values of `wanted`, in that order."""
+        wanted = self.wanted()
+        texts = tuple(wanted[name] for name in ("text", "pair") if name in wanted)
+        return Request(
+            names=tuple(wanted.values()),
+            texts=texts,
+            sparse=frozenset(self.keep) - {*texts, self.id},
+            delimiter=self.delimiter,
+            errors=errors,
+            options=_OPTIONS,
+        )
+
 
 class Source:
     """The rows of a file, a directory, a glob pattern or standard input (`-`), in a fixed order.
@@ -77,15 +81,12 @@ class Source:
     ) -> None:
         self.path, self.columns = path, columns or Columns()
         self.errors = errors
-        self.files, self.skipped = _find(path)
-        self._kinds = [kind or _kind(file) for file in self.files]
+        self.files, self._kinds, self.skipped = input_files.find_files(
+            path, kind, delimiter=self.columns.delimiter, options=_OPTIONS
+        )
         if "txt" in self._kinds and (self.columns.text or self.columns.pair or self.columns.id or self.columns.keep):
             file = self.files[self._kinds.index("txt")]
             raise TextError(f"{file}: lines of text have no columns; leave out --text-column and its like")
-        if self.columns.delimiter and not {"csv", "tsv"} & set(self._kinds):
-            raise TextError(
-                f"{path}: --delimiter is for CSV and TSV, and this is {', '.join(sorted(set(self._kinds)))}"
-            )
         for file in self.files:
             if file != STANDARD_INPUT:
                 with explained(file), open(file, "rb"):
@@ -101,15 +102,7 @@ class Source:
 
     def would_read(self, file: Path) -> bool:
         """Whether a file that is written there would be one of those that the next run reads."""
-        given, real = Path(self.path), Path(os.path.realpath(file))
-        if given.is_dir():
-            return suffix_of(file) in KINDS and Path(os.path.realpath(given)) in real.parents
-        if given.exists() or not glob.has_magic(self.path):
-            return False
-        folder = given.parent
-        if glob.has_magic(str(folder)):
-            return real.match(os.path.abspath(self.path))
-        return real.match(str(Path(os.path.realpath(folder), given.name)))
+        return input_files.would_read(self.path, file)
 
     def listing(self) -> list[list[Any]]:
         """Names and sizes of the files: what a resumed run compares first."""
@@ -122,7 +115,7 @@ class Source:
         """Keep standard input on disk, so that `batches` can be called again."""
         if STANDARD_INPUT in self.files and self._spooled is None:
             self._spooled = tempfile.TemporaryFile()  # noqa: SIM115
-            with explained("standard input"):
+            with explained(where_of(STANDARD_INPUT)):
                 shutil.copyfileobj(sys.stdin.buffer, self._spooled)
 
     def batches(self, progress: Callable[[int], None] | None = None) -> Iterator[pa.RecordBatch]:
@@ -130,10 +123,10 @@ class Source:
         schema: pa.Schema | None = None
         row = before = 0
         for file, kind in zip(self.files, self._kinds, strict=True):
-            with explained(file), decompressed(self._opened(file), str(file)) as stream:
-                reader = _READERS[kind](stream, str(file), self.columns, self.errors)
-                for lines, columns in reader:
-                    batch = self._batch(str(file), row, lines, columns, schema)
+            where = where_of(file)
+            with explained(where), decompressed(self._opened(file), where) as stream:
+                for lines, columns in self._read(stream, where, kind):
+                    batch = self._batch(where, row, lines, columns, schema)
                     schema = schema or batch.schema
                     row += batch.num_rows
                     if progress:
@@ -173,6 +166,19 @@ class Source:
         if held:
             yield _joined(waiting)
 
+    def _read(self, stream: Stream, where: str, kind: Kind) -> Iterator[tuple[Sequence[int], dict[str, pa.Array]]]:
+        """Line numbers and the wanted columns of a file, by our names."""
+        wanted = self.columns.wanted()
+        rows = rows_of(stream, where, kind, self.columns.request(self.errors))
+        if isinstance(rows, ParquetRows):
+            found: Iterator[tuple[Sequence[int], list[pa.Array]]] = rows.batches()
+        else:
+            # A file of lines, CSV or TSV has no types, and guessing them would turn an id 007 into 7.
+            texts = [place for place, name in enumerate(wanted) if kind != "jsonl" or name in ("text", "pair")]
+            found = arrays.columns_of(rows, where, list(wanted.values()), dict.fromkeys(texts, pa.string()))
+        for lines, columns in found:
+            yield lines, dict(zip(wanted, columns, strict=True))
+
     def _opened(self, file: Path) -> contextlib.AbstractContextManager[BinaryIO]:
         if file != STANDARD_INPUT:
             return open(file, "rb")
@@ -193,8 +199,10 @@ class Source:
         numbers = pa.array(np.arange(row, row + len(lines)))
         ids = columns.pop("id", numbers)
         if ids.null_count:
-            line = lines[ids.is_null().index(True).as_py()]
-            raise TextError(f"{file}: line {line} has no {self.columns.id!r}; every row needs an id of its own")
+            faults = Faults()
+            for place in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)):
+                faults.add(f"line {lines[int(place)]} has no {self.columns.id!r}")
+            raise TextError(f"{file}: {faults.joined(', ')}; every row needs an id of its own")
         file = file.encode("utf-8", "backslashreplace").decode()  # a name may be any bytes, a column is text
         placed = {
             "_row": numbers,
@@ -205,207 +213,8 @@ class Source:
 
 
 def place(batch: pa.RecordBatch, row: int) -> str:
-    """Where a row of a batch comes from, for messages."""
+    """Where a row of a batch comes from, for messages: "texts.csv: line 7"."""
     return f"{batch['_file'][row].as_py()}: line {batch['_line'][row].as_py()}"
-
-
-def _find(path: str) -> tuple[list[Path], list[Path]]:
-    """The files that `path` names, in order, and those of a directory that are left out."""
-    if path == str(STANDARD_INPUT):
-        return [STANDARD_INPUT], []
-    given = Path(path)
-    if given.is_dir():
-        found = sorted(
-            file
-            for file in given.rglob("*")
-            if not any(part.startswith((".", "_")) for part in file.relative_to(given).parts) and not file.is_dir()
-        )
-        files = [file for file in found if suffix_of(file) in KINDS]
-        if not files:
-            raise TextError(f"{path}: the directory holds no file of a known kind ({', '.join(KINDS)})")
-        return files, [file for file in found if file not in set(files)]
-    if not given.exists() and glob.has_magic(path):
-        matches = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207
-        matches = [match for match in matches if not match.is_dir()]
-        if not matches:
-            raise TextError(f"{path}: no file matches the pattern")
-        return matches, []
-    return [given], []
-
-
-def plain_name(file: Path) -> str:
-    """The file's name without the endings of compression and kind: `texts` of `texts.csv.gz`."""
-    name = file.name
-    for ending in COMPRESSED_SUFFIXES:
-        name = name[: -len(ending)] if name.lower().endswith(ending) else name
-    return Path(name).stem if Path(name).suffix.lower() in KINDS else name
-
-
-def _kind(file: Path) -> Kind:
-    if file == STANDARD_INPUT:
-        return "txt"
-    suffix = suffix_of(file)
-    # /dev/fd/63 and the like: lines of text, as from standard input.
-    if file.exists() and not file.is_file() and not suffix:
-        return "txt"
-    if suffix not in KINDS:
-        kinds = ", ".join(dict.fromkeys(KINDS.values()))
-        raise TextError(f"{file}: what it holds cannot be told from its name; say --input-format ({kinds})")
-    return KINDS[suffix]
-
-
-_Reader = Iterator[tuple[Sequence[int], dict[str, pa.Array]]]
-
-
-def _read_txt(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
-    rows = ((number, (line,)) for number, line in enumerate(lines_of(stream.file, where, errors=errors), 1))
-    return _columns(rows, where, {"text": "text"})
-
-
-def _read_csv(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
-    return _separated(stream, where, columns, errors, "csv")
-
-
-def _read_tsv(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
-    return _separated(stream, where, columns, errors, "tsv")
-
-
-def _separated(stream: Stream, where: str, columns: Columns, errors: Errors, kind: Literal["csv", "tsv"]) -> _Reader:
-    wanted = columns.wanted()
-    lines = lines_of(stream.file, where, errors=errors, ends=True)
-
-    def rows() -> Iterator[_Row]:
-        records = delimited.Records(lines, where, kind=kind, delimiter=columns.delimiter, wanted=set(wanted.values()))
-        if not records.header:
-            return
-        _check_present(wanted, records.header, where, "the header")
-        places = [records.header.index(name) for name in wanted.values()]
-        yield from ((line, [cells[place] for place in places]) for line, cells in records)
-
-    # A file of such values has no types, and guessing them would turn an id 007 into 7.
-    return _columns(rows(), where, wanted, dict.fromkeys(wanted, pa.string()))
-
-
-def _read_jsonl(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
-    wanted = columns.wanted()
-    needed = {name: column for name, column in wanted.items() if not name.startswith("kept.")}
-
-    def rows() -> Iterator[_Row]:
-        first = True
-        for number, line in delimited.json_lines(lines_of(stream.file, where, errors=errors)):
-            if not line or line.isspace():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise TextError(f"{where}: line {number} is not JSON: {error}") from None
-            if not isinstance(record, dict):
-                kind = type(record).__name__
-                raise TextError(f"{where}: line {number} holds a {kind}; each line must be one JSON object")
-            _check_present(wanted if first else needed, list(record), where, f"line {number}")
-            first = False
-            yield number, [record.get(column) for column in wanted.values()]
-
-    return _columns(rows(), where, wanted)
-
-
-def _read_parquet(stream: Stream, where: str, columns: Columns, errors: Errors) -> _Reader:
-    wanted = columns.wanted()
-    with contextlib.ExitStack() as stack:
-        file: BinaryIO = stream.below
-        if stream.compressed or not file.seekable():
-            # Parquet is read from its end, which a stream does not have.
-            file = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(stream.file, file)
-        try:
-            table = pq.ParquetFile(file, memory_map=False)
-        except pa.ArrowInvalid as error:
-            raise TextError(f"{where}: not a Parquet file, or a damaged one ({error})") from None
-        _check_present(wanted, table.schema_arrow.names, where, "the file")
-        line = 1
-        # Few rows at a time: how long their texts are is not known before.
-        batches = table.iter_batches(batch_size=256, columns=list(dict.fromkeys(wanted.values())))
-        while True:
-            try:
-                batch = next(batches, None)
-            except (OSError, pa.ArrowException) as error:
-                raise TextError(f"{where}: cannot be read from row {line} on ({error})") from None
-            if batch is None:
-                return
-            lines = range(line, line + batch.num_rows)
-            found = {name: batch[column] for name, column in wanted.items()}
-            for name in {"text", "pair"} & set(found):
-                found[name] = _as_text(found[name], where, lines, wanted[name])
-            yield lines, {name: _plain(array) for name, array in found.items()}
-            line += batch.num_rows
-
-
-_READERS: dict[Kind, Callable[[Stream, str, Columns, Errors], _Reader]] = {
-    "txt": _read_txt,
-    "csv": _read_csv,
-    "tsv": _read_tsv,
-    "jsonl": _read_jsonl,
-    "parquet": _read_parquet,
-}
-
-
-def _columns(
-    rows: Iterator[_Row], where: str, wanted: dict[str, str], types: dict[str, pa.DataType] | None = None
-) -> _Reader:
-    """Rows of Python values as columns; a type that is not given is that of the first batch."""
-    types = {"text": pa.string(), "pair": pa.string()} | (types or {})
-    for lines, values in _bunches(rows):
-        arrays = {}
-        for (name, column), cells in zip(wanted.items(), zip(*values, strict=True), strict=True):
-            array = _array(cells, types.get(name), where, lines, column)
-            # Where the first rows have no value at all, text is the type that holds most.
-            types.setdefault(name, pa.string() if pa.types.is_null(array.type) else array.type)
-            arrays[name] = array.cast(types[name])
-        yield lines, arrays
-
-
-def _bunches(rows: Iterator[_Row]) -> Iterator[tuple[list[int], list[Sequence[Any]]]]:
-    lines: list[int] = []
-    values: list[Sequence[Any]] = []
-    size = 0
-    for line, cells in rows:
-        lines.append(line)
-        values.append(cells)
-        size += sum(len(cell) for cell in cells if isinstance(cell, str))
-        if len(lines) == _BATCH_ROWS or size > _BATCH_CHARACTERS:
-            yield lines, values
-            lines, values, size = [], [], 0
-    if lines:
-        yield lines, values
-
-
-def _array(cells: Sequence[Any], kind: pa.DataType | None, where: str, lines: Sequence[int], column: str) -> pa.Array:
-    array = _try_array(cells, kind)
-    if array is None:
-        # A JSON string can hold half of a UTF-16 pair, which is no character.
-        cells = [encodable(cell) if isinstance(cell, str) else cell for cell in cells]
-        array = _try_array(cells, kind)
-    if array is not None:
-        return array
-    kind = kind or _try_type(cells)
-    for line, cell in zip(lines, cells, strict=True):
-        if _try_array([cell], kind) is None:
-            wanted = f"not {_spoken(str(kind))}" if kind else "which no column can hold"
-            raise TextError(f"{where}: line {line}: {column!r} is {cell!r:.60}, {wanted}")
-    raise TextError(f"{where}: lines {lines[0]} to {lines[-1]}: {column!r} holds values of several types")
-
-
-def _try_type(cells: Sequence[Any]) -> pa.DataType | None:
-    """The type of the first value that is there."""
-    array = _try_array([next((cell for cell in cells if cell is not None), None)], None)
-    return None if array is None else array.type
-
-
-def _try_array(cells: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:
-    try:
-        return pa.array(cells, kind)
-    except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-        return None
 
 
 def _cast(array: pa.Array, kind: pa.DataType, where: str, lines: Sequence[int], column: str) -> pa.Array:
@@ -416,37 +225,6 @@ def _cast(array: pa.Array, kind: pa.DataType, where: str, lines: Sequence[int], 
         raise TextError(
             f"{where}: lines {lines[0]} to {lines[-1]}: {column!r} is {array.type} there and {kind} before"
         ) from None
-
-
-def _as_text(array: pa.Array, where: str, lines: Sequence[int], column: str) -> pa.Array:
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise TextError(f"{where}: {column!r} is {array.type}, not text; --text-column names another column")
-    text = array.cast(pa.string())
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        raise TextError(f"{where}: rows {lines[0]} to {lines[-1]}: {column!r} is not UTF-8") from None
-    return text
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    """Without a dictionary, whose values differ from batch to batch."""
-    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
-
-
-def _check_present(wanted: dict[str, str], present: Sequence[str], where: str, what: str) -> None:
-    missing = [column for column in wanted.values() if column not in present]
-    if missing:
-        advice = [text for column, text in _ADVICE.items() if column in missing]
-        named, seen = (", ".join(map(repr, names)) or "none" for names in (missing, present))
-        near = "".join(did_you_mean(column, present) for column in missing)
-        raise TextError(
-            f"{where}: {what} has no column {named}; it has {seen}{'. ' * bool(advice)}{', '.join(advice)}{near}"
-        )
-    twice = [column for column in wanted.values() if present.count(column) > 1]
-    if twice:
-        raise TextError(f"{where}: {what} has several columns {twice[0]!r}")
 
 
 def _characters(batch: pa.RecordBatch) -> Any:
@@ -460,7 +238,3 @@ def _characters(batch: pa.RecordBatch) -> Any:
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.concat_batches([batch for batch in batches if batch.num_rows])
-
-
-def _spoken(kind: str) -> str:
-    return {"string": "text", "int64": "a whole number", "double": "a number", "bool": "true or false"}.get(kind, kind)

@@ -1,7 +1,4 @@
-"""A whole table in memory: CSV, TSV, JSON lines, Parquet or lines of text, every cell as text.
-
-Everything wrong with a file is collected and reported once, with line numbers.
-"""
+"""A whole table in memory: the rows of one file or several, every cell as text."""
 
 from __future__ import annotations
 
@@ -11,20 +8,25 @@ import json
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from albert_cli.errors import DataError
-from albert_cli.tables import delimited
-from albert_cli.tables.input_files import KINDS, Kind, Stream, decompressed, suffix_of
-from albert_cli.tables.lines import STANDARD_INPUT, lines_of, opened
+from albert_cli.errors import ColumnError, DataError
+from albert_cli.tables import input_files
+from albert_cli.tables.columns import Request, check_single, missing_columns
+from albert_cli.tables.input_files import Kind, decompressed, streams
+from albert_cli.tables.lines import Errors, opened, where_of
+from albert_cli.tables.readers import rows_of
+from albert_cli.tokenization.preparation import encodable
 from converters.errors import did_you_mean
-from converters.files import explained, need, open_regular
+from converters.files import explained, open_regular
 from converters.messages import LINES, listing
 
+# A row's line (or number) in its file, from 1; `file:line` where a table is of several files.
+Line = int | str
 # What is left out, by what is wrong with it: lines, or what questions are called.
-LeftOut = Mapping[str, Sequence[int | str]]
+LeftOut = Mapping[str, Sequence[Line]]
 
 
 def told_left_out(where: str, left_out: LeftOut, noun: str = "row") -> str:
@@ -41,25 +43,24 @@ def told_left_out(where: str, left_out: LeftOut, noun: str = "row") -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A file of rows: column names, the cells as text, and each row's line number."""
+    """Rows of text: column names, the cells, and each row's line. `digest` is the SHA-256 of the file or files."""
 
     where: str
     header: list[str]
     rows: list[list[str]]
-    lines: list[int]
+    lines: list[Line]
     digest: str
     left_out: LeftOut = field(default_factory=dict)
 
     def column(self, name: str | int, purpose: str) -> list[str]:
-        """The cells of a column; DataError names the columns there are."""
+        """The cells of a column; ColumnError where it is missing, with what it is for."""
         place = name if isinstance(name, int) else self.place(name)
         if place is None:
             near = did_you_mean(str(name), self.header)
-            raise DataError(
-                f"{self.where}: no column {name!r} for {purpose}; its columns are {listing(self.header)}{near}"
-            )
-        if isinstance(name, str) and self.header.count(name) > 1:
-            raise DataError(f"{self.where}: several columns are called {name!r}; rename all but one")
+            lacks = missing_columns([str(name)], self.header, purpose)
+            raise ColumnError(f"{self.where}: the header has no {lacks}{near}", [str(name)])
+        if isinstance(name, str):
+            check_single([name], self.header, self.where)
         return [row[place] for row in self.rows]
 
     def place(self, name: str) -> int | None:
@@ -74,59 +75,75 @@ def read_table(
     wanted: Collection[str] = (),
     width: int | None = None,
     skip_bad: bool | None = False,
+    errors: Errors = "strict",
+    options: Collection[str] = (),
 ) -> Table:
-    """Read a table: CSV, TSV (nothing is a quote there), JSON lines, Parquet or lines of text (the column `text`).
+    """Read a file, directory, glob pattern or standard input (`-`): what albert embed reads.
 
-    The kind is that of the name unless given; gzip and zstd are taken off; `-` is standard input. `delimiter` and
-    `wanted`: see tables.delimited. `width` is that of a TSV without header. Raises DataError for a file without
-    rows and lines that are no JSON objects, TextError for rows of another width than the header, broken quoting and
-    what is not UTF-8. With `skip_bad` rows of another width and lines that are no objects are left out; None where
-    nobody can ask for that.
+    The kind is that of the name unless given. `wanted` are columns that must be there and hold text; `delimiter` is by
+    default found out. `width` is that of a TSV without header. With `skip_bad` bad rows are left out; None where nobody
+    can ask for that. `options` are those of the command that messages may advise. Raises DataError where there is no
+    row, else as `rows_of` does.
     """
-    kind = kind or kind_of(path)
-    hint = "; --skip-bad leaves such rows out" if skip_bad is False else ""
-    with explained(path), seekable(path) as file:
-        digest = _digest(file)
-        with decompressed(contextlib.nullcontext(file), str(path)) as stream:
-            if kind in ("csv", "tsv"):
-                lines = _lines(stream, path, ends=True)
-                options: Any = {"delimiter": delimiter, "wanted": wanted, "width": width, "advice": hint}
-                records = delimited.Records(lines, str(path), kind=kind, skip_ragged=bool(skip_bad), **options)
-                found = list(records)
-                rows, numbers = [cells for _, cells in found], [line for line, _ in found]
-                bad = {f"not of {len(records.header)} columns": records.ragged} if records.ragged else {}
-                table = Table(str(path), records.header, rows, numbers, digest, bad)
-            elif kind == "txt":
-                rows = [[line] for line in _lines(stream, path)]
-                table = Table(str(path), ["text"], rows, list(range(1, len(rows) + 1)), digest)
-            else:
-                table = _read_parquet(stream, path) if kind == "parquet" else _read_jsonl(stream, path, skip_bad, hint)
-                table = replace(table, digest=digest)
+    request = Request(
+        texts=tuple(wanted),
+        delimiter=delimiter,
+        width=width,
+        errors=errors,
+        skip_bad=bool(skip_bad),
+        options=frozenset({*options, *(["--skip-bad"] if skip_bad is False else [])}),
+    )
+    found = input_files.find_files(str(path), kind, delimiter=delimiter, options=request.options)
+    input_files.warn_of_skipped(str(path), found.skipped)
+    tables = [_read(file, kind, request) for file, kind in zip(found.files, found.kinds, strict=True)]
+    table = tables[0] if found.files == [path] else joined(tables, where_of(path))
     if not table.rows and table.left_out:
-        raise DataError(f"{told_left_out(str(path), table.left_out)}; no row is left")
+        raise DataError(f"{told_left_out(table.where, table.left_out)}; no row is left")
     if not table.rows:
-        raise DataError(f"{path}: holds no rows{' below its header' * bool(table.header)}")
+        raise DataError(f"{table.where}: there is no text to read")
     return table
 
 
-def kind_of(path: Path) -> Kind:
-    """What a file holds by its name; standard input is lines of text. DataError for a name that does not tell."""
-    if streams(path):
-        return "txt"
-    if suffix_of(path) not in KINDS:
-        known = ", ".join(dict.fromkeys(KINDS))
-        raise DataError(f"{path}: a file of the kind {path.suffix!r}; tables are {known}, gzip or zstd too")
-    return KINDS[suffix_of(path)]
+def _read(file: Path, kind: Kind, request: Request) -> Table:
+    where = where_of(file)
+    with explained(where), seekable(file) as opened_file:
+        digest = _digest(opened_file)
+        with decompressed(contextlib.nullcontext(opened_file), where) as stream:
+            rows = rows_of(stream, where, kind, request)
+            lines: list[Line] = []
+            cells: list[list[str]] = []
+            for line, values in rows:
+                lines.append(line)
+                cells.append([_cell(value) for value in values])
+    for row in cells:
+        row.extend([""] * (len(rows.header) - len(row)))  # of columns that later rows name
+    return Table(where, rows.header, cells, lines, digest, rows.left_out)
 
 
-def _lines(stream: Stream, path: Path, *, ends: bool = False) -> Iterator[str]:
-    return lines_of(stream.file, str(path), ends=ends, advice="convert it to UTF-8")
+def joined(tables: Sequence[Table], where: str) -> Table:
+    """The rows of several tables under all their columns; cells of a column that a table lacks are empty."""
+    header = list(dict.fromkeys(name for table in tables for name in table.header))
+    rows: list[list[str]] = []
+    left_out: dict[str, list[Line]] = {}
+    one = len(tables) == 1
+    for table in tables:
+        if table.header == header:
+            rows += table.rows
+        else:
+            check_single(table.header, table.header, table.where)
+            places = [table.place(name) for name in header]
+            rows += [["" if place is None else row[place] for place in places] for row in table.rows]
+        for why, lines in table.left_out.items():
+            left_out.setdefault(why, []).extend(lines if one else [f"{table.where}:{line}" for line in lines])
+    lines = [line if one else f"{table.where}:{line}" for table in tables for line in table.lines]
+    digest = hashlib.sha256("".join(table.digest for table in tables).encode()).hexdigest()
+    return Table(where, header, rows, lines, digest, left_out)
 
 
 @contextlib.contextmanager
 def seekable(path: Path) -> Iterator[BinaryIO]:
-    """The file, or on disk what standard input or a shell's <(command) gives, to be read twice."""
-    if not streams(path):
+    """The file, or a copy on disk of what a stream gives, to be read twice."""
+    if not streams(path) and not path.is_fifo():
         with open_regular(path) as file:
             yield file
         return
@@ -134,11 +151,6 @@ def seekable(path: Path) -> Iterator[BinaryIO]:
         shutil.copyfileobj(stream, copy)
         copy.seek(0)
         yield copy
-
-
-def streams(path: Path) -> bool:
-    """Whether a path is standard input or a shell's <(command), which can be read once."""
-    return path == STANDARD_INPUT or (path.parent == Path("/dev/fd") and not path.is_file())
 
 
 def _digest(file: BinaryIO) -> str:
@@ -150,53 +162,9 @@ def _digest(file: BinaryIO) -> str:
     return sha.hexdigest()
 
 
-def _read_jsonl(stream: Stream, path: Path, skip_bad: bool | None, hint: str) -> Table:
-    """A row for each line that is an object; DataError tells the others, unless they are to be left out."""
-    header: dict[str, None] = {}
-    records: list[dict[str, Any]] = []
-    lines: list[int] = []
-    faults: dict[int, str] = {}
-    array = False
-    for number, line in delimited.json_lines(_lines(stream, path)):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            at = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            array = array or not (faults or records or not line.lstrip().startswith("["))
-            faults[number] = f"line {number} is not JSON: {at}"
-            continue
-        if not isinstance(record, dict):
-            faults[number] = f"line {number} holds a {type(record).__name__}, not an object of columns"
-            continue
-        header |= dict.fromkeys(record)
-        records.append(record)
-        lines.append(number)
-    if faults and (array or not skip_bad):  # the lines of an array that is damaged are no rows to choose from
-        raise DataError(f"{path}: {listing(faults.values())}{'' if array else hint}")
-    rows = [[_cell(record.get(name)) for name in header] for record in records]
-    return Table(str(path), list(header), rows, lines, "", {"that are no JSON objects": list(faults)} if faults else {})
-
-
-def _read_parquet(stream: Stream, path: Path) -> Table:
-    need("pyarrow", "reading Parquet")
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with tempfile.TemporaryFile() if stream.compressed else contextlib.nullcontext(stream.below) as file:
-        if stream.compressed:
-            shutil.copyfileobj(stream.file, file)
-        try:
-            table = parquet.read_table(file)
-        except pa.ArrowException as error:
-            raise DataError(f"{path}: not a sound Parquet file ({str(error).splitlines()[0]})") from None
-    columns = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
-    rows = [list(cells) for cells in zip(*columns, strict=True)]
-    return Table(str(path), table.column_names, rows, list(range(1, len(rows) + 1)), "")
-
-
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return encodable(value)  # a JSON string can hold half of a UTF-16 pair, which is no character
     return json.dumps(value) if isinstance(value, (bool, list, dict)) else str(value)

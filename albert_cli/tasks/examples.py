@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from albert_cli.tables.table import LeftOut, Table, told_left_out
+from albert_cli.tables.table import LeftOut, Line, Table, told_left_out
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Examples:
     texts: list[str]
     pairs: list[str] | None
     labels: list[str] | None
-    lines: list[int]
+    lines: list[Line]
     digest: str
     left_out: LeftOut = field(default_factory=dict)
 

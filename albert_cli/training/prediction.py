@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,10 +17,10 @@ from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError, Notice, RunError
 from albert_cli.finite import check_finite
 from albert_cli.memory import out_of_memory
-from albert_cli.tables.input_files import TABLES as KINDS
-from albert_cli.tables.input_files import Kind
+from albert_cli.tables.input_files import Kind, kind_of, streams
 from albert_cli.tables.lines import STANDARD_INPUT
-from albert_cli.tables.table import Table, kind_of, read_table, streams
+from albert_cli.tables.table import Table, read_table
+from albert_cli.tables.write import SUFFIXES, write_table
 from albert_cli.tasks import named
 from albert_cli.tasks.examples import ExampleColumns, Examples, Question, Questions
 from albert_cli.tasks.layouts.squad import read_squad
@@ -34,9 +32,7 @@ from albert_cli.training.questions import Answer
 from albert_cli.training.reading import usable
 from albert_cli.training.run_directory import LoadedRun, RunInfo
 from albert_cli.training.submission import cells, write_tsv
-from converters.files import need, staged
-
-_BETWEEN_LABELS = "|"  # where a table's cell is text
+from converters.files import staged
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ def check_out(info: RunInfo, out: Path | None) -> None:
     """Refuse a kind of file that this model's predictions are not written as (RunError)."""
     if out is None or out == STANDARD_OUTPUT:
         return
-    kinds = (".json",) if info.kind == "answers" else KINDS
+    kinds = (".json",) if info.kind == "answers" else SUFFIXES
     if out.suffix.lower() not in kinds:
         raise RunError(f"{out}: predictions are written as {', '.join(kinds)}; name such a file")
 
@@ -244,47 +240,6 @@ def sameness(name: str, split: Split, predictions: Predictions, info: RunInfo) -
         return None
     given = f"label {info.labels[int(values[0])]!r}" if info.kind == "classification" else f"value {values[0]:.7g}"
     return f"{name}: the best model gives all {len(values)} rows the {given}; it tells nothing apart"
-
-
-def write_table(columns: dict[str, list[Any]], out: Path, *, force: bool = False) -> None:
-    """Write columns as CSV, TSV, JSON lines or Parquet, by the name's suffix."""
-    with staged(out, force=force, ours=None) as beside:
-        kind = out.suffix.lower()
-        if kind == ".parquet":
-            need("pyarrow", "writing Parquet")
-            import pyarrow as pa
-            from pyarrow import parquet
-
-            parquet.write_table(pa.table(columns), beside)
-            return
-        rows = zip(*columns.values(), strict=True)
-        if kind == ".jsonl":
-            lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
-            beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            return
-        rows = zip(*(map(_cell, column) for column in columns.values()), strict=True)
-        if kind == ".tsv":
-            beside.write_text("".join(_tsv_lines([tuple(columns), *rows], out)), "utf-8")
-            return
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([list(columns), *rows])
-        beside.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _cell(value: Any) -> Any:
-    return _BETWEEN_LABELS.join(value) if isinstance(value, list) else value
-
-
-def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        cells = ["" if cell is None else str(cell) for cell in row]
-        if any(set(cell) & {"\t", "\n", "\r"} for cell in cells):
-            raise DataError(
-                f"{out}: row {number} holds a tab or line break, which TSV has no way to write; name a .csv, .jsonl or "
-                ".parquet file"
-            )
-        yield "\t".join(cells) + "\n"
 
 
 def write_dev(loaded: LoadedRun, split: Split, predictions: Predictions, out: Path, name: str) -> list[dict[str, Any]]:
@@ -393,8 +348,6 @@ def _table(
         columns = ExampleColumns("text")
     elif kind != "tsv":
         columns = ExampleColumns(columns.first, columns.second)
-    if delimiter and kind not in ("csv", "tsv"):
-        raise DataError(f"{path}: --delimiter is for CSV and TSV, and this is {kind}")
     wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
     # Each row has its prediction, in order: none is left out.
     table = read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_bad=None)

@@ -13,7 +13,7 @@ from typer import Option
 from albert_cli import declared, options
 from albert_cli.arguments import Kind
 from albert_cli.errors import TrainingError
-from albert_cli.tables.table import streams
+from albert_cli.tables.input_files import streams
 from albert_cli.tasks.task import Recipe, Sources, Task
 
 # Settings that are paths (the model may be a name, too): what they hold is compared when a run is resumed.

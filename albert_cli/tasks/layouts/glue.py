@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from albert_cli.errors import DataError
+from albert_cli.errors import ColumnError, DataError
 from albert_cli.tables.input_files import found_in
-from albert_cli.tables.table import read_table
+from albert_cli.tables.table import joined, read_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
 from albert_cli.tasks.layouts.tables import check_file
 from albert_cli.tasks.task import Sources
@@ -73,7 +72,7 @@ class Glue:
         for split in ("train", "dev"):
             try:
                 return self._read(path, split, sources)
-            except DataError as error:  # noqa: PERF203 (two splits)
+            except ColumnError as error:  # noqa: PERF203 (two splits)
                 faults.append(error)
         raise DataError(f"{faults[0]}; a file without labels can only be predicted: albert predict RUN --in FILE")
 
@@ -121,14 +120,7 @@ class Glue:
         paths = sorted((directory / name.parent).glob(f"{name.name}-*.parquet"))
         if not paths:
             return None
-        tables = [read_table(path, kind="parquet") for path in paths]
-        rows = [row for table in tables for row in table.rows]
-        whole = replace(
-            tables[0],
-            rows=rows,
-            lines=list(range(1, len(rows) + 1)),
-            digest=hashlib.sha256("".join(table.digest for table in tables).encode()).hexdigest(),
-        )
+        whole = joined([read_table(path, kind="parquet") for path in paths], str(paths[0]))
         texts = whole.column(hub.first, "the text")
         numbers = whole.column("label", "the label")
         names = {str(number): label for number, label in enumerate(hub.labels)}

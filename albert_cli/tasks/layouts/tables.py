@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from albert_cli.errors import DataError
+from albert_cli.errors import ColumnError, DataError
 from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS
 from albert_cli.tables.table import read_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
@@ -35,12 +35,11 @@ class Tables:
         """The rows of one labelled file."""
         try:
             return self._read(path, sources)
-        except DataError as error:
-            if "for the label" in str(error):
-                raise DataError(
-                    f"{error}; without labels it can only be predicted: albert predict RUN --in {path}"
-                ) from None
-            raise
+        except ColumnError as error:
+            if (sources.label_column or "label") not in error.missing:
+                raise
+            advice = f"without labels it can only be predicted: albert predict RUN --in {path}"
+            raise ColumnError(f"{error}; {advice}", error.missing) from None
 
     def _read(self, path: Path, sources: Sources, *, test: bool = False) -> Examples:
         check_file(path)

@@ -1,0 +1,90 @@
+"""Rows of Parquet files, some hundred at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from albert_cli.errors import TextError
+from albert_cli.tables.columns import Request
+from albert_cli.tables.input_files import Stream
+
+# Few rows at a time: how long their texts are is not known before.
+_ROWS = 256
+
+
+class ParquetRows:
+    """The rows of a file: Arrow columns in `batches`, or pairs of row number (from 1) and values.
+
+    Raises ColumnError where a required column is missing, TextError for a damaged file, and where what must hold text
+    holds something else. A stream is copied to disk first: Parquet is read from its end.
+    """
+
+    def __init__(self, stream: Stream, where: str, request: Request) -> None:
+        self._where, self._request = where, request
+        self._files = contextlib.ExitStack()
+        file: BinaryIO = stream.below
+        if stream.compressed or not file.seekable():
+            file = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            shutil.copyfileobj(stream.file, file)
+        try:
+            self._table = pq.ParquetFile(file, memory_map=False)
+        except pa.ArrowException as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise TextError(f"{where}: not a Parquet file, or a damaged one ({reason})") from None
+        names = self._table.schema_arrow.names
+        request.check(names, where, "the file")
+        self.header: list[str] = names if request.names is None else list(request.names)
+        self.left_out: dict[str, list[int]] = {}
+
+    def batches(self) -> Iterator[tuple[range, list[pa.Array]]]:
+        """Row numbers and, for each column of `header`, its values, texts as pa.string()."""
+        request, row = self._request, 1
+        names = None if request.names is None else list(dict.fromkeys(request.names))
+        found = self._table.iter_batches(batch_size=_ROWS, columns=names)
+        with self._files:
+            while True:
+                try:
+                    batch = next(found, None)
+                except (OSError, pa.ArrowException) as error:
+                    raise TextError(f"{self._where}: cannot be read from row {row} on ({error})") from None
+                if batch is None:
+                    return
+                rows = range(row, row + batch.num_rows)
+                columns = batch.columns if request.names is None else [batch[name] for name in request.names]
+                yield (
+                    rows,
+                    [
+                        self._as_text(column, rows, name) if name in request.texts else _plain(column)
+                        for name, column in zip(self.header, columns, strict=True)
+                    ],
+                )
+                row += batch.num_rows
+
+    def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
+        for rows, columns in self.batches():
+            values = (column.to_pylist() for column in columns)
+            yield from zip(rows, map(list, zip(*values, strict=True)), strict=True)
+
+    def _as_text(self, array: pa.Array, rows: range, name: str) -> pa.Array:
+        kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            advice = self._request.advice("--text-column", "; --text-column names another column")
+            raise TextError(f"{self._where}: {name!r} is {array.type}, not text{advice}")
+        text = array.cast(pa.string())
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid:
+            raise TextError(f"{self._where}: rows {rows[0]} to {rows[-1]}: {name!r} is not UTF-8") from None
+        return text
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Without a dictionary, whose values differ from batch to batch."""
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array

@@ -1,0 +1,99 @@
+"""The one writer of tables: CSV, TSV, JSON lines or Parquet, by the name of the file; JSON lines on standard output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from albert_cli import console
+from albert_cli.arguments import STANDARD_OUTPUT
+from albert_cli.errors import DataError
+from albert_cli.tables.input_files import would_read
+from converters.errors import TargetError
+from converters.files import check_target, need, staged
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_BETWEEN_ITEMS = "|"  # of a list, where a cell is text
+
+
+def check(
+    out: Path | None,
+    source: str | None,
+    *,
+    force: bool,
+    others: Sequence[Path] = (),
+    what: str = "a table is",
+    answers: bool = False,
+) -> None:
+    """Refuse a file that cannot be written as a table, before any work is done (TargetError).
+
+    It must be none of those that `source` names, nor of the `others` that are read. Standard output and None pass.
+    `what` begins the message; with `answers` .json passes too.
+    """
+    if out is None or out == STANDARD_OUTPUT:
+        return
+    if out.suffix.lower() not in (*SUFFIXES, *([".json"] if answers else [])):
+        more = " (.json for answers)" if answers else ""
+        raise TargetError(f"{out}: {what} written as {', '.join(SUFFIXES)}{more}; name such a file")
+    check_target(out, force=force, sources=[*([Path(source)] if source else []), *others], ours=None)
+    if source and would_read(source, out):
+        raise TargetError(f"{out}: lies in the input ({source}), and would be read as a part of it; name another --out")
+    if out.suffix.lower() == ".parquet":
+        need("pyarrow", "writing Parquet")
+
+
+def write_rows(rows: Iterable[dict[str, Any]], out: Path, *, force: bool) -> int:
+    """Write rows, which all have the same columns, `-` as JSON lines to stdout; how many there were."""
+    if out == STANDARD_OUTPUT:
+        return console.print_lines(rows)
+    listed = list(rows)
+    write_table({name: [row[name] for row in listed] for name in listed[0]} if listed else {}, out, force=force)
+    return len(listed)
+
+
+def write_table(columns: Mapping[str, Sequence[Any]], out: Path, *, force: bool = False) -> None:
+    """Write columns as the name of the file says; a list in a cell of CSV and TSV has its items separated by `|`.
+
+    Raises DataError where a cell of TSV holds a tab or line break, TargetError where a file is there and not `force`.
+    """
+    with staged(out, force=force, ours=None) as beside:
+        kind = out.suffix.lower()
+        if kind == ".parquet":
+            need("pyarrow", "writing Parquet")
+            import pyarrow as pa
+            from pyarrow import parquet
+
+            parquet.write_table(pa.table(dict(columns)), beside)
+            return
+        if kind == ".jsonl":
+            rows = zip(*columns.values(), strict=True)
+            lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+            beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            return
+        rows = zip(*(map(_cell, column) for column in columns.values()), strict=True)
+        if kind == ".tsv":
+            beside.write_text("".join(_tsv_lines([tuple(columns), *rows], out)), "utf-8")
+            return
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([list(columns), *rows])
+        beside.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _cell(value: Any) -> Any:
+    return _BETWEEN_ITEMS.join(value) if isinstance(value, list) else value
+
+
+def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:
+    for number, row in enumerate(rows):
+        cells = ["" if cell is None else str(cell) for cell in row]
+        if any(set(cell) & {"\t", "\n", "\r"} for cell in cells):
+            raise DataError(
+                f"{out}: row {number} holds a tab or line break, which TSV has no way to write; name a .csv, .jsonl or "
+                ".parquet file"
+            )
+        yield "\t".join(cells) + "\n"
