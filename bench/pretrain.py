@@ -118,7 +118,7 @@ class Stream(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
 def ours(work: Work) -> Run:
     run = Run()
     model = load_model(work.folder).train()
-    model.albert.register_forward_pre_hook(lambda module, _: run.tick() if module.training else None)
+    model.encoder.register_forward_pre_hook(lambda module, _: run.tick() if module.training else None)
 
     def report(record: Record) -> None:
         if record["event"] == "train":

@@ -124,6 +124,12 @@ class EncoderConfig:
             for inner in range(self.inner_group_num)
         ]
 
+    @property
+    def layer_uses(self) -> list[int]:
+        """The distinct layer (an index of `places`) that each layer of the computation uses, in its order."""
+        inner = self.inner_group_num
+        return [self.group_of(n) * inner + i for n in range(self.num_hidden_layers) for i in range(inner)]
+
     def group_of(self, layer: int) -> int:
         """The group that layer `layer` (from 0) uses, as transformers computes it.
 

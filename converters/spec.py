@@ -75,6 +75,16 @@ def _dotted(name: str, part: str) -> str:
     return f"{name}.{part}" if part else name
 
 
+def canonical_names(config: EncoderConfig) -> dict[str, str]:
+    """The canonical name of each tensor by its attribute in the PyTorch model."""
+    return {item.attribute: name for name, item in spec(config).items()}
+
+
+def has_projection(config: EncoderConfig) -> bool:
+    """Whether the family has a projection from the embedding size to the hidden size."""
+    return any(entry.role == "projection" for entry in family_of(config).entries)
+
+
 def components(names: Iterable[str], config: EncoderConfig) -> list[str]:
     """The components that have at least one tensor among `names`, in the order of computation."""
     wanted = spec(config)

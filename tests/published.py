@@ -46,7 +46,7 @@ class Outputs:
 
     def run(self, ids, mask=None):
         with torch.inference_mode():
-            return self.model.albert(ids, mask)
+            return self.model.encoder(ids, mask)
 
     @cached_property
     def unmasked(self):

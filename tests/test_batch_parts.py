@@ -60,7 +60,7 @@ def weights(tmp_path, model, kind, rows, parts):
     model.load_state_dict(before)
     frozen = rows.features is not None
     if frozen:
-        model.albert.requires_grad_(False)
+        model.encoder.requires_grad_(False)
     job = Job(
         model=model,
         kind=kind,

@@ -46,7 +46,7 @@ def test_it_is_small_and_an_ordinary_model():
     with torch.inference_mode():
         ours, theirs = load_model(checkpoint)(ids), model.eval()(ids)
     assert (ours.prediction_logits - theirs.prediction_logits).abs().max() < 1e-4
-    assert (ours.sop_logits - theirs.sop_logits).abs().max() < 1e-5
+    assert (ours.pair_logits - theirs.sop_logits).abs().max() < 1e-5
 
 
 def test_the_card_says_what_was_measured():

@@ -43,7 +43,7 @@ def test_outputs_equal_the_reference_graphs(google_model, expected):
             heads.prediction_logits[:2][rows, positions],
             heads.sop_logits,
         ),
-        (own.encoder.sequence_output, own.encoder.pooled_output, own.prediction_logits[:2, :2], own.sop_logits),
+        (own.encoder.sequence_output, own.encoder.pooled_output, own.prediction_logits[:2, :2], own.pair_logits),
     ):
         assert np.abs(sequence.numpy() - expected["sequence_output"])[real].max() < 1e-5
         assert np.abs(pooled.numpy() - expected["pooled_output"]).max() < 1e-5
@@ -60,7 +60,7 @@ def test_every_format_gives_the_same_outputs(google_model, tmp_path):
         first, *others = (load_model(path)(ids) for path in (google_model, tmp_path / "m.npz", tmp_path / "tf"))
     for other in others:
         assert torch.equal(other.prediction_logits, first.prediction_logits)
-        assert torch.equal(other.sop_logits, first.sop_logits)
+        assert torch.equal(other.pair_logits, first.pair_logits)
 
 
 def test_reading_a_tensorflow_checkpoint_needs_no_tensorflow(shared_data, tmp_path):

@@ -72,7 +72,7 @@ def test_a_run_trains_with_its_dropout_and_its_config_says_so(world, tmp_path, m
 
     def watched(job, *, resume):
         attention = {part.probs_dropout_prob for part in job.model.modules() if isinstance(part, Attention)}
-        encoder = {part.p for part in job.model.albert.modules() if isinstance(part, nn.Dropout)}
+        encoder = {part.p for part in job.model.encoder.modules() if isinstance(part, nn.Dropout)}
         found.extend([encoder, attention, {job.model.dropout.p}])
         train(job, resume=resume)
 

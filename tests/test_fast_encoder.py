@@ -14,6 +14,7 @@ from albert_cli.model import packed as fast
 from albert_cli.model.encoder import ACTIVATIONS, Encoder, activation
 from albert_cli.model.packed import FastEncoder
 from albert_cli.model.pretraining_heads import PreTrainingModel
+from converters import spec
 from converters.config import EncoderConfig
 from converters.dialects import to_hf
 from converters.families.albert import PRESETS
@@ -111,7 +112,8 @@ def test_equals_transformers():
     model = build(config)
     theirs = transformers.AlbertModel(transformers.AlbertConfig(**(to_hf(config) | {"pad_token_id": None}))).eval()
     names = theirs.state_dict().keys()
-    state = {name.replace("albert.", "", 1): value for name, value in model.state_dict().items()}
+    canonical = spec.canonical_names(config)
+    state = {canonical[f"encoder.{name}"].removeprefix("albert."): item for name, item in model.state_dict().items()}
     theirs.load_state_dict({name: state[name] for name in names})
     ids, types = sequences(config)
     output = FastEncoder(model).encode(ids, types).hidden_states[0]
@@ -219,9 +221,9 @@ def test_pretraining_models_and_bfloat16_weights():
     model = PreTrainingModel(TINY).eval()
     ids, types = sequences(TINY)
     output = FastEncoder(model).encode(ids, types).hidden_states[0]
-    assert error(output, one_by_one(model.albert, ids, types)[-1]) < 1e-5
+    assert error(output, one_by_one(model.encoder, ids, types)[-1]) < 1e-5
     half = FastEncoder(model.to(torch.bfloat16)).encode(ids, types).hidden_states[0]
-    assert error(half, one_by_one(model.albert.float(), ids, types)[-1]) < 1e-5
+    assert error(half, one_by_one(model.encoder.float(), ids, types)[-1]) < 1e-5
 
 
 def test_the_weights_are_copied_and_dropout_is_off():
@@ -410,5 +412,5 @@ def test_bad_options():
         FastEncoder(model, "int8", device="cuda")
     with pytest.raises(ValueError, match="threads is 0, not a number from 1 up"):
         FastEncoder(model, threads=0)
-    with pytest.raises(ValueError, match=r"model is a Linear, which is no Albert and holds none as \.albert"):
+    with pytest.raises(ValueError, match=r"model is a Linear, which is no Encoder and holds none as \.encoder"):
         FastEncoder(torch.nn.Linear(2, 2))

@@ -37,7 +37,7 @@ from albert_cli.training.prediction import measure
 from albert_cli.training.run_directory import load_run
 from albert_cli.training.settings import Plan, Settings, read_toml, resolve
 from albert_cli.training.submission import ROWS, cells, pack, write_tsv
-from converters import convert
+from converters import convert, spec
 from converters.dialects import to_hf
 from converters.errors import MissingLibraryError
 from converters.initialize import initialize
@@ -124,14 +124,15 @@ def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, k
         transformers.AlbertForQuestionAnswering if kind == "answers" else transformers.AlbertForSequenceClassification
     )
     theirs = oracle_class(oracle_config)
-    theirs.load_state_dict(ours.state_dict(), strict=True)
+    names = spec.canonical_names(ours.config)
+    theirs.load_state_dict({names[name]: item for name, item in ours.state_dict().items()}, strict=True)
     theirs.train()
     chosen = Settings(task="csv", model="", learning_rate=1e-3, batch_size=16, max_length=32, steps=20)
     plan = Plan(steps=20, warmup_steps=4, eval_every=100, steps_per_epoch=5)
     gradients, logged = [], []
     for name, parameter in ours.named_parameters():
         parameter.register_post_accumulate_grad_hook(
-            lambda item, name=name: gradients.append((name, item.grad.clone()))
+            lambda item, name=names[name]: gradients.append((name, item.grad.clone()))
         )
     job = Job(
         model=ours,
@@ -930,7 +931,8 @@ def test_two_processes_train_as_one_does(world, tmp_path):
 def test_the_pooled_base_is_assigned_exactly(world):
     checkpoint = convert.load(world / "model")
     model = Classifier(checkpoint.config, 2)
-    assign(torch.nn.ModuleDict({"albert": model.albert}), checkpoint)
-    for name, tensor in model.albert.state_dict().items():
-        assert (tensor.numpy() == checkpoint.tensors[f"albert.{name}"].read()).all()
+    assign(torch.nn.ModuleDict({"encoder": model.encoder}), checkpoint)
+    names = spec.canonical_names(checkpoint.config)
+    for name, tensor in model.encoder.state_dict().items():
+        assert (tensor.numpy() == checkpoint.tensors[names[f"encoder.{name}"]].read()).all()
     assert len(Tokenizer.from_files(tokenizer_files()[0])) == checkpoint.config.vocab_size

@@ -58,12 +58,18 @@ def build(config, seed=0, **parts):
     return model
 
 
+def canonical(model, named=None):
+    """Its state, or what is `named` by attributes, under canonical names."""
+    names = spec.canonical_names(model.config)
+    return {names[name]: item for name, item in (named or model.state_dict().items())}
+
+
 def oracle(model, config):
     """transformers' model with the same weights. No padding_idx, which would blank the gradient of id 0."""
     theirs = transformers.AlbertForPreTraining(
         transformers.AlbertConfig(**(to_hf(config) | {"pad_token_id": None, "classifier_dropout_prob": 0.0}))
     )
-    result = theirs.load_state_dict(model.state_dict(), strict=False)
+    result = theirs.load_state_dict(canonical(model), strict=False)
     assert set(result.missing_keys) <= {"predictions.decoder.weight", "predictions.decoder.bias"}
     assert not result.unexpected_keys
     theirs.tie_weights()
@@ -105,8 +111,10 @@ def test_outputs_equal_transformers(config, given):
         expected_base = theirs.albert(**batch)
     assert error(ours.encoder.sequence_output, expected_base.last_hidden_state) <= 1e-5
     assert error(ours.encoder.pooled_output, expected_base.pooler_output) <= 1e-5
-    for name in ("prediction_logits", "sop_logits"):
-        logits, wanted = getattr(ours, name), getattr(expected, name)
+    for logits, wanted in (
+        (ours.prediction_logits, expected.prediction_logits),
+        (ours.pair_logits, expected.sop_logits),
+    ):
         assert error(logits.log_softmax(-1), wanted.log_softmax(-1)) <= 2e-5
     assert len(ours.encoder.hidden_states) == config.num_hidden_layers * config.inner_group_num + 1
     assert len(ours.encoder.hidden_states) == len(expected.hidden_states)
@@ -148,13 +156,13 @@ def test_gradients_equal_transformers(config, masked):
     model.double()
     ours = model(**batch)
     loss = F.cross_entropy(ours.prediction_logits.flatten(0, 1), labels.flatten())
-    loss = loss + F.cross_entropy(ours.sop_logits, order)
+    loss = loss + F.cross_entropy(ours.pair_logits, order)
     loss.backward()
     expected = theirs(**batch, labels=labels, sentence_order_label=order).loss
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
     wanted = dict(theirs.named_parameters())
-    for name, parameter in model.named_parameters():
+    for name, parameter in canonical(model, model.named_parameters()).items():
         scale = max(1.0, wanted[name].grad.abs().max().item())
         assert error(parameter.grad, wanted[name].grad) <= 1e-11 * scale, name
 
@@ -171,7 +179,7 @@ def test_a_mask_hides_exactly_the_padding():
     output = model(**batch).encoder.sequence_output
     assert output.isfinite().all()
     output[:2].square().sum().backward()
-    assert all(p.grad.isfinite().all() for p in model.albert.encoder.parameters())
+    assert all(p.grad.isfinite().all() for p in model.encoder.layers.parameters())
 
 
 def test_too_many_tokens():
@@ -198,23 +206,23 @@ def test_hidden_dropout_stands_where_google_has_it():
     model = build(config).train()
     output = model(**inputs(config)).encoder
     assert not output.embedding_output.any()
-    state = model.albert.encoder.embedding_hidden_mapping_in.bias
-    for number in range(config.num_hidden_layers):
-        for layer in model.albert.encoder.albert_layer_groups[config.group_of(number)].albert_layers:
-            state = layer_norm(layer_norm(state, layer.attention.LayerNorm), layer.full_layer_layer_norm)
+    state = model.encoder.projection.bias
+    for number in config.layer_uses:
+        layer = model.encoder.layers[number]
+        state = layer_norm(layer_norm(state, layer.attention_norm), layer.output_norm)
     assert error(output.sequence_output, state.expand_as(output.sequence_output)) <= 1e-5
-    pooled = torch.tanh(F.linear(state, model.albert.pooler.weight, model.albert.pooler.bias))
+    pooled = torch.tanh(F.linear(state, model.encoder.pooler.weight, model.encoder.pooler.bias))
     assert error(output.pooled_output, pooled.expand_as(output.pooled_output)) <= 1e-5
 
 
 def test_attention_dropout_is_on_the_probabilities():
     config = dataclasses.replace(TINY, num_hidden_layers=1, attention_probs_dropout_prob=1.0)
     model, batch = build(config).train(), inputs(config)
-    layer = model.albert.encoder.albert_layer_groups[0].albert_layers[0]
+    layer = model.encoder.layers[0]
     projected, output = model(**batch, output_hidden_states=True).encoder.hidden_states
-    attended = layer_norm(projected + layer.attention.dense.bias, layer.attention.LayerNorm)
-    ffn = layer.ffn_output(F.gelu(layer.ffn(attended), approximate="tanh"))
-    assert error(output, layer_norm(ffn + attended, layer.full_layer_layer_norm)) <= 1e-5
+    attended = layer_norm(projected + layer.attention_output.bias, layer.attention_norm)
+    ffn = layer.output(F.gelu(layer.intermediate(attended), approximate="tanh"))
+    assert error(output, layer_norm(ffn + attended, layer.output_norm)) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
@@ -230,7 +238,7 @@ def test_dropout_is_random_in_training_and_absent_in_eval(kind):
 def test_fresh_weights_are_drawn_as_google_draws_them():
     torch.manual_seed(0)
     config = dataclasses.replace(PRESETS["tiny"], initializer_range=0.05)
-    for name, values in PreTrainingModel(config).state_dict().items():
+    for name, values in canonical(PreTrainingModel(config)).items():
         if name.endswith(("LayerNorm.weight", "layer_norm.weight")):
             assert (values == 1).all(), name
         elif name.endswith("bias"):
@@ -241,7 +249,7 @@ def test_fresh_weights_are_drawn_as_google_draws_them():
             if values.numel() > 10_000:
                 assert values.std().item() == pytest.approx(0.05 * 0.8796, rel=0.03), name
     nothing = PreTrainingModel(dataclasses.replace(TINY, initializer_range=0.0))
-    assert not nothing.albert.pooler.weight.any()
+    assert not nothing.encoder.pooler.weight.any()
 
 
 def model_spec(config):
@@ -256,21 +264,21 @@ def test_names_and_shapes_are_those_of_the_spec(preset, share):
     config = PRESETS[preset].sharing(share)
     with torch.device("meta"):
         model = PreTrainingModel(config)
-    assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == model_spec(config)
+    assert {name: tuple(tensor.shape) for name, tensor in canonical(model).items()} == model_spec(config)
 
 
 def test_names_with_groups(config):
-    assert {name: tuple(tensor.shape) for name, tensor in build(config).state_dict().items()} == model_spec(config)
+    assert {name: tuple(tensor.shape) for name, tensor in canonical(build(config)).items()} == model_spec(config)
 
 
 def test_absent_parts():
-    model = build(TINY, pooler=False, mlm=False, sop=False)
+    model = build(TINY, pooler=False, mlm=False, pair=False)
     output = model(**inputs(TINY))
     assert output.prediction_logits is None
-    assert output.sop_logits is None
+    assert output.pair_logits is None
     assert output.encoder.pooled_output is None
-    assert {name.split(".")[1] for name in model.state_dict()} == {"embeddings", "encoder"}
-    with pytest.raises(ValueError, match="sop=True needs pooler=True"):
+    assert {name.split(".")[1] for name in model.state_dict()} == {"embeddings", "projection", "layers"}
+    with pytest.raises(ValueError, match="pair=True needs pooler=True"):
         PreTrainingModel(TINY, pooler=False)
 
 
@@ -312,7 +320,7 @@ def test_parameters_of_the_papers_table_4(embedding_size, share, millions):
     with torch.device("meta"):
         model = Encoder(dataclasses.replace(PRESETS["base"], embedding_size=embedding_size).sharing(share))
     # Google's code has no projection where E = H; Hugging Face's, and so ours, always has one.
-    unprojected = parameters(model.encoder.embedding_hidden_mapping_in) if embedding_size == 768 else 0
+    unprojected = parameters(model.projection) if embedding_size == 768 else 0
     assert (parameters(model) - unprojected) / 1e6 == pytest.approx(millions, abs=1.1)
 
 
@@ -325,11 +333,11 @@ def test_sharing_variants_equal_transformers(share):
     with torch.no_grad():
         ours, expected = model(**batch), theirs(**batch)
     assert error(ours.prediction_logits.log_softmax(-1), expected.prediction_logits.log_softmax(-1)) <= 2e-5
-    assert error(ours.sop_logits, expected.sop_logits) <= 1e-5
-    a, b = (model.albert.encoder.albert_layer_groups[group].albert_layers[0] for group in (0, 3))
-    assert (a.attention is b.attention) == (share == "attention")
-    assert (a.ffn is b.ffn) == (a.ffn_output is b.ffn_output) == (share == "ffn")
-    assert (a.full_layer_layer_norm is b.full_layer_layer_norm) == (share == "ffn")
+    assert error(ours.pair_logits, expected.sop_logits) <= 1e-5
+    a, b = (model.encoder.layers[number] for number in (0, 3))
+    assert (a.query is b.query) == (a.attention_norm is b.attention_norm) == (share == "attention")
+    assert (a.intermediate is b.intermediate) == (a.output is b.output) == (share == "ffn")
+    assert (a.output_norm is b.output_norm) == (share == "ffn")
 
 
 @pytest.mark.parametrize("share", ["all", "attention", "ffn", "none"])
@@ -373,7 +381,7 @@ def test_differing_copies_are_refused(share, part):
         load_model(dataclasses.replace(checkpoint, tensors=tensors))
     assert expected in str(caught.value)
     unshared = dataclasses.replace(checkpoint, tensors=tensors, config=TINY.sharing("none"))
-    assert np.array_equal(load_model(unshared).get_parameter(name).detach().numpy(), changed)
+    assert np.array_equal(canonical(load_model(unshared))[name].detach().numpy(), changed)
 
 
 def test_equal_copies_with_nan_are_accepted():
@@ -383,15 +391,15 @@ def test_equal_copies_with_nan_are_accepted():
     checkpoint = dataclasses.replace(
         checkpoint, tensors={**checkpoint.tensors, **{name: Tensor.of(values) for name in names}}
     )
-    assert load_model(checkpoint).get_parameter(names[3]).isnan().all()
+    assert canonical(load_model(checkpoint))[names[3]].isnan().all()
 
 
 @pytest.mark.parametrize("parts", [{"mlm": False}, {"sop": False}, {"mlm": False, "sop": False, "pooler": False}])
 def test_heads_are_those_of_the_checkpoint(parts):
     model = load_model(checkpoint_of(TINY, **parts))
-    assert (model.predictions is None) == ("mlm" in parts)
-    assert (model.sop_classifier is None) == ("sop" in parts)
-    assert (model.albert.pooler is None) == ("pooler" in parts)
+    assert (model.mlm is None) == ("mlm" in parts)
+    assert (model.pair is None) == ("sop" in parts)
+    assert (model.encoder.pooler is None) == ("pooler" in parts)
 
 
 def test_sop_head_without_pooler_is_refused():
@@ -446,11 +454,11 @@ def test_arrays_that_are_read_only_or_transposed(recwarn):
         checkpoint, tensors={name: awkward(tensor) for name, tensor in checkpoint.tensors.items()}
     )
     model = load_model(awkward_checkpoint)
-    for name, parameter in model.named_parameters():
+    for name, parameter in canonical(model, model.named_parameters()).items():
         assert parameter.is_contiguous()
         assert np.array_equal(parameter.detach().numpy(), checkpoint.tensors[name].read())
     with torch.no_grad():
-        model.albert.pooler.bias.zero_()
+        model.encoder.pooler.bias.zero_()
     assert awkward_checkpoint.tensors["albert.pooler.bias"].read().any()
     assert not recwarn.list
 
@@ -481,7 +489,7 @@ def test_reference_encoder(reference):
 def test_reference_heads(reference):
     expected = reference.expected
     mlm = reference.output.prediction_logits.log_softmax(-1)
-    sop = reference.output.sop_logits.log_softmax(-1)
+    sop = reference.output.pair_logits.log_softmax(-1)
     assert np.abs(mlm[:2, :2].numpy() - expected["mlm_log_probs"]).max() <= 5e-5
     assert np.abs(sop.numpy() - expected["sop_log_probs"]).max() <= 5e-5
     labels = torch.from_numpy(expected["masked_lm_ids"])[..., None]
@@ -494,5 +502,5 @@ def test_reference_heads(reference):
 
 def test_reference_checkpoint_has_all_heads(reference):
     assert isinstance(to_checkpoint(reference.model, reference.model.config, TokenizerFiles()), Checkpoint)
-    assert reference.model.predictions is not None
-    assert reference.model.sop_classifier is not None
+    assert reference.model.mlm is not None
+    assert reference.model.pair is not None

@@ -42,7 +42,7 @@ def test_a_module_of_model_garden_gives_its_outputs(shared_data, hub_output):
     assert {key: list(value) for key, value in info.items() if value} == {}
     with torch.no_grad():
         one = theirs.eval()(ids, mask, types)
-        other = load_model(hub_output[0]).albert(ids, mask, types)
+        other = load_model(hub_output[0]).encoder(ids, mask, types)
     real = expected["input_mask"].astype(bool)
     for sequence, pooled in (
         (one.last_hidden_state, one.pooler_output),
@@ -167,7 +167,7 @@ def test_a_module_of_tensorflow_1(tmp_path, config, resource, module):
         name: array.tobytes() for name, array in wanted.items()
     }
     with torch.no_grad():
-        ours = load_model(tmp_path / "hf").albert(torch.tensor(ids), torch.tensor(mask)).sequence_output.numpy()
+        ours = load_model(tmp_path / "hf").encoder(torch.tensor(ids), torch.tensor(mask)).sequence_output.numpy()
     assert np.abs(ours - sequence)[mask.astype(bool)].max() < 1e-5
 
 
@@ -391,7 +391,7 @@ def test_tensorflow_alone_computes_the_same(alone, name):
     for case in range(2):
         ids, mask, types = (torch.tensor(arrays[f"{case} {part}"]).long() for part in ("ids", "mask", "types"))
         with torch.no_grad():
-            wanted = ours.albert(ids, mask, types)
+            wanted = ours.encoder(ids, mask, types)
         real = arrays[f"{case} mask"].astype(bool)
         found = arrays[f"{case} sequence_output"]
         assert np.abs(found - wanted.sequence_output.numpy())[real].max() < 1e-5

@@ -142,7 +142,7 @@ class Embedder:
         self.tokenizer = plan.tokenizer
         pretrained = load_model(plan.checkpoint)
         where = torch.device(plan.device)
-        self._pooler = copy.deepcopy(pretrained.albert.pooler)  # stays in fp32 whatever the encoder computes in
+        self._pooler = copy.deepcopy(pretrained.encoder.pooler)  # stays in fp32 whatever the encoder computes in
         if self._pooler is not None:
             self._pooler.to(where)
         self.encoder: BatchEncoder = make_encoder(

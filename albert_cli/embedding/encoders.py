@@ -96,4 +96,4 @@ def make_encoder(model: PreTrainingModel, *, device: str, precision: Precision, 
         return FastEncoder(model, precision, batch_tokens=batch_tokens)
     if precision not in _DTYPES:
         raise EmbeddingError(f"--precision {precision} is for the CPU; on {device} choose {' or '.join(_DTYPES)}")
-    return PlainEncoder(model.albert, device=torch.device(device), dtype=_DTYPES[precision])
+    return PlainEncoder(model.encoder, device=torch.device(device), dtype=_DTYPES[precision])

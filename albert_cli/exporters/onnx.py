@@ -56,7 +56,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
     from converters.formats import safetensors
 
     _check_sizes(checkpoint)
-    model = load_model(checkpoint).albert
+    model = load_model(checkpoint).encoder
     with staged(target, force=force, ours=ours) as beside:
         file = beside if ours is None else beside / _FILE
         file.write_bytes(_exported(model))
@@ -117,10 +117,10 @@ def _exported(model: Encoder) -> bytes:
 
         def __init__(self) -> None:
             super().__init__()
-            self.albert = model
+            self.encoder = model
 
         def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> tuple[torch.Tensor, ...]:
-            output = self.albert(input_ids, attention_mask, token_type_ids)
+            output = self.encoder(input_ids, attention_mask, token_type_ids)
             outputs = (output.sequence_output, output.pooled_output)
             return tuple(value for value in outputs if value is not None)
 

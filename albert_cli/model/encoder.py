@@ -1,8 +1,8 @@
-"""The ALBERT encoder in PyTorch: embeddings, factorised projection, groups of shared layers, pooler.
+"""The encoder in PyTorch, of every family: embeddings, projection, layers (shared or not), pooler.
 
-Paper: arXiv 1909.11942 (section 3.1: factorised embedding, cross-layer sharing; table 4: sharing variants). Outputs
-follow Google's modeling.py. Attribute names are chosen so that `state_dict()` has the names of `converters.spec`.
-Letters in shapes: E embedding_size, H hidden_size, I intermediate_size, V vocab_size.
+Papers: BERT arXiv 1810.04805; ALBERT arXiv 1909.11942 (section 3.1: factorised embedding, cross-layer sharing; table 4:
+sharing variants). Outputs follow Google's modeling.py. Attributes are the roles of `converters.roles`. Letters in
+shapes: E embedding_size, H hidden_size, I intermediate_size, V vocab_size.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from converters import spec
 from converters.config import EncoderConfig
 from converters.errors import ConfigError
 
@@ -69,42 +70,54 @@ class Embeddings(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         E = config.embedding_size
-        self.word_embeddings = nn.Embedding(config.vocab_size, E)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, E)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, E)
-        self.LayerNorm = nn.LayerNorm(E, eps=config.layer_norm_eps)
+        self.words = nn.Embedding(config.vocab_size, E)
+        self.positions = nn.Embedding(config.max_position_embeddings, E)
+        self.types = nn.Embedding(config.type_vocab_size, E)
+        self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.position_offset = config.position_offset
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None) -> Tensor:
         if position_ids is None:
-            tokens, limit = input_ids.shape[1], self.position_embeddings.num_embeddings
+            tokens, limit = input_ids.shape[1], self.positions.num_embeddings - self.position_offset
             if tokens > limit:
                 raise ValueError(f"input has {tokens} tokens, the model takes at most {limit}; truncate or split it")
-            position_ids = torch.arange(tokens, device=input_ids.device)
+            position_ids = torch.arange(self.position_offset, self.position_offset + tokens, device=input_ids.device)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
-        embeddings = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
-        embeddings = embeddings + self.position_embeddings(position_ids)  # (batch, tokens, E)
-        output: Tensor = self.dropout(self.LayerNorm(embeddings))
+        embeddings = self.words(input_ids) + self.types(token_type_ids)
+        embeddings = embeddings + self.positions(position_ids)  # (batch, tokens, E)
+        output: Tensor = self.dropout(self.norm(embeddings))
         return output
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with residual and LayerNorm."""
+class Layer(nn.Module):
+    """Multi-head self-attention, then the feed-forward network, each with residual and LayerNorm.
 
-    def __init__(self, config: EncoderConfig) -> None:
+    `shared_with` is an earlier layer whose attention or feed-forward part this one uses too, as `config.share` says:
+    the very same modules, so that their parameters count once while `state_dict()` still lists them under every name.
+    """
+
+    def __init__(self, config: EncoderConfig, shared_with: Layer | None = None) -> None:
         super().__init__()
-        H = config.hidden_size
+        H, I, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps  # noqa: E741
+        attention = shared_with if config.share == "attention" else None
+        self.query: nn.Linear = attention.query if attention else nn.Linear(H, H)
+        self.key: nn.Linear = attention.key if attention else nn.Linear(H, H)
+        self.value: nn.Linear = attention.value if attention else nn.Linear(H, H)
+        self.attention_output: nn.Linear = attention.attention_output if attention else nn.Linear(H, H)
+        self.attention_norm: nn.LayerNorm = attention.attention_norm if attention else nn.LayerNorm(H, eps=eps)
+        feed_forward = shared_with if config.share == "ffn" else None
+        self.intermediate: nn.Linear = feed_forward.intermediate if feed_forward else nn.Linear(H, I)
+        self.output: nn.Linear = feed_forward.output if feed_forward else nn.Linear(I, H)
+        self.output_norm: nn.LayerNorm = feed_forward.output_norm if feed_forward else nn.LayerNorm(H, eps=eps)
         self.head_size = config.head_size
-        self.query = nn.Linear(H, H)
-        self.key = nn.Linear(H, H)
-        self.value = nn.Linear(H, H)
-        self.dense = nn.Linear(H, H)
-        self.LayerNorm = nn.LayerNorm(H, eps=config.layer_norm_eps)
+        self.activation = activation(config.hidden_act)
         self.probs_dropout_prob = config.attention_probs_dropout_prob
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+        """(batch, tokens, H) -> (batch, tokens, H)."""
         context = F.scaled_dot_product_attention(
             self._heads(self.query(hidden_states)),
             self._heads(self.key(hidden_states)),
@@ -113,99 +126,32 @@ class Attention(nn.Module):
             dropout_p=self.probs_dropout_prob if self.training else 0.0,
         )  # (batch, heads, tokens, head_size)
         context = context.transpose(1, 2).flatten(2)  # (batch, tokens, H)
-        output: Tensor = self.LayerNorm(hidden_states + self.dropout(self.dense(context)))
-        return output
+        attended = self.attention_norm(hidden_states + self.dropout(self.attention_output(context)))
+        # Google drops here too; transformers' ALBERT does not (its AlbertLayer.dropout is never called).
+        output = self.dropout(self.output(self.activation(self.intermediate(attended))))
+        normed: Tensor = self.output_norm(output + attended)
+        return normed
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], -1, self.head_size).transpose(1, 2)  # (batch, heads, tokens, head_size)
 
 
-class Layer(nn.Module):
-    """Attention, then the feed-forward network with residual and LayerNorm.
-
-    `twin` is an earlier layer whose attention or feed-forward part this one uses too, as `config.share` says: the very
-    same modules, so that their parameters count once while `state_dict()` still lists them under every name.
-    """
-
-    def __init__(self, config: EncoderConfig, twin: Layer | None = None) -> None:
-        super().__init__()
-        H, I = config.hidden_size, config.intermediate_size  # noqa: E741
-        self.attention: Attention
-        self.ffn: nn.Linear
-        self.ffn_output: nn.Linear
-        self.full_layer_layer_norm: nn.LayerNorm
-        self.attention = twin.attention if twin and config.share == "attention" else Attention(config)
-        if twin and config.share == "ffn":
-            self.ffn, self.ffn_output = twin.ffn, twin.ffn_output
-            self.full_layer_layer_norm = twin.full_layer_layer_norm
-        else:
-            self.ffn, self.ffn_output = nn.Linear(H, I), nn.Linear(I, H)
-            self.full_layer_layer_norm = nn.LayerNorm(H, eps=config.layer_norm_eps)
-        self.activation = activation(config.hidden_act)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, hidden_states: Tensor, mask: Tensor | None) -> Tensor:
-        attended = self.attention(hidden_states, mask)
-        # Google drops here too; transformers does not (its AlbertLayer.dropout is never called).
-        ffn_output = self.dropout(self.ffn_output(self.activation(self.ffn(attended))))
-        output: Tensor = self.full_layer_layer_norm(ffn_output + attended)
-        return output
-
-
-class LayerGroup(nn.Module):
-    """Inner layers, applied in turn each time a layer of the model uses the group."""
-
-    def __init__(self, layers: list[Layer]) -> None:
-        super().__init__()
-        self.albert_layers = nn.ModuleList(layers)
-
-    def forward(self, hidden_states: Tensor, mask: Tensor | None, keep: list[Tensor] | None) -> Tensor:
-        for layer in self.albert_layers:
-            hidden_states = layer(hidden_states, mask)
-            if keep is not None:
-                keep.append(hidden_states)
-        return hidden_states
-
-
-class LayerStack(nn.Module):
-    """The projection E -> H and `num_hidden_layers` uses of the groups."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embedding_hidden_mapping_in = nn.Linear(config.embedding_size, config.hidden_size)
-        first = Layer(config)
-        others = [Layer(config, twin=first) for _ in range(1, config.num_hidden_groups * config.inner_group_num)]
-        layers, inner = [first, *others], config.inner_group_num
-        self.albert_layer_groups = nn.ModuleList(
-            LayerGroup(layers[start : start + inner]) for start in range(0, len(layers), inner)
-        )
-
-    def forward(self, embeddings: Tensor, attention_mask: Tensor | None, keep: list[Tensor] | None) -> Tensor:
-        """Adds the hidden states to `keep`, if given."""
-        # (batch, 1, 1, tokens): the same keys are open to every head and query
-        mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
-        hidden_states: Tensor = self.embedding_hidden_mapping_in(embeddings)  # (batch, tokens, H)
-        if keep is not None:
-            keep.append(hidden_states)
-        for number in range(self.config.num_hidden_layers):
-            group = self.albert_layer_groups[self.config.group_of(number)]
-            hidden_states = group(hidden_states, mask, keep)
-        return hidden_states
-
-
 class Encoder(nn.Module):
-    """Embeddings, encoder and (unless `pooler` is false) pooler; fresh weights as Google draws them.
+    """Embeddings, projection E -> H (where the family has one), layers, and (unless `pooler` is false) pooler.
 
-    Raises ConfigError for an unknown `hidden_act`.
+    `layers` are the distinct ones, which `config.layer_uses` puts in the order of computation. Fresh weights as Google
+    draws them. Raises ConfigError for an unknown `hidden_act`.
     """
 
     def __init__(self, config: EncoderConfig, *, pooler: bool = True) -> None:
         super().__init__()
         self.config = config
+        H = config.hidden_size
         self.embeddings = Embeddings(config)
-        self.encoder = LayerStack(config)
-        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooler else None
+        self.projection = nn.Linear(config.embedding_size, H) if spec.has_projection(config) else None
+        first = Layer(config)
+        self.layers = nn.ModuleList([first, *(Layer(config, first) for _ in config.places[1:])])
+        self.pooler = nn.Linear(H, H) if pooler else None
         initialise(self, config.initializer_range)
 
     def forward(
@@ -223,10 +169,16 @@ class Encoder(nn.Module):
         default to 0, positions to 0, 1, 2 … Raises ValueError for more tokens than the model has positions.
         """
         embeddings = self.embeddings(input_ids, token_type_ids, position_ids)
-        kept: list[Tensor] | None = [] if output_hidden_states else None
-        sequence_output = self.encoder(embeddings, attention_mask, kept)
-        pooled_output = None if self.pooler is None else torch.tanh(self.pooler(sequence_output[:, 0]))
-        return EncoderOutput(sequence_output, pooled_output, embeddings, None if kept is None else tuple(kept))
+        # (batch, 1, 1, tokens): the same keys are open to every head and query
+        mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
+        x = embeddings if self.projection is None else self.projection(embeddings)  # (batch, tokens, H)
+        hidden_states = [x]
+        for number in self.config.layer_uses:
+            x = self.layers[number](x, mask)
+            if output_hidden_states:
+                hidden_states.append(x)
+        pooled_output = None if self.pooler is None else torch.tanh(self.pooler(x[:, 0]))
+        return EncoderOutput(x, pooled_output, embeddings, tuple(hidden_states) if output_hidden_states else None)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import EncoderConfig
 from converters.errors import SpecError
+from converters.families import family_of
 from converters.tokenizers.files import TokenizerFiles
 
 # numpy has no bfloat16 of its own, so its two bytes cross as int16.
@@ -56,7 +57,7 @@ def load_model(
             checkpoint.config,
             pooler="pooler" in parts,
             mlm="mlm" in parts,
-            sop="sop" in parts,
+            pair=family_of(checkpoint.config).pair in parts,
             untied=untied(checkpoint),
         )
     assign(model, checkpoint, dtype=dtype)
@@ -65,7 +66,9 @@ def load_model(
 
 def untied(checkpoint: Checkpoint) -> list[str]:
     """What of `weight` and `bias` the masked-word head has of its own, untied (`model.pretraining_heads`)."""
-    return [name for name in ("weight", "bias") if f"predictions.decoder.{name}" in checkpoint.tensors]
+    wanted = spec.spec(checkpoint.config)
+    own = [name for name in checkpoint.tensors if name in wanted and wanted[name].role == "mlm.decoder"]
+    return [wanted[name].attribute.rpartition(".")[2] for name in own]
 
 
 class _Undrawn(TorchFunctionMode):
@@ -88,15 +91,17 @@ def shapes_only() -> Iterator[None]:
 
 
 def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> None:
-    """Replace the parameters of `model`, whose names are canonical ones, by the checkpoint's, one array at a time.
+    """Replace the parameters of `model`, whose names are roles, by the checkpoint's, one array at a time.
 
     Tensors that the model does not name are left alone. Parameters on the meta device become real ones on the CPU.
     Raises SpecError, and changes nothing, where the checkpoint lacks a tensor or holds different values under the
     names of one shared parameter.
     """
+    canonical = spec.canonical_names(checkpoint.config)
+    attributes = {canonical.get(name, name): name for name, _ in model.named_parameters(remove_duplicate=False)}
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
+        names.setdefault(parameter, []).append(canonical.get(name, name))
     missing = [name for group in names.values() for name in group if name not in checkpoint.tensors]
     if missing:
         raise SpecError(f"{checkpoint.where}: has no {spec.listing(missing)}, which the model needs")
@@ -107,7 +112,7 @@ def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = tor
         differing += [
             f"{name} differs from {first}" for name in copies if not _same(array, checkpoint.tensors[name].read())
         ]
-        state |= dict.fromkeys([first, *copies], _to_torch(array).to(dtype))
+        state |= dict.fromkeys((attributes[name] for name in (first, *copies)), _to_torch(array).to(dtype))
     if differing:
         raise SpecError(
             f"{checkpoint.where}: share is {checkpoint.config.share!r}, yet {spec.listing(differing, '; ')}; "
@@ -123,11 +128,12 @@ def to_checkpoint(
 
     On the CPU the arrays are the weights themselves, read when asked for: save before training on.
     """
-    state = model.state_dict()
+    canonical = spec.canonical_names(config)
+    state = {canonical.get(name, name): tensor for name, tensor in model.state_dict().items()}
     spec.check(config, {name: tuple(tensor.shape) for name, tensor in state.items()}, "the model")
     tensors = {
         name: Tensor(tuple(state[name].shape), _NUMPY_DTYPES[state[name].dtype], partial(_to_numpy, state[name]))
-        for name in spec.spec(config)
+        for name in canonical.values()
         if name in state
     }
     return Checkpoint(config, tensors, tokenizer, global_step=global_step, where="the model")

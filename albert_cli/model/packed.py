@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.model import kernels
-from albert_cli.model.encoder import Encoder, Layer, LayerGroup
+from albert_cli.model.encoder import Encoder, Layer
 from converters.config import EncoderConfig
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Chunk:
 
 
 class FastEncoder:
-    """The encoder of `model` (an `Albert`, or a model that has one as `.albert`) for inference; dropout is off.
+    """The encoder of `model` (an `Encoder`, or a model that has one as `.encoder`) for inference; dropout is off.
 
     `precision` is fp32; int8 (CPU only: bytes for the matrix products, each token and each weight row with a scale of
     its own, the rest in fp32); bf16; or auto: bf16 on CUDA, else fp32. `threads`: PyTorch's during `encode`; default:
@@ -68,15 +68,15 @@ class FastEncoder:
         threads: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
-        albert = getattr(model, "albert", model)
-        if not isinstance(albert, Encoder):
-            raise ValueError(f"model is a {type(model).__name__}, which is no Albert and holds none as .albert")
+        encoder = model if isinstance(model, Encoder) else getattr(model, "encoder", None)
+        if not isinstance(encoder, Encoder):
+            raise ValueError(f"model is a {type(model).__name__}, which is no Encoder and holds none as .encoder")
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}, not one of {', '.join(PRECISIONS)}")
         for name, value in (("threads", threads), ("batch_tokens", batch_tokens)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, not a number from 1 up")
-        self.config = albert.config
+        self.config = encoder.config
         self.device = torch.device(device)
         on_cpu = self.device.type == "cpu"
         if precision == "auto":
@@ -88,10 +88,10 @@ class FastEncoder:
         self.batch_tokens = batch_tokens or (_CPU_TOKENS if on_cpu else _GPU_TOKENS)
         self._encoder: _PackedEncoder | _PaddedEncoder
         if on_cpu and precision in ("fp32", "int8"):
-            self._encoder = _PackedEncoder(albert, precision)
+            self._encoder = _PackedEncoder(encoder, precision)
         else:
             self._encoder = _PaddedEncoder(
-                albert, self.device, torch.bfloat16 if precision == "bf16" else torch.float32
+                encoder, self.device, torch.bfloat16 if precision == "bf16" else torch.float32
             )
 
     @property
@@ -157,41 +157,33 @@ class FastEncoder:
 class _PackedEncoder:
     """For the CPU: every distinct layer packed once, in float32 or bytes."""
 
-    def __init__(self, albert: Encoder, precision: str) -> None:
-        self.config = albert.config
-        self.embeddings = copy.deepcopy(albert.embeddings).float().cpu().eval()
-        projection = albert.encoder.embedding_hidden_mapping_in
-        self.project = kernels.linear(_copy(projection.weight), _copy(projection.bias))
+    def __init__(self, encoder: Encoder, precision: str) -> None:
+        self.config = encoder.config
+        self.embeddings = copy.deepcopy(encoder.embeddings).float().cpu().eval()
+        projection = encoder.projection
+        self.project = kernels.linear(_copy(projection.weight), _copy(projection.bias)) if projection else None
         cache: dict[int, Any] = {}
-        self.groups = [
-            [
-                _PackedLayer(cast(Layer, layer), self.config, precision, cache)
-                for layer in cast(LayerGroup, group).albert_layers
-            ]
-            for group in albert.encoder.albert_layer_groups
-        ]
+        self.layers = [_PackedLayer(cast(Layer, layer), self.config, precision, cache) for layer in encoder.layers]
 
     def hidden_states(self, chunk: _Chunk, wanted: set[int]) -> Iterator[tuple[int, Tensor]]:
-        embeddings = self.embeddings(chunk.input_ids[None], chunk.token_type_ids[None], chunk.position_ids)[0]
-        x = self.project(embeddings, None)  # (tokens, H)
-        number = 0
-        if number in wanted:
-            yield number, x
-        for use in range(self.config.num_hidden_layers):
-            for layer in self.groups[self.config.group_of(use)]:
-                if number == max(wanted):
-                    return
-                x = layer(x, chunk.lengths)
-                number += 1
-                if number in wanted:
-                    yield number, x
+        x = self.embeddings(chunk.input_ids[None], chunk.token_type_ids[None], chunk.position_ids)[0]
+        if self.project is not None:
+            x = self.project(x, None)  # (tokens, H)
+        if 0 in wanted:
+            yield 0, x
+        for number, layer in enumerate(self.config.layer_uses, 1):
+            if number > max(wanted):
+                return
+            x = self.layers[layer](x, chunk.lengths)
+            if number in wanted:
+                yield number, x
 
 
 class _PackedLayer:
     """One layer for packed tokens. `cache` holds the linear layers made so far, by the weights they came from."""
 
     def __init__(self, layer: Layer, config: EncoderConfig, precision: str, cache: dict[int, Any]) -> None:
-        attention, act = layer.attention, config.hidden_act
+        act = config.hidden_act
         self.heads, self.head_size = config.num_attention_heads, config.head_size
         self.floor = kernels.FLOORS.get(act)
         self.quantize = kernels.quantize if precision == "int8" else lambda x, floor=None: x
@@ -207,19 +199,19 @@ class _PackedLayer:
                     cache[key] = kernels.linear(weight, bias, act)
             return cache[key]
 
-        self.query_key_value = linear(attention.query, attention.key, attention.value)
-        self.dense = linear(attention.dense)
-        self.ffn = linear(layer.ffn, act=act)
-        self.ffn_output = linear(layer.ffn_output, floor=self.floor)
-        self.attention_norm = _norm(attention.LayerNorm)
-        self.full_layer_norm = _norm(layer.full_layer_layer_norm)
+        self.query_key_value = linear(layer.query, layer.key, layer.value)
+        self.attention_output = linear(layer.attention_output)
+        self.intermediate = linear(layer.intermediate, act=act)
+        self.output = linear(layer.output, floor=self.floor)
+        self.attention_norm = _norm(layer.attention_norm)
+        self.output_norm = _norm(layer.output_norm)
 
     def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
         """x and the result: (tokens, H); `lengths` of the sequences in it, ascending."""
         context = self._attend(self.query_key_value(self.quantize(x), None), lengths)
-        attended = self.attention_norm(self.dense(self.quantize(context), x))
-        inner = self.ffn(self.quantize(attended), None)  # (tokens, I)
-        return self.full_layer_norm(self.ffn_output(self.quantize(inner, self.floor), attended))
+        attended = self.attention_norm(self.attention_output(self.quantize(context), x))
+        inner = self.intermediate(self.quantize(attended), None)  # (tokens, I)
+        return self.output_norm(self.output(self.quantize(inner, self.floor), attended))
 
     def _attend(self, query_key_value: Tensor, lengths: list[int]) -> Tensor:
         """(tokens, 3H) -> (tokens, H), all sequences of one length at a time."""
@@ -237,8 +229,8 @@ class _PackedLayer:
 class _PaddedEncoder:
     """For the rest: the plain encoder on `device`, sequences padded to the longest of the chunk."""
 
-    def __init__(self, albert: Encoder, device: torch.device, dtype: torch.dtype) -> None:
-        self.albert = copy.deepcopy(albert).to(device, dtype).eval()
+    def __init__(self, encoder: Encoder, device: torch.device, dtype: torch.dtype) -> None:
+        self.encoder = copy.deepcopy(encoder).to(device, dtype).eval()
         self.device = device
 
     def hidden_states(self, chunk: _Chunk, wanted: set[int]) -> Iterator[tuple[int, Tensor]]:
@@ -247,11 +239,10 @@ class _PaddedEncoder:
         ids, types = torch.zeros(2, *mask.shape, dtype=torch.int64)
         ids[mask], types[mask] = chunk.input_ids, chunk.token_type_ids
         mask = mask.to(self.device)
-        embeddings = self.albert.embeddings(ids.to(self.device), types.to(self.device), None)
-        kept: list[Tensor] = []
-        self.albert.encoder(embeddings, None if chunk.lengths[0] == chunk.lengths[-1] else mask, kept)
+        padded = None if chunk.lengths[0] == chunk.lengths[-1] else mask
+        output = self.encoder(ids.to(self.device), padded, types.to(self.device), output_hidden_states=True)
         for number in sorted(wanted):
-            yield number, kept[number][mask].float().cpu()  # (tokens, H)
+            yield number, output.hidden_states[number][mask].float().cpu()  # (tokens, H)
 
 
 def _copy(parameter: Tensor) -> Tensor:

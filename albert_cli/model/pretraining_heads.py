@@ -1,6 +1,7 @@
-"""The two heads of ALBERT's pre-training (masked words, sentence order) and the encoder with them.
+"""The pre-training heads (masked words, pairs of segments) and the encoder with them.
 
-Paper: arXiv 1909.11942, section 3.1; Google's run_pretraining.py (get_masked_lm_output, get_sentence_order_output).
+Papers: BERT arXiv 1810.04805, section 3.1; ALBERT arXiv 1909.11942, section 3.1. Google's run_pretraining.py
+(get_masked_lm_output, get_sentence_order_output).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from converters.config import EncoderConfig
 
 @dataclass(frozen=True)
 class PreTrainingOutput:
-    """`prediction_logits` (batch, tokens or masked positions, V) and `sop_logits` (batch, 2: in order, swapped), each
-    None without its head; `encoder` is the encoder's own output."""
+    """`prediction_logits` (batch, tokens or masked positions, V) and `pair_logits` (batch, 2; ALBERT: in order,
+    swapped), each None without its head; `encoder` is the encoder's own output."""
 
     prediction_logits: Tensor | None
-    sop_logits: Tensor | None
+    pair_logits: Tensor | None
     encoder: EncoderOutput
 
 
@@ -47,7 +48,7 @@ class MaskedLMHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.embedding_size)
         self.activation = activation(config.hidden_act)
-        self.LayerNorm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
+        self.norm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.decoder = Decoder(config, untied) if untied else None
         initialise(self, config.initializer_range)
@@ -57,7 +58,7 @@ class MaskedLMHead(nn.Module):
         if positions is not None:
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             sequence_output = sequence_output[rows, positions]  # (batch, n, H)
-        transformed = self.LayerNorm(self.activation(self.dense(sequence_output)))  # (batch, n, E)
+        transformed = self.norm(self.activation(self.dense(sequence_output)))  # (batch, n, E)
         weight, bias = word_embeddings, self.bias
         if self.decoder is not None:
             weight = weight if self.decoder.weight is None else self.decoder.weight
@@ -65,21 +66,11 @@ class MaskedLMHead(nn.Module):
         return F.linear(transformed, weight, bias)
 
 
-class SentenceOrderHead(nn.Module):
-    """H -> 2. No dropout, as in Google's code (transformers drops classifier_dropout_prob of the input)."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.classifier = nn.Linear(config.hidden_size, 2)
-        initialise(self, config.initializer_range)
-
-    def forward(self, pooled_output: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(pooled_output)
-        return logits
-
-
 class PreTrainingModel(nn.Module):
-    """The encoder and those of its heads that are wanted; an absent one is None. `untied`: see `MaskedLMHead`."""
+    """The encoder and those of its heads that are wanted; an absent one is None. `untied`: see `MaskedLMHead`.
+
+    The pair head has no dropout, as in Google's code (transformers drops classifier_dropout_prob of its input).
+    """
 
     def __init__(
         self,
@@ -87,16 +78,18 @@ class PreTrainingModel(nn.Module):
         *,
         pooler: bool = True,
         mlm: bool = True,
-        sop: bool = True,
+        pair: bool = True,
         untied: Collection[str] = (),
     ) -> None:
         super().__init__()
-        if sop and not pooler:
-            raise ValueError("the sentence-order head reads the pooler's output: sop=True needs pooler=True")
+        if pair and not pooler:
+            raise ValueError("the pair head reads the pooler's output: pair=True needs pooler=True")
         self.config = config
-        self.albert = Encoder(config, pooler=pooler)
-        self.predictions = MaskedLMHead(config, untied) if mlm else None
-        self.sop_classifier = SentenceOrderHead(config) if sop else None
+        self.encoder = Encoder(config, pooler=pooler)
+        self.mlm = MaskedLMHead(config, untied) if mlm else None
+        self.pair = nn.Linear(config.hidden_size, 2) if pair else None
+        if self.pair is not None:
+            initialise(self.pair, config.initializer_range)
 
     def forward(
         self,
@@ -108,14 +101,14 @@ class PreTrainingModel(nn.Module):
         masked_positions: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> PreTrainingOutput:
-        """As `Albert.forward`; `masked_positions` (batch, n) limits the masked-word logits to those tokens."""
-        encoder: EncoderOutput = self.albert(
+        """As `Encoder.forward`; `masked_positions` (batch, n) limits the masked-word logits to those tokens."""
+        encoder: EncoderOutput = self.encoder(
             input_ids, attention_mask, token_type_ids, position_ids, output_hidden_states=output_hidden_states
         )
-        prediction_logits = sop_logits = None
-        if self.predictions is not None:
-            words = self.albert.embeddings.word_embeddings.weight
-            prediction_logits = self.predictions(encoder.sequence_output, words, masked_positions)
-        if self.sop_classifier is not None:
-            sop_logits = self.sop_classifier(encoder.pooled_output)
-        return PreTrainingOutput(prediction_logits, sop_logits, encoder)
+        prediction_logits = pair_logits = None
+        if self.mlm is not None:
+            words = self.encoder.embeddings.words.weight
+            prediction_logits = self.mlm(encoder.sequence_output, words, masked_positions)
+        if self.pair is not None:
+            pair_logits = self.pair(encoder.pooled_output)
+        return PreTrainingOutput(prediction_logits, pair_logits, encoder)

@@ -1,6 +1,6 @@
 """The heads of fine-tuned models: classification or regression of a text, and the span that answers a question.
 
-Names are Hugging Face's (`classifier`, `qa_outputs`). Google: classifier_utils.py (create_model: dropout 0.1 on the
+Attributes are the roles of `converters.roles`. Google: classifier_utils.py (create_model: dropout 0.1 on the
 pooled output, then one linear layer), squad_utils.py (create_v1_model: one linear layer on every token, no dropout).
 """
 
@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from albert_cli.model.encoder import Attention, Encoder, initialise
+from albert_cli.model.encoder import Encoder, Layer, initialise
 from converters.config import EncoderConfig
 
 
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
     def __init__(self, config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> None:
         super().__init__()
         self.config = config
-        self.albert = Encoder(config)
+        self.encoder = Encoder(config)
         self.dropout = nn.Dropout(config.head_dropout_prob)
         self.classifier = None if hidden else nn.Linear(config.hidden_size, labels)
         self.mlp = MLP(config.hidden_size, hidden, labels) if hidden else None
@@ -60,8 +60,8 @@ class Classifier(nn.Module):
     def features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """What the head reads: (batch, H). Arguments as `Albert.forward`."""
-        pooled: Tensor = self.albert(input_ids, attention_mask, token_type_ids).pooled_output
+        """What the head reads: (batch, H). Arguments as `Encoder.forward`."""
+        pooled: Tensor = self.encoder(input_ids, attention_mask, token_type_ids).pooled_output
         return pooled
 
     def head(self, features: Tensor) -> Tensor:
@@ -92,17 +92,17 @@ class QuestionAnswering(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.albert = Encoder(config, pooler=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
-        initialise(self.qa_outputs, config.initializer_range)
+        self.encoder = Encoder(config, pooler=False)
+        self.qa = nn.Linear(config.hidden_size, 2)
+        initialise(self.qa, config.initializer_range)
         # What all tokens share moves no softmax over them: its gradient is rounding, which Adam would make a step of.
-        self.qa_outputs.bias.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+        self.qa.bias.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Logits (batch, tokens, 2). Arguments as `Albert.forward`."""
-        logits: Tensor = self.qa_outputs(self.albert(input_ids, attention_mask, token_type_ids).sequence_output)
+        """Logits (batch, tokens, 2). Arguments as `Encoder.forward`."""
+        logits: Tensor = self.qa(self.encoder(input_ids, attention_mask, token_type_ids).sequence_output)
         return logits
 
 
@@ -111,5 +111,5 @@ def without_dropout(model: nn.Module) -> None:
     for part in model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-        elif isinstance(part, Attention):
+        elif isinstance(part, Layer):
             part.probs_dropout_prob = 0.0

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from albert_cli.errors import TrainingError
-from albert_cli.model.encoder import Attention
+from albert_cli.model.encoder import Layer
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.settings import OFFSETS
 from converters.config import EncoderConfig
@@ -47,25 +47,26 @@ def start_local(model: PreTrainingModel, heads: int) -> None:
     """Write sinusoids over the position embeddings, and the turns into query and key of the first `heads` heads of
     every layer. Raises TrainingError as `waves` does."""
     config = model.config
-    embeddings, encoder = model.albert.embeddings, model.albert.encoder
+    embeddings, encoder = model.encoder.embeddings, model.encoder
+    assert encoder.projection is not None
     count = waves(config, heads)
     first = config.embedding_size - 2 * count  # of the dimensions that positions take
     frequencies = 2 * np.pi / np.geomspace(_SHORTEST, _LONGEST, count)
     angles = np.arange(config.max_position_embeddings)[:, None] * frequencies
-    spread = embeddings.word_embeddings.weight.square().mean().sqrt().item()
+    spread = embeddings.words.weight.square().mean().sqrt().item()
     table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1) * spread * math.sqrt(2)
-    embeddings.position_embeddings.weight.zero_()
-    embeddings.position_embeddings.weight[:, first:] = torch.from_numpy(table).float()
-    back = torch.linalg.pinv(encoder.embedding_hidden_mapping_in.weight)[first:]  # (2 waves, H)
+    embeddings.positions.weight.zero_()
+    embeddings.positions.weight[:, first:] = torch.from_numpy(table).float()
+    back = torch.linalg.pinv(encoder.projection.weight)[first:]  # (2 waves, H)
     # What LayerNorm makes of a wave's amplitude, then the score a head would give with a scale of 1.
     amplitude = 2 / (1 + len(back) / config.embedding_size)
     gap = amplitude * float((1 - np.cos(frequencies)).sum()) / math.sqrt(config.head_size)
     scale = math.sqrt(_LEAD / gap)
-    for attention in (module for module in encoder.modules() if isinstance(module, Attention)):
+    for layer in (module for module in encoder.modules() if isinstance(module, Layer)):
         for head, offset in enumerate(OFFSETS[:heads]):
             rows = slice(head * config.head_size, head * config.head_size + len(back))
-            attention.query.weight[rows] = scale * _turn(frequencies, offset) @ back
-            attention.key.weight[rows] = scale * back
+            layer.query.weight[rows] = scale * _turn(frequencies, offset) @ back
+            layer.key.weight[rows] = scale * back
 
 
 def _turn(frequencies: np.ndarray, offset: int) -> torch.Tensor:

@@ -48,13 +48,13 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, sentences: Sentences | None = None) -> dict[str, Tensor]:
         """Sums over labels (`mlm`, `sop`), how many were right, and the teacher's loss (`teacher`, a mean)."""
         model = self.model
-        assert model.predictions is not None
-        assert model.sop_classifier is not None
-        output = model.albert(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        assert model.mlm is not None
+        assert model.pair is not None
+        output = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids)
         rows, columns, labels = batch.masked
         chosen = output.sequence_output[rows, columns]  # (n, H)
-        logits = model.predictions(chosen, model.albert.embeddings.word_embeddings.weight).float()  # (n, V)
-        orders = model.sop_classifier(output.pooled_output).float()  # (rows, 2)
+        logits = model.mlm(chosen, model.encoder.embeddings.words.weight).float()  # (n, V)
+        orders = model.pair(output.pooled_output).float()  # (rows, 2)
         judged = batch.orders != NO_ORDER
         results = {
             "mlm": F.cross_entropy(logits, labels, reduction="sum"),
@@ -71,7 +71,7 @@ class Objective(nn.Module):
 
 def sentence_vectors(model: PreTrainingModel, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     """The mean of the last hidden states (rows, H), as `albert embed` pools by default; of length 1."""
-    states = model.albert(input_ids, attention_mask).sequence_output.float()
+    states = model.encoder(input_ids, attention_mask).sequence_output.float()
     if attention_mask is None:
         return F.normalize(states.mean(1), dim=-1)
     mask = attention_mask[..., None].to(states.dtype)  # (rows, tokens, 1)

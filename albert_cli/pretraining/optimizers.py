@@ -24,7 +24,7 @@ def make(name: str, model: nn.Module, learning_rate: float) -> torch.optim.Optim
         groups = [group | {"adapt": group["weight_decay"] > 0} for group in parameter_groups(named)]
         return Lamb(groups, lr=learning_rate)
     if name == "muon":
-        inner = [item for key, item in named if item.ndim == 2 and ".encoder.albert_layer_groups." in f".{key}"]
+        inner = [item for key, item in named if item.ndim == 2 and ".layers." in key]
         chosen = {id(item) for item in inner}
         rest = [(key, item) for key, item in named if id(item) not in chosen]
         return CombinedOptimizer([Muon(inner, lr=learning_rate), adamw(rest, learning_rate)])

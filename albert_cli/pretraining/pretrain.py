@@ -293,8 +293,8 @@ def _model(
     frequencies = teachers.counts(corpus, documents, config.vocab_size)
     with torch.no_grad():
         shares = (frequencies + 1) / (frequencies.sum() + len(frequencies))
-        assert model.predictions is not None
-        model.predictions.bias.copy_(torch.from_numpy(np.log(shares) - np.log(shares).mean()))
+        assert model.mlm is not None
+        model.mlm.bias.copy_(torch.from_numpy(np.log(shares) - np.log(shares).mean()))
     return model
 
 

@@ -290,8 +290,9 @@ def start_static(model: PreTrainingModel, teacher: Teacher, tokenizer: Tokenizer
     embedding_axes = principal_axes(vectors.astype(np.float32), size)  # (H, E)
     words = vectors @ embedding_axes  # (V, E)
     words *= _WORD_SPREAD / max(float(np.sqrt(np.mean(words**2))), 1e-12)
-    embeddings = model.albert.embeddings
-    embeddings.word_embeddings.weight[: len(words)] = torch.from_numpy(words.astype(np.float32))
-    embeddings.position_embeddings.weight *= _COMMON_SHARE
-    embeddings.token_type_embeddings.weight *= _COMMON_SHARE
-    model.albert.encoder.embedding_hidden_mapping_in.weight.copy_(torch.from_numpy(embedding_axes))
+    embeddings = model.encoder.embeddings
+    embeddings.words.weight[: len(words)] = torch.from_numpy(words.astype(np.float32))
+    embeddings.positions.weight *= _COMMON_SHARE
+    embeddings.types.weight *= _COMMON_SHARE
+    assert model.encoder.projection is not None
+    model.encoder.projection.weight.copy_(torch.from_numpy(embedding_axes))

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 # Google's exclude_from_weight_decay (optimization.py, create_optimizer), and the batch norm of MLP heads.
-NO_DECAY = re.compile(r"LayerNorm|layer_norm|bias|batch_norm")
+NO_DECAY = re.compile(r"norm|bias")
 WEIGHT_DECAY, BETAS, EPSILON = 0.01, (0.9, 0.999), 1e-6
 # The gradient's norm at most (the same place).
 CLIP = 1.0

@@ -50,10 +50,10 @@ def logits_of(
     tick: Tick | None,
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     """Numbers of masked tokens (n) and their logits (n, V), some at a time; only these tokens are projected."""
-    head, device = model.predictions, model.albert.embeddings.word_embeddings.weight.device
+    head, device = model.mlm, model.encoder.embeddings.words.weight.device
     if head is None:
         raise without_head("mlm")
-    words = model.albert.embeddings.word_embeddings.weight
+    words = model.encoder.embeddings.words.weight
     ends = np.cumsum(queries.counts)
     at_once = max(1, _LOGITS // len(words))
     for batch in batches(tokens.lengths[queries.rows], model, batch_tokens):
@@ -64,7 +64,7 @@ def logits_of(
         with torch.inference_mode(), memory():
             input_ids, attention_mask, token_type_ids = inputs(tokens, rows, model)
             input_ids[row, column] = mask_id
-            hidden = model.albert(input_ids, attention_mask, token_type_ids).sequence_output[row, column]  # (n, H)
+            hidden = model.encoder(input_ids, attention_mask, token_type_ids).sequence_output[row, column]  # (n, H)
         for low in range(0, len(hidden), at_once):
             with torch.inference_mode(), memory():
                 logits: Tensor = head(hidden[None, low : low + at_once], words)[0].float()
@@ -75,7 +75,7 @@ def logits_of(
 
 
 def batches(lengths: NDArray[np.int64], model: PreTrainingModel, batch_tokens: int | None) -> list[NDArray[np.int64]]:
-    device = model.albert.embeddings.word_embeddings.weight.device.type
+    device = model.encoder.embeddings.words.weight.device.type
     return evaluation_batches(lengths, len(lengths), tokens=batch_tokens or BATCH_TOKENS.get(device, 1024))
 
 
@@ -83,7 +83,7 @@ def inputs(
     tokens: TokenBatch, rows: NDArray[np.int64], model: PreTrainingModel
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Ids, mask and token types (rows, width) on the model's device; no mask where nothing is padded."""
-    device = model.albert.embeddings.word_embeddings.weight.device
+    device = model.encoder.embeddings.words.weight.device
     padded = {name: torch.from_numpy(array).to(device) for name, array in tokens.padded(rows).items()}
     mask = padded["attention_mask"]
     return padded["input_ids"], None if bool(mask.all()) else mask, padded["token_type_ids"]

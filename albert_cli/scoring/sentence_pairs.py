@@ -44,7 +44,7 @@ def sentence_order(
     refused. Raises HeadError, listing all of them, for pairs refused and for those with an empty text.
     """
     where = labeller(len(firsts), places, "pair")
-    config, head = model.config, model.sop_classifier
+    config, head = model.config, model.pair
     if head is None:
         raise without_head("sop")
     if config.type_vocab_size < 2:
@@ -54,7 +54,7 @@ def sentence_order(
     logits = np.empty((len(firsts), 2), np.float64)
     for batch in batches(tokens.lengths, model, batch_tokens):
         with torch.inference_mode(), memory():
-            encoded = model.albert(*inputs(tokens, batch, model))
+            encoded = model.encoder(*inputs(tokens, batch, model))
             logits[batch] = head(encoded.pooled_output).float().cpu()
         if tick:
             tick(len(batch), len(firsts))

@@ -146,8 +146,8 @@ def _train(
     facts = {"train_rows": len(prepared.train.rows), "dropout": _dropout(model, settings), "taken": _taken(prepared)}
     report({"event": "plan", **dataclasses.asdict(plan), **facts})
     if settings.freeze_encoder:
-        model.albert.requires_grad_(False)
-        without_dropout(model.albert)
+        model.encoder.requires_grad_(False)
+        without_dropout(model.encoder)
 
     job = Job(
         model=model.to(accelerator.device),

@@ -123,12 +123,12 @@ def build(base: Checkpoint, info: RunInfo, *, seed: int, head_dropout: float | N
         model = QuestionAnswering(config)
     else:
         model = Classifier(config, max(1, len(info.labels)), info.hidden)
-    pooler = model.albert.pooler
+    pooler = model.encoder.pooler
     if pooler is not None and "pooler" not in parts:
         notes.append(f"{base.where} has no pooler: it starts from random weights")
-        model.albert.pooler = None
-    assign(nn.ModuleDict({"albert": model.albert}), base)
-    model.albert.pooler = pooler
+        model.encoder.pooler = None
+    assign(nn.ModuleDict({"encoder": model.encoder}), base)
+    model.encoder.pooler = pooler
     return model, notes
 
 
@@ -164,7 +164,7 @@ def _write_model(model: Model, base: Checkpoint, directory: Path) -> None:
         tensors = {f"mlp.{name}": item.cpu().contiguous() for name, item in mlp.state_dict().items()}
         with staged(directory / HEAD, force=True, ours=None) as beside:
             save_file(tensors, beside, {"format": "pt"})
-    saved = model if mlp is None else nn.ModuleDict({"albert": model.albert})
+    saved = model if mlp is None else nn.ModuleDict({"encoder": model.encoder})
     checkpoint = to_checkpoint(saved, model.config, base.tokenizer)
     convert.save(checkpoint, directory, format="safetensors", force=True)
 
@@ -235,7 +235,7 @@ def load_run(directory: Path) -> LoadedRun:
         assert model.mlp is not None
         model.mlp = model.mlp.to_empty(device="cpu")
         _load_head(directory / HEAD, model.mlp)
-        assign(nn.ModuleDict({"albert": model.albert}), checkpoint)
+        assign(nn.ModuleDict({"encoder": model.encoder}), checkpoint)
     else:
         assign(model, checkpoint)
     return LoadedRun(directory, info, model.eval(), Tokenizer.of_model(checkpoint))
