@@ -394,11 +394,11 @@ def test_equal_copies_with_nan_are_accepted():
     assert canonical(load_model(checkpoint))[names[3]].isnan().all()
 
 
-@pytest.mark.parametrize("parts", [{"mlm": False}, {"sop": False}, {"mlm": False, "sop": False, "pooler": False}])
+@pytest.mark.parametrize("parts", [{"mlm": False}, {"pair": False}, {"mlm": False, "pair": False, "pooler": False}])
 def test_heads_are_those_of_the_checkpoint(parts):
     model = load_model(checkpoint_of(TINY, **parts))
     assert (model.mlm is None) == ("mlm" in parts)
-    assert (model.pair is None) == ("sop" in parts)
+    assert (model.pair is None) == ("pair" in parts)
     assert (model.encoder.pooler is None) == ("pooler" in parts)
 
 

@@ -868,18 +868,20 @@ def googles_lamb(parameters, gradients, rates):
 def test_lamb_is_googles_rule():
     random = np.random.default_rng(3)
     model = PreTrainingModel(EncoderConfig(**SHAPE)).double()
-    start = {name: item.detach().numpy().copy() for name, item in model.named_parameters()}
+    names = spec.canonical_names(model.config)
+    parameters = {names[name]: item for name, item in model.named_parameters()}
+    start = {name: item.detach().numpy().copy() for name, item in parameters.items()}
     gradients = [{name: random.normal(size=item.shape) for name, item in start.items()} for _ in range(6)]
     rates = [0.01 * (6 - step) / 6 for step in range(6)]
     lamb = optimizers.make("lamb", model, 0.01)
     for grads, rate in zip(gradients, rates, strict=True):
-        for name, item in model.named_parameters():
+        for name, item in parameters.items():
             item.grad = torch.from_numpy(grads[name])
         for group in lamb.param_groups:
             group["lr"] = rate
         lamb.step()
     expected = googles_lamb(start, gradients, rates)
-    for name, item in model.named_parameters():
+    for name, item in parameters.items():
         assert item.detach().numpy() == pytest.approx(expected[name], abs=1e-12), name
 
 
