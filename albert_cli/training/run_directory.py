@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -77,7 +77,7 @@ class RunInfo:
 @dataclass(frozen=True)
 class _TaskTable:
     name: str
-    kind: Kind
+    kind: Literal["classification", "labels", "regression", "answers"]
     labels: tuple[str, ...]
     no_answer: bool
     mean: float = 0.0
