@@ -10,16 +10,16 @@ from converters.config import REQUIRED, EncoderConfig, Json, parse_json
 from converters.config_keys import config_refusals
 from converters.errors import ConfigError
 from converters.families import families, family_of, named
+from converters.family import Family
 from converters.files import read_small
 
 # Google's code may have no name for an activation: the true one is kept beside the one that is written.
 _HF_ACTIVATION_KEY = "hf_hidden_act"
 # Written with every Hugging Face directory, so never carried over.
 _HF_REWRITTEN = ("model_type", "dtype", "torch_dtype")
-# Not stored: they follow from the family.
-_DERIVED = ("family", "position_offset")
 _FIELDS = {item.name: item.default for item in dataclasses.fields(EncoderConfig) if item.name != "extra"}
-_STORED = [name for name in _FIELDS if name not in _DERIVED]
+# Never a key of a file: the first is model_type there, the second follows from the family.
+_NO_KEYS = ("family", "position_offset")
 
 
 def config_from_json(data: Any, where: str, *, dialect: str) -> EncoderConfig:
@@ -33,13 +33,15 @@ def config_from_json(data: Any, where: str, *, dialect: str) -> EncoderConfig:
     data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
     if dialect == "google":
         data = from_google({"hidden_act": "gelu"} | data, family.model_type)
-    absent = [key for key in REQUIRED if key not in data]
+    stored, table = _stored(family), family.config
+    absent = [key for key in REQUIRED if key in stored and key not in data]
     if absent:
         raise ConfigError(f"{where} lacks {', '.join(absent)}")
-    extra = {key: value for key, value in data.items() if key not in _STORED}
+    extra = {key: value for key, value in data.items() if key not in stored}
     if data.get("classifier_dropout_prob", 0) is None:  # older transformers: that of the hidden states then
-        data["classifier_dropout_prob"] = data.get("hidden_dropout_prob", _FIELDS["hidden_dropout_prob"])
-    known = {key: value for key, value in data.items() if key in _STORED}
+        data["classifier_dropout_prob"] = data.get("hidden_dropout_prob", _defaults(family)["hidden_dropout_prob"])
+    known = {**table.defaults, **{key: value for key, value in data.items() if key in stored}}
+    known |= {key: known[source] for key, source in table.derived.items()} | dict(table.fixed)
     try:
         return EncoderConfig(**known, family=family.model_type, extra=extra)
     except ConfigError as error:
@@ -48,11 +50,11 @@ def config_from_json(data: Any, where: str, *, dialect: str) -> EncoderConfig:
 
 def to_google(config: EncoderConfig) -> Json:
     """Google's config: its own keys always, ours only where they differ from the default."""
-    data = _stored(config)
+    family, act = family_of(config), config.hidden_act
+    data, table = _values(config, family), family.config
     for key in ("layer_norm_eps", "classifier_dropout_prob", "share"):
-        if data[key] == _FIELDS[key]:
+        if key in data and data[key] == _defaults(family)[key]:
             del data[key]
-    table, act = family_of(config).config, config.hidden_act
     if act in table.inexact:
         data["hidden_act"] = table.inexact[act]
         data[_HF_ACTIVATION_KEY] = act
@@ -63,9 +65,9 @@ def to_google(config: EncoderConfig) -> Json:
 
 def to_hf(config: EncoderConfig) -> Json:
     """Hugging Face's `config.json`, less `architectures` and `dtype`, which depend on the weights."""
-    data = _stored(config)
+    data = _values(config, family_of(config))
     if config.share == "all":
-        del data["share"]
+        data.pop("share", None)
     return {"model_type": config.family} | data | dict(config.extra)
 
 
@@ -96,5 +98,14 @@ def read_config(path: Path) -> EncoderConfig:
     return config_from_json(data, str(path), dialect=dialect)
 
 
-def _stored(config: EncoderConfig) -> Json:
-    return {name: getattr(config, name) for name in _STORED}
+def _stored(family: Family) -> list[str]:
+    """The fields that are keys of the family's files, in order."""
+    return [key for key in _FIELDS if key not in (*_NO_KEYS, *family.config.derived, *family.config.fixed)]
+
+
+def _defaults(family: Family) -> Json:
+    return _FIELDS | dict(family.config.defaults)
+
+
+def _values(config: EncoderConfig, family: Family) -> Json:
+    return {key: getattr(config, key) for key in _stored(family)}

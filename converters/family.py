@@ -67,11 +67,16 @@ class ConfigTable:
 
     `google_file`: the name of Google's. `google_activations`: Hugging Face's name -> Google's where they differ.
     `inexact`: activations that Google's code has no name for; its name for each is what it computes instead.
+    `derived`: fields that equal another one, and are not stored. `fixed`: fields of one value, not stored either.
+    `defaults`: values of absent keys, where they are not those of EncoderConfig.
     """
 
     google_file: str
     google_activations: Mapping[str, str]
-    inexact: Mapping[str, str]
+    inexact: Mapping[str, str] = field(default_factory=dict)
+    derived: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
