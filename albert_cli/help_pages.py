@@ -24,7 +24,7 @@ _FIRST = [
 # Wider lines are hard to read.
 _WIDEST, _NARROWEST = 100, 40
 _INDENT, _COLUMN = 2, 28
-# Typer puts a default that it is told of into parentheses.
+# Typer puts a default that it knows of into parentheses.
 _DEFAULT = re.compile(r"(\[default: )\((.*?)\)(; |\]$)")
 _KINDS = {"int": "N", "int range": "N", "float": "X", "float range": "X", "path": "PATH", "str": "TEXT"}
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what is said of the work that they cut off, and how to go on with it."""
+"""Ctrl-C and SIGTERM: what is reported of the interrupted work, and how to resume it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _stop(number: int, frame: object) -> None:
         raise Interrupted(number)
     if _asked > 2:
         os._exit(128 + number)
-    # While what was begun is cleared away, a second exception would leave it there.
+    # A second exception during the cleanup would leave unfinished files behind.
     with contextlib.suppress(OSError):
         from albert_cli import console
 
@@ -68,14 +68,14 @@ def over() -> None:
 
 
 @contextlib.contextmanager
-def keeping(tell: Callable[[], Kept]) -> Iterator[None]:
-    """Work of which something is kept when it is interrupted: `tell` says what, and the command to run."""
+def keeping(describe: Callable[[], Kept]) -> Iterator[None]:
+    """Work of which something is kept when it is interrupted: `describe` gives what, and the command to run."""
     try:
         yield
     except Interrupted as stop:
         if stop.kept is None:
             with contextlib.suppress(Exception):  # a fault in what is said must not hide the interruption
-                stop.kept, stop.command = tell()
+                stop.kept, stop.command = describe()
         raise
 
 
@@ -96,7 +96,7 @@ def of_run(out: Path, *, resume: bool) -> Callable[[], Kept]:
 
     before = set() if resume else _begun(out)
 
-    def tell() -> Kept:
+    def describe() -> Kept:
         work = current(out)
         places = {path for path, _ in _begun(work) - before}
         done = sorted(str(path) for path in places if (path / SUMMARY).is_file())
@@ -113,11 +113,11 @@ def of_run(out: Path, *, resume: bool) -> Callable[[], Kept]:
         old = [f"{out} keeps the old run until this one is finished"] if work != out else []
         return f"{'; '.join([*kept, *saved, *old])}; resume with", again(resume=True)
 
-    return tell
+    return describe
 
 
 def _begun(out: Path) -> set[tuple[Path, int]]:
-    """The runs in a directory and in those below it, with the times at which they were begun and finished."""
+    """The runs in a directory and in those below it, with the times at which they started and finished."""
     places = [out, *(path for path in out.iterdir() if path.is_dir())] if out.is_dir() else []
     files = [path / name for path in places for name in (RUN, SUMMARY)]
     return {(file.parent, file.stat().st_mtime_ns) for file in files if file.is_file()}

@@ -59,12 +59,12 @@ class Bars:
         unit: str = "",
         text: str = "",
     ) -> None:
-        """How far that bar is: `done` in all, or so many `more`; `text` stands beside its name."""
+        """How far that bar is: `done` in all, or this many `more`; `text` stands next to its name."""
         progress = self._progress or self._start()
         task = self._tasks.get(name)
         if task is None:
             task = self._tasks[name] = progress.add_task(name, total=total, unit=unit, text=text)
-            if done:  # of a run that is resumed: what was done before is no speed of now
+            if done:  # of a resumed run: what was done before does not count for the speed
                 progress.reset(task, completed=int(done), total=total)
         fields = {"total": total, "completed": done, "advance": more, "text": text or None}
         progress.update(task, **{key: value for key, value in fields.items() if value is not None})  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._done: dict[str, float] = {}
-        self._begun: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self._last = time.monotonic()
 
     def __enter__(self) -> Lines:
@@ -125,13 +125,13 @@ class Lines:
     ) -> None:
         """As of Bars."""
         now = time.monotonic()
-        begun = self._begun.setdefault(name, now)
+        started = self._started.setdefault(name, now)
         self._done[name] = self._done.get(name, 0) + (more or 0) if done is None else done
         if now - self._last < _EVERY:
             return
         self._last = now
         count = counted(self._done[name], total, unit)
-        after = f", {seconds(now - begun)} so far"
+        after = f", {seconds(now - started)} so far"
         typer.echo(f"{name}: {count}{f', {text}' if text else ''}{after}", err=True)
 
 

@@ -35,7 +35,7 @@ def save(figure: Figure, target: Path, *, force: bool, dpi: int = 150) -> None:
     """Write the figure, its kind by the name of the file; without a date, so that the same figure gives the same bytes.
 
     Characters that matplotlib's own font lacks are drawn with a font of the system that has them; where there is none
-    they become boxes, and a Notice tells which.
+    they become boxes, and a Notice lists them.
     """
     missing = _with_fonts(figure)
     if missing:

@@ -1,6 +1,6 @@
 """The processes that a launcher (torchrun, accelerate launch, mpirun) starts for one run: which is this, who speaks.
 
-The first process speaks for all. An error is told by whichever process meets it first, once.
+Only the first process prints. An error is reported once, by the process that meets it first.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def rank() -> int:
 
 
 def hush() -> TextIO:
-    """Let all processes but the first say nothing; returns standard error, for what must be told all the same."""
+    """Silence all processes but the first; returns standard error, for what must be reported anyway."""
     stderr = sys.stderr
     if world() > 1:
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # of a process that is gone we tell ourselves
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost process is reported by us
     if rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -36,10 +36,10 @@ def hush() -> TextIO:
 
 
 def first_to_tell(*, of_others: bool) -> bool:
-    """Whether no other process of this run has told of an error yet; asked once, by each that fails.
+    """Whether no other process of this run has reported an error yet; asked once, by each that fails.
 
     `of_others`: the error is that another process has ended. The store that counts may have ended with it, so then
-    every process tells.
+    every process reports.
     """
     if world() == 1:
         return True

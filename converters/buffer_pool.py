@@ -1,4 +1,4 @@
-"""Memory for arrays that are read one after the other: used again instead of given back and asked for anew.
+"""Memory for arrays that are read one after the other: reused instead of freed and allocated again.
 
 The system clears all memory that it hands out, and a virtual machine may first have to get it from its host: with
 fresh arrays a conversion was seen to spend more time in the kernel than on hashing. Memory comes in small pages here,
@@ -19,7 +19,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-# Below this, numpy's own allocator keeps memory at hand.
+# Below this, numpy's own allocator caches memory.
 _LEAST_BYTES = 2**20
 
 _lock = threading.RLock()  # taken again when an array dies while another is made

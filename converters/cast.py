@@ -1,4 +1,4 @@
-"""Changing the dtype of weights, with the largest error told; never silent about a value that does not fit."""
+"""Casts of weights to another dtype: the largest error is reported, and every value that does not fit."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _TILE_ROWS, _TILE_COLUMNS, _TILE_GAP = 256, 128, 16
 
 @dataclass(frozen=True)
 class Tensor:
-    """A promise of an array: shape and dtype at once, the values when read. `read` may return a transposed view."""
+    """A lazily loaded array: shape and dtype at once, the values when read. `read` may return a transposed view."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -73,7 +73,7 @@ class Checkpoint:
 
     `optimizer` maps `<canonical name>/<slot>` (adam_m, adam_v, lamb_m, lamb_v) to tensors of the variable's own layout.
     `sentence` are the files of a Sentence-Transformers directory. `dropped` counts what the reader left out, by reason;
-    `notes` tell what it had to find out or assume. Arrays are read when asked for and not kept.
+    `notes` report what it had to infer or assume. Arrays are read when asked for and not kept.
     """
 
     config: EncoderConfig

@@ -154,7 +154,7 @@ def config_refusals(settings: Mapping[str, Any]) -> list[str]:
 
 
 def notes_on(settings: Iterable[str]) -> list[str]:
-    """A note on keys that nobody is known to read; they are kept."""
+    """A note on unknown keys; they are kept."""
     found = unknown(settings, CONFIG_KEYS, CONFIG)
     if not found:
         return []

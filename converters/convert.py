@@ -62,7 +62,7 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
     """Open a model of any format, also inside an archive (`converters.archives`); arrays stay on disk until read.
 
     `config` is a file of settings for a format that may hold none (saved-model); they override what is found.
-    Raises FormatError (what it is cannot be told), CorruptError, ConfigError, or SpecError (every missing, unknown or
+    Raises FormatError (it cannot be determined), CorruptError, ConfigError, or SpecError (every missing, unknown or
     misshapen tensor in one message).
     """
     path = Path(path)
@@ -287,7 +287,7 @@ def check_place(
 
 
 def _known_files(source: Path, source_as: str | None) -> list[Path]:
-    """As `_files`; the path alone where it cannot be told what it is."""
+    """As `_files`; the path alone where its format cannot be determined."""
     try:
         if archived := _archived(source):
             return [archived[0]]

@@ -92,7 +92,7 @@ def from_google(data: Json, model_type: str = "albert") -> Json:
 
 
 def read_config(path: Path) -> EncoderConfig:
-    """A config file in either dialect, told apart by Hugging Face's model_type. Raises ConfigError."""
+    """A config file in either dialect, distinguished by Hugging Face's model_type. Raises ConfigError."""
     data = parse_json(read_small(path), str(path))
     dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
     return config_from_json(data, str(path), dialect=dialect)

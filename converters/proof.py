@@ -36,7 +36,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the tensors tells: SHA-256 of each and, of those that hold any, the numbers of values that
+    """What one pass over the tensors gives: SHA-256 of each and, of those that hold any, the numbers of values that
     are NaN and that are infinite."""
 
     digests: dict[str, str] = field(default_factory=dict)
@@ -190,7 +190,7 @@ def _compare(name: str, x: Array, y: Array) -> Difference | None:
     with np.errstate(invalid="ignore", over="ignore"):
         for p, q in zip(blocks(x, _COMPARED), blocks(y, _COMPARED), strict=True):
             gap = np.abs(p.astype(np.float64) - q.astype(np.float64))
-            # Equal infinities and a NaN on both sides are no gap; one side only is an infinite one.
+            # Equal infinities and a NaN on both sides are no difference; on one side only, an infinite one.
             both = (p == q) | (np.isnan(p) & np.isnan(q))
             gap = np.where(both, 0.0, np.where(np.isnan(gap), np.inf, gap))
             nans = [nans[0] + int(np.isnan(p).sum()), nans[1] + int(np.isnan(q).sum())]

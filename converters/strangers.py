@@ -1,4 +1,4 @@
-"""What is no ALBERT, or is not in a form that is read here: told by the names of its tensors or of its files."""
+"""Models of other architectures, and unsupported forms of ours, recognised by the names of tensors or files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from converters.errors import SpecError
 
 _UNSHARED = "whose layers share no weights, not an ALBERT"
-# Models that are none of ours, by a name of a tensor (parts joined by dots) or variable (by slashes) that tells them.
+# Unsupported architectures, by the name of a tensor (separated by dots) or variable (by slashes) that only they have.
 _TENSORS = {
     r"bert/encoder/layer_shared/.*|bert/embeddings/word_embeddings_2": (
         "an early community albert_zh checkpoint (layer_shared, embeddings added after the projection), "
@@ -81,7 +81,7 @@ def refuse(names: Iterable[str], where: str, *, kind: str = "tensor") -> None:
 
 
 def instead(path: Path) -> str | None:
-    """What a path holds where no format knows it, and what to do; None where that cannot be told."""
+    """What a path contains if no format recognises it, and what to do; None if that cannot be determined."""
     if path.is_file():
         return _file(path)
     if not path.is_dir():

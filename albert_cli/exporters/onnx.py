@@ -41,7 +41,7 @@ _OUTPUTS = ("last_hidden_state", "pooler_output")
 _OPSET = 20
 # A protocol buffer ends at 2 GiB; graph and names take little.
 _MOST_BYTES = 2**31 - 2**24
-# Any length but one can be told from the example's; the checks then prove that one will do, too.
+# A length of 1 in the example would be fixed in the graph; the checks then prove that length 1 works, too.
 _EXAMPLE = (2, 7)
 
 
@@ -188,7 +188,7 @@ def _inputs(model: Encoder, batch: int, tokens: int) -> tuple[torch.Tensor, ...]
 
 
 def _compared(model: Encoder, file: Path) -> tuple[list[tuple[int, int]], float]:
-    """Run the file on inputs of several shapes; the largest difference from PyTorch at tokens that are no padding."""
+    """Run the file on inputs of several shapes; the largest difference from PyTorch at tokens that are not padding."""
     import onnxruntime
     import torch
 

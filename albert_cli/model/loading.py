@@ -40,7 +40,7 @@ def load_model(
 ) -> PreTrainingModel:
     """The encoder with the pooler and pre-training heads that the checkpoint holds, in eval mode on the CPU.
 
-    The weights are cast to `dtype`. Heads of fine-tuned models (classification, question answering) are no part of
+    The weights are cast to `dtype`. Heads of fine-tuned models (classification, question answering) are not part of
     this model and stay in the checkpoint. Raises CheckpointError and its children (SpecError: tensors that do not
     fit the config, or differ where `config.share` ties them).
     """
@@ -71,7 +71,7 @@ def untied(checkpoint: Checkpoint) -> list[str]:
     return [wanted[name].attribute.rpartition(".")[2] for name in own]
 
 
-class _Undrawn(TorchFunctionMode):
+class _SkipInit(TorchFunctionMode):
     """Leaves out what torch.nn.init does."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -86,7 +86,7 @@ def shapes_only() -> Iterator[None]:
 
     Drawing these would draw nothing, but torch imports its compiler for it, which takes longer than loading a model.
     """
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), _SkipInit():
         yield
 
 

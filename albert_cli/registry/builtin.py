@@ -10,7 +10,7 @@ from typing import Any
 from albert_cli.errors import Notice
 
 NAME = "built-in"
-# Between these a judgement of sentence order is no better than a coin's.
+# Below this, a judgement of sentence order is no better than chance.
 _CHANCE = 0.55
 
 
@@ -30,7 +30,7 @@ def card() -> dict[str, Any]:
 
 
 def named_or_default(model: Path | None) -> Path:
-    """The model that was named, else the built-in one, with a notice that says so."""
+    """The model that was named, else the built-in one, with a notice."""
     if model is None:
         warnings.warn(
             f"no --model is named: this is the small built-in one ({card()['parameters']:,} parameters); "

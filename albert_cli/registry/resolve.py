@@ -86,7 +86,7 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
     if not match and path.parent == Path() and (near := did_you_mean(text, (*PUBLISHED, NAME))) and not _begins(path):
         raise ModelError(f"{text}: no such file or directory here, and no published model{near}")
     if not match or text.startswith((".", "/", "~")) or _FILE_NAME.fullmatch(text) or inside:
-        # A checkpoint's prefix (model.ckpt-best) is no file itself; the formats know it, or say what is wrong.
+        # A checkpoint's prefix (model.ckpt-best) is not a file; the formats know it, or report what is wrong.
         return Model(path, text)
     if path.parent.is_dir() and _begins(path):
         return Model(path, text)
