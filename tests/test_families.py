@@ -10,6 +10,7 @@ import transformers
 from albert_cli.model.encoder import Encoder
 from albert_cli.model.loading import load_model
 from albert_cli.model.pretraining_heads import PreTrainingModel
+from albert_cli.runs.checkpointing import trained_tensors
 from converters import spec
 from converters.config import EncoderConfig
 from converters.dialects import to_hf
@@ -145,6 +146,13 @@ def test_attributes_are_those_of_the_pytorch_model(name):
     assert {f"encoder.{key}" for key in Encoder(config).state_dict()} == {
         key for key in names if key.startswith("encoder.")
     }
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_state_of_a_run_has_canonical_names(name):
+    """So that a run can be resumed whatever the attributes of the PyTorch model are called."""
+    model = PreTrainingModel(tiny(name))
+    assert trained_tensors(model).keys() == {spec.canonical_names(model.config)[key] for key in model.state_dict()}
 
 
 def test_shared_layers_have_one_owner():

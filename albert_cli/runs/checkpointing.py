@@ -20,6 +20,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from albert_cli.errors import Notice, RunError
+from converters import spec
+from converters.config import EncoderConfig
 from converters.files import staged
 
 
@@ -43,8 +45,13 @@ class Progress:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes, each once: parameters with gradients, and the buffers of their modules (batch norm)."""
-    tensors = {name: item.detach() for name, item in model.named_parameters() if item.requires_grad}
+    """What training changes, each once: parameters with gradients, and the buffers of their modules (batch norm).
+
+    Under canonical names, which stay the same whatever the attributes of the PyTorch model are called.
+    """
+    config = getattr(model, "config", None)
+    names = spec.canonical_names(config) if isinstance(config, EncoderConfig) else {}
+    tensors = {names.get(name, name): item.detach() for name, item in model.named_parameters() if item.requires_grad}
     return tensors | dict(model.named_buffers())
 
 
