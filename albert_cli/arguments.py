@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperCommand
 
 from albert_cli.errors import Notice, TextError
-from converters.errors import CheckpointError
+from converters.errors import FileError
 
 
 class Kind(Enum):
@@ -133,7 +133,7 @@ def expanded(path: str) -> str:
     if found == path and path.startswith("~") and not os.path.lexists(path):
         user = path.partition("/")[0]
         if user != path:
-            raise CheckpointError(
+            raise FileError(
                 f"{path}: there is no user {user[1:]!r} here; an absolute path names a directory that is so called"
             )
     return found

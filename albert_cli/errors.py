@@ -1,31 +1,31 @@
-"""Faults of what is asked of a model, beside those of the model itself (converters.errors); and notices."""
+"""Errors of the commands, beside those of checkpoints (converters.errors); and notices."""
 
 from collections.abc import Sequence
 
-from converters.errors import CheckpointError, UsageError
+from converters.errors import AlbertError, UsageError
 
 
 class Notice(UserWarning):
     """What the reader should know of something that is done all the same; a command tells it once, in one line."""
 
 
-class TokenizerError(CheckpointError):
+class TokenizerError(AlbertError):
     """A tokenizer is not there, or cannot do what is asked of it."""
 
 
-class TextError(CheckpointError):
+class TextError(AlbertError):
     """A text file cannot be read as text."""
 
 
-class EmbeddingError(CheckpointError):
+class EmbeddingError(AlbertError):
     """Vectors cannot be made, stored or compared as asked."""
 
 
-class ModelError(CheckpointError):
+class ModelError(AlbertError):
     """A model that was named cannot be found or fetched."""
 
 
-class DataError(CheckpointError):
+class DataError(AlbertError):
     """Rows, columns or labels of a data set are not what the task asks for."""
 
 
@@ -45,7 +45,7 @@ class NoDataError(DataError, UsageError):
     """A task needs data that was not named."""
 
 
-class TrainingError(CheckpointError):
+class TrainingError(AlbertError):
     """Training cannot start, or cannot go on."""
 
 
@@ -53,7 +53,7 @@ class LostProcessError(TrainingError):
     """Another process of the same run has ended."""
 
 
-class RunError(CheckpointError):
+class RunError(AlbertError):
     """A run directory is missing, unfinished or of another kind than the request needs."""
 
 
@@ -61,5 +61,9 @@ class RunUsageError(RunError, UsageError):
     """Options that do not go together were given for a run."""
 
 
-class HeadError(CheckpointError):
+class ExportError(AlbertError):
+    """A model cannot be exported, or its export does not give the model's outputs."""
+
+
+class HeadError(AlbertError):
     """A pre-training head is not there, or cannot judge the texts it is given."""

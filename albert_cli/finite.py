@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from converters.errors import CheckpointError
+    from converters.errors import AlbertError
 
 
 def check_finite(
     values: NDArray[Any] | torch.Tensor,
-    error: type[CheckpointError],
+    error: type[AlbertError],
     subject: Callable[[int, int], str],
     *,
     advice: str = "its weights are damaged",

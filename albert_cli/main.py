@@ -20,7 +20,7 @@ import typer
 
 from albert_cli import __version__, arguments, commands, console, help_pages, interruption, processes
 from albert_cli.errors import LostProcessError, Notice
-from converters.errors import CheckpointError, UsageError
+from converters.errors import AlbertError, UsageError
 from converters.files import broken, missing
 
 _MOST_MESSAGE = 4000
@@ -90,7 +90,7 @@ def main() -> None:
 
 def _explain(error: Exception) -> None:
     """Exit with one line, where the error is none of this program's own."""
-    if isinstance(error, CheckpointError):
+    if isinstance(error, AlbertError):
         _fail(str(error), 2 if isinstance(error, UsageError) else 1, of_others=isinstance(error, LostProcessError))
     if isinstance(error, BrokenPipeError):
         # The reader of a pipe (head, say) left: nothing more to say, and no second error when Python flushes at exit.

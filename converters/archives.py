@@ -20,12 +20,12 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from converters.checkpoint import Array, Checkpoint, Tensor
-from converters.errors import CheckpointError, CorruptError
+from converters.errors import CorruptError, errors_name, renamed
 from converters.files import Bounded, explained, open_regular
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -50,7 +50,7 @@ _FAULTS = (
     ValueError,
 )
 # What macOS adds to archives.
-_LITTER = re.compile(r"__MACOSX(/.*)?|(.*/)?(\._[^/]*|\.DS_Store)")
+_IGNORED_MEMBERS = re.compile(r"__MACOSX(/.*)?|(.*/)?(\._[^/]*|\.DS_Store)")
 
 
 def is_archive(path: Path) -> bool:
@@ -85,7 +85,7 @@ class Opened:
         self._remove = weakref.finalize(self, _remove, self.root, os.getpid())
         self.passed_over = 0
         try:
-            with self.speaking_of_the_archive():
+            with self.errors_name_archive():
                 self._copy()
         except BaseException:
             self.close()
@@ -95,29 +95,31 @@ class Opened:
         """Remove the directory now."""
         self._remove()
 
-    @contextlib.contextmanager
-    def speaking_of_the_archive(self) -> Iterator[None]:
+    def errors_name_archive(self) -> contextlib.AbstractContextManager[None]:
         """Errors name the archive, not the private directory."""
-        try:
-            yield
-        except CheckpointError as error:
-            raise type(error)(self._told(str(error))) from error.__cause__
+        return errors_name(self.archive, self.root)
 
-    def _told(self, text: str) -> str:
-        return text.replace(str(self.root), str(self.archive))
-
-    def holding(self, checkpoint: Checkpoint) -> Checkpoint:
+    def keep_open(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint that was read from here; the directory stays as long as any of its tensors does."""
 
         def held(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: dataclasses.replace(tensor, read=_Read(self, tensor)) for name, tensor in tensors.items()}
 
+        def named(where: str) -> str:
+            return renamed(where, self.root, self.archive)
+
+        tokenizer = checkpoint.tokenizer
         return dataclasses.replace(
             checkpoint,
             tensors=held(checkpoint.tensors),
             optimizer=held(checkpoint.optimizer),
-            tokenizer=dataclasses.replace(checkpoint.tokenizer, origin=self._told(checkpoint.tokenizer.origin)),
-            where=self._told(checkpoint.where),
+            tokenizer=dataclasses.replace(
+                tokenizer,
+                origin=named(tokenizer.origin),
+                notes=tuple(map(named, tokenizer.notes)),
+                fault=None if tokenizer.fault is None else named(tokenizer.fault),
+            ),
+            where=named(checkpoint.where),
         )
 
     def _copy(self) -> None:
@@ -135,7 +137,7 @@ class Opened:
                 else:
                     self._copy_tar(Bounded(file, self.archive), size)
             except _FAULTS as error:
-                raise CorruptError(f"{self.archive}: not a sound archive, or a truncated one ({error})") from None
+                raise CorruptError(self.archive, f"not a sound archive, or a truncated one ({error})") from None
 
     def _copy_tar(self, file: Bounded, most: int) -> None:
         with tarfile.open(fileobj=file, mode="r:", errorlevel=1) as archive:
@@ -144,9 +146,9 @@ class Opened:
                 self._count(number)
                 total += member.size
                 if total > most or member.size < 0:
-                    raise CorruptError(f"{self.archive}: unpacks to more than {most} bytes, which no weights do")
+                    raise CorruptError(self.archive, f"unpacks to more than {most} bytes, which no weights do")
                 if member.issparse():
-                    raise CorruptError(f"{self.archive}: member {member.name!r} is a sparse file, which no model's is")
+                    raise CorruptError(self.archive, f"member {member.name!r} is a sparse file, which no model's is")
                 target = self._target(member.name)
                 if target is not None and member.isreg() and (content := archive.extractfile(member)):
                     self._write(target, member.name, content, member.size)
@@ -163,13 +165,15 @@ class Opened:
             self._count(len(infos) - 1)
             total = sum(info.file_size for info in infos)
             if total > most:
-                raise CorruptError(f"{self.archive}: unpacks to more than {most} bytes, which no weights do")
+                raise CorruptError(self.archive, f"unpacks to more than {most} bytes, which no weights do")
             for info in infos:
-                member = f"{self.archive}: member {info.filename!r}"
+                member = f"member {info.filename!r}"
                 if info.flag_bits & 1:
-                    raise CorruptError(f"{member} is encrypted; pack it without a password")
+                    raise CorruptError(self.archive, f"{member} is encrypted", "pack it without a password")
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise CorruptError(f"{member} is packed in a way that is not read here; pack it as usual")
+                    raise CorruptError(
+                        self.archive, f"{member} is packed in a way that is not read here", "pack it as usual"
+                    )
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 target = self._target(info.filename)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -180,16 +184,16 @@ class Opened:
 
     def _count(self, number: int) -> None:
         if number >= _MOST_MEMBERS:
-            raise CorruptError(f"{self.archive}: holds more than {_MOST_MEMBERS} members, which no model does")
+            raise CorruptError(self.archive, f"holds more than {_MOST_MEMBERS} members, which no model does")
 
     def _target(self, name: str) -> Path | None:
         """Where a member goes; None for what is left out. Names that lead elsewhere are refused."""
         if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise CorruptError(f"{self.archive}: member {name!r} lies outside the archive, so nothing of it is read")
+            raise CorruptError(self.archive, f"member {name!r} lies outside the archive, so nothing of it is read")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if len(parts) > _MOST_DEPTH:
-            raise CorruptError(f"{self.archive}: member {name!r} lies more than {_MOST_DEPTH} directories deep")
-        if not parts or _LITTER.fullmatch("/".join(parts)):
+            raise CorruptError(self.archive, f"member {name!r} lies more than {_MOST_DEPTH} directories deep")
+        if not parts or _IGNORED_MEMBERS.fullmatch("/".join(parts)):
             return None
         return self.root.joinpath(*parts)
 
@@ -197,7 +201,7 @@ class Opened:
         """Copy one member's bytes; a name that is taken already is refused."""
         with explained(_temporary()):
             if target.exists() or any(above.is_file() for above in target.parents):
-                raise CorruptError(f"{self.archive}: member {name!r} occurs twice")
+                raise CorruptError(self.archive, f"member {name!r} occurs twice")
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "xb") as made:
                 left = size
@@ -205,7 +209,7 @@ class Opened:
                     left -= len(piece)
                     made.write(piece)
                 if left:
-                    raise CorruptError(f"{self.archive}: truncated inside member {name!r}")
+                    raise CorruptError(self.archive, f"truncated inside member {name!r}")
                 content.read(1)  # the end, where zipfile compares the CRC-32
 
 
@@ -217,7 +221,7 @@ class _Read:
     tensor: Tensor
 
     def __call__(self) -> Array:
-        with self.opened.speaking_of_the_archive():
+        with self.opened.errors_name_archive():
             return self.tensor.read()
 
 

@@ -154,7 +154,7 @@ def fill(
         for start in range(0, len(target), _PIECE_BYTES):
             piece = target[start : start + _PIECE_BYTES]
             if file.readinto(piece.data) != len(piece):
-                raise CorruptError(f"{path}: became shorter while it was read, inside {what}")
+                raise CorruptError(path, f"became shorter while it was read, inside {what}")
             state = checksum(piece, state)
     return state
 

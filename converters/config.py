@@ -148,11 +148,11 @@ def parse_json(text: bytes, where: str) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{where} is not UTF-8 text (byte {error.start}): not a JSON config") from None
+        raise ConfigError(where, f"is not UTF-8 text (byte {error.start}): not a JSON config") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{where} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+        raise ConfigError(where, f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where} is not a usable JSON config: {error}") from None
+        raise ConfigError(where, f"is not a usable JSON config: {error}") from None
 
 
 def dump_json(data: Json) -> bytes:

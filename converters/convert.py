@@ -18,7 +18,15 @@ from converters.buffer_pool import reused
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
 from converters.config_keys import notes_on
-from converters.errors import CheckpointError, FormatError, SpecError, UnknownFormatError, did_you_mean
+from converters.errors import (
+    PLACE,
+    CheckpointError,
+    FileError,
+    FormatError,
+    SpecError,
+    UnknownFormatError,
+    did_you_mean,
+)
 from converters.files import check_target, explained, meant_as_file, our_files, staged, syncing
 from converters.names import slot_of
 from converters.proof import Progress
@@ -85,13 +93,13 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
         elif slot.shape != owner.shape:
             faults.append(f"optimizer slot {name} is {list(slot.shape)}, its variable {list(owner.shape)}")
     if faults:
-        raise SpecError(f"{checkpoint.where}: {spec.listing(faults, '; ')}")
+        raise SpecError(checkpoint.where, spec.listing(faults, "; "))
     return checkpoint
 
 
 def _read(reader: ModuleType, path: Path, config_file: Path | None = None) -> Checkpoint:
     if config_file is not None and "config" not in inspect.signature(reader.read).parameters:
-        raise FormatError(f"{path}: {reader.NAME} has a config of its own, so it takes no --config; edit that one")
+        raise FormatError(path, f"{reader.NAME} has a config of its own, so it takes no --config; edit that one")
     checkpoint: Checkpoint = reader.read(path) if config_file is None else reader.read(path, config_file)
     checkpoint = _without_architectures(checkpoint)
     if notes := notes_on(checkpoint.config.extra):
@@ -122,9 +130,9 @@ def _archived(path: Path) -> tuple[Path, Path] | None:
 def _read_archived(archive: Path, place: Path, format: str | None, config: Path | None) -> Checkpoint:
     opened = archives.Opened(archive)
     try:
-        with opened.speaking_of_the_archive():
+        with opened.errors_name_archive():
             path = opened.root / place if place.parts else _model_in(opened, format)
-            return opened.holding(_read(source_format(path, format), path, config))
+            return opened.keep_open(_read(source_format(path, format), path, config))
     except BaseException:
         opened.close()
         raise
@@ -137,11 +145,10 @@ def _model_in(opened: archives.Opened, format: str | None) -> Path:
     if not found:
         links = f" ({opened.passed_over} links or special files in it are never followed)" if opened.passed_over else ""
         known = ", ".join(module.NAME for module in readers)
-        raise FormatError(f"{opened.root}: an archive that holds no model of a known format ({known}){links}")
+        raise FormatError(opened.root, f"an archive that holds no model of a known format ({known}){links}")
     if len(found) > 1:
-        raise FormatError(
-            f"{opened.root}: holds {len(found)} models; name one of {spec.listing(str(path) for path in found)}"
-        )
+        names = spec.listing(f"{PLACE}/{path.relative_to(opened.root).as_posix()}" for path in found)
+        raise FormatError(opened.root, f"holds {len(found)} models; name one of {names}")
     return found[0]
 
 
@@ -292,7 +299,7 @@ def _known_files(source: Path, source_as: str | None) -> list[Path]:
         if archived := _archived(source):
             return [archived[0]]
         return _files(source, source_format(source, source_as))
-    except (CheckpointError, OSError):
+    except (CheckpointError, FileError, OSError):
         return [source]
 
 
@@ -340,13 +347,13 @@ def source_format(path: Path, name: str | None = None) -> ModuleType:
         return found[0]
     if found:
         choices = " or ".join(f"--from {module.NAME}" for module in found)
-        raise FormatError(f"{path}: holds models of several formats; say {choices}, or name the file")
+        raise FormatError(path, f"holds models of several formats; say {choices}, or name the file")
     if not path.exists():
-        raise FormatError(f"{path}: no such file, directory or checkpoint")
+        raise FormatError(path, "no such file, directory or checkpoint")
     if held := strangers.instead(path):
-        raise FormatError(f"{path}: {held}")
+        raise FormatError(path, held)
     what = "directory" if path.is_dir() else "file"
-    raise FormatError(f"{path}: a {what} that holds no model of a known format ({', '.join(known)})")
+    raise FormatError(path, f"a {what} that holds no model of a known format ({', '.join(known)})")
 
 
 def _readable() -> dict[str, ModuleType]:
@@ -364,14 +371,14 @@ def target_format(path: Path, name: str | None = None) -> ModuleType:
     if not fitting and meant_as_file(path):
         files = " ".join(suffix for module in known.values() for suffix in getattr(module, "SUFFIXES", ()))
         raise FormatError(
-            f"{path}: no format writes a {path.suffix} file (but {files}); say --to {' or --to '.join(known)}"
+            path, f"no format writes a {path.suffix} file (but {files}); say --to {' or --to '.join(known)}"
         )
     if not fitting:
         return known[DEFAULT_DIRECTORY_FORMAT]
     if len(fitting) == 1:
         return fitting[0]
     choices = " or --to ".join(module.NAME for module in fitting)
-    raise FormatError(f"{path}: could become several formats; say --to {choices}")
+    raise FormatError(path, f"could become several formats; say --to {choices}")
 
 
 def _named(name: str, known: dict[str, ModuleType]) -> ModuleType:

@@ -25,18 +25,18 @@ _NO_KEYS = ("family", "position_offset")
 def config_from_json(data: Any, where: str, *, dialect: str) -> EncoderConfig:
     """Read a config in the `google` or `hf` dialect; `where` names its file in errors (ConfigError)."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{where} holds a JSON {type(data).__name__}, not an object of settings")
+        raise ConfigError(where, f"holds a JSON {type(data).__name__}, not an object of settings")
     family = named(data.get("model_type", "albert"), where)
     refused = config_refusals(data)
     if refused:
-        raise ConfigError(f"{where}: {'; '.join(refused)}")
+        raise ConfigError(where, "; ".join(refused))
     data = {key: value for key, value in data.items() if key not in _HF_REWRITTEN}
     if dialect == "google":
         data = from_google({"hidden_act": "gelu"} | data, family.model_type)
     stored, table = _stored(family), family.config
     absent = [key for key in REQUIRED if key in stored and key not in data]
     if absent:
-        raise ConfigError(f"{where} lacks {', '.join(absent)}")
+        raise ConfigError(where, f"lacks {', '.join(absent)}")
     extra = {key: value for key, value in data.items() if key not in stored}
     if data.get("classifier_dropout_prob", 0) is None:  # older transformers: that of the hidden states then
         data["classifier_dropout_prob"] = data.get("hidden_dropout_prob", _defaults(family)["hidden_dropout_prob"])
@@ -45,7 +45,7 @@ def config_from_json(data: Any, where: str, *, dialect: str) -> EncoderConfig:
     try:
         return EncoderConfig(**known, family=family.model_type, extra=extra)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(where, error.detail) from None
 
 
 def to_google(config: EncoderConfig) -> Json:

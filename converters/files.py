@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.errors import CheckpointError, CorruptError, MissingLibraryError, TargetError
+from converters.errors import CorruptError, FileError, MissingLibraryError, TargetError, errors_name
 
 if TYPE_CHECKING:
     import gzip
@@ -93,26 +93,29 @@ def _package(library: str) -> str:
 
 @contextlib.contextmanager
 def explained(where: Path | str) -> Iterator[None]:
-    """Turn the system's errors on a file into one line that says what to do."""
+    """Turn the system's errors on a file into a FileError, one line that says what to do."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{error.filename or where}: no such file or directory") from error
-    except IsADirectoryError as error:
-        raise CheckpointError(f"{error.filename or where}: a directory where a file was expected") from error
-    except NotADirectoryError as error:
-        raise CheckpointError(f"{error.filename or where}: a part of the path is a file, not a directory") from error
-    except PermissionError as error:
-        raise CheckpointError(f"{error.filename or where}: permission denied") from error
     except OSError as error:
-        name = error.filename or where
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CheckpointError(f"{name}: the disk is full; free some space and try again") from error
-        if error.errno == errno.EFBIG:
-            raise CheckpointError(f"{name}: the file would exceed the size limit set for this process") from error
-        if error.errno == errno.EROFS:
-            raise CheckpointError(f"{name}: the file system is read-only") from error
-        raise CheckpointError(f"{name}: {error.strerror or error}") from error
+        raise FileError(error.filename or where, _refusal(error)) from error
+
+
+def _refusal(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file or directory"
+    if isinstance(error, IsADirectoryError):
+        return "a directory where a file was expected"
+    if isinstance(error, NotADirectoryError):
+        return "a part of the path is a file, not a directory"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space and try again"
+    if error.errno == errno.EFBIG:
+        return "the file would exceed the size limit set for this process"
+    if error.errno == errno.EROFS:
+        return "the file system is read-only"
+    return error.strerror or str(error)
 
 
 def read_small(path: Path, limit: int = SMALL_FILE_BYTES) -> bytes:
@@ -120,7 +123,7 @@ def read_small(path: Path, limit: int = SMALL_FILE_BYTES) -> bytes:
     with explained(path), open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise CorruptError(f"{path}: larger than {limit // 2**20} MiB, so not the small file it should be")
+        raise CorruptError(path, f"larger than {limit // 2**20} MiB, so not the small file it should be")
     return data
 
 
@@ -132,7 +135,7 @@ def read_optional(path: Path) -> bytes | None:
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; pipes and devices are refused before they can block."""
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise CorruptError(f"{path}: a pipe or device, not a regular file")
+        raise CorruptError(path, "a pipe or device, not a regular file")
     return open(path, "rb")
 
 
@@ -151,7 +154,7 @@ class Bounded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size if 0 <= size <= _MOST_AT_ONCE else _MOST_AT_ONCE + 1)
         if len(data) > _MOST_AT_ONCE:
-            raise CorruptError(f"{self._where}: holds a list or name longer than {_MOST_AT_ONCE} bytes; no model does")
+            raise CorruptError(self._where, f"holds a list or name longer than {_MOST_AT_ONCE} bytes; no model does")
         self._check(self._file.tell())
         self.last = data
         return data
@@ -172,7 +175,7 @@ class Bounded(io.RawIOBase):
 
     def _check(self, place: int) -> None:
         if self._most is not None and place > self._most:
-            raise CorruptError(f"{self._where}: unpacks to more than {self._most} bytes, which no weights do")
+            raise CorruptError(self._where, f"unpacks to more than {self._most} bytes, which no weights do")
 
 
 def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re.Pattern[str] | None) -> None:
@@ -181,25 +184,25 @@ def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re
     `ours` matches the names that the format writes into a directory; None where the target is one file.
     """
     if target.is_symlink() and not target.exists():
-        raise TargetError(f"{target}: a symbolic link to nothing; remove it or name another target")
+        raise TargetError(target, "a symbolic link to nothing; remove it or name another target")
     if target.exists():
         for source in sources:
             if source.exists() and (target.samefile(source) or (ours is not None and _within(source, target, ours))):
-                raise TargetError(f"{target}: the target is the source itself ({source}); name another target")
+                raise TargetError(target, f"the target is the source itself ({source}); name another target")
         if not target.is_dir() and not target.is_file():
-            raise TargetError(f"{target}: a pipe or device, not a place for a model; name another target")
+            raise TargetError(target, "a pipe or device, not a place for a model; name another target")
         if ours is None and target.is_dir():
-            raise TargetError(f"{target}: a directory, where this format writes one file; name a file")
+            raise TargetError(target, "a directory, where this format writes one file; name a file")
         if ours is not None and not target.is_dir():
-            raise TargetError(f"{target}: a file, where this format writes a directory; name a directory")
+            raise TargetError(target, "a file, where this format writes a directory; name a directory")
         if (ours is None or our_files(target, ours)) and not force:
             replaced = "it" if ours is None else "the model in it"
-            raise TargetError(f"{target}: exists already; --force replaces {replaced}")
+            raise TargetError(target, f"exists already; --force replaces {replaced}")
     room = target if target.is_dir() else _nearest(target)
     if not room.is_dir():
-        raise TargetError(f"{room}: a file, so {target} cannot be made below it")
+        raise TargetError(room, f"a file, so {target} cannot be made below it")
     if not os.access(room, os.W_OK | os.X_OK):
-        raise TargetError(f"{room}: no permission to write there")
+        raise TargetError(room, "no permission to write there")
 
 
 def meant_as_file(path: Path) -> bool:
@@ -210,7 +213,7 @@ def meant_as_file(path: Path) -> bool:
 def check_directory_name(target: Path, what: str) -> None:
     """Refuse a file's name for what is a directory (TargetError)."""
     if meant_as_file(target):
-        raise TargetError(f"{target}: {what} is a directory, not a {target.suffix} file; name one without this ending")
+        raise TargetError(target, f"{what} is a directory, not a {target.suffix} file; name one without this ending")
 
 
 def our_files(directory: Path, ours: re.Pattern[str]) -> list[str]:
@@ -252,7 +255,7 @@ def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterat
     beside = room / f".{target.name}.albert-{os.getpid()}-{secrets.token_hex(4)}"
     new_parents = [path for path in target.parents if not path.exists()]
     try:
-        with explained(shown):
+        with errors_name(shown, beside), explained(shown):
             target.parent.mkdir(parents=True, exist_ok=True)
             _sweep(target)
             if ours is not None:
@@ -263,8 +266,6 @@ def staged(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> Iterat
             with ThreadPoolExecutor(1) as placing:  # Ctrl-C stops the main thread only: what is begun is finished
                 placing.submit(place, beside, target, force=force).result()
             _sync_entry(target.parent)
-    except CheckpointError as error:
-        raise type(error)(str(error).replace(str(beside), str(shown))) from error.__cause__
     finally:
         _remove(beside)
         if not target.exists():
@@ -292,7 +293,7 @@ def _place_file(built: Path, target: Path, *, force: bool) -> None:
         os.link(built, target)  # unlike a rename, this never replaces a file that appeared meanwhile
     except OSError:
         if target.exists():
-            raise TargetError(f"{target}: exists already; --force replaces it") from None
+            raise TargetError(target, "exists already; --force replaces it") from None
         os.replace(built, target)  # a file system without hard links
 
 
@@ -306,7 +307,7 @@ def _place_directory(built: Path, target: Path, *, ours: re.Pattern[str], force:
                 raise
     before = our_files(target, ours)
     if before and not force:
-        raise TargetError(f"{target}: exists already; --force replaces the model in it")
+        raise TargetError(target, "exists already; --force replaces the model in it")
     if not _swap(built, target, ours):
         names = sorted(_names(built, ours))
         for name in names:

@@ -153,7 +153,7 @@ def check_written(
     faults += [f"{item.name} differs ({item.detail})" for item in _rest(wanted, written)]
     if faults:
         raise CheckpointError(
-            f"{target}: what was written does not read back equal, so nothing was kept: {spec.listing(faults)}"
+            target, f"what was written does not read back equal, so nothing was kept: {spec.listing(faults)}"
         )
 
 

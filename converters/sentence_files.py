@@ -154,7 +154,7 @@ class SentenceFiles:
         if not isinstance(lowercase, bool):
             faults.append(f"{self._name(TRANSFORMER)}: do_lower_case is {shown(lowercase)}, not true or false")
         if faults:
-            raise ConfigError(f"{where}: {'; '.join(faults)}")
+            raise ConfigError(where, f"{'; '.join(faults)}")
         return SentenceSettings(
             pooling=pooling or mode,
             normalize=self._classes()[-1] == "Normalize",
@@ -167,14 +167,14 @@ class SentenceFiles:
         if self._read(MODEL).get("similarity_fn_name") == "dot" and self._classes()[-1] == "Normalize":
             return
         if faults := self._refusals(MODEL, only="similarity_fn_name"):
-            raise ConfigError(f"{where}: {faults[0]}")
+            raise ConfigError(where, f"{faults[0]}")
 
     def describe(self, config: EncoderConfig) -> str:
         """The settings in words, or why they are not supported."""
         try:
             return self.settings(config, "").describe()
         except ConfigError as error:
-            return str(error).removeprefix(": ")
+            return error.detail
 
     def _modules(self) -> list[Json]:
         return _modules(self.files[MODULES], MODULES)
@@ -252,7 +252,7 @@ def encoder_directory(directory: Path) -> Path:
         return directory / path
     if (directory / "config.json").exists():
         return directory
-    raise ConfigError(f"{directory}: {MODULES}: {shown(first['type'])} is not supported; {_STACK}")
+    raise ConfigError(directory, f"{MODULES}: {shown(first['type'])} is not supported; {_STACK}")
 
 
 def encoder_or_self(directory: Path) -> Path | None:
@@ -320,14 +320,14 @@ def _modules(data: bytes, where: str) -> list[Json]:
     """The modules with `type` and `path`, each path the plain name of a directory; ConfigError where they are not."""
     found = parse_json(data, f"{where}/{MODULES}")
     if not isinstance(found, list) or not found or not all(isinstance(module, dict) for module in found):
-        raise ConfigError(f"{where}: {MODULES} is not a list of modules")
+        raise ConfigError(where, f"{MODULES} is not a list of modules")
     for number, module in enumerate(found):
         for key in ("type", "path"):
             if not isinstance(module.get(key), str):
-                raise ConfigError(f"{where}: {MODULES}: module {number} has no {key}")
+                raise ConfigError(where, f"{MODULES}: module {number} has no {key}")
         path = module["path"] = module["path"].removesuffix("/") or module["path"]
         if path in (".", "..") or re.search(r"[/\\\0]", path):
-            raise ConfigError(f"{where}: {MODULES}: path {shown(path)} is not the name of a directory in this one")
+            raise ConfigError(where, f"{MODULES}: path {shown(path)} is not the name of a directory in this one")
     return found
 
 
@@ -339,5 +339,5 @@ def _class(name: str) -> str:
 def _object(data: bytes, where: str) -> Json:
     found = parse_json(data, where)
     if not isinstance(found, dict):
-        raise ConfigError(f"{where} holds a JSON {type(found).__name__}, not an object of settings")
+        raise ConfigError(where, f"holds a JSON {type(found).__name__}, not an object of settings")
     return found

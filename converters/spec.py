@@ -162,7 +162,7 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
     if wrong:
         faults.append(f"{_count(wrong, 'tensor')} of another shape: {listing(wrong, '; ')}")
     if faults:
-        raise SpecError(f"{where} does not match its config: " + "; ".join(faults))
+        raise SpecError(where, "does not match its config: " + "; ".join(faults))
 
 
 def _read_pooler(family: Family) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from converters.errors import SpecError
+from converters.errors import PLACE, SpecError
 
 _UNSHARED = "whose layers share no weights, not an ALBERT"
 # Unsupported architectures, by the name of a tensor (separated by dots) or variable (by slashes) that only they have.
@@ -77,11 +77,12 @@ def refuse(names: Iterable[str], where: str, *, kind: str = "tensor") -> None:
     known = _TENSORS if any(map(_OURS.fullmatch, names)) else _TENSORS | _KIN
     for pattern, what in known.items():
         if found := next((name for name in names if re.fullmatch(pattern, name)), None):
-            raise SpecError(f"{where}: {what}; seen in {kind} {found}")
+            raise SpecError(where, f"{what}; seen in {kind} {found}")
 
 
 def instead(path: Path) -> str | None:
-    """What a path contains if no format recognises it, and what to do; None if that cannot be determined."""
+    """What a path contains if no format recognises it, and what to do; None if that cannot be
+    determined. It is the detail of an error."""
     if path.is_file():
         return _file(path)
     if not path.is_dir():
@@ -92,10 +93,10 @@ def instead(path: Path) -> str | None:
             return f"holds {found}, {what}"
     files = [name for name in names if re.fullmatch(_WEIGHTS, name) and (path / name).is_file()]
     if files:
-        return f"holds no model under a name that says so, but {_listed(files)}: name the file, as {path / files[0]}"
+        return f"holds no model under a name that says so, but {_listed(files)}: name the file, as {PLACE}/{files[0]}"
     below = [name for name in names if (path / name).is_dir() and _is_model(path / name)]
     if below:
-        return f"holds no model itself, but its directories {_listed(below)} may: name one, as {path / below[0]}"
+        return f"holds no model itself, but its directories {_listed(below)} may: name one, as {PLACE}/{below[0]}"
     for pattern, what in ((_CONFIGS, "a config"), (_TOKENIZERS, "a tokenizer")):
         if found := next((name for name in names if re.fullmatch(pattern, name)), None):
             return f"holds {what} ({found}) and no weights; copy the model's there (model.safetensors or another kind)"

@@ -50,7 +50,7 @@ def to_canonical(
             try:
                 into[canonical] = tensor.to_canonical(row.layout, config)
             except ValueError as error:
-                raise CorruptError(f"{where}: {name} cannot be of shape {list(tensor.shape)} ({error})") from None
+                raise CorruptError(where, f"{name} cannot be of shape {list(tensor.shape)} ({error})") from None
         elif (reason := table.dropped(name)) is not None:
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
@@ -59,8 +59,10 @@ def to_canonical(
         dropped[f"variables of a head that is not known here ({spec.listing(unknown)})"] = len(unknown)
     elif unknown:
         raise SpecError(
-            f"{where} holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
-            f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: {spec.listing(unknown)}"
+            where,
+            f"holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
+            f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: "
+            f"{spec.listing(unknown)}",
         )
     if not weights.keys() & set(_identity_projection(config)):
         weights |= _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
@@ -72,7 +74,7 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     known = table.expand(checkpoint.config).by_canonical
     without = [name for name in checkpoint.tensors if name not in known]
     if without:
-        raise SpecError(f"{checkpoint.where}: the target format has no name for {spec.listing(without)}")
+        raise SpecError(checkpoint.where, f"the target format has no name for {spec.listing(without)}")
     variables = {}
     left_out = _identity_projection(checkpoint.config) if _projects_nothing(checkpoint) else ()
     for name, tensor in checkpoint.everything().items():

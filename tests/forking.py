@@ -79,7 +79,7 @@ def serve():
 
 
 def run(conversion, source, target, uid=None, fsize=None, start=None, **options):
-    from converters.errors import CheckpointError
+    from converters.errors import AlbertError
 
     if uid is not None and os.getuid() == 0:
         os.setgroups([])
@@ -91,7 +91,7 @@ def run(conversion, source, target, uid=None, fsize=None, start=None, **options)
         time.sleep(max(0.0, start - time.time()))
     try:
         conversion.convert(source, target, **options)
-    except CheckpointError as error:
+    except AlbertError as error:
         say(error=type(error).__name__, message=str(error))
         os._exit(1)
     say(done=True)

@@ -16,7 +16,7 @@ import torch
 from albert_cli.model.loading import load_model
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 from converters.families.albert import PRESETS
 
 SENTENCES = [
@@ -136,7 +136,7 @@ def find_models(directory):
         path, depth = todo.pop(0)
         try:
             form = convert.source_format(path).NAME
-        except CheckpointError as error:
+        except AlbertError as error:
             if "several formats" in str(error):
                 found.append(Found(path, "?", None, str(error)))
             elif path.is_dir() and depth < 2:
@@ -149,7 +149,7 @@ def find_models(directory):
 def _judged(path, form, directory):
     try:
         config = convert.load(path).config
-    except CheckpointError as error:
+    except AlbertError as error:
         return Found(path, form, None, str(error))
     odd = [
         f"{name} {getattr(config, name)}" for name in SIZES if getattr(config, name) != getattr(PRESETS["base"], name)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import struct
@@ -201,6 +202,31 @@ def test_the_formats_that_are_zip_archives_are_no_archives(models, tmp_path):
 def test_a_folder_called_weights(models, tmp_path):
     making.write_zip(tmp_path / "x.zip", contents(models / "safetensors", "weights/"))
     assert convert.load(tmp_path / "x.zip").format == "safetensors"
+
+
+def test_advice_names_the_archive(base, tmp_path, refused):
+    for file in base.glob("model.ckpt-best.*"):
+        (tmp_path / "ckpt").mkdir(exist_ok=True)
+        for name in ("one", "two"):
+            (tmp_path / "ckpt" / f"{name}{file.suffix}").write_bytes(file.read_bytes())
+    archive = pack(tmp_path / "x.zip", tmp_path / "ckpt")
+    assert refused("inspect", archive) == (
+        f"{archive}/ckpt: holds several checkpoints (one, two); name one, as {archive}/ckpt/one"
+    )
+
+
+def test_what_is_said_of_a_tokenizer_names_the_archive(models, tmp_path, temporary):
+    folder = tmp_path / "hf"
+    shutil.copytree(models / "safetensors", folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"novelty": 1}))
+    (note,) = convert.load(archive := pack(tmp_path / "x.zip", folder)).tokenizer.notes
+    assert (
+        note == f"{archive}/hf: the tokenizer's novelty of tokenizer_config.json is not known here, so it has no effect"
+    )
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer"}))
+    fault = convert.load(archive := pack(tmp_path / "y.zip", folder)).tokenizer.fault
+    assert fault.startswith(f"{archive}/hf/tokenizer_config.json: tokenizer_class is 'T5Tokenizer', whose ids differ")
 
 
 # --- the target

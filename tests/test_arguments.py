@@ -7,7 +7,7 @@ import re
 import pytest
 
 from albert_cli.arguments import expanded
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 CAFE = os.fsdecode(b"caf\xe9")
 
@@ -91,7 +91,7 @@ def test_an_unknown_user_is_no_directory(refused, letter_model):
     assert refused("convert", letter_model, "~nobody-of-this-name/x.npz").startswith(message)
     assert expanded("~backup") == "~backup" or expanded("~backup").startswith("/")
     assert expanded("a/~/b") == "a/~/b"
-    with pytest.raises(CheckpointError):
+    with pytest.raises(AlbertError):
         expanded("~nobody-of-this-name/x")
 
 

@@ -61,13 +61,13 @@ def change(path, **values):
 )
 def test_not_a_config(config, refused, tmp_path, content, fault):
     config.write_bytes(content)
-    assert refused("convert", config.parent, tmp_path / "out") == f"{config} {fault}"
+    assert refused("convert", config.parent, tmp_path / "out") == f"{config}: {fault}"
 
 
 @pytest.mark.parametrize("content", [b'{"a":' * 200_000, b"[" * 200_000, b'{"vocab_size": ' + b"9" * 5000 + b"}"])
 def test_endless_config(config, refused, content):
     config.write_bytes(content)
-    assert refused("inspect", config.parent).startswith(f"{config} is not ")
+    assert refused("inspect", config.parent).startswith(f"{config}: is not ")
 
 
 def test_huge_config_file(config, refused):
@@ -83,7 +83,7 @@ def test_byte_order_mark_is_no_fault(config):
 
 def test_missing_keys_are_listed(config, refused):
     change(config, hidden_size=..., vocab_size=...)
-    assert refused("inspect", config.parent) == f"{config} lacks vocab_size, hidden_size"
+    assert refused("inspect", config.parent) == f"{config}: lacks vocab_size, hidden_size"
 
 
 # --- wrong types and values
@@ -139,7 +139,7 @@ def test_numbers_beyond_all_numbers(config, refused, number):
 def test_another_kind_of_model(sound, tmp_path, refused):
     shutil.copytree(sound / "hf", tmp_path / "hf")
     change(tmp_path / "hf" / HF, model_type="bert")
-    assert refused("inspect", tmp_path / "hf") == f"{tmp_path / 'hf' / HF} has model_type 'bert'; supported is albert"
+    assert refused("inspect", tmp_path / "hf") == f"{tmp_path / 'hf' / HF}: has model_type 'bert'; supported is albert"
 
 
 # --- shapes
@@ -150,7 +150,7 @@ def test_every_shape_fault_at_once(config, refused, tmp_path):
     where = config.parent / "model.ckpt-best" if config.name == GOOGLE else config.parent
     heads = 1  # predictions.bias, which has the vocabulary's size
     assert refused("convert", config.parent, tmp_path / "out") == (
-        f"{where} does not match its config: {3 + heads} tensors of another shape: "
+        f"{where}: does not match its config: {3 + heads} tensors of another shape: "
         "albert.embeddings.word_embeddings.weight is [30, 6], the config asks for [31, 6]; "
         "albert.embeddings.position_embeddings.weight is [10, 6], the config asks for [11, 6]; "
         "albert.embeddings.token_type_embeddings.weight is [2, 6], the config asks for [3, 6]; "
@@ -211,7 +211,7 @@ def test_hugging_face_config_beside_a_tensorflow_checkpoint(sound, tmp_path, alb
 def test_another_model_type_beside_a_tensorflow_checkpoint(sound, tmp_path, refused):
     shutil.copytree(sound / "tf", tmp_path / "tf")
     change(tmp_path / "tf" / GOOGLE, model_type="bert")
-    message = f"{tmp_path / 'tf' / GOOGLE} has model_type 'bert'; supported is albert"
+    message = f"{tmp_path / 'tf' / GOOGLE}: has model_type 'bert'; supported is albert"
     assert refused("inspect", tmp_path / "tf") == message
 
 
@@ -230,7 +230,7 @@ def test_init_with_a_bad_config(tmp_path, refused):
     path = tmp_path / "mine.json"
     path.write_text('{"vocab_size": 30')
     assert refused("init", tmp_path / "out", "--config", path) == (
-        f"{path} is not JSON: Expecting ',' delimiter at line 1 column 18"
+        f"{path}: is not JSON: Expecting ',' delimiter at line 1 column 18"
     )
     assert refused("init", tmp_path / "out", "--config", tmp_path / "none.json") == (
         f"{tmp_path / 'none.json'}: no such file or directory"

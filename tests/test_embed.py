@@ -24,7 +24,7 @@ from albert_cli.embedding.pooling import pool
 from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError
 from albert_cli.main import app
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 TEXTS = ["a cat", "", "the quick brown fox jumps over the lazy dog.", "b", "   ", "who are you? 42!", "a cat"]
 
@@ -393,7 +393,7 @@ def test_what_does_not_fit_is_one_line(letter_model, texts, options, message):
     if "cuda" in options and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     names = {"texts": texts, "torch": torch.__version__}
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(AlbertError) as error:
         embed("--in", texts, "--model", letter_model, *options.format(**names).split())
     assert str(error.value).startswith(message.format(**names))
     assert texts.read_text() == "".join(f"{text}\n" for text in TEXTS)
@@ -405,7 +405,7 @@ def test_nothing_to_read_is_said(letter_model, tmp_path):
     command = [sys.executable, "-m", "albert_cli.main", "embed", "--in", "-", *out]
     done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (1, "albert: standard input: there is no text to read\n")
-    with pytest.raises(CheckpointError, match=r"none\.txt: no such file or directory$"):
+    with pytest.raises(AlbertError, match=r"none\.txt: no such file or directory$"):
         embed("--in", tmp_path / "none.txt", "--model", letter_model)
     done = embed("--in", tmp_path, "--model", letter_model, code=2)
     assert "--out is needed, as --in is not one file" in re.sub(r"[│\s]+", " ", done.output)
@@ -524,7 +524,7 @@ def test_the_name_says_what_is_written(letter_model, texts, tmp_path):
     ],
 )  # fmt: skip
 def test_what_a_file_cannot_hold_is_refused(letter_model, texts, tmp_path, name, options, message):
-    with pytest.raises(CheckpointError, match=re.escape(message)):
+    with pytest.raises(AlbertError, match=re.escape(message)):
         embed("--in", texts, "--model", letter_model, "--out", tmp_path / name, *options)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("v")]
 
@@ -550,7 +550,7 @@ def test_only_parquet_says_how_it_was_made(letter_model, texts, tmp_path, monkey
     embed(*options)
     assert (tmp_path / "v.npy").read_bytes() == whole
     assert not (tmp_path / "v.npy.parts").exists()
-    with pytest.raises(CheckpointError, match=r"a \.npy file does not say how it was made, so --resume cannot compare"):
+    with pytest.raises(AlbertError, match=r"a \.npy file does not say how it was made, so --resume cannot compare"):
         embed(*options)
     embed(*options, "--force")
     assert (tmp_path / "v.npy").read_bytes() == whole

@@ -24,7 +24,7 @@ from albert_cli.errors import EmbeddingError
 from albert_cli.main import app
 from albert_cli.registry.resolve import resolve
 from albert_cli.tables.sources import Columns, Source
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 # Before Ray is imported, since it looks only then: nobody else on the network may use the cluster of the tests.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -167,7 +167,7 @@ def test_what_goes_wrong_on_the_cluster_is_said_as_here(cluster, texts, letter_m
     ):
         run(job(texts, letter_model, target, settings=settings), cluster)
     texts.write_bytes(texts.read_bytes() + b"230,b\xe4d\n")
-    with pytest.raises(CheckpointError, match=r"texts\.csv: line 232 is not UTF-8"):
+    with pytest.raises(AlbertError, match=r"texts\.csv: line 232 is not UTF-8"):
         run(job(texts, letter_model, target, force=True), cluster)
     assert not target.exists()
 

@@ -27,7 +27,7 @@ from albert_cli.errors import EmbeddingError
 from albert_cli.main import app
 from albert_cli.registry.resolve import resolve
 from albert_cli.tables.sources import Columns, Source
-from converters.errors import CheckpointError, TargetError
+from converters.errors import AlbertError, TargetError
 
 ROOT = Path(__file__).parents[1]
 BLOCK = 25
@@ -214,7 +214,7 @@ def test_a_full_disk_loses_nothing(texts, model, interrupted):
     held = len(list(resume.directory_of(target).glob("part-*")))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(CheckpointError, match="the file would exceed the size limit set for this process"):
+        with pytest.raises(AlbertError, match="the file would exceed the size limit set for this process"):
             engine.run(job(texts, model, resume=True))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -279,13 +279,13 @@ def test_merge_refuses_what_is_no_whole(texts, model, tmp_path):
 
 def test_a_run_that_has_done_nothing_is_in_nobodys_way(texts, model, tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text("key,body\n1,a\n")
-    with pytest.raises(CheckpointError, match="the header has no column 'text'"):
+    with pytest.raises(AlbertError, match="the header has no column 'text'"):
         engine.run(job(tmp_path / "t.csv", model))
     assert not resume.directory_of(tmp_path / "t.parquet").exists()
     # Killed before its first part, it leaves what the next run takes over, whatever its settings are.
     with monkeypatch.context() as patched:
         patched.setattr(resume.Parts, "_leave_nothing_empty", lambda self: None)
-        with pytest.raises(CheckpointError):
+        with pytest.raises(AlbertError):
             engine.run(job(tmp_path / "t.csv", model))
     names = sorted(entry.name for entry in resume.directory_of(tmp_path / "t.parquet").iterdir())
     assert names == ["manifest.json"]
@@ -295,7 +295,7 @@ def test_a_run_that_has_done_nothing_is_in_nobodys_way(texts, model, tmp_path, m
 
 def test_ids_are_checked_before_any_work(tmp_path, model):
     (tmp_path / "t.csv").write_text("id,text\n1,a\n2,b\n1,c\n")
-    with pytest.raises(CheckpointError, match=r"t\.csv: line 4: the id '1' is that of .*t\.csv: line 2 already"):
+    with pytest.raises(AlbertError, match=r"t\.csv: line 4: the id '1' is that of .*t\.csv: line 2 already"):
         engine.run(job(tmp_path / "t.csv", model, columns=Columns(id="id")))
     assert not (tmp_path / "t.parquet").exists()
 
@@ -303,7 +303,7 @@ def test_ids_are_checked_before_any_work(tmp_path, model):
 def test_rows_of_a_bad_file_are_there_once_it_is_mended(tmp_path, model):
     lines = [f"text {n:04}\n".encode() for n in range(1200)]
     (tmp_path / "t.txt").write_bytes(b"".join([*lines[:1100], b"t\xe4xt 1100\n", *lines[1101:]]))
-    with pytest.raises(CheckpointError, match="line 1101 is not UTF-8"):
+    with pytest.raises(AlbertError, match="line 1101 is not UTF-8"):
         engine.run(job(tmp_path / "t.txt", model))
     assert len(list((tmp_path / "t.parquet.parts").glob("part-*"))) == 1024 // BLOCK
     (tmp_path / "t.txt").write_bytes(b"".join(lines))

@@ -18,7 +18,7 @@ from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import TextError
 from albert_cli.tables.input_files import plain_name
 from albert_cli.tables.sources import Columns, Source
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 ROWS = [("a", "one"), ("b", 'two, "quoted"'), ("c", ""), ("d", "Zürich €5 naïve"), ("e", "tab\\here")]
 
@@ -205,7 +205,7 @@ def test_bad_input_is_one_line_with_file_and_line(tmp_path, name, data, columns,
         path.mkdir()
     elif data is not None and "*" not in name:
         path.write_bytes(data)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(AlbertError) as error:
         read(path, *columns)
     assert str(error.value).startswith(message.format(path=path))
     assert "\n" not in str(error.value)
@@ -221,7 +221,7 @@ def test_damaged_compression_is_said(tmp_path):
 def test_an_unreadable_file_of_a_glob_is_told_before_any_work(tmp_path):
     (tmp_path / "a.txt").write_text("fine\n")
     (tmp_path / "b.txt").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"b\.txt: no such file or directory"):
+    with pytest.raises(AlbertError, match=r"b\.txt: no such file or directory"):
         Source(str(tmp_path / "*.txt"))
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from albert_cli.main import app
 from albert_cli.registry.builtin import BuiltInModelNotice, built_in
 from albert_cli.registry.resolve import resolve
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 COMMIT = "8e2f239c5f8a2c0f253781ca60135db913e5c80c"
 
@@ -72,6 +72,17 @@ def test_a_prefix_of_a_checkpoint_is_a_path(hub, shared_data):
     assert not hub
 
 
+def test_errors_name_the_repository(hub, tmp_path, albert):
+    """And not the place of the cache: in whatever command the model is read."""
+    snapshot = resolve("albert-base-v2").path
+    (snapshot / "config.json").write_text("{")
+    line = "Expecting property name enclosed in double quotes at line 1 column 2"
+    line = f"albert: albert/albert-base-v2@{COMMIT[:12]}/config.json: is not JSON: {line}\n"
+    for command in (("inspect",), ("convert", tmp_path / "x.npz")):
+        code, _, err = albert(command[0], "albert-base-v2", *command[1:])
+        assert (code, err) == (1, line)
+
+
 def test_embed_writes_the_revision_down(hub, tmp_path):
     from albert_cli.embedding import parquet
 
@@ -122,14 +133,14 @@ def test_what_the_hub_does_not_give_is_one_line(monkeypatch, raised, message):
         raise raised()
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(AlbertError) as error:
         resolve("nobody/nothing@v9")
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("name", ["./nothing", "nothing.npz", "/no/such/model", "nothing", "a/b.tar.gz", "a/b.bin"])
 def test_what_can_only_be_a_path_is_not_asked_for(hub, name):
-    with pytest.raises(CheckpointError, match=r"no such file, directory or checkpoint"):
+    with pytest.raises(AlbertError, match=r"no such file, directory or checkpoint"):
         resolve(name).load()
     assert not hub
 

@@ -309,6 +309,33 @@ def test_a_corpus_is_mapped_and_made_once(texts, corpus, tokenizer, tmp_path):
     assert np.array_equal(again.ids, corpus.ids)
 
 
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("corpus.json", lambda data: data[: len(data) // 2]),
+        ("corpus.json", lambda data: b"\xff" + data),
+        ("corpus.json", lambda data: b"[]"),
+        ("corpus.json", lambda data: data.replace(b'"ids"', b'"idx"')),
+        ("corpus.json", lambda data: data.replace(b'"<u2"', b'"<zz"')),
+        ("ids.bin", lambda data: data[:-2]),
+        ("sources.bin", None),
+    ],
+)
+def test_a_damaged_corpus_is_tokenized_again(texts, corpus, tokenizer, tmp_path, file, damage):
+    files = corpora.Files.find([texts])
+    corpora.prepare(files, tokenizer, "x", tmp_path / "c")
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "c").iterdir()}
+    if damage is None:
+        (tmp_path / "c" / file).unlink()
+    else:
+        (tmp_path / "c" / file).write_bytes(damage(whole[file]))
+    ticks = []
+    again = corpora.prepare(files, tokenizer, "x", tmp_path / "c", progress=ticks.append)
+    assert ticks
+    assert np.array_equal(again.ids, corpus.ids)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "c").iterdir()} == whole
+
+
 def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_path, refused):
     (tmp_path / "spiece.model").write_bytes(tokenizer_files.spiece)
 

@@ -259,7 +259,7 @@ def test_config_that_does_not_fit(tmp_path, refused):
     )
     (tmp_path / "c.json").write_text("[1]")
     assert refused("inspect", path, "--config", tmp_path / "c.json") == (
-        f"{tmp_path / 'c.json'} holds a JSON list, not an object of settings"
+        f"{tmp_path / 'c.json'}: holds a JSON list, not an object of settings"
     )
     (tmp_path / "c.json").write_text('{"num_hidden_layers": -1}')
     assert refused("inspect", path, "--config", tmp_path / "c.json").startswith(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from albert_cli.builtin.plain_sentences import SIX
 from albert_cli.embedding.similarity import VectorFile, Vectors, cosines, nearest
 from albert_cli.main import app
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 SENTENCES = list(SIX)
 
@@ -125,12 +125,12 @@ def test_the_heat_map_is_a_picture_with_every_label(sentences, letter_model, tmp
     # A heat map: the diagonal is the darkest, so many different colours are there.
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 100
     assert (tmp_path / "heat.svg").read_text(encoding="utf-8").count("<svg") == 1
-    with pytest.raises(CheckpointError, match=r"heat\.png: exists already; --force replaces it$"):
+    with pytest.raises(AlbertError, match=r"heat\.png: exists already; --force replaces it$"):
         run("similarity", *options, tmp_path / "heat.png")
     before = (tmp_path / "heat.png").read_bytes()
     run("similarity", *options, tmp_path / "heat.png", "--force")
     assert (tmp_path / "heat.png").read_bytes() == before
-    with pytest.raises(CheckpointError, match=r"heat\.bmp: a picture is a \.png, \.svg or \.pdf file"):
+    with pytest.raises(AlbertError, match=r"heat\.bmp: a picture is a \.png, \.svg or \.pdf file"):
         run("similarity", *options, tmp_path / "heat.bmp")
 
 
@@ -168,7 +168,7 @@ def test_files_without_vectors_are_refused(tmp_path, make, message):
     else:
         columns = {"plain": {"a": [1]}, "two": {"u": vectors, "v": vectors}, "foreign": {"v": vectors}}[make]
         pq.write_table(pa.table(columns), tmp_path / "x.parquet")
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(AlbertError) as error:
         run("similarity", "a text", tmp_path / "x.parquet")
     assert str(error.value).startswith(f"{tmp_path}/{message}")
 
@@ -184,10 +184,10 @@ def test_vectors_of_another_model_or_size_are_refused(embedded, letter_model, tm
         "--tokenizer",
         letter_model / "spiece.model",
     )
-    with pytest.raises(CheckpointError, match=r"six\.parquet: its vectors are not of this model \(weights SHA-256"):
+    with pytest.raises(AlbertError, match=r"six\.parquet: its vectors are not of this model \(weights SHA-256"):
         run("similarity", "a text", embedded, "--model", tmp_path / "m")
     pq.write_table(pa.table({"v": [[1.0, 2.0]]}), tmp_path / "x.parquet")
-    with pytest.raises(CheckpointError, match="vectors of 16 numbers cannot be compared with vectors of 2"):
+    with pytest.raises(AlbertError, match="vectors of 16 numbers cannot be compared with vectors of 2"):
         run("similarity", embedded, tmp_path / "x.parquet")
 
 

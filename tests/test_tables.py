@@ -14,7 +14,7 @@ from albert_cli.errors import Notice
 from albert_cli.tables.delimited import delimiter_of
 from albert_cli.tables.sources import Columns, Source
 from albert_cli.tables.table import read_table
-from converters.errors import CheckpointError, did_you_mean
+from converters.errors import AlbertError, did_you_mean
 
 
 def by_embed(path, **options):
@@ -114,7 +114,7 @@ def test_the_delimiter_can_be_said(tmp_path, read):
 )  # fmt: skip
 def test_what_cannot_be_read_is_said_in_one_way(tmp_path, read, data, message):
     (tmp_path / "t.csv").write_bytes(data)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(AlbertError) as error:
         read(tmp_path / "t.csv")
     assert message in str(error.value)
     assert str(error.value).startswith(f"{tmp_path / 't.csv'}: ")
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_said_in_one_way(tmp_path, read, data, message):
 def test_an_array_that_is_none_is_told_by_its_line(tmp_path, read):
     for text in ('[{"text": "a"}, 5]', '[\n{"text": "a"\n', '[{"text": "a"}] 5', '[{"text": "a"} {"text": "b"}]'):
         (tmp_path / "t.json").write_text(text)
-        with pytest.raises(CheckpointError, match=r"t\.json: line 1 (holds a list|is not JSON)"):
+        with pytest.raises(AlbertError, match=r"t\.json: line 1 (holds a list|is not JSON)"):
             read(tmp_path / "t.json")
 
 

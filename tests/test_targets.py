@@ -22,7 +22,7 @@ from conftest import tree
 from forking import NOBODY, ROOT, Server
 
 from converters import convert, files
-from converters.errors import CheckpointError, TargetError
+from converters.errors import AlbertError, TargetError
 
 WRITABLE = [name for name, module in convert.formats().items() if hasattr(module, "write") and hasattr(module, "read")]
 LIGHT = [name for name in WRITABLE if name not in making.BY_TENSORFLOW]  # without its import
@@ -352,7 +352,7 @@ def test_parents_are_made_and_unmade(a, tmp_path, albert, refused, deep):
 def test_parents_are_unmade_when_writing_fails(a, tmp_path):
     checkpoint = convert.load(a)
     (a / "model.safetensors").write_bytes((a / "model.safetensors").read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="became shorter while it was read"):
+    with pytest.raises(AlbertError, match="became shorter while it was read"):
         convert.save(checkpoint, tmp_path / "new" / "deep" / "x.npz")
     assert not (tmp_path / "new").exists()
 
@@ -555,7 +555,7 @@ def test_read_only_file_system(models, tmp_path, refused):
 def test_file_size_limit(server, models, tmp_path, form, size):
     target = tmp_path / place(form)
     answer = server.convert(models / "a", target, target_as=form, fsize=size)
-    assert answer["error"] == "CheckpointError"
+    assert answer["error"] == "FileError"
     assert answer["message"].startswith(f"{target}")
     assert answer["message"].endswith(": the file would exceed the size limit set for this process")
     assert not list(tmp_path.iterdir())

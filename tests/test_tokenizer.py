@@ -17,7 +17,7 @@ from albert_cli.errors import TextError, TokenizerError
 from albert_cli.tables.lines import read_lines
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
-from converters.errors import CheckpointError, CorruptError
+from converters.errors import AlbertError, CorruptError
 from converters.tokenizers.files import TokenizerFiles
 
 CLS, SEP, MASK, PAD, UNK = 2, 3, 4, 0, 1
@@ -517,7 +517,7 @@ def test_a_vocabulary_with_a_byte_order_mark_and_windows_line_ends(shared_data, 
 
 
 def test_a_missing_model_is_explained(tmp_path):
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(AlbertError, match="no such file"):
         Tokenizer.from_pretrained(tmp_path / "nothing")
     with pytest.raises(TokenizerError, match="the model carries no tokenizer files"):
         Tokenizer.from_files(TokenizerFiles())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 from converters.tokenizers.files import AddedToken, make_model, parse_model
 from converters.tokenizers.keys import BY_FILE, CONFIG, PIPELINE, SPECIAL_MAP, TOKENIZER_KEYS, USUAL
 
@@ -58,7 +58,7 @@ def same_ids(folder, theirs, texts=TEXTS):
 
 
 def error(folder):
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(AlbertError) as caught:
         Tokenizer.from_pretrained(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -252,7 +252,7 @@ def test_lengths_and_sides(tmp_path):
     pair = theirs("the cat dog a b", "c a t", truncation=True, max_length=7)["input_ids"]
     assert ours.encode("the cat dog a b", "c a t", max_length=7).ids == pair
     assert ours.encode_batch(["the cat dog a b"], ["c a t"], max_length=7)[0].tolist() == pair
-    with pytest.raises(CheckpointError, match="truncation_side is left"):
+    with pytest.raises(AlbertError, match="truncation_side is left"):
         ours.encode("the cat dog a b", max_length=5, stride=0)
     write(tmp_path / "m", tokenizer_config={"model_input_names": ["input_ids", "attention_mask"]})
     ours = Tokenizer.from_pretrained(tmp_path / "m")
@@ -568,7 +568,7 @@ def test_every_honoured_setting_changes_what_is_computed(key, tmp_path):
 
         try:
             tokenizer = Tokenizer.from_pretrained(make(tmp_path / "m", tokenizer_config=before | said))
-        except CheckpointError as error:
+        except AlbertError as error:
             return str(error)
         text = "The café <e1> <e2> 我们 zzz"
         encoding = tokenizer.encode(text, text, max_length=12, pad_to=14)

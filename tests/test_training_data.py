@@ -16,7 +16,7 @@ from albert_cli.tables.table import read_table
 from albert_cli.tasks.examples import Examples
 from albert_cli.tasks.task import Sources
 from albert_cli.training import data
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 COUNTS = {
     # MRPC's train.tsv holds 3,667 rows under its header here, one fewer than the set that Google counts.
@@ -170,7 +170,7 @@ RTE = "index\tsentence1\tsentence2\tlabel\n"
 )
 def test_what_is_wrong_with_a_glue_file_is_said_with_lines(tmp_path, content, message):
     (tmp_path / "train.tsv").write_text(content, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=re.escape(message)):
+    with pytest.raises(AlbertError, match=re.escape(message)):
         data.class_numbers(read("rte", Sources(data=tmp_path)), tasks.named("rte").labels)
 
 
@@ -214,7 +214,7 @@ def test_cut_rows_of_qqp_are_left_out_and_counted(tmp_path):
 def test_what_is_wrong_with_a_csv_file(tmp_path, content, message):
     path = tmp_path / "mine.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(CheckpointError, match=re.escape(message)):
+    with pytest.raises(AlbertError, match=re.escape(message)):
         data.found_labels(read("csv", Sources(files={"train": path})))
 
 

@@ -65,6 +65,7 @@ def convert(
     from albert_cli.registry import resolve
     from converters.convert import check_place
     from converters.convert import convert as convert_model
+    from converters.errors import errors_name, renamed
 
     exporter = exporters.asked_for(target, target_as)
     if exporter:
@@ -84,7 +85,7 @@ def convert(
         else:
             console.print_table(_summary_of_export(exported))
         return
-    with console.progress_bytes() as progress:
+    with errors_name(model.shown, model.path), console.progress_bytes() as progress:
         report = convert_model(
             model.path,
             target,
@@ -96,7 +97,7 @@ def convert(
             config=config,
             progress=progress,
         )
-    report = dataclasses.replace(report, source=model.called(report.source))
+    report = dataclasses.replace(report, source=renamed(report.source, model.path, model.shown))
     if json:
         console.print_report(report)
     else:

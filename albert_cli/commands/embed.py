@@ -12,7 +12,7 @@ import typer
 
 from albert_cli import console, interruption, options
 from albert_cli.arguments import Kind
-from converters.errors import CheckpointError
+from converters.errors import FileError
 
 if TYPE_CHECKING:
     from albert_cli.embedding.engine import Report
@@ -270,7 +270,7 @@ def _target(source: str, out: Path | None, shard: tuple[int, int]) -> Path:
     if out is None:
         given = Path(source)
         if not (given.exists() or glob.has_magic(source) or source == "-"):
-            raise CheckpointError(f"{given}: no such file or directory")
+            raise FileError(f"{given}: no such file or directory")
         if not given.is_file():
             raise typer.BadParameter("--out is needed, as --in is not one file")
         name = plain_name(given)

@@ -117,7 +117,7 @@ class Block(NamedTuple):
 
 
 def run(job: Job, progress: Progress | None = None) -> Report:
-    """Embed the source into the target. Raises CheckpointError and its children; what was done stays for --resume."""
+    """Embed the source into the target. Raises AlbertError's children; what was done stays for --resume."""
     started = time.monotonic()
     with begun(job) as work:
         if work.complete:

@@ -24,7 +24,7 @@ from albert_cli.embedding.engine import Block, Job, Progress, Report
 from albert_cli.embedding.parquet import Layout
 from albert_cli.errors import EmbeddingError
 from albert_cli.tables.lines import STANDARD_INPUT
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 from converters.files import need
 
 
@@ -63,7 +63,7 @@ class Worker:
             tokens = engine.tokenize(self._embedder, block.rows)
             made = engine.embed(self._embedder, self._layout, block, tokens)
             resume.commit(self._directory, block.number, made, block.digest)
-        except CheckpointError as error:
+        except AlbertError as error:
             item["fault"] = str(error)
         return _message(**item)
 
@@ -102,7 +102,7 @@ def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | N
                     end=block.end,
                     block=parquet.serialized(block.rows),
                 )
-        except CheckpointError as error:
+        except AlbertError as error:
             yield _message(fault=str(error))
         else:
             yield _message(number=work.total, rows=work.resumed)

@@ -123,7 +123,7 @@ class Parts:
                 raise
 
     def check(self, number: int, digest: str, rows: str) -> None:
-        """TargetError where a committed part was made of other rows; `rows` says which, for the message."""
+        """EmbeddingError where a committed part was made of other rows; `rows` says which, for the message."""
         _, metadata = parquet.load_part(_part(self.directory, number))
         if metadata.get(_INPUT_DIGEST) != digest:
             raise EmbeddingError(

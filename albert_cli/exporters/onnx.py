@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from albert_cli.errors import ExportError
 from albert_cli.exporters import Exported
 from converters import roles, spec
 from converters.checkpoint import Checkpoint
-from converters.errors import CheckpointError, SpecError
+from converters.errors import SpecError
 from converters.files import check_target, explained, need, staged
 from converters.tokenizers.files import FILE_NAMES
 
@@ -48,7 +49,7 @@ _EXAMPLE = (2, 7)
 def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source: Path | None = None) -> Exported:
     """Write `target`: one file if it is named .onnx, else a directory with config and tokenizer beside it.
 
-    Raises CheckpointError where outputs differ by more than `ALLOWED`, and then leaves nothing behind.
+    Raises ExportError where outputs differ by more than `ALLOWED`, and then leaves nothing behind.
     """
     ours = check(target, force=force, source=source)
     from albert_cli.model.loading import load_model
@@ -62,7 +63,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
         file.write_bytes(_exported(model))
         shapes, difference = _compared(model, file)
         if not difference <= ALLOWED:
-            raise CheckpointError(
+            raise ExportError(
                 f"{target}: onnxruntime's outputs differ from PyTorch's by {difference:.3g}, more than {ALLOWED:g}, so "
                 "nothing was kept"
             )
@@ -140,9 +141,9 @@ def _exported(model: Encoder) -> bytes:
                 dynamic_shapes=(sizes,) * len(_INPUTS),
             )
     except torch.onnx.OnnxExporterError as error:
-        raise CheckpointError(f"PyTorch cannot export this model to ONNX ({str(error).splitlines()[0]})") from error
+        raise ExportError(f"PyTorch cannot export this model to ONNX ({str(error).splitlines()[0]})") from error
     if program is None:
-        raise CheckpointError("PyTorch's exporter gave no program")
+        raise ExportError("PyTorch's exporter gave no program")
     made = program.model_proto
     _strip(made)
     data: bytes = made.SerializeToString(deterministic=True)

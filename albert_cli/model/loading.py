@@ -41,7 +41,7 @@ def load_model(
     """The encoder with the pooler and pre-training heads that the checkpoint holds, in eval mode on the CPU.
 
     The weights are cast to `dtype`. Heads of fine-tuned models (classification, question answering) are not part of
-    this model and stay in the checkpoint. Raises CheckpointError and its children (SpecError: tensors that do not
+    this model and stay in the checkpoint. Raises AlbertError's children (SpecError: tensors that do not
     fit the config, or differ where `config.share` ties them).
     """
     if isinstance(path_or_checkpoint, Checkpoint):

@@ -25,7 +25,7 @@ from albert_cli.pretraining.sentences import sentences
 from albert_cli.tables.lines import lines_of
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import dump_json, parse_json
-from converters.errors import CorruptError
+from converters.errors import CheckpointError, CorruptError, FileError
 from converters.files import explained, read_small, staged
 
 NAME, MANIFEST = "corpus", "corpus.json"
@@ -206,12 +206,14 @@ def prepare(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> Corpus:
-    """The tokens of the files, from `directory` if they are there already, else tokenized into it in one step."""
+    """The tokens of the files: from `directory` if they are there and sound, else tokenized into it in one step."""
     wanted = fingerprint(files, tokenizer_digest)
-    if not _matches(directory, wanted):
+    found = _existing(directory, wanted)
+    if found is None:
         with staged(directory, force=True, ours=OURS) as beside:
             _write(files, tokenizer, beside, wanted, progress)
-    return load(directory)
+        found = load(directory)
+    return found
 
 
 def load(directory: Path) -> Corpus:
@@ -227,14 +229,13 @@ def load(directory: Path) -> Corpus:
     return Corpus(arrays["ids"], arrays["sentences"], arrays["documents"], arrays["sources"], facts)
 
 
-def _matches(directory: Path, wanted: Mapping[str, Any]) -> bool:
-    if not (directory / MANIFEST).is_file():
-        return False
+def _existing(directory: Path, wanted: Mapping[str, Any]) -> Corpus | None:
+    """The corpus in a directory; None where there is none, or a damaged one, or that of other files."""
     try:
-        facts = parse_json(read_small(directory / MANIFEST), str(directory / MANIFEST))
-        return bool(facts["fingerprint"] == wanted)
-    except (CorruptError, KeyError, TypeError):
-        return False
+        found = load(directory)
+        return found if found.facts["fingerprint"] == wanted else None
+    except (CheckpointError, FileError, OSError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _write(

@@ -60,7 +60,7 @@ def pretrain(
     """Train a model from scratch, or from `settings.init` on; the summary (steps, held-out figures) is returned.
 
     The run directory is a Hugging Face directory with run.toml, metrics.jsonl, curves.png and summary.json. `resume`
-    goes on where a run with the same settings and data stopped, on a CPU to the same bits. Raises CheckpointError's
+    goes on where a run with the same settings and data stopped, on a CPU to the same bits. Raises AlbertError's
     children, each with one line.
     """
     accelerator = accelerator_for(settings.precision)

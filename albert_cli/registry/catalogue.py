@@ -13,7 +13,7 @@ from albert_cli.registry.resolve import PUBLISHED
 from converters import roles, spec
 from converters.config import EncoderConfig, parse_json
 from converters.dialects import config_from_json
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, FileError
 from converters.families.albert import PRESETS
 from converters.files import read_optional
 
@@ -135,5 +135,5 @@ def _config(directory: Path) -> EncoderConfig | None:
         if not isinstance(data, dict) or data.get("model_type") != "albert":
             return None
         return config_from_json(data, str(directory), dialect="hf")
-    except CheckpointError:
+    except (CheckpointError, FileError):
         return None

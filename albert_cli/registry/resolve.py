@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from albert_cli import console
 from albert_cli.errors import ModelError
 from albert_cli.registry.builtin import NAME, named_or_default
-from converters.errors import did_you_mean
+from converters.errors import did_you_mean, errors_name, renamed
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -42,13 +42,14 @@ class Model:
     revision: str | None = None
 
     def load(self, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
-        """The checkpoint; its arrays stay on disk until read. A model of the Hub is called by its name and revision."""
+        """The checkpoint; its arrays stay on disk until read. It and its errors are named as in `shown`."""
         from dataclasses import replace
 
         from converters import convert
 
-        checkpoint = convert.load(self.path, format=format, config=config)
-        return replace(checkpoint, where=self.called(checkpoint.where))
+        with errors_name(self.shown, self.path):
+            checkpoint = convert.load(self.path, format=format, config=config)
+        return replace(checkpoint, where=renamed(checkpoint.where, self.path, self.shown))
 
     def files(self) -> list[Path]:
         """What the model is read from, so that no result replaces it."""
@@ -59,11 +60,12 @@ class Model:
         patterns = [module.OURS for module in convert.formats().values() if module.OURS is not None]
         return [item for item in self.path.iterdir() if any(pattern.fullmatch(item.name) for pattern in patterns)]
 
-    def called(self, where: str) -> str:
-        """A place in this model, in terms of its name: not of where the package or the Hub's cache happens to be."""
+    @property
+    def shown(self) -> str:
+        """The model in messages: not where the package or the Hub's cache happens to be."""
         if self.name == NAME:
-            return where.replace(str(self.path), NAME)
-        return where.replace(str(self.path), f"{self.name}@{self.revision[:12]}") if self.revision else where
+            return NAME
+        return f"{self.name}@{self.revision[:12]}" if self.revision else str(self.path)
 
 
 def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:

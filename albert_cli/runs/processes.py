@@ -14,7 +14,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from albert_cli import processes
 from albert_cli.errors import LostProcessError, TrainingError
-from converters.errors import CheckpointError
+from converters.errors import AlbertError
 
 T = TypeVar("T")
 _APART = 1_000_003  # seeds of processes, so that those of neighbouring runs are not the same
@@ -48,14 +48,14 @@ def accelerator_for(precision: str) -> Accelerator:
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """Let the main process do something; its result, or its CheckpointError, is that of every process."""
+    """Let the main process do something; its result, or its AlbertError, is that of every process."""
     if accelerator.num_processes == 1:
         return work()
     outcome: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
             outcome[0] = work()
-        except CheckpointError as error:
+        except AlbertError as error:
             outcome[1] = error
     broadcast_object_list(outcome)
     if outcome[1] is not None:

@@ -39,7 +39,7 @@ def read(
 ) -> Texts:
     """The rows of a file, directory, glob or standard input, as albert embed reads them; a missing cell is empty.
 
-    Pairs on standard input are TSV unless `kind` says otherwise. Raises TextError and CheckpointError with file and
+    Pairs on standard input are TSV unless `kind` says otherwise. Raises TextError and FileError with file and
     line; TextError where there is no row.
     """
     if paired and kind is None and path == str(STANDARD_INPUT):

@@ -33,7 +33,7 @@ def read_lines(
     """The lines of a UTF-8 file without their ends (LF or CRLF) and without a byte-order mark; `-` is standard input.
 
     `progress` is told the bytes of each line. Raises TextError as `lines_of` does, and for an empty file;
-    CheckpointError where the file cannot be opened.
+    FileError where the file cannot be opened.
     """
     empty = True
     where = where_of(path)

@@ -71,7 +71,7 @@ class Columns:
 class Source:
     """The rows of a file, a directory, a glob pattern or standard input (`-`), in a fixed order.
 
-    `kind` says what the files hold where their names do not. Raises TextError and CheckpointError with the file and
+    `kind` says what the files hold where their names do not. Raises TextError and FileError with the file and
     line; every file is opened once at the start, so that an unreadable one is told before any work is done.
     `skipped` lists the files of a directory that are of no known kind.
     """

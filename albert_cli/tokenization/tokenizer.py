@@ -185,7 +185,7 @@ class Tokenizer:
         """The tokenizer of a model of any format, or of a file alone.
 
         Files: a SentencePiece `.model`, a `.vocab` of pieces and scores, a WordPiece list (`vocab.txt`), a
-        `tokenizer.json` (taken as it is). Raises CheckpointError and its children, each with one line.
+        `tokenizer.json` (taken as it is). Raises AlbertError's children, each with one line.
         """
         path = Path(path)
         if path.suffix == ".json" and path.is_file() and path.name != "config.json":

@@ -77,7 +77,7 @@ def finetune(
     """Train a task and write the run directory; the summary of it (best step, metrics) is returned.
 
     `report` hears of everything logged. `resume` goes on where a run with the same settings, data and model stopped;
-    what is finished is left as it is. Raises CheckpointError's children, each with one line.
+    what is finished is left as it is. Raises AlbertError's children, each with one line.
     """
     accelerator = accelerator_for(settings.precision)
     if settings.hidden and accelerator.num_processes > 1:

@@ -30,5 +30,5 @@ def family_of(config: EncoderConfig) -> Family:
 def named(model_type: object, where: str) -> Family:
     """The family of a `model_type`; ConfigError lists those that are supported."""
     if not isinstance(model_type, str) or model_type not in families():
-        raise ConfigError(f"{where} has model_type {model_type!r}; supported is {', '.join(families())}")
+        raise ConfigError(where, f"has model_type {model_type!r}; supported is {', '.join(families())}")
     return families()[model_type]

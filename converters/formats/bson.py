@@ -64,8 +64,9 @@ def read(path: Path) -> Checkpoint:
         if lacking := [key for key in ("config", "weights") if key not in file.top]:
             held = brief(list(file.top))
             raise CorruptError(
-                f"{path}: no {' and no '.join(lacking)}, but {held}: not Julia's raw kind (.tfbson), which "
-                "holds config, weights and vocab"
+                path,
+                f"no {' and no '.join(lacking)}, but {held}: not Julia's raw kind (.tfbson), which "
+                "holds config, weights and vocab",
             )
         config, settings = _config(file.value(file.top["config"], "config", _CONFIG_BYTES), f"{path}: config")
         most = len(NAMES.expand(config).by_foreign) * (1 + len(SLOTS)) + _MORE_ARRAYS
@@ -101,7 +102,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     try:
         config = _each(to_google(checkpoint.config) | tokenizer.settings, _digits)
     except RecursionError:
-        raise CheckpointError(f"{checkpoint.where}: the config is nested too deeply for a BSON file") from None
+        raise CheckpointError(checkpoint.where, "the config is nested too deeply for a BSON file") from None
     values = {
         "config": config,
         "weights": julia_file.Arrays(weights),
@@ -122,7 +123,7 @@ def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
     try:
         text = json.dumps(_each(found, _number), default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise CorruptError(f"{where} holds what is no setting ({error})") from None
+        raise CorruptError(where, f"holds what is no setting ({error})") from None
     data, settings = variables.split_settings(parse_json(text, where))
     return config_from_json(data, where, dialect="google"), settings
 
@@ -152,7 +153,7 @@ def _plain(value: Any) -> Any:
 def _tensor(path: Path, name: str, stored: julia_file.Stored) -> Tensor:
     if stored.dtype not in (*DTYPES, *_OTHER_DTYPES):
         wanted = "Float32, Float16, Float64 or Int64"
-        raise CorruptError(f"{path}: weights {brief(name)}: an array of {stored.type}, not of {wanted}")
+        raise CorruptError(path, f"weights {brief(name)}: an array of {stored.type}, not of {wanted}")
     return Tensor(stored.shape, stored.dtype, functools.partial(_load, path, name, stored))
 
 
@@ -168,7 +169,7 @@ def _split(lines: bytes, origin: str) -> list[str]:
         return lines.decode().removesuffix("\n").split("\n") if lines else []
     except UnicodeDecodeError as error:
         line = lines.count(b"\n", 0, error.start) + 1
-        raise CheckpointError(f"{origin}: line {line} of the vocabulary is not UTF-8, as Julia's strings are") from None
+        raise CheckpointError(origin, f"line {line} of the vocabulary is not UTF-8, as Julia's strings are") from None
 
 
 def _tokenizer(

@@ -87,7 +87,7 @@ def fits_target(path: Path) -> bool:
 def read(path: Path) -> Checkpoint:
     members = _members(path)
     if "config" not in members:
-        raise CorruptError(f"{path}: no member 'config'; this is another kind of .npz")
+        raise CorruptError(path, "no member 'config'; this is another kind of .npz")
     where = f"{path} member config"
     data, settings = variables.split_settings(parse_json(_text(members, "config", path), where))
     config = config_from_json(data, where, dialect="google")
@@ -156,7 +156,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         with explained(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
             yield archive
     except _ZIP_FAULTS as error:
-        raise CorruptError(f"{path}: not a sound .npz ({error})") from None
+        raise CorruptError(path, f"not a sound .npz ({error})") from None
 
 
 def _members(path: Path) -> dict[str, Tensor]:
@@ -165,17 +165,17 @@ def _members(path: Path) -> dict[str, Tensor]:
     with _archive(path) as archive:
         total = sum(info.file_size for info in archive.infolist())
         if total > _MOST_EXPANSION * path.stat().st_size + SMALL_FILE_BYTES:
-            raise CorruptError(f"{path}: unpacks to {total} bytes from {path.stat().st_size}, which no weights do")
+            raise CorruptError(path, f"unpacks to {total} bytes from {path.stat().st_size}, which no weights do")
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if name == info.filename or ".." in name.split("/") or name.startswith("/") or "\\" in name:
-                raise CorruptError(f"{path}: member {info.filename!r} is not a plain .npy name")
+                raise CorruptError(path, f"member {info.filename!r} is not a plain .npy name")
             if info.flag_bits & 1:
-                raise CorruptError(f"{path}: member {info.filename!r} is encrypted; save it without a password")
+                raise CorruptError(path, f"member {info.filename!r} is encrypted; save it without a password")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise CorruptError(f"{path}: member {info.filename!r} is not compressed as numpy does; save it anew")
+                raise CorruptError(path, f"member {info.filename!r} is not compressed as numpy does; save it anew")
             if name in tensors:
-                raise CorruptError(f"{path}: member {info.filename!r} occurs twice")
+                raise CorruptError(path, f"member {info.filename!r} occurs twice")
             tensors[name] = _member(path, archive, info)
     return tensors
 
@@ -188,14 +188,14 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tens
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, fortran, dtype = read_header(member)
         except (ValueError, KeyError, SyntaxError, TokenError, RecursionError) as error:
-            raise CorruptError(f"{where}: not a sound .npy array ({error})") from None
+            raise CorruptError(where, f"not a sound .npy array ({error})") from None
         start = member.tell()
     if dtype.hasobject:
-        raise CorruptError(f"{where}: holds pickled objects, which are never read")
+        raise CorruptError(where, "holds pickled objects, which are never read")
     if dtype.newbyteorder("=") not in (*DTYPES, *_OTHER_DTYPES):
-        raise CorruptError(f"{where}: holds {dtype}, not float32, float16, int64 or bytes")
+        raise CorruptError(where, f"holds {dtype}, not float32, float16, int64 or bytes")
     if any(size < 0 for size in shape) or start + math.prod(shape) * dtype.itemsize != info.file_size:
-        raise CorruptError(f"{where}: shape {list(shape)} does not match its {info.file_size - start} bytes")
+        raise CorruptError(where, f"shape {list(shape)} does not match its {info.file_size - start} bytes")
     return Tensor(shape, dtype.newbyteorder("="), functools.partial(_load, path, info, start, shape, fortran, dtype))
 
 
@@ -214,10 +214,10 @@ def _load(
                 piece = target[begin : begin + _READ_BYTES]
                 data = member.read(len(piece))
                 if len(data) != len(piece):
-                    raise CorruptError(f"{path}: truncated inside member {info.filename}")
+                    raise CorruptError(path, f"truncated inside member {info.filename}")
                 piece[:] = data
             if member.read(1):
-                raise CorruptError(f"{path}: member {info.filename} is longer than its array")
+                raise CorruptError(path, f"member {info.filename} is longer than its array")
     array = array.astype(dtype.newbyteorder("="), copy=False)
     return array.T if fortran else array
 
@@ -233,11 +233,11 @@ def _fill_stored(array: Array, path: Path, info: zipfile.ZipInfo, start: int) ->
         crc = zlib.crc32(file.read(start))
     member = f"member {info.filename}"
     if fill(array, path, offset + start, member, lambda piece, crc: zlib.crc32(piece.data, crc), crc) != info.CRC:
-        raise CorruptError(f"{path}: {member} is damaged (its CRC-32 does not match)")
+        raise CorruptError(path, f"{member} is damaged (its CRC-32 does not match)")
 
 
 def _text(members: dict[str, Tensor], name: str, path: Path) -> bytes:
     tensor = members[name]
     if tensor.dtype != np.uint8 or len(tensor.shape) != 1 or tensor.nbytes > SMALL_FILE_BYTES:
-        raise CorruptError(f"{path} member {name}: {tensor.dtype.name}{list(tensor.shape)}, not a row of bytes")
+        raise CorruptError(f"{path} member {name}", f"{tensor.dtype.name}{list(tensor.shape)}, not a row of bytes")
     return tensor.read().tobytes()

@@ -91,7 +91,7 @@ def fits_target(path: Path) -> bool:
 def place(path: Path) -> Path:
     """The directory to write; a name of one file is refused."""
     if path.suffix.lower() in _SUFFIXES and not path.is_dir():
-        raise TargetError(f"{path}: {NAME} is a directory of {_WEIGHTS}, config.json and tokenizer; name a directory")
+        raise TargetError(path, f"{NAME} is a directory of {_WEIGHTS}, config.json and tokenizer; name a directory")
     return path
 
 
@@ -114,19 +114,20 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_FROM:
         raise MissingLibraryError(
-            f"{path}: a pickle, which PyTorch reads safely from version {'.'.join(map(str, _SAFE_FROM))} on, and "
-            f"{torch.__version__} is installed (CVE-2026-24747): pip install --upgrade torch"
+            path,
+            f"a pickle, which PyTorch reads safely from version {'.'.join(map(str, _SAFE_FROM))} on, and "
+            f"{torch.__version__} is installed (CVE-2026-24747): pip install --upgrade torch",
         )
     with explained(path), open_regular(path) as file:
         members = _members(path) if file.read(4) == b"PK\3\4" else None
     state = _unpickled(path, lazy=members is not None)
     if not isinstance(state, dict) or not state:
-        raise CorruptError(f"{path}: holds a {type(state).__name__}, not tensors by name; save a model's state_dict()")
+        raise CorruptError(path, f"holds a {type(state).__name__}, not tensors by name; save a model's state_dict()")
     others = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor))]
     if others:
         inner = [name for name in others if isinstance(state[name], dict)]
         hint = f"; if the model is in {inner[0]!r}, save that alone" if inner else ""
-        raise CorruptError(f"{path}: {others[0]!r} is a {type(state[others[0]]).__name__}, not a tensor{hint}")
+        raise CorruptError(path, f"{others[0]!r} is a {type(state[others[0]]).__name__}, not a tensor{hint}")
     tensors = {name: _tensor(path, name, value, members) for name, value in state.items()}
     step = _noted_step(getattr(state, "_metadata", None))
     return tensors, {} if step is None else {"global_step": str(step)}
@@ -146,18 +147,19 @@ def _unpickled(path: Path, *, lazy: bool) -> Any:
             warnings.simplefilter("ignore")  # what it warns of is an error below, or harmless
             return torch.load(path, map_location="meta" if lazy else "cpu", weights_only=True)
     except MemoryError:
-        raise CorruptError(f"{path}: asks for more memory than there is") from None
+        raise CorruptError(path, "asks for more memory than there is") from None
     except _UNPICKLING_FAULTS as error:
         text = str(error)
         if asked := re.search(r"GLOBAL:? (\S+)", text):
             raise CorruptError(
-                f"{path}: holds {asked[1]}, which is neither a tensor nor a plain value, and is never run; save the "
-                "model's state_dict() alone"
+                path,
+                f"holds {asked[1]}, which is neither a tensor nor a plain value, and is never run; save the "
+                "model's state_dict() alone",
             ) from None
         # PyTorch's own advice, to load it without weights_only, is the last thing to hand on.
         lines = [line for line in text.splitlines() if line.strip() and "weights_only" not in line]
         reason = lines[0].strip() if lines else type(error).__name__
-        raise CorruptError(f"{path}: not a sound PyTorch file ({reason})") from None
+        raise CorruptError(path, f"not a sound PyTorch file ({reason})") from None
 
 
 # What torch.load and the unpickler in it raise for a damaged or hostile file.
@@ -185,28 +187,26 @@ def _members(path: Path) -> dict[int, zipfile.ZipInfo]:
         with explained(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
             infos = archive.infolist()
             if len(infos) > _MOST_MEMBERS:
-                raise CorruptError(f"{path}: holds {len(infos)} members, more than any model has")
+                raise CorruptError(path, f"holds {len(infos)} members, more than any model has")
             if len({info.filename for info in infos}) < len(infos):
-                raise CorruptError(f"{path}: a member occurs twice")
+                raise CorruptError(path, "a member occurs twice")
             for info in infos:
-                member = f"{path}: member {info.filename!r}"
+                member = f"member {info.filename!r}"
                 if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED:
-                    raise CorruptError(f"{member} is packed or encrypted, where PyTorch stores plain copies")
+                    raise CorruptError(path, f"{member} is packed or encrypted, where PyTorch stores plain copies")
                 if info.filename.endswith(".pkl") and info.file_size > SMALL_FILE_BYTES:
-                    raise CorruptError(f"{member} has {info.file_size} bytes, which no list of tensors takes")
+                    raise CorruptError(path, f"{member} has {info.file_size} bytes, which no list of tensors takes")
             for info in infos:
                 # PyTorch 2.13 crashes when it swaps bytes of tensors without values.
                 if info.filename.endswith("/byteorder") and archive.read(info) != sys.byteorder.encode():
-                    raise CorruptError(
-                        f"{path}: written on a machine of another byte order; save it anew on a usual one"
-                    )
+                    raise CorruptError(path, "written on a machine of another byte order; save it anew on a usual one")
             starts = {}
             for info in infos:
                 file.seek(info.header_offset)
                 name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
                 starts[info.header_offset + _LOCAL_HEADER.size + name + extra] = info
     except _ZIP_FAULTS as error:
-        raise CorruptError(f"{path}: not a sound PyTorch file ({error})") from None
+        raise CorruptError(path, f"not a sound PyTorch file ({error})") from None
     return starts
 
 
@@ -216,19 +216,19 @@ def _tensor(path: Path, name: str, value: torch.Tensor, members: Mapping[int, zi
 
     kind = str(value.dtype).removeprefix("torch.")
     if kind not in _DTYPES or value.layout is not torch.strided or value.is_neg():
-        raise CorruptError(f"{path}: tensor {name} is {kind}, {value.layout}, not one of {', '.join(_DTYPES)} plainly")
+        raise CorruptError(path, f"tensor {name} is {kind}, {value.layout}, not one of {', '.join(_DTYPES)} plainly")
     dtype, shape, strides = _DTYPES[kind], tuple(value.shape), value.stride()
     if members is None:
         return Tensor(shape, dtype, functools.partial(_held, value, dtype))
     offset = getattr(value.untyped_storage(), "_checkpoint_offset", -1)
     info = members.get(offset)
     if info is None:
-        raise CorruptError(f"{path}: tensor {name} has no values in the file")
+        raise CorruptError(path, f"tensor {name} has no values in the file")
     first = int(value.storage_offset())
     length = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) if value.numel() else 0
     if (first + length) * dtype.itemsize > info.file_size:
         raise CorruptError(
-            f"{path}: tensor {name} of shape {list(shape)} reaches beyond the {info.file_size} bytes of its storage"
+            path, f"tensor {name} of shape {list(shape)} reaches beyond the {info.file_size} bytes of its storage"
         )
     place = _Place(path, offset, info, first, length, strides)
     return Tensor(shape, dtype, functools.partial(_load, place, name, shape, dtype))
@@ -253,7 +253,7 @@ def _load(place: _Place, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     if whole:
         crc = fill(flat, place.path, where, what, lambda piece, crc: zlib.crc32(piece.data, crc))
         if crc != place.info.CRC:
-            raise CorruptError(f"{place.path}: {what} is damaged (its CRC-32 does not match)")
+            raise CorruptError(place.path, f"{what} is damaged (its CRC-32 does not match)")
     else:
         fill(flat, place.path, where, what)
     if place.length == math.prod(shape) and place.strides == _row_major(shape):

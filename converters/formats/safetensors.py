@@ -118,7 +118,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     stored, metadata = _read_sharded(directory, kind) if path.is_dir() else kind.read_file(path)
     strangers.refuse(stored, str(path))
     if not (directory / _CONFIG).exists():
-        raise CheckpointError(f"{directory}: no {_CONFIG} beside the weights; copy the model's one there")
+        raise CheckpointError(directory, f"no {_CONFIG} beside the weights; copy the model's one there")
     data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
     config = config_from_json(data, str(directory / _CONFIG), dialect="hf")
     named, notes = _unwrapped(stored, config, str(path))
@@ -129,12 +129,10 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     if path.is_dir() and (directory / kind.optimizer).exists():
         optimizer, _ = kind.read_file(directory / kind.optimizer)
         if stray := [name for name in optimizer if slot_of(name) is None]:
-            raise SpecError(
-                f"{directory / kind.optimizer}: {spec.listing(stray)} is no optimizer slot (variable/adam_m)"
-            )
+            raise SpecError(directory / kind.optimizer, f"{spec.listing(stray)} is no optimizer slot (variable/adam_m)")
     step = metadata.get("global_step")
     if step is not None and not (re.fullmatch(r"-?\d{1,19}", step) and -(2**63) <= int(step) < 2**63):
-        raise CorruptError(f"{path}: global_step in the metadata is {step!r}, not a whole number")
+        raise CorruptError(path, f"global_step in the metadata is {step!r}, not a whole number")
     return Checkpoint(
         config=config,
         tensors=tensors,
@@ -172,7 +170,7 @@ def _unwrapped(
     """
     found = [name for name in stored if name == _WORDS or name.endswith(f".{_WORDS}")]
     if len(found) > 1:
-        raise SpecError(f"{where}: holds {len(found)} encoders ({spec.listing(found)}); save the one you want alone")
+        raise SpecError(where, f"holds {len(found)} encoders ({spec.listing(found)}); save the one you want alone")
     if not found:
         return stored, []
     encoder = found[0].removesuffix(_WORDS)
@@ -190,7 +188,7 @@ def _unwrapped(
         else:
             new = name.removeprefix(outer)
         if new in renamed:
-            raise SpecError(f"{where}: {name} stands for {new}, of which there is another one")
+            raise SpecError(where, f"{name} stands for {new}, of which there is another one")
         renamed[new] = tensor
     if encoder in ("", prefix):
         return renamed, []
@@ -260,28 +258,28 @@ def _read_sharded(directory: Path, kind: Weights) -> tuple[dict[str, Tensor], di
     single = directory / kind.single
     index = single.with_name(f"{kind.single}.index.json")
     if single.exists() and index.exists():
-        raise FormatError(f"{directory}: holds both {single.name} and {index.name}; remove the one that is out of date")
+        raise FormatError(directory, f"holds both {single.name} and {index.name}; remove the one that is out of date")
     if single.exists():
         return kind.read_file(single)
     data = parse_json(read_small(index), str(index))
     weight_map = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        raise CorruptError(f"{index}: no weight_map from tensor to file")
+        raise CorruptError(index, "no weight_map from tensor to file")
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or shard in ("", ".", ".."):
-            raise CorruptError(f"{index}: names the shard {shard!r}, which is not a plain file name")
+            raise CorruptError(index, f"names the shard {shard!r}, which is not a plain file name")
         if not (directory / shard).exists():
-            raise CorruptError(f"{directory}: the shard {shard} that {index.name} names is missing")
+            raise CorruptError(directory, f"the shard {shard} that {index.name} names is missing")
         found, extra = kind.read_file(directory / shard)
         metadata |= extra
         listed = {name for name, file in weight_map.items() if file == shard}
         if missing := sorted(listed - set(found)):
-            raise CorruptError(f"{directory / shard}: lacks {spec.listing(missing)}, which {index.name} places there")
+            raise CorruptError(directory / shard, f"lacks {spec.listing(missing)}, which {index.name} places there")
         if stray := sorted(set(found) - listed):
             raise CorruptError(
-                f"{directory / shard}: holds {spec.listing(stray)}, which {index.name} does not place there"
+                directory / shard, f"holds {spec.listing(stray)}, which {index.name} does not place there"
             )
         tensors |= found
     return tensors, metadata
@@ -298,7 +296,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safetensors.safe_open(path, framework="np") as checked:
             metadata = dict(checked.metadata() or {})
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
-        raise CorruptError(f"{path}: not a sound safetensors file ({error})") from None
+        raise CorruptError(path, f"not a sound safetensors file ({error})") from None
     (length,) = struct.unpack("<Q", prefix)
     with explained(path), open_regular(path) as file:
         file.seek(8)
@@ -308,7 +306,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = {}
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         if entry["dtype"] not in _CODES:
-            raise CorruptError(f"{path}: tensor {name} is {entry['dtype']}, not one of {', '.join(_CODES)}")
+            raise CorruptError(path, f"tensor {name} is {entry['dtype']}, not one of {', '.join(_CODES)}")
         dtype, shape = _CODES[entry["dtype"]], tuple(entry["shape"])
         tensors[name] = Tensor(
             shape, dtype, functools.partial(_load, path, name, start + entry["data_offsets"][0], shape, dtype)

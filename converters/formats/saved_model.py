@@ -61,11 +61,11 @@ def fits_target(path: Path) -> bool:
 def read(path: Path, config: Path | None = None) -> Checkpoint:
     """`config` is a file of settings that override, or complete, what the module tells."""
     if not path.is_dir() and path.name != _GRAPH:
-        raise FormatError(f"{path}: not a SavedModel; name its directory, or the {_GRAPH} in it")
+        raise FormatError(path, f"not a SavedModel; name its directory, or the {_GRAPH} in it")
     directory = path if path.is_dir() else path.parent
     where = str(directory)
     if not (directory / _GRAPH).exists():
-        raise CheckpointError(f"{directory}: no {_GRAPH} beside the variables; copy the whole module")
+        raise CheckpointError(directory, f"no {_GRAPH} beside the variables; copy the whole module")
     graph = SavedGraph(read_small(directory / _GRAPH, _MOST_GRAPH_BYTES), str(directory / _GRAPH))
     found = _variables(directory)
     lower, step = found.pop(_LOWER, None), found.pop(tf.STEP, None)
@@ -133,7 +133,7 @@ def _variables(directory: Path) -> dict[str, Tensor]:
     """The variables by name: of TF1 as the bundle has them, of TF2 as its graph of objects calls them."""
     prefix = directory / _VARIABLES
     if not prefix.with_name(prefix.name + ".index").exists():
-        raise CheckpointError(f"{directory}: no {_VARIABLES}.index, so a SavedModel without variables, not an ALBERT")
+        raise CheckpointError(directory, f"no {_VARIABLES}.index, so a SavedModel without variables, not an ALBERT")
     found = read_bundle(prefix, texts=[tf.OBJECT_GRAPH])
     objects = found.pop(tf.OBJECT_GRAPH, None)
     if objects is not None:
@@ -143,7 +143,7 @@ def _variables(directory: Path) -> dict[str, Tensor]:
         inside = all(name.startswith("module/") for name in found)
         named = [(name.removeprefix("module/") if inside else name, tensor) for name, tensor in found.items()]
     if twice := len(named) - len(dict(named)):
-        raise SpecError(f"{directory}: {twice} of its variables bear the name of another, so they cannot be told apart")
+        raise SpecError(directory, f"{twice} of its variables bear the name of another, so they cannot be told apart")
     return dict(named)
 
 
@@ -157,7 +157,7 @@ def _object_names(data: bytes, where: str) -> dict[str, str]:
                 if key != _LOWER and (name := wire.text(attribute, 2)):
                     names[key] = name
     except wire.FAULTS as error:
-        raise CorruptError(f"{where}: its {tf.OBJECT_GRAPH} is not sound ({error})") from None
+        raise CorruptError(where, f"its {tf.OBJECT_GRAPH} is not sound ({error})") from None
     return names
 
 
@@ -171,10 +171,10 @@ def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
     """SpecError for the variables of another model than an ALBERT."""
     strangers.refuse(found, where, kind="variable")
     if unshared := next((name for name in found if _STRANGERS.fullmatch(name)), None):
-        raise SpecError(f"{where}: a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
+        raise SpecError(where, f"a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
     if _scheme(found) is None:
         held = f"it holds {spec.listing(found)}" if found else "it holds none"
-        raise SpecError(f"{where}: a SavedModel without the variables of an ALBERT ({held})")
+        raise SpecError(where, f"a SavedModel without the variables of an ALBERT ({held})")
 
 
 def _config_among(assets: Path) -> tuple[Json | None, Json]:
@@ -193,7 +193,7 @@ def _settings(path: Path | None) -> Json:
         return {}
     data, _ = variables.split_settings(parse_json(read_small(path), str(path)))
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a JSON {type(data).__name__}, not an object of settings")
+        raise ConfigError(path, f"holds a JSON {type(data).__name__}, not an object of settings")
     return data if "model_type" in data else from_google(data)
 
 
@@ -238,8 +238,9 @@ def _facts(
     told = {key: value for key, value in told.items() if value is not None}
     if absent := [key for key in REQUIRED if key not in told and key not in overriding]:
         raise ConfigError(
-            f"{where}: neither its variables nor its graph tell {', '.join(absent)}; say it with --config FILE "
-            "(the model's albert_config.json, or a JSON object of just that)"
+            where,
+            f"neither its variables nor its graph tell {', '.join(absent)}; say it with --config FILE "
+            "(the model's albert_config.json, or a JSON object of just that)",
         )
     read_off = {key: told[key] for key in _GRAPH_TOLD if key in told and key not in overriding}
     assumed = {key: usual for key, usual in _ASSUMED.items() if key not in told and key not in overriding}

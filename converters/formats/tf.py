@@ -20,7 +20,7 @@ from converters import strangers, variables
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into
 from converters.config import dump_json, parse_json
 from converters.dialects import config_from_json, notes_for_google, to_google
-from converters.errors import CheckpointError, FormatError, SpecError, TargetError
+from converters.errors import PLACE, CheckpointError, FormatError, SpecError, TargetError
 from converters.families import families
 from converters.files import need, read_optional, read_small
 from converters.tensorflow.bundle import is_index, read_bundle
@@ -57,7 +57,7 @@ def place(path: Path) -> Path:
     if path.is_dir() or not fits_target(path):
         return path
     if path.name.removesuffix(".index") != _PREFIX:
-        raise TargetError(f"{path}: the checkpoint in a directory is always written as {_PREFIX}; name the directory")
+        raise TargetError(path, f"the checkpoint in a directory is always written as {_PREFIX}; name the directory")
     return path.parent
 
 
@@ -68,12 +68,13 @@ def read(path: Path) -> Checkpoint:
     strangers.refuse(found, str(prefix), kind="variable")
     if OBJECT_GRAPH in found:
         raise SpecError(
-            f"{prefix}: a TF2 object checkpoint (tf.train.Checkpoint, Keras's save_weights), whose variables have no "
-            "names of their own; save the model with tf.saved_model.save, which is read"
+            prefix,
+            "a TF2 object checkpoint (tf.train.Checkpoint, Keras's save_weights), whose variables have no "
+            "names of their own; save the model with tf.saved_model.save, which is read",
         )
     found, notes = _unwrapped(found)
     if not (directory / CONFIG).exists():
-        raise CheckpointError(f"{directory}: no {CONFIG} beside {prefix.name}; copy the model's one there")
+        raise CheckpointError(directory, f"no {CONFIG} beside {prefix.name}; copy the model's one there")
     data, settings = variables.split_settings(parse_json(read_small(directory / CONFIG), str(directory / CONFIG)))
     config = config_from_json(data, str(directory / CONFIG), dialect="google")
     step = found.pop(STEP, None)
@@ -115,7 +116,7 @@ def notes(checkpoint: Checkpoint) -> list[str]:
 def scalar(tensor: Tensor, name: str, where: str) -> int:
     """The whole number in a 0-d variable."""
     if tensor.shape not in ((), (1,)) or tensor.dtype.kind != "i":
-        raise SpecError(f"{where}: {name} is {tensor.dtype.name}{list(tensor.shape)}, not one whole number")
+        raise SpecError(where, f"{name} is {tensor.dtype.name}{list(tensor.shape)}, not one whole number")
     return int(tensor.read().reshape(()))
 
 
@@ -141,11 +142,11 @@ def _prefix(path: Path) -> Path:
         return path.with_suffix("") if path.suffix == ".index" else path
     found = _checkpoints(path)
     if not found:
-        raise FormatError(f"{path}: holds no TensorFlow checkpoint (no .index file)")
+        raise FormatError(path, "holds no TensorFlow checkpoint (no .index file)")
     if len(found) > 1:
         named = re.search(r'^model_checkpoint_path: "(?:.*/)?([^"/]+)"', _state(path), re.MULTILINE)
         if not named or named[1] not in found:
-            raise FormatError(f"{path}: holds several checkpoints ({', '.join(found)}); name one, as {path / found[0]}")
+            raise FormatError(path, f"holds several checkpoints ({', '.join(found)}); name one, as {PLACE}/{found[0]}")
         found = [named[1]]
     return path / found[0]
 
@@ -173,7 +174,7 @@ def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None
                 held.append(tf.constant(step, tf.int64))
             tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=held)
     except tf.errors.OpError as error:
-        raise CheckpointError(f"{prefix}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
+        raise CheckpointError(prefix, f"TensorFlow could not write it ({error.message.splitlines()[0]})") from error
 
 
 def tensorflow() -> Any:

@@ -82,7 +82,7 @@ def opened(path: Path) -> Iterator[File]:
     with explained(path), open_regular(path) as file:
         size = file.seek(0, io.SEEK_END)
         if size > MOST_BYTES:
-            raise CorruptError(f"{path}: {size} bytes, more than the {MOST_BYTES} that a BSON file can have")
+            raise CorruptError(path, f"{size} bytes, more than the {MOST_BYTES} that a BSON file can have")
         yield File(file, size, str(path))
 
 
@@ -98,10 +98,10 @@ class File:
         self._types: dict[bytes, Type] = {}
         self._references = array("q")
         if size < _LEAST_BYTES:
-            raise CorruptError(f"{where}: {size} bytes, too few for a BSON file")
+            raise CorruptError(where, f"{size} bytes, too few for a BSON file")
         if (said := _INT.unpack(self._bytes(0, 4))[0]) != size:
             why = "followed by something else" if _LEAST_BYTES <= said < size else "truncated"
-            raise CorruptError(f"{where}: {size} bytes, and {said} by its first four: {why}, or no BSON file")
+            raise CorruptError(where, f"{size} bytes, and {said} by its first four: {why}, or no BSON file")
         self.top = self._keyed(Node(_DOCUMENT, 0, size), "the file")
         shared = self.top.pop("_backrefs", None)
         if shared is not None:
@@ -221,7 +221,7 @@ class File:
     # What follows reads bytes or refuses them.
 
     def fault(self, what: str, text: str) -> CorruptError:
-        return CorruptError(f"{self._where}: {what}: {text}")
+        return CorruptError(self._where, f"{what}: {text}")
 
     def _bytes(self, start: int, count: int) -> bytes:
         if count <= _MOST_HEAD:
@@ -231,7 +231,7 @@ class File:
             self._file.seek(start)
             piece = self._file.read(count)
         if len(piece) < count:
-            raise CorruptError(f"{self._where}: became shorter while it was read")
+            raise CorruptError(self._where, "became shorter while it was read")
         return piece
 
     def _around(self, start: int) -> tuple[bytes, int]:
@@ -241,7 +241,7 @@ class File:
             self._file.seek(start)
             self._window, self._window_start, at = self._file.read(_WINDOW), start, 0
             if not self._window:
-                raise CorruptError(f"{self._where}: became shorter while it was read")
+                raise CorruptError(self._where, "became shorter while it was read")
         return self._window, at
 
     def _elements(self, node: Node, what: str) -> Iterator[tuple[int, bytes, Node]]:
@@ -376,8 +376,9 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     parts = _sized(parts)
     if (size := _length(parts)) > MOST_BYTES:
         raise CheckpointError(
-            f"{path}: would take {size} bytes, and a BSON file can have {MOST_BYTES}: choose another format, as npz, "
-            "or fewer bytes with --dtype float16"
+            path,
+            f"would take {size} bytes, and a BSON file can have {MOST_BYTES}: choose another format, as npz, "
+            "or fewer bytes with --dtype float16",
         )
     with open(path, "wb") as file:
         for part in parts:
@@ -404,7 +405,7 @@ def _element(key: str, value: Any) -> list[Part]:
     try:
         return _small({key: lower(value)})
     except CheckpointError as error:
-        raise CheckpointError(f"{key} holds {error}") from None
+        raise CheckpointError(f"{key} holds {error.detail}") from None
     except RecursionError:
         raise CheckpointError(f"{key} is nested too deeply for a BSON file") from None
 

@@ -85,22 +85,22 @@ def read_bundle(prefix: Path, *, texts: Collection[str] = ()) -> dict[str, Tenso
         entries = {key.decode("utf-8"): value for key, value in items[1:] if not key.startswith(b"\0")}
         parsed = {name: _entry(name, value, index, texts) for name, value in entries.items()}
     except wire.FAULTS as error:
-        raise CorruptError(f"{index}: not a sound TensorFlow checkpoint index ({error})") from None
+        raise CorruptError(index, f"not a sound TensorFlow checkpoint index ({error})") from None
     sizes = []
     for number in range(shards):
         shard = _shard(prefix, number, shards)
         if not shard.exists():
-            raise CorruptError(f"{shard}: missing; the index names {shards} data file{'s' if shards > 1 else ''}")
+            raise CorruptError(shard, f"missing; the index names {shards} data file{'s' if shards > 1 else ''}")
         sizes.append(shard.stat().st_size)
     tensors = {}
     for name, entry in parsed.items():
         if entry.shard >= shards:
-            raise CorruptError(f"{index}: tensor {name} lies in data file {entry.shard} of {shards}")
+            raise CorruptError(index, f"tensor {name} lies in data file {entry.shard} of {shards}")
         shard = _shard(prefix, entry.shard, shards)
         if entry.offset + entry.size > sizes[entry.shard]:
             raise CorruptError(
-                f"{shard}: truncated; tensor {name} ends at byte {entry.offset + entry.size}, "
-                f"the file at {sizes[entry.shard]}"
+                shard,
+                f"truncated; tensor {name} ends at byte {entry.offset + entry.size}, the file at {sizes[entry.shard]}",
             )
         tensors[name] = Tensor(entry.shape, entry.dtype, functools.partial(_load, shard, name, entry))
     return tensors
@@ -123,7 +123,7 @@ def _load(path: Path, name: str, entry: _Entry) -> Array:
         start = google_crc32c.extend(start, struct.pack("<I", _mask(start)))
     crc = fill(array, path, offset, f"tensor {name}", lambda piece, crc: int(google_crc32c.extend(crc, piece)), start)
     if _mask(crc) != entry.crc:
-        raise CorruptError(f"{path}: tensor {name} is damaged (its CRC-32C does not match the index)")
+        raise CorruptError(path, f"tensor {name} is damaged (its CRC-32C does not match the index)")
     return array
 
 
@@ -131,7 +131,7 @@ def _entry(name: str, value: bytes, index: Path, texts: Collection[str]) -> _Ent
     fields = wire.fields(value)
     if 7 in fields:
         raise SpecError(
-            f"{index}: variable {name} is partitioned into slices; merge it with TensorFlow before converting"
+            index, f"variable {name} is partitioned into slices; merge it with TensorFlow before converting"
         )
     code = wire.number(fields, 1)
     shard, offset, size, crc = (wire.number(fields, key) for key in (3, 4, 5, 6))
@@ -139,7 +139,7 @@ def _entry(name: str, value: bytes, index: Path, texts: Collection[str]) -> _Ent
         return _Entry(np.dtype(np.uint8), (_text_bytes(name, size),), shard, offset, size, crc, text=True)
     if code not in _DTYPES:
         kind = _OTHER_DTYPES.get(code, f"number {code}")
-        raise SpecError(f"{index}: variable {name} is of type {kind}, which holds no weights of an ALBERT")
+        raise SpecError(index, f"variable {name} is of type {kind}, which holds no weights of an ALBERT")
     shape = []
     for item in fields.get(2, []):
         for dimension in wire.fields(wire.message(item)).get(2, []):

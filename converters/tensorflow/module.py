@@ -71,7 +71,7 @@ def save(
         if slots := {name: tensor for name, tensor in variables.items() if name not in attributes}:
             _add(slots, path / "variables", path / "parts")
     except tf.errors.OpError as error:
-        raise CheckpointError(f"{path}: TensorFlow could not write it ({error.message.splitlines()[0]})") from error
+        raise CheckpointError(path, f"TensorFlow could not write it ({error.message.splitlines()[0]})") from error
     finally:
         shutil.rmtree(sources, ignore_errors=True)
     _settle(path)

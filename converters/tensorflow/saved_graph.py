@@ -234,7 +234,7 @@ class SavedGraph:
         return self._bodies[name]
 
     def _corrupt(self, error: Exception) -> CorruptError:
-        return CorruptError(f"{self._where}: not a sound SavedModel ({error})")
+        return CorruptError(self._where, f"not a sound SavedModel ({error})")
 
 
 def _tags(meta: wire.Fields) -> int:

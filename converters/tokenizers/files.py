@@ -215,7 +215,7 @@ def _from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields that settings fill; ConfigError for a value of another kind."""
 
     def wrong(key: str, wanted: str) -> ConfigError:
-        return ConfigError(f"{where}: the tokenizer's {key} is {settings[key]!r}, not {wanted}")
+        return ConfigError(where, f"the tokenizer's {key} is {settings[key]!r}, not {wanted}")
 
     found: dict[str, Any] = {}
     for key, (name, usual) in _SETTINGS.items():
@@ -238,7 +238,7 @@ def _from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise wrong("model_input_names", "a list of names")
     added = settings.get("added_tokens", [])
     if not isinstance(added, list) or len(added) > _MOST_ADDED:
-        raise ConfigError(f"{where}: the tokenizer's added_tokens are no list of at most {_MOST_ADDED} tokens")
+        raise ConfigError(where, f"the tokenizer's added_tokens are no list of at most {_MOST_ADDED} tokens")
     return found | {
         "names": names,
         "cut_left": side == "left",
@@ -257,7 +257,7 @@ def added_token(data: Any, where: str) -> AddedToken:
         if sound and isinstance(content, str) and content and all(isinstance(flag, bool) for flag in flags):
             return AddedToken(**data)
     shown = repr(data)
-    raise ConfigError(f"{where}: {shown[:_MOST_SHOWN]} is no added token of id, content and true or false flags")
+    raise ConfigError(where, f"{shown[:_MOST_SHOWN]} is no added token of id, content and true or false flags")
 
 
 def vocab_lines(model: bytes, where: str) -> bytes:
@@ -281,7 +281,7 @@ def check_vocab(vocab: bytes, where: str) -> None:
     import numpy as np
 
     if vocab.count(b"\n") > _MOST_LINES:
-        raise CorruptError(f"{where}: the vocabulary has more than {_MOST_LINES} lines")
+        raise CorruptError(where, f"the vocabulary has more than {_MOST_LINES} lines")
     # A set of the pieces would take twenty times the file; equal hashes of 64 bits are equal pieces.
     hashes = np.fromiter((hash(piece) for piece, _ in _scored(vocab, where)), np.int64)
     ordered = np.sort(hashes)
@@ -291,9 +291,9 @@ def check_vocab(vocab: bytes, where: str) -> None:
         hashes = hashes[order]
         again = int(order[1:][hashes[1:] == hashes[:-1]].min())
         piece, _ = next(itertools.islice(_scored(vocab, where), again, None))
-        raise CorruptError(f"{where}: line {again + 1} of the vocabulary repeats the piece {piece!r}")
+        raise CorruptError(where, f"line {again + 1} of the vocabulary repeats the piece {piece!r}")
     if not (hashes == hash(UNKNOWN_PIECE)).any():
-        raise CorruptError(f"{where}: the vocabulary has no {UNKNOWN_PIECE} piece, so it is not a SentencePiece one")
+        raise CorruptError(where, f"the vocabulary has no {UNKNOWN_PIECE} piece, so it is not a SentencePiece one")
 
 
 def _scored(vocab: bytes, where: str) -> Iterator[tuple[str, float]]:
@@ -302,12 +302,12 @@ def _scored(vocab: bytes, where: str) -> Iterator[tuple[str, float]]:
         try:
             text = line.decode().removesuffix("\n")
         except UnicodeDecodeError:
-            raise CorruptError(f"{where}: line {number} of the vocabulary is not UTF-8") from None
+            raise CorruptError(where, f"line {number} of the vocabulary is not UTF-8") from None
         piece, _, score = text.removesuffix("\r").rpartition("\t")
         value = _score(score)
         if not piece or value is None:
             shown = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
-            raise CorruptError(f"{where}: line {number} of the vocabulary is {shown!r}, not piece<TAB>score")
+            raise CorruptError(where, f"line {number} of the vocabulary is {shown!r}, not piece<TAB>score")
         yield piece, value
 
 
@@ -373,15 +373,15 @@ def parse_wordpiece(vocab: bytes, where: str, unknown: str = WORDPIECE_TOKENS["u
         text = vocab.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         bad = vocab.count(b"\n", 0, error.start) + 1
-        raise CorruptError(f"{where}: line {bad} of the WordPiece list is not UTF-8") from None
+        raise CorruptError(where, f"line {bad} of the WordPiece list is not UTF-8") from None
     lines = text.removesuffix("\n").split("\n")
     if len(lines) > _MOST_LINES:
-        raise CorruptError(f"{where}: the WordPiece list has more than {_MOST_LINES} lines")
+        raise CorruptError(where, f"the WordPiece list has more than {_MOST_LINES} lines")
     tokens = [line.rstrip() for line in lines]
     if unknown not in tokens:
         tokens = [(line.split() or [""])[0] for line in lines]
     if unknown not in tokens:
-        raise CorruptError(f"{where}: the list has no {unknown} token, so it is not a WordPiece one")
+        raise CorruptError(where, f"the list has no {unknown} token, so it is not a WordPiece one")
     return tokens
 
 
@@ -402,7 +402,7 @@ def parse_model(model: bytes, where: str) -> Any:
     try:
         parsed = proto.ModelProto.FromString(model)
     except DecodeError:
-        raise CorruptError(f"{where}: not a SentencePiece model (truncated or another file)") from None
+        raise CorruptError(where, "not a SentencePiece model (truncated or another file)") from None
     if not parsed.pieces:
-        raise CorruptError(f"{where}: a SentencePiece model without pieces")
+        raise CorruptError(where, "a SentencePiece model without pieces")
     return parsed

@@ -45,14 +45,14 @@ def read_pipeline(data: bytes, where: str) -> Pipeline:
     """The pipeline of a tokenizer.json's bytes; ConfigError for one that is none of those that are computed."""
     found = parse_json(data, where)
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
-        raise ConfigError(f"{where}: no model is in it, so it is not a tokenizer.json")
+        raise ConfigError(where, "no model is in it, so it is not a tokenizer.json")
     model = found["model"]
     kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "Unigram")
     if kind not in ("WordPiece", "Unigram"):
         raise _other(where, "a model of type", kind, "WordPiece or Unigram")
     added = found.get("added_tokens") or []
     if not isinstance(added, list):
-        raise ConfigError(f"{where}: added_tokens is no list")
+        raise ConfigError(where, "added_tokens is no list")
     truncation = found.get("truncation")
     reader = _wordpiece if kind == "WordPiece" else _unigram
     return reader(
@@ -68,7 +68,7 @@ def read_pipeline(data: bytes, where: str) -> Pipeline:
 def _wordpiece(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(_is_id(number) for number in vocabulary.values()):
-        raise ConfigError(f"{where}: the WordPiece model has no vocabulary from token to id")
+        raise ConfigError(where, "the WordPiece model has no vocabulary from token to id")
     if model.get("continuing_subword_prefix", "##") != "##":
         raise _other(where, "the continuing_subword_prefix", model["continuing_subword_prefix"], "##")
     tokens = [""] * (1 + max(vocabulary.values(), default=-1))
@@ -94,10 +94,10 @@ def _wordpiece(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
 def _unigram(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
     listed = model.get("vocab")
     if not isinstance(listed, list) or not all(map(_is_piece, listed)):
-        raise ConfigError(f"{where}: the unigram model has no vocabulary of pieces and scores")
+        raise ConfigError(where, "the unigram model has no vocabulary of pieces and scores")
     unknown: Any = model.get("unk_id")
     if not _is_id(unknown) or unknown >= len(listed):
-        raise ConfigError(f"{where}: unk_id is {unknown!r}, which is no piece of the vocabulary")
+        raise ConfigError(where, f"unk_id is {unknown!r}, which is no piece of the vocabulary")
     if model.get("byte_fallback"):
         raise _other(where, "byte_fallback", True, "false")
     charsmap = _charsmap(found.get("normalizer"), where)
@@ -156,7 +156,7 @@ def _charsmap(normalizer: Any, where: str) -> bytes:
             try:
                 return base64.b64decode(step.get("precompiled_charsmap") or "", validate=True)
             except (binascii.Error, TypeError, ValueError):
-                raise ConfigError(f"{where}: the precompiled_charsmap is not base64") from None
+                raise ConfigError(where, "the precompiled_charsmap is not base64") from None
     return b""
 
 
@@ -173,7 +173,7 @@ def _around(processor: Any, where: str) -> tuple[int, int] | None:
         one, two = ([_part(part) for part in processor[key]] for key in ("single", "pair"))
         ids = {token: entry["ids"] for token, entry in processor["special_tokens"].items()}
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        raise ConfigError(f"{where}: the post_processor is no sound {name}") from None
+        raise ConfigError(where, f"the post_processor is no sound {name}") from None
     first, last = (one[0][0], one[-1][0]) if one else ("", "")
     wanted = [(first, 0), ("$A", 0), (last, 0)]
     if (
@@ -217,6 +217,7 @@ def _is_piece(item: Any) -> bool:
 
 def _other(where: str, what: str, seen: Any, wanted: str) -> ConfigError:
     return ConfigError(
-        f"{where}: {what} is {seen!r}, not {wanted}: another way of making ids than this toolkit's; "
-        "remove the file where the vocabulary beside it says enough"
+        where,
+        f"{what} is {seen!r}, not {wanted}: another way of making ids than this toolkit's; "
+        "remove the file where the vocabulary beside it says enough",
     )

@@ -82,7 +82,7 @@ def find_vocabulary(directory: Path, first: Sequence[str] = (), tokenizer_class:
 
 def _several(directory: Path, paths: Iterable[Path]) -> FormatError:
     names = " and ".join(path.name for path in paths)
-    return FormatError(f"{directory}: holds several vocabularies, {names}; remove all but the model's own")
+    return FormatError(directory, f"holds several vocabularies, {names}; remove all but the model's own")
 
 
 def read_tokenizer(directory: Path, *, first: Sequence[str] = (), only: Path | None = None) -> TokenizerFiles:
@@ -113,7 +113,7 @@ def _read(directory: Path, first: Sequence[str], only: Path | None) -> Tokenizer
         return TokenizerFiles()
     if name and name not in _BERT | _ALBERT | _ANY:
         wanted = "AlbertTokenizer, BertTokenizer or PreTrainedTokenizerFast"
-        raise ConfigError(f"{directory / CONFIG}: tokenizer_class is {kind!r}, whose ids differ from those of {wanted}")
+        raise ConfigError(directory / CONFIG, f"tokenizer_class is {kind!r}, whose ids differ from those of {wanted}")
     notes = _check_keys(directory, said, mapped, has_pipeline=pipeline_bytes is not None)
     pipeline = None if pipeline_bytes is None else read_pipeline(pipeline_bytes, str(directory / PIPELINE))
     every = said | {key: mapped[key] for key in mapped if key not in said}
@@ -150,7 +150,7 @@ def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool
                 refused += [] if dropped else [f"{key} is {_brief(value)} ({known.note})"]
     if refused:
         raise ConfigError(
-            f"{directory / CONFIG}: {', '.join(refused)}: not computed here; remove it if it is of no account"
+            directory / CONFIG, f"{', '.join(refused)}: not computed here; remove it if it is of no account"
         )
     if not unknown:
         return []
@@ -186,7 +186,7 @@ class _Source:
         return replace(files, added=self._added(files, vocabulary))
 
     def wrong(self, what: str, file: str = CONFIG) -> ConfigError:
-        return ConfigError(f"{self.directory / file}: {what}; make them agree")
+        return ConfigError(self.directory / file, f"{what}; make them agree")
 
     @property
     def _needs_vocabulary(self) -> bool:
@@ -236,7 +236,7 @@ class _Source:
         if longest is not None:
             if isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1:
                 raise ConfigError(
-                    f"{self.directory / CONFIG}: model_max_length is {_brief(longest)}, not a number of tokens"
+                    self.directory / CONFIG, f"model_max_length is {_brief(longest)}, not a number of tokens"
                 )
             if longest < MODEL_MAX_LENGTH:
                 found["model_max_length"] = int(longest)
@@ -267,22 +267,23 @@ class _Source:
         theirs = pipeline.tokens if pipeline.tokens is not None else [piece for piece, _ in pipeline.pieces or ()]
         kinds = "WordPiece" if pipeline.tokens is not None else "Unigram"
         if (pipeline.tokens is not None) != (files.wordpiece is not None):
-            raise ConfigError(f"{where}: its model is {kinds}, that of {beside} is not; remove one of the two")
+            raise ConfigError(where, f"its model is {kinds}, that of {beside} is not; remove one of the two")
         size = len(vocabulary.tokens)
         if len(theirs) != size:
-            raise ConfigError(f"{where}: has {len(theirs)} pieces, {beside} {size}; remove the file that is wrong")
+            raise ConfigError(where, f"has {len(theirs)} pieces, {beside} {size}; remove the file that is wrong")
         own = {token: number for number, token in enumerate(vocabulary.tokens)}
         for number, token in enumerate(theirs):
             if own.get(token.rstrip() if files.wordpiece else token) != number and token.strip():
                 raise ConfigError(
-                    f"{where}: piece {number} is {token!r}, in {beside} {vocabulary.tokens[number]!r}; "
-                    "remove the file that is wrong"
+                    where,
+                    f"piece {number} is {token!r}, in {beside} {vocabulary.tokens[number]!r}; "
+                    "remove the file that is wrong",
                 )
         for (piece, score), mine in zip(pipeline.pieces or (), vocabulary.scores, strict=False):
             if abs(score - mine) > _SCORE_TOLERANCE * max(1.0, abs(mine)):
-                raise ConfigError(f"{where}: piece {piece!r} has the score {score:g}, in {beside} {mine:g}")
+                raise ConfigError(where, f"piece {piece!r} has the score {score:g}, in {beside} {mine:g}")
         if pipeline.pieces is not None and pipeline.charsmap != vocabulary.charsmap:
-            raise ConfigError(f"{where}: its normalizer's precompiled_charsmap is not that of {beside}")
+            raise ConfigError(where, f"its normalizer's precompiled_charsmap is not that of {beside}")
         self._check_around(pipeline, files, own)
 
     def _check_around(self, pipeline: Pipeline, files: TokenizerFiles, own: Mapping[str, int]) -> None:
@@ -294,8 +295,9 @@ class _Source:
             return
         if pipeline.around != wanted:
             raise ConfigError(
-                f"{where}: the post_processor puts the ids {pipeline.around} around a text, not {wanted}, those of "
-                f"{named['cls']} and {named['sep']}; correct cls_token and sep_token of {CONFIG}"
+                where,
+                f"the post_processor puts the ids {pipeline.around} around a text, not {wanted}, those of "
+                f"{named['cls']} and {named['sep']}; correct cls_token and sep_token of {CONFIG}",
             )
 
     def _listed_ids(self) -> list[AddedToken]:
@@ -304,10 +306,10 @@ class _Source:
         decoder = self.said.get("added_tokens_decoder") or {}
         where = str(self.directory / CONFIG)
         if not isinstance(decoder, dict):
-            raise ConfigError(f"{where}: added_tokens_decoder is no object from id to token")
+            raise ConfigError(where, "added_tokens_decoder is no object from id to token")
         for number, token in decoder.items():
             if not re.fullmatch("[0-9]{1,9}", number) or not isinstance(token, dict):
-                raise ConfigError(f"{where}: added_tokens_decoder has {_brief({number: token})}, no id and token")
+                raise ConfigError(where, f"added_tokens_decoder has {_brief({number: token})}, no id and token")
             flags = {key: value for key, value in token.items() if key != "__type"}
             found.append(added_token({**flags, "id": int(number)}, where))
         if self.pipeline is not None:
@@ -324,7 +326,7 @@ class _Source:
         for key in (*EXTRA_TOKENS, "model_specific_special_tokens"):
             value = self.said.get(key) or ()
             if not isinstance(value, list | tuple | dict):
-                raise ConfigError(f"{self.directory / CONFIG}: {key} is {_brief(value)}, not a list of tokens")
+                raise ConfigError(self.directory / CONFIG, f"{key} is {_brief(value)}, not a list of tokens")
             for token in value.values() if isinstance(value, dict) else value:
                 yield self._special_token(key, token)
         for key, value in self.said.items():
@@ -384,7 +386,7 @@ class _Source:
 
     def _clash(self, token: AddedToken, other: str) -> ConfigError:
         return ConfigError(
-            f"{self.directory}: the added token {token.content!r} has the id {token.id}, but {other}; make them agree"
+            self.directory, f"the added token {token.content!r} has the id {token.id}, but {other}; make them agree"
         )
 
 
@@ -433,10 +435,10 @@ def _effective(said: Json, listed: bool, where: str) -> Json:
     """The preparation's settings with every usual value left out, so that two ways to say the same are equal."""
     for key in ("do_lower_case", "keep_accents", "tokenize_chinese_chars"):
         if not isinstance(said.get(key, True), bool):
-            raise ConfigError(f"{where}: {key} is {_brief(said[key])}, not true or false")
+            raise ConfigError(where, f"{key} is {_brief(said[key])}, not true or false")
     strip = said.get("strip_accents")
     if strip is not None and not isinstance(strip, bool):
-        raise ConfigError(f"{where}: strip_accents is {_brief(strip)}, not true, false or null")
+        raise ConfigError(where, f"strip_accents is {_brief(strip)}, not true, false or null")
     lower = said.get("do_lower_case", True)
     found = {} if lower else {"do_lower_case": False}
     if not listed:
@@ -469,9 +471,9 @@ def _object(path: Path) -> Json:
     try:
         parsed = parse_json(data, str(path))
     except ConfigError as error:  # damaged, which is more than a setting that is not supported
-        raise CorruptError(str(error)) from None
+        raise CorruptError(error.where, error.detail) from None
     if not isinstance(parsed, dict):
-        raise ConfigError(f"{path}: holds a JSON {type(parsed).__name__}, not an object of settings")
+        raise ConfigError(path, f"holds a JSON {type(parsed).__name__}, not an object of settings")
     return parsed
 
 

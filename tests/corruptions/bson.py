@@ -399,23 +399,25 @@ def _arrays():
 
 
 def _config():
-    yield row("a list for a config", member("config", [1]), "config holds a JSON list, not an object of settings")
-    yield row("nothing for a config", member("config", None), "config holds a JSON NoneType, not an object of settings")
-    yield row("bytes for a setting", setting(b"ab"), "config holds what is no setting (a bytes)")
-    yield row("a type for a setting", setting(julia_type("Core", "Any")), "config holds what is no setting (a Type)")
+    yield row("a list for a config", member("config", [1]), "config: holds a JSON list, not an object of settings")
+    yield row(
+        "nothing for a config", member("config", None), "config: holds a JSON NoneType, not an object of settings"
+    )
+    yield row("bytes for a setting", setting(b"ab"), "config: holds what is no setting (a bytes)")
+    yield row("a type for a setting", setting(julia_type("Core", "Any")), "config: holds what is no setting (a Type)")
     kind = julia_type("Base", "Complex", params=[julia_type("Core", "Int32")])
     yield row(
         "an array for a setting",
         setting({**julia_array(np.zeros((1, 2), np.int64)), "type": kind}),
-        "config holds what is no setting (a ndarray)",
+        "config: holds what is no setting (a ndarray)",
     )
     yield row(
         "NaN for a setting",
         setting(float("nan")),
-        "config is not a usable JSON config: NaN is no JSON number",
+        "config: is not a usable JSON config: NaN is no JSON number",
     )
     for key, said in (
-        ({"tag": "tuple", "data": [1]}, "config holds what is no setting (keys must be str<any>"),
+        ({"tag": "tuple", "data": [1]}, "config: holds what is no setting (keys must be str<any>"),
         ([1], "config: a Dict with keys that are no plain values"),
     ):
         value = julia_dict({"a": 1}, julia_type("Core", "Any"))
@@ -424,7 +426,7 @@ def _config():
     yield Corruption(
         "a config that does not fit",
         lambda path: path.write_bytes(content(embedding_size_of_7)),
-        "$file does not match its config: 10 tensors of another shape: <any>",
+        "$file: does not match its config: 10 tensors of another shape: <any>",
     )
 
 

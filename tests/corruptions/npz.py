@@ -239,7 +239,7 @@ def _contents():
     yield Corruption(
         "a config that is not JSON",
         with_config(b'{"vocab_size": '),
-        "$file member config is not JSON: Expecting value at line 1 column 16",
+        "$file member config: is not JSON: Expecting value at line 1 column 16",
     )
     for name, vocab, fault in (
         ("no score", b"<unk>\t0\nno score", "line 2 of the vocabulary is 'no score', not piece<TAB>score"),
@@ -260,19 +260,19 @@ def _contents():
     yield Corruption(
         "members that are unknown",
         with_arrays(**{"weights/oddity": np.zeros((1, 3), np.float32), "stray": np.zeros(2, np.uint8)}),
-        "$file holds 2 variables that the config (1 groups of 1) has no place for: weights/oddity, stray",
+        "$file: holds 2 variables that the config (1 groups of 1) has no place for: weights/oddity, stray",
         "convert",
     )
     yield Corruption(
         "a member that is missing",
         with_arrays(**{QUERY: None}),
-        f"$file does not match its config: 1 tensor missing: {CANONICAL}",
+        f"$file: does not match its config: 1 tensor missing: {CANONICAL}",
         "convert",
     )
     yield Corruption(
         "a config of other sizes",
         with_settings(vocab_size=31, embedding_size=7),
-        "$file does not match its config: 11 tensors of another shape: <any>"
+        "$file: does not match its config: 11 tensors of another shape: <any>"
         "albert.embeddings.word_embeddings.weight is [30, 6], the config asks for [31, 7]; <any>",
     )
     yield Corruption(

@@ -132,7 +132,7 @@ def _headers():
     yield Corruption(
         "a tensor twice",
         lambda source: (source / FILE).write_bytes(safetensors_bytes(twice, b"abcd")),
-        "$file is not a usable JSON config: key 'a' occurs twice",
+        "$file: is not a usable JSON config: key 'a' occurs twice",
         "convert",
     )
 
@@ -142,7 +142,7 @@ def _headers():
         (source / FILE).write_bytes(safetensors_bytes(text.encode(), data))
 
     yield Corruption(
-        "a key of the metadata twice", metadata_twice, "$file is not a usable JSON config: key 'format' occurs twice"
+        "a key of the metadata twice", metadata_twice, "$file: is not a usable JSON config: key 'format' occurs twice"
     )
     yield Corruption(
         "a dtype of no weights",
@@ -235,19 +235,19 @@ def _contents():
         yield Corruption(
             f"a tensor of the shape {shape!r:.20}",
             changed(change),
-            f"$source does not match its config: 1 tensor of another shape: {WORDS} is {shape}, "
+            f"$source: does not match its config: 1 tensor of another shape: {WORDS} is {shape}, "
             "the config asks for [30, 6]",
         )
     yield Corruption(
         "an untied decoder of another shape",
         lambda source: add(source / FILE, "predictions.decoder.weight", making.model().tensors[WORDS].read()[:-1]),
-        "$source does not match its config: 1 tensor of another shape: predictions.decoder.weight is [29, 6], the "
+        "$source: does not match its config: 1 tensor of another shape: predictions.decoder.weight is [29, 6], the "
         "config asks for [30, 6]",
     )
     yield Corruption(
         "an unknown tensor",
         lambda source: add(source / FILE, "albert.oddity", making.values((3,), 1)),
-        "$source does not match its config: 1 tensor unknown: albert.oddity",
+        "$source: does not match its config: 1 tensor unknown: albert.oddity",
     )
     query = "bert.encoder.layer.0.attention.self.query.weight"
     yield Corruption(
@@ -350,12 +350,12 @@ def _shards():
     yield Corruption(
         "an index that is not JSON",
         indexed('{"weight_map": '),
-        f"$source/{INDEX} is not JSON: Expecting value at line 1 column 16",
+        f"$source/{INDEX}: is not JSON: Expecting value at line 1 column 16",
     )
     yield Corruption(
         "an index with a key twice",
         indexed('{"weight_map": {"a": "x", "a": "y"}}'),
-        f"$source/{INDEX} is not a usable JSON config: key 'a' occurs twice",
+        f"$source/{INDEX}: is not a usable JSON config: key 'a' occurs twice",
     )
     yield Corruption(
         "both one file and shards",
@@ -418,7 +418,7 @@ def _beside():
     yield Corruption("a directory for weights", _directory, "$file: a directory where a file was expected")
     for name, said in (
         ("spiece.model", ": not a SentencePiece model (truncated or another file)"),
-        ("tokenizer_config.json", "/tokenizer_config.json is not JSON: <any>"),
+        ("tokenizer_config.json", "/tokenizer_config.json: is not JSON: <any>"),
     ):
 
         def halve(source, name=name):

@@ -264,7 +264,7 @@ def _variables():
         yield Corruption(
             f"unknown variables of {kind}",
             damage,
-            f"$source holds 2 variables that the config (1 groups of 1) has no place for: {listed}",
+            f"$source: holds 2 variables that the config (1 groups of 1) has no place for: {listed}",
             "convert",
         )
     without = {name: array for name, array in keras_variables().items() if "transformer/output/" not in name}
@@ -340,7 +340,7 @@ def _objects():
     yield Corruption(
         "a damaged config among the assets",
         lambda source: (source / "assets/albert_config.json").write_text("{"),
-        "$source/assets/albert_config.json is not JSON: <any>",
+        "$source/assets/albert_config.json: is not JSON: <any>",
     )
 
 

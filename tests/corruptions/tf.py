@@ -231,7 +231,7 @@ def _names():
     yield Corruption(
         "unknown variables",
         holding({"bert/oddity": making.values((3,), 1), "another/kernel": making.values((2, 2), 2)}),
-        f"{where} holds 2 variables that the config (1 groups of 1) has no place for: another/kernel, bert/oddity",
+        f"{where}: holds 2 variables that the config (1 groups of 1) has no place for: another/kernel, bert/oddity",
         "convert",
     )
     two = dataclasses.replace(TINY, num_hidden_groups=2)
@@ -246,7 +246,7 @@ def _names():
     yield Corruption(
         "missing variables",
         saved(variables=left),
-        f"{where} does not match its config: 2 tensors missing: {canonical}, albert.pooler.bias",
+        f"{where}: does not match its config: 2 tensors missing: {canonical}, albert.pooler.bias",
         "convert",
     )
     changed = variables() | {"bert/embeddings/position_embeddings": making.values((9, 6), 1)}
