@@ -183,10 +183,10 @@ def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool
             else:
                 _put(_fitted(block, sys.stdout) if isinstance(block, Prose) else block, end="")
         return
-    from converters.files import check_target, staged
+    from converters.staging import atomic_write, check_target
 
     check_target(out, force=force, sources=(), ours=None)
-    with staged(out, force=force, ours=None) as built, built.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(out, force=force, ours=None) as built, built.open("w", encoding="utf-8", newline="\n") as file:
         for block in blocks:
             file.write(format_table(*block[:2], right=block.right) if isinstance(block, Table) else block)
 

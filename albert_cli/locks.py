@@ -15,7 +15,7 @@ from typing import IO
 
 from albert_cli.errors import Notice
 from converters.errors import TargetError
-from converters.files import explained
+from converters.files import file_errors
 
 NAME = ".albert-lock"
 # A file system without locks, or a server that keeps none: NFS without its lock daemon, some FUSE systems.
@@ -44,20 +44,20 @@ def _held(directory: Path, what: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # Windows
-        with explained(directory):
+        with file_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
         yield
         return
     path = directory / NAME
     while True:
-        with explained(directory):
+        with file_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
         try:
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
         except FileNotFoundError:  # the last holder removed the directory just now
             continue
         except OSError:
-            with explained(path):
+            with file_errors(path):
                 raise
         with file:
             try:

@@ -21,7 +21,7 @@ import typer
 from albert_cli import __version__, arguments, commands, console, help_pages, interruption, processes
 from albert_cli.errors import LostProcessError, Notice
 from converters.errors import AlbertError, UsageError
-from converters.files import broken, missing
+from converters.libraries import broken_library, missing_library
 
 _MOST_MESSAGE = 4000
 # The commands that many processes, started by torchrun or accelerate launch, do together.
@@ -99,8 +99,8 @@ def _explain(error: Exception) -> None:
     if isinstance(error, ImportError) and (library := _library_of(error)):
         purpose = f"albert {' '.join(sys.argv[1:2])}".strip()
         if isinstance(error, ModuleNotFoundError) and not _is_installed(library):
-            _fail(str(missing(library, purpose)), 1)
-        _fail(str(broken(library, purpose, str(error).split("\n", maxsplit=1)[0])), 1)
+            _fail(str(missing_library(library, purpose)), 1)
+        _fail(str(broken_library(library, purpose, str(error).split("\n", maxsplit=1)[0])), 1)
     if isinstance(error, MemoryError):
         _fail("out of memory; close other programs or use a machine with more of it", 1)
     if isinstance(error, OSError):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from albert_cli.errors import Notice
-from converters.files import check_target, staged
+from converters.staging import atomic_write, check_target
 
 _KINDS = (".png", ".svg", ".pdf")
 # Fonts so named hold the most characters, so they are looked into first.
@@ -48,7 +48,7 @@ def save(figure: Figure, target: Path, *, force: bool, dpi: int = 150) -> None:
         )
     kind = target.suffix.lower().removeprefix(".")
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    with staged(target, force=force, ours=None) as built, warnings.catch_warnings():
+    with atomic_write(target, force=force, ours=None) as built, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(built, format=kind, dpi=dpi, metadata=metadata)
 

@@ -26,7 +26,7 @@ from typing import IO
 
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.errors import CorruptError, errors_name, renamed
-from converters.files import Bounded, explained, open_regular
+from converters.files import Bounded, file_errors, open_regular
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _GZIP, _ZIP, _USTAR, _USTAR_AT = b"\x1f\x8b", b"PK\3\4", b"ustar", 257
@@ -59,7 +59,7 @@ def is_archive(path: Path) -> bool:
         return False
     if path.name.lower().endswith(_SUFFIXES):
         return True
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         start = file.read(_USTAR_AT + len(_USTAR))
     return start.startswith((_GZIP, _ZIP)) or start.endswith(_USTAR)
 
@@ -80,7 +80,7 @@ class Opened:
 
     def __init__(self, archive: Path) -> None:
         self.archive = archive
-        with explained(_temporary()):
+        with file_errors(_temporary()):
             self.root = Path(tempfile.mkdtemp(prefix="albert-archive-"))
         self._remove = weakref.finalize(self, _remove, self.root, os.getpid())
         self.passed_over = 0
@@ -123,7 +123,7 @@ class Opened:
         )
 
     def _copy(self) -> None:
-        with explained(self.archive), open_regular(self.archive) as file:
+        with file_errors(self.archive), open_regular(self.archive) as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(_USTAR_AT + len(_USTAR))
             file.seek(0)
@@ -199,7 +199,7 @@ class Opened:
 
     def _write(self, target: Path, name: str, content: IO[bytes], size: int) -> None:
         """Copy one member's bytes; a name that is taken already is refused."""
-        with explained(_temporary()):
+        with file_errors(_temporary()):
             if target.exists() or any(above.is_file() for above in target.parents):
                 raise CorruptError(self.archive, f"member {name!r} occurs twice")
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 from converters import spec
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
-from converters.files import explained, open_regular
+from converters.files import file_errors, open_regular
 from converters.names import Layout
 from converters.sentence_files import SentenceFiles
 from converters.tokenizers.files import TokenizerFiles
@@ -149,7 +149,7 @@ def fill(
 ) -> int:
     """Read a contiguous array from a file; its checksum is taken on the way, piece by piece, and returned."""
     target = array.reshape(-1).view(np.uint8)
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         file.seek(offset)
         for start in range(0, len(target), _PIECE_BYTES):
             piece = target[start : start + _PIECE_BYTES]

@@ -27,10 +27,11 @@ from converters.errors import (
     UnknownFormatError,
     did_you_mean,
 )
-from converters.files import check_target, explained, meant_as_file, our_files, staged, syncing
+from converters.files import file_errors
 from converters.names import slot_of
 from converters.proof import Progress
 from converters.sentence_files import encoder_or_self
+from converters.staging import atomic_write, check_target, meant_as_file, our_files, syncing
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
 _COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to names another format"
@@ -74,7 +75,7 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
     misshapen tensor in one message).
     """
     path = Path(path)
-    with explained(path):
+    with file_errors(path):
         archived = _archived(path)
         if archived:
             checkpoint = _read_archived(*archived, format, config)
@@ -259,12 +260,12 @@ def write_proved(
     if hasattr(writer, "place"):
         target = writer.place(target)
     _check_dtypes(checkpoint, writer)
-    with explained(target):
+    with file_errors(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
     if not _holds_sentence_files(writer):
         checkpoint = dataclasses.replace(checkpoint, sentence=None)
     checkpoint = _ordered(_without_architectures(checkpoint))  # as it will be read back
-    with staged(target, force=force, ours=writer.OURS) as beside:
+    with atomic_write(target, force=force, ours=writer.OURS) as beside:
         with proof.Hashing("write", progress) as hashing:
             writer.write(hashing.watch(checkpoint), beside)
         with syncing(beside):
@@ -287,7 +288,7 @@ def check_place(
     """
     writer = target_format(target, target_as)
     place = writer.place(target) if hasattr(writer, "place") else target
-    with explained(target):
+    with file_errors(target):
         sources = [*inputs, *(_known_files(source, source_as) if source else ())]
         check_target(place, force=force, sources=sources, ours=writer.OURS)
     return writer

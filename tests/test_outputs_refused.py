@@ -166,7 +166,7 @@ def test_what_is_read_is_never_written(command, world, refused, way, monkeypatch
 
 def test_a_target_without_permission(made, world, albert, monkeypatch):
     if os.getuid() == 0:  # root may write anywhere; what the system is asked is asked in one place
-        monkeypatch.setattr("converters.files.os.access", lambda path, mode: not mode & os.W_OK)
+        monkeypatch.setattr("converters.staging.os.access", lambda path, mode: not mode & os.W_OK)
     else:
         world.chmod(0o555)
     for command, (_, name, _, _) in COMMANDS.items():

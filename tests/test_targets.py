@@ -21,7 +21,7 @@ import pytest
 from conftest import tree
 from forking import NOBODY, ROOT, Server
 
-from converters import convert, files
+from converters import convert, staging
 from converters.errors import AlbertError, TargetError
 
 WRITABLE = [name for name, module in convert.formats().items() if hasattr(module, "write") and hasattr(module, "read")]
@@ -107,7 +107,7 @@ def test_force_touches_our_files_only(a, models, tmp_path, albert, monkeypatch, 
         (target / "checkpoint-500" / "model.safetensors").write_text("not to be touched")
     target.chmod(0o750)
     if not swap:
-        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
     inode = (target / "README.md").stat().st_ino
     assert albert("convert", models / "b", target, "--to", "safetensors", "--force")[0] == 0
     found = tree(target)
@@ -131,8 +131,8 @@ def test_an_empty_directory_stays(tmp_path, monkeypatch, swap):
     (target / "assets").mkdir(parents=True)
     (target / "weights").write_text("old")
     if not swap:
-        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
-    with files.staged(target, force=True, ours=re.compile(r"weights|assets(/vocab)?")) as beside:
+        monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+    with staging.atomic_write(target, force=True, ours=re.compile(r"weights|assets(/vocab)?")) as beside:
         (beside / "weights").write_text("new")
     assert (target / "weights").read_text() == "new"
     assert names(target) == ["assets", "weights"]

@@ -22,7 +22,7 @@ from albert_cli.pretraining.pretrain import HELD_OUT, TEACHER, pretrain
 from albert_cli.pretraining.settings import resolve
 from albert_cli.registry.builtin import built_in
 from converters import convert
-from converters.files import staged
+from converters.staging import atomic_write
 
 HERE = Path(__file__).parent
 STAGES = sorted(HERE.glob("stage_*.toml"))
@@ -40,7 +40,7 @@ def main() -> None:
     runs = [options.work / recipe.stem for recipe in STAGES]
     if not options.publish_only:
         texts = options.work / "plain_sentences.txt"
-        with staged(texts, force=True, ours=None) as beside:
+        with atomic_write(texts, force=True, ours=None) as beside:
             beside.write_text("".join(f"{text}\n" for text in plain_sentences(PLAIN_SENTENCES)), encoding="utf-8")
         for number, (recipe, run) in enumerate(zip(STAGES, runs, strict=True)):
             given: dict[str, Any] = {
@@ -63,13 +63,13 @@ def publish(runs: list[Path], note: str = "") -> None:
     convert.convert(runs[-1], target, target_as="safetensors", dtype="float16", force=True)
     (target / "tokenizer.json").unlink(missing_ok=True)  # can be made from the vocabulary, and is larger than it
     facts = _facts(runs, target)
-    with staged(target / "card.json", force=True, ours=None) as beside:
+    with atomic_write(target / "card.json", force=True, ours=None) as beside:
         beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     page = (HERE / "card.md").read_text(encoding="utf-8")
     flat = dataclasses.asdict(convert.load(target).config) | facts | facts["held_out"] | facts["six_sentences"]
     flat["corpus_hash"] = facts["hashes"]["corpus"]
     flat["note"] = f"{note}\n\n" if note else ""
-    with staged(target / "README.md", force=True, ours=None) as beside:
+    with atomic_write(target / "README.md", force=True, ours=None) as beside:
         beside.write_text(page.format(**flat), encoding="utf-8")
 
 

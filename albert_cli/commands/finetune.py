@@ -80,7 +80,7 @@ def finetune(
     numbers = _seeds(seeds)
     if task != "glue":
         tasks.named(task)  # before any library is loaded
-    from converters.files import check_directory_name
+    from converters.staging import check_directory_name
 
     out = out or Path("runs") / task
     check_directory_name(out, "a run")

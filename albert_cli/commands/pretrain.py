@@ -64,7 +64,7 @@ def pretrain(
     if settings is None and not (resume and (current(out) / "run.toml").exists()):
         _check_usage(given, f"{out}: holds no run to resume; " * resume)
     from albert_cli.pretraining.order_by_length import NAME
-    from converters.files import check_directory_name
+    from converters.staging import check_directory_name
 
     check_directory_name(out, "a run")
     kept = interruption.of_run(out, resume=resume)

@@ -114,7 +114,7 @@ def tokenize(
     from albert_cli.registry.resolve import resolve
     from albert_cli.tokenization import reports
     from albert_cli.tokenization.tokenizer import Tokenizer
-    from converters.files import check_target
+    from converters.staging import check_target
 
     modes = {
         "--stats": stats,
@@ -169,7 +169,7 @@ def tokenize(
 
 def _format(wanted: _Format | None, out: Path | None) -> _Format:
     """What is asked for, or what the name of the file says; BadParameter where these differ."""
-    from converters.files import meant_as_file
+    from converters.staging import meant_as_file
 
     suffix = "" if out is None else out.suffix.lower()
     named = _FORMATS.get(suffix)

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from albert_cli.embedding import kinds, parquet
 from albert_cli.embedding.resume import Summary
 from albert_cli.errors import EmbeddingError
-from converters.files import check_target, explained, staged
+from converters.files import file_errors
+from converters.staging import atomic_write, check_target
 
 # Rows taken from each shard at once.
 _CHUNK = 256
@@ -41,7 +42,7 @@ def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summar
             if found.schema_arrow.remove_metadata() != opened[0].schema_arrow.remove_metadata():
                 raise EmbeddingError(f"{file}: its columns are not those of {shards[0]}")
         schema = opened[0].schema_arrow.remove_metadata()
-        with staged(target, force=force, ours=None) as built:
+        with atomic_write(target, force=force, ours=None) as built:
             kinds.write(schema, _interleaved(opened, schema), built, target, facts)
     return Summary(**{key: int(value) for key, value in totals.items()})
 
@@ -51,7 +52,7 @@ def _ordered(files: Sequence[Path]) -> list[Path]:
     found: dict[int, Path] = {}
     first: tuple[Path, dict[str, str]] | None = None
     for file in files:
-        with explained(file):
+        with file_errors(file):
             try:
                 facts = parquet.read_metadata(file)
             except pa.ArrowInvalid:

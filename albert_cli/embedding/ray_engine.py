@@ -25,7 +25,7 @@ from albert_cli.embedding.parquet import Layout
 from albert_cli.errors import EmbeddingError
 from albert_cli.tables.lines import STANDARD_INPUT
 from converters.errors import AlbertError
-from converters.files import need
+from converters.libraries import require_library
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Worker:
 
 def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = None) -> Report:
     """As `engine.run`, on a cluster. What goes wrong on it is raised here as EmbeddingError."""
-    need("ray", "--engine ray")
+    require_library("ray", "--engine ray")
     if STANDARD_INPUT in job.source.files:
         raise EmbeddingError("--engine ray reads the input on the cluster; name a file instead of standard input")
     started, cluster = time.monotonic(), cluster or Cluster()

@@ -25,7 +25,8 @@ from albert_cli.errors import EmbeddingError
 from albert_cli.tables.sources import Source
 from converters.config import parse_json
 from converters.errors import TargetError
-from converters.files import check_target, explained, read_optional, staged
+from converters.files import file_errors, read_optional
+from converters.staging import atomic_write, check_target
 
 _MANIFEST = "manifest.json"
 _PART = re.compile(r"part-(\d{8})\.arrow")
@@ -83,7 +84,7 @@ def check_free(target: Path, source: Source, *, resume: bool, force: bool) -> No
 def commit(directory: Path, number: int, batch: pa.RecordBatch, digest: str) -> None:
     """Put a finished block among the parts; it is there whole or not at all. Any process may do this."""
     part = _part(directory, number)
-    with staged(part, force=True, ours=None) as built, built.open("wb") as file:
+    with atomic_write(part, force=True, ours=None) as built, built.open("wb") as file:
         parquet.save_part(file, batch, {_INPUT_DIGEST: digest})
 
 
@@ -150,7 +151,7 @@ class Parts:
         }
         metadata = {**self._facts, **self._notes, **facts_of(totals)}
         schema = parquet.load_part(_part(self.directory, 0))[0].schema
-        with staged(self.target, force=True, ours=None) as built:
+        with atomic_write(self.target, force=True, ours=None) as built:
             kinds.write(schema, self._batches(count), built, self.target, metadata)
         self._remove()
         return summary
@@ -189,7 +190,7 @@ class Parts:
                     "--resume cannot compare; --force replaces it, a .parquet file can be resumed"
                 )
         elif resume:
-            with explained(self.target):
+            with file_errors(self.target):
                 try:
                     found = parquet.read_metadata(self.target)
                 except pa.ArrowInvalid:
@@ -232,7 +233,7 @@ class Parts:
                 )
             self._remove()
             self.committed = set()
-        with staged(manifest, force=True, ours=None) as built:
+        with atomic_write(manifest, force=True, ours=None) as built:
             text = json.dumps({"facts": dict(self._facts), "notes": dict(self._notes)}, indent=2, ensure_ascii=False)
             built.write_text(text + "\n", encoding="utf-8")
 

@@ -19,7 +19,7 @@ from albert_cli.embedding import parquet
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.settings import Device, Settings
 from albert_cli.errors import EmbeddingError, Notice
-from converters.files import explained
+from converters.files import file_errors
 
 # Told how many texts are done now, and how many there are.
 Tick = Callable[[int, int], None]
@@ -65,7 +65,7 @@ class VectorFile:
 
     def __init__(self, path: Path, column: str | None = None) -> None:
         self.path = path
-        with explained(path):
+        with file_errors(path):
             try:
                 self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)))  # as text a name must be UTF-8
             except pa.ArrowInvalid as error:

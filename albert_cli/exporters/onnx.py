@@ -21,7 +21,9 @@ from albert_cli.exporters import Exported
 from converters import roles, spec
 from converters.checkpoint import Checkpoint
 from converters.errors import SpecError
-from converters.files import check_target, explained, need, staged
+from converters.files import file_errors
+from converters.libraries import require_library
+from converters.staging import atomic_write, check_target
 from converters.tokenizers.files import FILE_NAMES
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
 
     _check_sizes(checkpoint)
     model = load_model(checkpoint).encoder
-    with staged(target, force=force, ours=ours) as beside:
+    with atomic_write(target, force=force, ours=ours) as beside:
         file = beside if ours is None else beside / _FILE
         file.write_bytes(_exported(model))
         shapes, difference = _compared(model, file)
@@ -92,10 +94,10 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
 def check(target: Path, *, force: bool = False, source: Path | None = None) -> re.Pattern[str] | None:
     """Refuse a target, or a machine, that cannot be written to or with, before any work; the names of our files."""
     for library in ("torch", "onnx", "onnxscript", "onnxruntime"):
-        need(library, "writing ONNX")
+        require_library(library, "writing ONNX")
     ours = None if target.suffix.lower() == SUFFIX and not target.is_dir() else _OURS
     sources = [] if source is None else [source, *(source.iterdir() if source.is_dir() else ())]
-    with explained(target):
+    with file_errors(target):
         check_target(target, force=force, sources=sources, ours=ours)
     return ours
 

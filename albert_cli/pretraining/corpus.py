@@ -26,7 +26,8 @@ from albert_cli.tables.lines import lines_of
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FileError
-from converters.files import explained, read_small, staged
+from converters.files import file_errors, read_small
+from converters.staging import atomic_write
 
 NAME, MANIFEST = "corpus", "corpus.json"
 OURS = re.compile(r"corpus\.json|(ids|sentences|documents|sources)\.bin")
@@ -70,7 +71,7 @@ class Files:
                 named += found
                 left_out += [item for item in inside if item not in found]
             else:
-                with explained(path), open(path, "rb"):
+                with file_errors(path), open(path, "rb"):
                     named.append(path)
         by_place: dict[Path, Path] = {}
         repeated = [path for path in named if by_place.setdefault(path.resolve(), path) is not path]
@@ -135,7 +136,7 @@ def _documents(path: Path, progress: Callable[[int], None] | None) -> Iterator[l
 
 def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator[str]:
     """The lines of a text file, compressed or not; LF, CRLF or CR ends them. TextError and CorruptError."""
-    with explained(path), _opened(path) as file:
+    with file_errors(path), _opened(path) as file:
         try:
             for line in lines_of(file, str(path), progress=progress, advice="convert it to UTF-8"):
                 yield from line.split("\r")
@@ -186,7 +187,7 @@ def fingerprint(files: Files, tokenizer_digest: str) -> dict[str, Any]:
     contents = []
     for path in files.paths:
         sha = hashlib.sha256()
-        with explained(path), open(path, "rb") as file:
+        with file_errors(path), open(path, "rb") as file:
             while block := file.read(1 << 20):
                 sha.update(block)
         contents.append([path.name, sha.hexdigest()])  # names may repeat
@@ -210,7 +211,7 @@ def prepare(
     wanted = fingerprint(files, tokenizer_digest)
     found = _existing(directory, wanted)
     if found is None:
-        with staged(directory, force=True, ours=OURS) as beside:
+        with atomic_write(directory, force=True, ours=OURS) as beside:
             _write(files, tokenizer, beside, wanted, progress)
         found = load(directory)
     return found

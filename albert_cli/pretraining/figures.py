@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from albert_cli.pretraining.order_by_length import NAME as BY_LENGTH
 from albert_cli.runs.curves import COLOURS, smooth
-from converters.files import staged
+from converters.staging import atomic_write
 
 _LOSSES = {"masked_lm_loss": "masked words", "sentence_order_loss": "sentence order", "teacher_loss": "teacher"}
 _ACCURACIES = {"masked_lm_accuracy": "masked words", "sentence_order_accuracy": "sentence order"}
@@ -50,5 +50,5 @@ def curves(records: Sequence[dict[str, Any]], target: Path) -> None:
     rate.plot([record["step"] for record in train], [record["learning_rate"] for record in train], color=COLOURS[0])
     rate.set_xlabel("step")
     rate.grid(alpha=0.3)
-    with staged(target, force=True, ours=None) as beside:
+    with atomic_write(target, force=True, ours=None) as beside:
         figure.savefig(beside, format="png", dpi=120)

@@ -37,7 +37,9 @@ from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig, dump_json, parse_json
 from converters.dialects import config_from_json
 from converters.families.albert import PRESETS
-from converters.files import explained, need, open_regular, read_small, staged
+from converters.files import file_errors, open_regular, read_small
+from converters.libraries import require_library
+from converters.staging import atomic_write
 from converters.tokenizers.files import TokenizerFiles
 
 TEACHER = "teacher"
@@ -174,15 +176,15 @@ def _run(
 
 def _teacher(settings: PretrainSettings, accelerator: Accelerator) -> teachers.Teacher | None:
     """The teacher, if any; refuses what lacks a library, or cannot be shared, before any work is done."""
-    need("matplotlib", "drawing a run's curves")
+    require_library("matplotlib", "drawing a run's curves")
     if settings.teacher:
-        need("transformers", "--teacher")
+        require_library("transformers", "--teacher")
         if accelerator.num_processes > 1:
             raise TrainingError(
                 "the loss of --teacher compares all sentences of a batch with one another: train with it in one process"
             )
     if settings.teacher_texts:
-        with explained(settings.teacher_texts), open_regular(Path(settings.teacher_texts)):
+        with file_errors(settings.teacher_texts), open_regular(Path(settings.teacher_texts)):
             pass
     return teachers.Teacher(Path(settings.teacher), accelerator.device) if settings.teacher else None
 
@@ -239,7 +241,7 @@ def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Pa
             **flags,
         )
         for path, content in ((made, data), (stamp, dump_json({"made_of": wanted}))):
-            with staged(path, force=True, ours=None) as beside:
+            with atomic_write(path, force=True, ours=None) as beside:
                 beside.write_bytes(content)
     files_made = TokenizerFiles.of("the corpus", spiece=data, origin="trained on the corpus")
     return dataclasses.replace(files_made, **flags)

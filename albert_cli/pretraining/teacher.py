@@ -25,8 +25,10 @@ from albert_cli.pretraining.objective import sentence_vectors
 from albert_cli.tables.lines import read_lines
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import parse_json
-from converters.files import need, read_optional, staged
+from converters.files import read_optional
+from converters.libraries import require_library
 from converters.sentence_files import pooling_of
+from converters.staging import atomic_write
 
 if TYPE_CHECKING:
     from albert_cli.model.pretraining_heads import PreTrainingModel
@@ -48,7 +50,7 @@ class Teacher:
     """A Hugging Face encoder with mean pooling. Raises TrainingError for a directory that holds none."""
 
     def __init__(self, directory: Path, device: torch.device) -> None:
-        need("transformers", "--teacher")
+        require_library("transformers", "--teacher")
         import transformers
 
         pooling = parse_json(read_optional(directory / "1_Pooling" / "config.json") or b"{}", str(directory))
@@ -203,7 +205,7 @@ def _kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     """The array in the file, which is made where there is none."""
     if not path.exists():
         made = make()
-        with staged(path, force=True, ours=None) as beside, open(beside, "wb") as file:
+        with atomic_write(path, force=True, ours=None) as beside, open(beside, "wb") as file:
             np.save(file, made, allow_pickle=False)
     array: NDArray[Any] = np.load(path, allow_pickle=False)
     return array

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from albert_cli.errors import Notice, RunError
 from converters import spec
 from converters.config import EncoderConfig
-from converters.files import staged
+from converters.staging import atomic_write
 
 
 @dataclass
@@ -91,7 +91,7 @@ def _write(
         "scaler": json.dumps(scaler.state_dict() if scaler is not None else None),
         "processes": str(accelerator.num_processes),
     }
-    with staged(path, force=True, ours=None) as beside:
+    with atomic_write(path, force=True, ours=None) as beside:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
 
 

@@ -20,7 +20,8 @@ from albert_cli.errors import RunError, RunUsageError
 from albert_cli.runs.files import RUN, TENSORBOARD
 from converters.config import parse_json
 from converters.errors import TargetError
-from converters.files import check_target, explained, read_small, staged
+from converters.files import file_errors, read_small
+from converters.staging import atomic_write, check_target
 
 REPLACEMENT, _PLACING = ".replacement", "placing.json"
 _EVENTS = re.compile(r"events\.out\.tfevents\..*")
@@ -55,7 +56,7 @@ class Claim:
         """Put a finished run in the place of the old one."""
         if self.work != self.out:
             names = [path.relative_to(self.work).as_posix() for path in _files(self.work)]
-            with staged(self.work / _PLACING, force=True, ours=None) as beside:
+            with atomic_write(self.work / _PLACING, force=True, ours=None) as beside:
                 beside.write_text(json.dumps(names), encoding="utf-8")
             _place(self.out, self.ours)
 
@@ -158,7 +159,7 @@ def _place(out: Path, ours: re.Pattern[str]) -> None:
     listed = parse_json(read_small(new / _PLACING), str(new / _PLACING))
     names = {name for name in map(str, listed) if not name.startswith("/") and ".." not in Path(name).parts}
     folders = {(out / name).parent for name in names} | {out}
-    with explained(out):
+    with file_errors(out):
         for folder in folders | {folder / TENSORBOARD for folder in folders}:
             pattern = _EVENTS if folder.name == TENSORBOARD else ours
             for item in folder.iterdir() if folder.is_dir() else ():

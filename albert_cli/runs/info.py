@@ -13,7 +13,8 @@ from albert_cli.errors import RunError
 from albert_cli.runs.files import RUN, STATE, SUMMARY
 from converters.checkpoint import Checkpoint, digest
 from converters.config import dump_json, parse_json
-from converters.files import read_small, staged
+from converters.files import read_small
+from converters.staging import atomic_write
 
 _LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
 
@@ -22,7 +23,7 @@ def write_info(directory: Path, tables: Mapping[str, Any]) -> None:
     """Write run.toml: the tables given (settings, data, hashes, …), and the versions of the libraries."""
     import tomli_w
 
-    with staged(directory / RUN, force=True, ours=None) as beside:
+    with atomic_write(directory / RUN, force=True, ours=None) as beside:
         beside.write_text(tomli_w.dumps({**tables, "versions": versions()}), encoding="utf-8")
 
 
@@ -74,6 +75,6 @@ def read_summary(directory: Path) -> dict[str, Any] | None:
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Write the summary, which makes a run a finished one; its state is not needed any more and removed."""
-    with staged(directory / SUMMARY, force=True, ours=None) as beside:
+    with atomic_write(directory / SUMMARY, force=True, ours=None) as beside:
         beside.write_bytes(dump_json(dict(summary)))
     (directory / STATE).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from albert_cli.errors import TextError
-from converters.files import explained
+from converters.files import file_errors
 
 Errors = Literal["strict", "replace"]
 
@@ -37,7 +37,7 @@ def read_lines(
     """
     empty = True
     where = where_of(path)
-    with explained(where), opened(path) as file:
+    with file_errors(where), opened(path) as file:
         for line in lines_of(file, where, errors=errors, progress=progress):
             empty = False
             yield line

@@ -10,7 +10,7 @@ from albert_cli.tables.delimited import Records
 from albert_cli.tables.input_files import Kind, Stream
 from albert_cli.tables.json_lines import Objects
 from albert_cli.tables.lines import lines_of
-from converters.files import need
+from converters.libraries import require_library
 
 
 class Rows(Protocol):
@@ -32,7 +32,7 @@ def rows_of(stream: Stream, where: str, kind: Kind, request: Request) -> Rows:
     Raises ColumnError and TextError, as the rows are read: see Records, Objects, ParquetRows and lines_of.
     """
     if kind == "parquet":
-        need("pyarrow", "reading Parquet")
+        require_library("pyarrow", "reading Parquet")
         from albert_cli.tables.parquet import ParquetRows
 
         return ParquetRows(stream, where, request)

@@ -28,7 +28,7 @@ from albert_cli.tables.input_files import Kind, Stream, decompressed
 from albert_cli.tables.lines import STANDARD_INPUT, Errors, where_of
 from albert_cli.tables.parquet import ParquetRows
 from albert_cli.tables.readers import rows_of
-from converters.files import explained
+from converters.files import file_errors
 
 # The options that messages advise: all commands that read a source have them.
 _OPTIONS = frozenset({"--text-column", "--pair-column", "--errors", "--input-format"})
@@ -89,7 +89,7 @@ class Source:
             raise TextError(f"{file}: lines of text have no columns; leave out --text-column and its like")
         for file in self.files:
             if file != STANDARD_INPUT:
-                with explained(file), open(file, "rb"):
+                with file_errors(file), open(file, "rb"):
                     pass
         self._spooled: BinaryIO | None = None
 
@@ -115,7 +115,7 @@ class Source:
         """Keep standard input on disk, so that `batches` can be called again."""
         if STANDARD_INPUT in self.files and self._spooled is None:
             self._spooled = tempfile.TemporaryFile()  # noqa: SIM115
-            with explained(where_of(STANDARD_INPUT)):
+            with file_errors(where_of(STANDARD_INPUT)):
                 shutil.copyfileobj(sys.stdin.buffer, self._spooled)
 
     def batches(self, progress: Callable[[int], None] | None = None) -> Iterator[pa.RecordBatch]:
@@ -124,7 +124,7 @@ class Source:
         row = before = 0
         for file, kind in zip(self.files, self._kinds, strict=True):
             where = where_of(file)
-            with explained(where), decompressed(self._opened(file), where) as stream:
+            with file_errors(where), decompressed(self._opened(file), where) as stream:
                 for lines, columns in self._read(stream, where, kind):
                     batch = self._batch(where, row, lines, columns, schema)
                     schema = schema or batch.schema

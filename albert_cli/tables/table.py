@@ -20,7 +20,7 @@ from albert_cli.tables.lines import Errors, opened, where_of
 from albert_cli.tables.readers import rows_of
 from albert_cli.tokenization.preparation import encodable
 from converters.errors import did_you_mean
-from converters.files import explained, open_regular
+from converters.files import file_errors, open_regular
 from converters.messages import LINES, listing
 
 # A row's line (or number) in its file, from 1; `file:line` where a table is of several files.
@@ -106,7 +106,7 @@ def read_table(
 
 def _read(file: Path, kind: Kind, request: Request) -> Table:
     where = where_of(file)
-    with explained(where), seekable(file) as opened_file:
+    with file_errors(where), seekable(file) as opened_file:
         digest = _digest(opened_file)
         with decompressed(contextlib.nullcontext(opened_file), where) as stream:
             rows = rows_of(stream, where, kind, request)

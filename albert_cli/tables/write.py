@@ -14,7 +14,8 @@ from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError
 from albert_cli.tables.input_files import would_read
 from converters.errors import TargetError
-from converters.files import check_target, need, staged
+from converters.libraries import require_library
+from converters.staging import atomic_write, check_target
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _BETWEEN_ITEMS = "|"  # of a list, where a cell is text
@@ -43,7 +44,7 @@ def check(
     if source and would_read(source, out):
         raise TargetError(f"{out}: lies in the input ({source}), and would be read as a part of it; name another --out")
     if out.suffix.lower() == ".parquet":
-        need("pyarrow", "writing Parquet")
+        require_library("pyarrow", "writing Parquet")
 
 
 def write_rows(rows: Iterable[dict[str, Any]], out: Path, *, force: bool) -> int:
@@ -60,10 +61,10 @@ def write_table(columns: Mapping[str, Sequence[Any]], out: Path, *, force: bool 
 
     Raises DataError where a cell of TSV holds a tab or line break, TargetError where a file is there and not `force`.
     """
-    with staged(out, force=force, ours=None) as beside:
+    with atomic_write(out, force=force, ours=None) as beside:
         kind = out.suffix.lower()
         if kind == ".parquet":
-            need("pyarrow", "writing Parquet")
+            require_library("pyarrow", "writing Parquet")
             import pyarrow as pa
             from pyarrow import parquet
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from albert_cli.tokenization.preparation import encodable
 from albert_cli.tokenization.segmenters import Piece, Segmenter, trimmed
-from converters.files import need
+from converters.libraries import require_library
 from converters.tokenizers.files import AddedToken
 
 ADDED = "added"
@@ -26,7 +26,7 @@ class AddedTokenSegmenter:
     """
 
     def __init__(self, inner: Segmenter, added: Sequence[AddedToken], normalizers: Sequence[dict[str, Any]]) -> None:
-        need("tokenizers", "a tokenizer with added tokens")
+        require_library("tokenizers", "a tokenizer with added tokens")
         from tokenizers import Tokenizer
 
         self.inner = inner

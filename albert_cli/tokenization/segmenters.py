@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from albert_cli.errors import TokenizerError
 from albert_cli.tokenization.preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from converters.errors import CorruptError
-from converters.files import need
+from converters.libraries import require_library
 from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, ends_in_digit_comma, parse_model
 
 SPACE = "▁"
@@ -219,7 +219,7 @@ class TokenizersSegmenter:
         tokens: Sequence[str] = (),
     ) -> None:
         """`tokens`: every line of the list, of which the library keeps none that is listed again."""
-        need("tokenizers", "reading a WordPiece list or tokenizer.json")
+        require_library("tokenizers", "reading a WordPiece list or tokenizer.json")
         from tokenizers import Tokenizer
 
         try:
@@ -272,7 +272,7 @@ class TokenizersSegmenter:
 
 
 def _processor(model: bytes, where: str) -> Any:
-    need("sentencepiece", "the ALBERT tokenizer")
+    require_library("sentencepiece", "the ALBERT tokenizer")
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor()

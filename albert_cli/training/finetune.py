@@ -42,7 +42,8 @@ from albert_cli.training.run_directory import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import PATHS, Plan, Settings
 from converters.checkpoint import Checkpoint
-from converters.files import need, staged
+from converters.libraries import require_library
+from converters.staging import atomic_write
 
 
 @dataclass(frozen=True)
@@ -354,10 +355,10 @@ def inputs_of(settings: Settings) -> Inputs:
 
 def _check_libraries(settings: Settings, accelerator: Accelerator) -> None:
     """Refuse what lacks a library, or cannot be shared by processes, before any work is done."""
-    need("matplotlib", "drawing a run's curves")
-    need("sklearn", "measuring a run")
+    require_library("matplotlib", "drawing a run's curves")
+    require_library("sklearn", "measuring a run")
     if settings.tensorboard:
-        need("tensorboard", "--tensorboard")
+        require_library("tensorboard", "--tensorboard")
     if settings.hidden and accelerator.num_processes > 1:
         raise TrainingError(
             "an mlp head has batch norm, whose figures are those of a whole batch: train it in one process"
@@ -447,7 +448,7 @@ class _Features:
         else:
             features = self._compute(split)
             if self.accelerator.is_main_process:
-                with staged(path, force=True, ours=None) as beside:
+                with atomic_write(path, force=True, ours=None) as beside:
                     save_file({"features": features}, beside)
             self.accelerator.wait_for_everyone()
         return dataclasses.replace(split, rows=Rows(None, split.rows.targets, features))

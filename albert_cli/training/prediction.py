@@ -32,7 +32,7 @@ from albert_cli.training.questions import Answer
 from albert_cli.training.reading import usable
 from albert_cli.training.run_directory import LoadedRun, RunInfo
 from albert_cli.training.submission import cells, write_tsv
-from converters.files import staged
+from converters.staging import atomic_write
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def write(info: RunInfo, found: Predicted, out: Path, *, force: bool) -> None:
         write_table(found.columns, out, force=force)
         return
     answers = dict(zip(found.columns["id"], found.columns["answer"], strict=True))
-    with staged(out, force=force, ours=None) as beside:
+    with atomic_write(out, force=force, ours=None) as beside:
         beside.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

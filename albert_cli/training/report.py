@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from albert_cli.console import figure
 from albert_cli.runs.log import Record
-from converters.files import staged
+from converters.staging import atomic_write
 
 if TYPE_CHECKING:
     from albert_cli.training.finetune import Prepared
@@ -93,5 +93,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _write(path: Path, parts: Sequence[str]) -> None:
     text = "\n\n".join(parts).replace("\n\n- ", "\n- ")
-    with staged(path, force=True, ours=None) as beside:
+    with atomic_write(path, force=True, ours=None) as beside:
         beside.write_text(text + "\n", encoding="utf-8")

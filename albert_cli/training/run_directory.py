@@ -31,8 +31,8 @@ from converters import convert, roles, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
-from converters.files import staged
 from converters.julia.values import brief
+from converters.staging import atomic_write
 
 HEAD = "head.safetensors"
 # What a run may leave in its directory; all that --force removes.
@@ -162,7 +162,7 @@ def _write_model(model: Model, base: Checkpoint, directory: Path) -> None:
         from safetensors.torch import save_file
 
         tensors = {f"mlp.{name}": item.cpu().contiguous() for name, item in mlp.state_dict().items()}
-        with staged(directory / HEAD, force=True, ours=None) as beside:
+        with atomic_write(directory / HEAD, force=True, ours=None) as beside:
             save_file(tensors, beside, {"format": "pt"})
     saved = model if mlp is None else nn.ModuleDict({"encoder": model.encoder})
     checkpoint = to_checkpoint(saved, model.config, base.tokenizer)

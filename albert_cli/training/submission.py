@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.errors import DataError
-from converters.files import check_target, staged
+from converters.staging import atomic_write, check_target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def cells(filename: str, values: NDArray[Any], labels: Sequence[str]) -> list[st
 def write_tsv(path: Path, ids: Sequence[str], predictions: Sequence[str]) -> None:
     """Write one file of a submission."""
     lines = [f"{number}\t{cell}\n" for number, cell in zip(ids, predictions, strict=True)]
-    with staged(path, force=True, ours=None) as beside:
+    with atomic_write(path, force=True, ours=None) as beside:
         beside.write_text("index\tprediction\n" + "".join(lines), encoding="utf-8")
 
 
@@ -55,7 +55,7 @@ def pack(files: Mapping[str, Path], target: Path, *, force: bool = False) -> lis
     check(target, force=force, sources=list(files.values()))
     notes = []
     with (
-        staged(target, force=force, ours=None) as beside,
+        atomic_write(target, force=force, ours=None) as beside,
         zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for name in sorted(ROWS):

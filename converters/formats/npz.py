@@ -28,7 +28,7 @@ from converters.config import dump_json, parse_json
 from converters.dialects import config_from_json, to_google
 from converters.errors import CorruptError
 from converters.families import families
-from converters.files import SMALL_FILE_BYTES, Bounded, explained, open_regular
+from converters.files import SMALL_FILE_BYTES, Bounded, file_errors, open_regular
 from converters.formats import tf
 from converters.names import Layout, Row, T
 from converters.tokenizers.files import TokenizerFiles
@@ -71,7 +71,7 @@ NAMES = _FAMILY.google.within(julia, _WEIGHTS)
 def recognises(path: Path) -> bool:
     if not path.is_file():
         return False
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         begins = file.read(2) == b"PK"  # others may end as one, such as a .tar of one
     if not begins or not zipfile.is_zipfile(path):
         return path.suffix.lower() in SUFFIXES  # damaged
@@ -153,7 +153,7 @@ def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with explained(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
+        with file_errors(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
             yield archive
     except _ZIP_FAULTS as error:
         raise CorruptError(path, f"not a sound .npz ({error})") from None
@@ -224,7 +224,7 @@ def _load(
 
 def _fill_stored(array: Array, path: Path, info: zipfile.ZipInfo, start: int) -> None:
     """Read an uncompressed member straight from the file, several times as fast as through zipfile (APPNOTE 4.3.7)."""
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         file.seek(info.header_offset)
         local = file.read(_LOCAL_HEADER.size)
         name_length, extra_length = _LOCAL_HEADER.unpack(local) if len(local) == _LOCAL_HEADER.size else (0, 0)

@@ -29,8 +29,9 @@ import numpy as np
 from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into, fill
 from converters.errors import CorruptError, MissingLibraryError, TargetError
-from converters.files import SMALL_FILE_BYTES, Bounded, explained, need, open_regular
+from converters.files import SMALL_FILE_BYTES, Bounded, file_errors, open_regular
 from converters.formats import safetensors
+from converters.libraries import require_library
 from converters.sentence_files import encoder_or_self
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def recognises(path: Path) -> bool:
         return found and not safetensors.recognises(path)
     if not path.is_file():
         return False
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         start = file.read(2 + len(_LEGACY_MAGIC))
         if (
             path.suffix.lower() in _SUFFIXES
@@ -108,7 +109,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of one file, and the training step in `_metadata`, the attribute that PyTorch's state dicts have."""
-    need("torch", "reading a PyTorch file")
+    require_library("torch", "reading a PyTorch file")
     import torch
 
     version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
@@ -118,7 +119,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"a pickle, which PyTorch reads safely from version {'.'.join(map(str, _SAFE_FROM))} on, and "
             f"{torch.__version__} is installed (CVE-2026-24747): pip install --upgrade torch",
         )
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         members = _members(path) if file.read(4) == b"PK\3\4" else None
     state = _unpickled(path, lazy=members is not None)
     if not isinstance(state, dict) or not state:
@@ -143,7 +144,7 @@ def _unpickled(path: Path, *, lazy: bool) -> Any:
     import torch
 
     try:
-        with explained(path), warnings.catch_warnings():
+        with file_errors(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is an error below, or harmless
             return torch.load(path, map_location="meta" if lazy else "cpu", weights_only=True)
     except MemoryError:
@@ -184,7 +185,7 @@ def _members(path: Path) -> dict[int, zipfile.ZipInfo]:
     What `torch.save` makes and nothing else: plain copies, each once, so that nothing can swell.
     """
     try:
-        with explained(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
+        with file_errors(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
             infos = archive.infolist()
             if len(infos) > _MOST_MEMBERS:
                 raise CorruptError(path, f"holds {len(infos)} members, more than any model has")
@@ -276,7 +277,7 @@ def _held(value: torch.Tensor, dtype: np.dtype[Any]) -> Array:
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path, step: int | None = None) -> None:
-    need("torch", "writing a PyTorch file")
+    require_library("torch", "writing a PyTorch file")
     import torch
 
     state: OrderedDict[str, torch.Tensor] = OrderedDict()

@@ -27,7 +27,8 @@ from converters.config_keys import check_files, holds_refused_file
 from converters.dialects import config_from_json, to_hf
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.families import family_of
-from converters.files import explained, need, open_regular, read_small
+from converters.files import file_errors, open_regular, read_small
+from converters.libraries import require_library
 from converters.names import slot_of
 from converters.tokenizers.files import FILE_NAMES, TokenizerFiles
 from converters.tokenizers.settings import read_tokenizer
@@ -287,10 +288,10 @@ def _read_sharded(directory: Path, kind: Weights) -> tuple[dict[str, Tensor], di
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of one file; the library checks the header, offsets and sizes."""
-    need("safetensors", "reading safetensors")
+    require_library("safetensors", "reading safetensors")
     import safetensors
 
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         prefix = file.read(8)
     try:
         with safetensors.safe_open(path, framework="np") as checked:
@@ -298,7 +299,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise CorruptError(path, f"not a sound safetensors file ({error})") from None
     (length,) = struct.unpack("<Q", prefix)
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         file.seek(8)
         header = parse_json(file.read(length), str(path))
     header.pop("__metadata__", None)

@@ -20,8 +20,9 @@ from converters.config import REQUIRED, Json, dump_json, parse_json
 from converters.dialects import config_from_json, from_google, to_google, to_hf
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
 from converters.families import families
-from converters.files import need, read_optional, read_small
+from converters.files import read_optional, read_small
 from converters.formats import tf
+from converters.libraries import require_library
 from converters.tensorflow import wire
 from converters.tensorflow.bundle import read_bundle
 from converters.tensorflow.saved_graph import SavedGraph
@@ -95,7 +96,7 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    need("tensorflow", "writing a SavedModel")
+    require_library("tensorflow", "writing a SavedModel")
     from converters.tensorflow import module
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer

@@ -22,7 +22,8 @@ from converters.config import dump_json, parse_json
 from converters.dialects import config_from_json, notes_for_google, to_google
 from converters.errors import PLACE, CheckpointError, FormatError, SpecError, TargetError
 from converters.families import families
-from converters.files import need, read_optional, read_small
+from converters.files import read_optional, read_small
+from converters.libraries import require_library
 from converters.tensorflow.bundle import is_index, read_bundle
 from converters.tokenizers.settings import tokenizer_beside
 
@@ -93,7 +94,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    need("tensorflow", "writing a TensorFlow checkpoint")
+    require_library("tensorflow", "writing a TensorFlow checkpoint")
     _save(variables.to_foreign(checkpoint, _FAMILY.google), checkpoint.global_step, path / _PREFIX)
     (path / CONFIG).write_bytes(dump_json(to_google(checkpoint.config) | checkpoint.tokenizer.settings))
     (path / "checkpoint").write_text(

@@ -19,7 +19,7 @@ import numpy as np
 
 from converters.checkpoint import Tensor, blocks, raw
 from converters.errors import CheckpointError, CorruptError
-from converters.files import explained, need, open_regular
+from converters.files import file_errors, open_regular
 from converters.julia.values import (
     ANY,
     DICT,
@@ -37,6 +37,7 @@ from converters.julia.values import (
     shape_of,
     whole,
 )
+from converters.libraries import require_library
 
 # Every length in BSON is a signed 32-bit number.
 MOST_BYTES = 2**31 - 1
@@ -78,8 +79,8 @@ class Stored(NamedTuple):
 @contextmanager
 def opened(path: Path) -> Iterator[File]:
     """A BSON file to read from, its size and outermost lengths checked; CorruptError for anything else."""
-    need("bson", "reading Julia's BSON")
-    with explained(path), open_regular(path) as file:
+    require_library("bson", "reading Julia's BSON")
+    with file_errors(path), open_regular(path) as file:
         size = file.seek(0, io.SEEK_END)
         if size > MOST_BYTES:
             raise CorruptError(path, f"{size} bytes, more than the {MOST_BYTES} that a BSON file can have")
@@ -369,7 +370,7 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     Tensors are read one after the other. Raises CheckpointError, before anything is written or read, where the file
     would pass the 2 GiB that BSON can have.
     """
-    need("bson", "writing Julia's BSON")
+    require_library("bson", "writing Julia's BSON")
     parts = [part for key, value in values.items() for part in _element(key, value)]
     if any(isinstance(value, Arrays) for value in values.values()):
         parts += _small({"_backrefs": [_variable("T"), _variable("N")]})

@@ -21,7 +21,7 @@ import numpy as np
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Tensor, fill
 from converters.errors import CorruptError, SpecError
-from converters.files import explained, open_regular, read_small
+from converters.files import file_errors, open_regular, read_small
 from converters.tensorflow import wire
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
@@ -59,7 +59,7 @@ def is_index(path: Path) -> bool:
     """Whether a file ends with the table's magic number."""
     if not path.is_file() or path.stat().st_size < _FOOTER_BYTES:
         return False
-    with explained(path), open_regular(path) as file:
+    with file_errors(path), open_regular(path) as file:
         file.seek(-len(MAGIC), 2)
         return file.read() == MAGIC
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from converters.errors import ConfigError, CorruptError
-from converters.files import need
+from converters.libraries import require_library
 
 # The names of a tokenizer's files in a Hugging Face directory, as a pattern.
 FILE_NAMES = r"spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json|added_tokens\.json|special_tokens_map\.json"
@@ -326,7 +326,7 @@ def make_model(
     charsmap: bytes | None = None,
 ) -> bytes:
     """A unigram SentencePiece model of these pieces and scores; `charsmap` is its normalisation, nmt_nfkc without."""
-    need("sentencepiece", "rebuilding a SentencePiece model")
+    require_library("sentencepiece", "rebuilding a SentencePiece model")
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2 as proto
 
@@ -395,7 +395,7 @@ def _score(text: str) -> float | None:
 
 def parse_model(model: bytes, where: str) -> Any:
     """The model as a `ModelProto`; CorruptError where the bytes are none."""
-    need("sentencepiece", "reading a SentencePiece model")
+    require_library("sentencepiece", "reading a SentencePiece model")
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as proto
 

@@ -10,7 +10,7 @@ from albert_cli.errors import DataError
 from albert_cli.tasks.examples import Examples
 from albert_cli.tasks.layouts.tables import Tables
 from albert_cli.tasks.task import Sources
-from converters.files import explained, open_regular
+from converters.files import file_errors, open_regular
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _read(directory: Path) -> Examples:
         raise DataError(f"{directory}: no folders of .txt files, as pos/*.txt and neg/*.txt")
     sha, texts = hashlib.sha256(), []
     for label, path in files:
-        with explained(path), open_regular(path) as file:
+        with file_errors(path), open_regular(path) as file:
             data = file.read()
         sha.update(f"{label}/{path.name}\0{len(data)}\0".encode() + data)
         try:

@@ -12,7 +12,7 @@ from albert_cli.tables.table import joined, read_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
 from albert_cli.tasks.layouts.tables import check_file
 from albert_cli.tasks.task import Sources
-from converters.files import need
+from converters.libraries import require_library
 
 REPOSITORY = "nyu-mll/glue"
 
@@ -95,7 +95,7 @@ class Glue:
 
     def _download(self) -> Path:
         """The task's directory of `nyu-mll/glue`, downloaded once into the Hub's cache."""
-        need("huggingface_hub", f"downloading {self.directory}")
+        require_library("huggingface_hub", f"downloading {self.directory}")
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

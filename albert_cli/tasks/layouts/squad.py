@@ -15,7 +15,7 @@ from albert_cli.tables.table import seekable
 from albert_cli.tasks.examples import Question, Questions
 from albert_cli.tasks.task import Sources
 from converters.config import parse_json
-from converters.files import explained
+from converters.files import file_errors
 from converters.spec import listing
 
 _MISPLACED = "answers do not stand at their answer_start"
@@ -67,7 +67,7 @@ def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "re
     `answer_start`, or with none though `is_impossible` is false, are refused (DataError), left out and counted, or
     kept, where answers are not looked at.
     """
-    with explained(path), seekable(path) as file, decompressed(contextlib.nullcontext(file), str(path)) as stream:
+    with file_errors(path), seekable(path) as file, decompressed(contextlib.nullcontext(file), str(path)) as stream:
         data = stream.file.read()
     content = parse_json(data, str(path))
     items, wrong, bare, labelled = [], [], [], True
