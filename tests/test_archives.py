@@ -23,7 +23,7 @@ import pytest
 from conftest import tree
 
 from converters import archives, convert
-from converters.errors import CheckpointError, CorruptError, FormatError
+from converters.errors import AlbertError, CheckpointError, CorruptError, FormatError
 
 ROOT = Path(__file__).parents[1]
 LIGHT = [
@@ -413,7 +413,7 @@ def test_names_that_occur_twice(base, tmp_path, refused, packing, names):
 def test_odd_names(base, tmp_path, name):
     archive = write_tar(tmp_path / "x.tar", *contents(base, "base/"), (name, b"x"))
     if len(name) > 30:
-        with pytest.raises(CheckpointError, match=r"File name too long|more than 16 directories deep"):
+        with pytest.raises(AlbertError, match=r"File name too long|more than 16 directories deep"):
             convert.load(archive)
     else:
         assert making.same(convert.load(archive), convert.load(base)) is True

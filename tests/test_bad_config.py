@@ -283,4 +283,4 @@ def test_any_bytes_give_json_or_our_error(content):
     try:
         parse_json(content, "the file")
     except CheckpointError as error:
-        assert str(error).startswith("the file is not ")
+        assert str(error).startswith("the file: is not ")
