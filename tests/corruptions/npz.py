@@ -283,7 +283,7 @@ def _contents():
     yield Corruption(  # 1 x n and n are the same vector; n x 2 is none
         "a matrix where a vector belongs",
         with_arrays(**{"weights/bert/pooler/dense/bias": np.zeros((8, 2), np.float32)}),
-        "$file <any>albert.pooler.bias is [16], the config asks for [8]",
+        "$file: <any>albert.pooler.bias is [16], the config asks for [8]",
     )
     yield Corruption(
         "groups without end",
