@@ -28,8 +28,8 @@ def predict(
         Path | None,
         typer.Option(
             "--in",
-            metavar="FILE",
-            help="A table or lines of text, as albert embed reads them; - is stdin; SQuAD's .json for answers.",
+            metavar="PATH",
+            help="Tables or lines of text, as albert embed reads them; - is stdin; SQuAD's .json for answers.",
         ),
         Kind.STREAM_IN,
     ] = None,
@@ -50,6 +50,7 @@ def predict(
     text_pair_column: Annotated[
         str | None, typer.Option("--text-pair-column", metavar="NAME", help="The second text of a pair.")
     ] = None,
+    errors: options.Errors = "strict",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add a column with the probability of each label.")
     ] = False,
@@ -99,6 +100,7 @@ def predict(
                 text_column=text_column,
                 text_pair_column=text_pair_column,
                 probabilities=probabilities,
+                errors=errors,
                 tick=tick,
             )
         if out == STANDARD_OUTPUT:

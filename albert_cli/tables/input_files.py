@@ -71,6 +71,11 @@ def streams(file: Path) -> bool:
     return file == STANDARD_INPUT or (file.parent == Path("/dev/fd") and not file.is_file())
 
 
+def there(path: Path) -> bool:
+    """Whether a path names something: a file or directory that exists, or the files of a glob pattern."""
+    return path.exists() or (glob.has_magic(str(path)) and any(glob.iglob(str(path), recursive=True)))  # noqa: PTH207
+
+
 class Files(NamedTuple):
     """The files that a path names, in order, what each holds, and those of a directory that are of other kinds."""
 

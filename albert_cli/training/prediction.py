@@ -17,8 +17,8 @@ from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError, Notice, RunError
 from albert_cli.finite import check_finite
 from albert_cli.memory import out_of_memory
-from albert_cli.tables.input_files import Kind, kind_of, streams
-from albert_cli.tables.lines import STANDARD_INPUT
+from albert_cli.tables.input_files import Kind, find_files, streams, there
+from albert_cli.tables.lines import STANDARD_INPUT, Errors
 from albert_cli.tables.table import Table, read_table
 from albert_cli.tables.write import SUFFIXES, write_table
 from albert_cli.tasks import named
@@ -33,6 +33,9 @@ from albert_cli.training.reading import usable
 from albert_cli.training.run_directory import LoadedRun, RunInfo
 from albert_cli.training.submission import cells, write_tsv
 from converters.staging import atomic_write
+
+# The options of albert predict that messages advise.
+_OPTIONS = frozenset({"--text-column", "--errors", "--input-format"})
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def dev_splits(
     sources = replace(sources, skip_bad=skip_bad)
     if path is not None and streams(path):
         raise DataError(f"{path}: labelled data is read from files, not from a stream; write it to a file first")
-    if path is not None and path.is_file():
+    if path is not None and not path.is_dir() and there(path):
         found = {"dev": task.layout.read_file(path, replace(sources, delimiter=delimiter))}
     else:
         if path is not None:
@@ -186,9 +189,11 @@ def file(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     probabilities: bool = False,
+    errors: Errors = "strict",
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predicted:
-    """Predict every row of a table: its columns, then `prediction` (and a probability per label).
+    """Predict every row of what `source` names (see `read_table`): its columns, then `prediction`, and a probability
+    per label.
 
     Questions (SQuAD's JSON) give the columns `id` and `answer`.
     """
@@ -200,7 +205,7 @@ def file(
         ids = [item.id for item in asked.items]
         answers = [answer.text for answer in found.values]
         return Predicted({"id": ids, "answer": answers}, [[item.question for item in asked.items]], ["answer"], ids)
-    table, examples = _table(info, source, text_column, text_pair_column, kind, delimiter)
+    table, examples = _table(info, source, text_column, text_pair_column, kind, delimiter, errors)
     if twice := [name for name in table.header if table.header.count(name) > 1]:
         raise DataError(f"{source}: several columns are called {twice[0]!r}; rename all but one")
     split = split_of(examples, info, None, loaded.tokenizer, labelled=False)
@@ -328,7 +333,13 @@ def _named_values(info: RunInfo, found: Predictions) -> list[Any]:
 
 
 def _table(
-    info: RunInfo, path: Path, first: str | None, second: str | None, kind: Kind | None, delimiter: str | None
+    info: RunInfo,
+    path: Path,
+    first: str | None,
+    second: str | None,
+    kind: Kind | None,
+    delimiter: str | None,
+    errors: Errors,
 ) -> tuple[Table, Examples]:
     """A table to predict, by the columns named, the run's own, or those of its GLUE task."""
     task, settings = named(info.task), info.settings
@@ -337,20 +348,23 @@ def _table(
     columns = ExampleColumns(first or "text", second)
     if first is None and task.layout.columns is not None:
         columns = task.layout.columns
-    if kind is None:
-        kind = "tsv" if path == STANDARD_INPUT and columns.second is not None else kind_of(path)
-    if kind == "txt":
+    if kind is None and path == STANDARD_INPUT and columns.second is not None:
+        kind = "tsv"
+    kinds = set(find_files(str(path), kind, options=_OPTIONS).kinds)
+    if "txt" in kinds:
         if columns.second is not None:
             raise DataError(
                 f"{path}: lines of text hold no pairs, which this model judges; give a table with the columns "
                 f"{columns.first} and {columns.second}"
             )
         columns = ExampleColumns("text")
-    elif kind != "tsv":
+    elif kinds != {"tsv"}:
         columns = ExampleColumns(columns.first, columns.second)
     wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
     # Each row has its prediction, in order: none is left out.
-    table = read_table(path, kind=kind, delimiter=delimiter, wanted=wanted, skip_bad=None)
+    table = read_table(
+        path, kind=kind, delimiter=delimiter, wanted=wanted, skip_bad=None, errors=errors, options=_OPTIONS
+    )
     return table, Examples.of(table, columns, labelled=False)
 
 

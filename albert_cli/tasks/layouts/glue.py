@@ -10,7 +10,7 @@ from albert_cli.errors import ColumnError, DataError
 from albert_cli.tables.input_files import found_in
 from albert_cli.tables.table import joined, read_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
-from albert_cli.tasks.layouts.tables import check_file
+from albert_cli.tasks.layouts.tables import check_files
 from albert_cli.tasks.task import Sources
 from converters.libraries import require_library
 
@@ -63,7 +63,11 @@ class Glue:
                 return self._read_hub(directory, split)
             named = found[0]
         else:
-            check_file(named)
+            if named.is_dir():
+                raise DataError(
+                    f"{named}: a directory where a file is expected; --data names a directory of such files"
+                )
+            check_files(named)
         return self._read(named, split, sources)
 
     def read_file(self, path: Path, sources: Sources) -> Examples:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from albert_cli.errors import ColumnError, DataError
-from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS
+from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, find_files, there
 from albert_cli.tables.table import read_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
 from albert_cli.tasks.task import Sources
@@ -42,7 +42,7 @@ class Tables:
             raise ColumnError(f"{error}; {advice}", error.missing) from None
 
     def _read(self, path: Path, sources: Sources, *, test: bool = False) -> Examples:
-        check_file(path)
+        check_files(path)
         columns = ExampleColumns(
             sources.text_column or "text", sources.text_pair_column, label=sources.label_column or "label", id=None
         )
@@ -51,10 +51,10 @@ class Tables:
         return Examples.of(table, columns, labelled=not test or table.place(str(columns.label)) is not None)
 
 
-def check_file(path: Path) -> None:
-    """Refuse what is no file that can be read more than once (DataError)."""
-    if path.is_dir():
-        raise DataError(f"{path}: a directory where a file is expected; --data names a directory of a task's files")
-    if not path.is_file():
-        kind = "no such file" if not path.exists() else "no file that can be read more than once; write it to disk"
-        raise DataError(f"{path}: {kind}")
+def check_files(path: Path) -> None:
+    """Refuse what names no files, or some that cannot be read more than once (DataError)."""
+    if not there(path):
+        raise DataError(f"{path}: no such file")
+    pipes = [file for file in find_files(str(path)).files if not file.is_file()]
+    if pipes:
+        raise DataError(f"{pipes[0]}: no file that can be read more than once; write it to disk")
