@@ -23,7 +23,8 @@ from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError
 from albert_cli.main import app
 from albert_cli.registry.resolve import resolve
-from albert_cli.tables.sources import Columns, Source
+from albert_cli.tables.columns import Columns
+from albert_cli.tables.sources import Source
 from converters.errors import AlbertError
 
 # Before Ray is imported, since it looks only then: nobody else on the network may use the cluster of the tests.

@@ -26,7 +26,8 @@ from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError
 from albert_cli.main import app
 from albert_cli.registry.resolve import resolve
-from albert_cli.tables.sources import Columns, Source
+from albert_cli.tables.columns import Columns
+from albert_cli.tables.sources import Source
 from converters.errors import AlbertError, TargetError
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import TextError
+from albert_cli.tables.columns import Columns
 from albert_cli.tables.input_files import plain_name
-from albert_cli.tables.sources import Columns, Source
+from albert_cli.tables.sources import Source
 from converters.errors import AlbertError
 
 ROWS = [("a", "one"), ("b", 'two, "quoted"'), ("c", ""), ("d", "Zürich €5 naïve"), ("e", "tab\\here")]
@@ -191,7 +192,7 @@ def test_blocks_hold_every_row_once_within_their_bounds(tmp_path_factory, sizes,
             (),
             (
                 "{path}: files of the kind '.xls' are not read; tables are .txt, .csv, .tsv, .tab, .jsonl, .ndjson, "
-                ".json, .parquet, .pq, gzip or zstd too; --input-format says what it holds"
+                ".json, .parquet, .pq, gzip, zstd or xz too; --input-format says what it holds"
             ),
         ),
         ("empty/", b"", (), "{path}: the directory holds no file of a known kind (.txt, .csv, "),

@@ -356,7 +356,7 @@ def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_pat
     (tmp_path / "blank.txt").write_text("\n \n")
     assert start("--corpus", tmp_path / "blank.txt").endswith("blank.txt: there is no text in it")
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"Some text. " * 1000)[:-20])
-    assert "cut.txt.gz: the compressed file is damaged or truncated" in start("--corpus", tmp_path / "cut.txt.gz")
+    assert "cut.txt.gz: the compressed data is damaged or cut short" in start("--corpus", tmp_path / "cut.txt.gz")
     (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\n")
     assert start("--corpus", tmp_path / "bad.txt").endswith(
         "bad.txt: line 2 is not UTF-8: byte 0xff at offset 5; convert it to UTF-8"
@@ -368,7 +368,7 @@ def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_pat
     (folder / "wide.txt").write_bytes("Some text.\n".encode("utf-16-le"))
     message = start("--corpus", folder, "--corpus", texts)  # all at once
     for said in (
-        "bad.txt: line 2 is not UTF-8", "blank.txt: there is no text in it", "cut.txt.gz: the compressed file is dam",
+        "bad.txt: line 2 is not UTF-8", "blank.txt: there is no text in it", "cut.txt.gz: the compressed data is dam",
         "wide.txt: full of zero bytes; if it is UTF-16, convert it",
     ):  # fmt: skip
         assert said in message

@@ -1,19 +1,26 @@
 """Tables as people have them: every command reads the same ones, and says the same of those it cannot read."""
 
+import csv
 import gzip
 import io
 import json
+import lzma
 import re
+import shutil
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from tuning import reviews, write_csv, write_model
 
 from albert_cli.errors import Notice
+from albert_cli.tables.columns import Columns
 from albert_cli.tables.delimited import delimiter_of
-from albert_cli.tables.sources import Columns, Source
+from albert_cli.tables.sources import Source
 from albert_cli.tables.table import read_table
+from albert_cli.tables.texts import stream
 from converters.errors import AlbertError, did_you_mean
 
 
@@ -232,3 +239,228 @@ def test_training_and_evaluation_take_such_tables(run, albert, tmp_path):
     code, _, err = albert("finetune", "csv", *options, "--delimiter", ";", "--out", tmp_path / "run")
     assert code == 0, err
     assert re.search(r"^delimiter = \";\"$", (tmp_path / "run" / "run.toml").read_text(), re.M)
+
+
+# One small table in every format, compression and place, read by every command that takes --in.
+
+TABLE = [("a [MASK]", "one"), ("b, c [MASK]", "two"), ('say "d" [MASK]', "three"), ("é [MASK]", "four")]
+COLUMNS = ("text", "pair")
+
+
+def written(kind, table):
+    """The bytes of a table."""
+    if kind == "txt":
+        return "".join(f"{text}\n" for text, _ in table).encode()
+    if kind == "csv":
+        file = io.StringIO(newline="")
+        csv.writer(file).writerows([COLUMNS, *table])
+        return file.getvalue().encode("utf-8-sig")
+    if kind == "tsv":
+        return "".join("\t".join(row) + "\r\n" for row in [COLUMNS, *table]).encode()
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in table]
+    if kind == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if kind == "json":
+        return json.dumps(rows, indent=1).encode()
+    sink = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+PACKED = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+    ".xz": lzma.compress,
+}
+KINDS = ("txt", "csv", "tsv", "jsonl", "json", "parquet")
+PLACES = ("file", "glob", "directory", "stdin")
+
+
+def put(folder, kind, packing, place, monkeypatch):
+    """The table where --in finds it, in two files where several can be named: what names it, and its kind."""
+    if place == "stdin":
+        data = PACKED[packing](written(kind, TABLE))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(data))))
+        return "-", {"kind": {"json": "jsonl"}.get(kind, kind)}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    parts = [TABLE] if place == "file" else [TABLE[:1], TABLE[1:]]
+    for number, part in enumerate(parts):
+        (folder / f"{number}.{kind}{packing}").write_bytes(PACKED[packing](written(kind, part)))
+    return str({"file": folder / f"0.{kind}{packing}", "glob": folder / "*.*", "directory": folder}[place]), {}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("packing", PACKED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_three_readers_give_the_same_rows(tmp_path, monkeypatch, kind, packing, place):
+    pair = "pair" if kind != "txt" else None
+    wanted = [(text, name if pair else "") for text, name in TABLE]
+
+    def source():
+        return put(tmp_path / "t", kind, packing, place, monkeypatch)
+
+    path, options = source()
+    found = pa.Table.from_batches(list(Source(path, Columns(pair=pair), **options).batches())).to_pylist()
+    assert [(row["text"], row.get("pair", "")) for row in found] == wanted
+    path, options = source()
+    assert [(row.text, row.pair) for row in stream(path, Columns(pair=pair), **options)] == wanted
+    path, options = source()
+    table = read_table(Path(path), wanted=["text", *([pair] if pair else [])], **options)
+    assert table.column("text", "it") == [text for text, _ in TABLE]
+    assert pair is None or table.column("pair", "it") == [name for _, name in TABLE]
+    first, step = {"csv": (2, 1), "tsv": (2, 1), "json": (2, 4)}.get(kind, (1, 1))
+    if place in ("file", "stdin"):
+        assert table.lines == [first + step * row for row in range(4)]
+    else:
+        places = [f"0.{kind}{packing}:{first}", *(f"1.{kind}{packing}:{first + step * row}" for row in range(3))]
+        assert table.lines == [str(tmp_path / "t" / place) for place in places]
+
+
+def _texts(command, out, folder):
+    """The texts that a command read, by what it prints or writes."""
+    if command == "embed":
+        return parquet.read_table(folder / "v.parquet")["text"].to_pylist()
+    if command == "similarity":
+        return json.loads(out)["rows"]
+    if command == "tokenize":
+        return [record["text"] for record in json.loads((folder / "t.json").read_text())]
+    if command in ("score", "fill-mask"):
+        return [record["text"] for record in json.loads(out)]
+    rows = [json.loads(line) for line in out.splitlines()]
+    return [row["first" if command == "sop" else "text"] for row in rows]
+
+
+COMMANDS = {
+    "embed": ["--keep-text", "--threads", "1", "--out", "{folder}/v.parquet"],
+    "similarity": ["--json"],
+    "tokenize": ["--out", "{folder}/t.json"],
+    "score": ["--json"],
+    "fill-mask": ["--json"],
+    "sop": ["--out", "-"],
+    "predict": ["--out", "-"],
+}
+
+
+@pytest.fixture
+def start(letter_model, run, tmp_path):
+    """The arguments of a command that reads texts from somewhere."""
+
+    def arguments(command, source, kind=None):
+        model = [run / "one"] if command == "predict" else ["--model", letter_model]
+        more = [item.format(folder=tmp_path) for item in COMMANDS[command]]
+        return [command, *model, "--in", source, *(["--input-format", kind] if kind else []), *more]
+
+    return arguments
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("number", range(len(KINDS)))
+def test_every_command_reads_the_same_texts(albert, start, tmp_path, monkeypatch, command, number):
+    kind = KINDS[number]
+    if (command, kind) == ("sop", "txt"):
+        pytest.skip("lines hold no pairs")
+    turn = number + list(COMMANDS).index(command)
+    packing, place = list(PACKED)[turn % len(PACKED)], PLACES[turn // 2 % len(PLACES)]
+    path, options = put(tmp_path / "t", kind, packing, place, monkeypatch)
+    code, out, err = albert(*start(command, path, options.get("kind")))
+    assert code == 0, err
+    assert _texts(command, out, tmp_path) == [text for text, _ in TABLE]
+
+
+RAGGED = "2 rows not of 2 columns{names}: line {first}, line 4 has {last}"
+QUOTED = "; a cell that holds ',' stands in double quotes, with no blank before them"
+OPEN = (
+    "broken quoting in the row that begins at line 3 (unexpected end of data); is a quotation mark left open? one "
+    'inside a quoted cell is doubled ("")'
+)
+NAME = ". --text-column names the one with the texts"
+OBJECTS = (
+    "line 2 is not JSON: Expecting property name enclosed in double quotes at column 2; line 3 holds a list, not an "
+    "object of columns; line 4: 'text' is 5, not text; line 5 has no column 'text'; it has 'pair'"
+)
+ARRAY = "line 1 is not JSON: Expecting value at column 2; line 2 is not JSON: Extra data at column 27"
+NOT_READ = (
+    "files of the kind '.doc' are not read; tables are .txt, .csv, .tsv, .tab, .jsonl, .ndjson, .json, .parquet, .pq, "
+    "gzip, zstd or xz too; --input-format says what it holds"
+)
+LATIN = "line 3 is not UTF-8: byte 0xe4 at offset 14; convert it to UTF-8, or pass --errors replace"
+BROKEN = {
+    "ragged.csv": (b"text,pair\na,b,c\nd,e\nf\n", RAGGED.format(names="", first="2 has 3", last=1) + QUOTED),
+    "ragged.tsv": (b"text\tpair\na\n\nb\tc\td\n", RAGGED.format(names=" (text, pair)", first="2 has 1", last=3)),
+    "open.csv": (b'text,pair\na,b\n"c,d\n', OPEN),
+    "other.csv": (
+        b"texts,pair\na,b\n",
+        f"the header has no column 'text'; it has 'texts', 'pair'{NAME}; did you mean 'texts'?",
+    ),
+    "twice.csv": (b"text,text,pair\na,b,c\n", "several columns are called 'text'; rename all but one"),
+    "latin.csv": (b"text,pair\na,b\n\xe4,c\n", LATIN),
+    "header.csv": (b"text,pair\n", "there is no text to read"),
+    "none.tsv": (b"", "there is no text to read"),
+    "bad.jsonl": (b'{"text": "a", "pair": "b"}\n{oops\n[1]\n{"text": 5, "pair": ""}\n{"pair": "c"}\n', OBJECTS),
+    "other.jsonl": (b'{"body": "a", "pair": "b"}\n', f"line 1 has no column 'text'; it has 'body', 'pair'{NAME}"),
+    "cut.json": (b'[\n{"text": "a", "pair": "b"},\n', ARRAY),
+    "cut.parquet": (b"PAR1 but no more", "not a Parquet file, or a damaged one (Parquet magic bytes not found in "),
+    "cut.csv.gz": (
+        gzip.compress(b"text,pair\n" + b"a,b\n" * 999)[:-20],
+        "the compressed data is damaged or cut sho",
+    ),
+    "cut.tsv.xz": (lzma.compress(b"text\tpair\n" + b"a\tb\n" * 999)[:-20], "the compressed data is damaged or cut sho"),
+    "t.doc": (b"a", NOT_READ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_every_command_says_the_same_of_a_broken_file(refused, start, run, tmp_path, name):
+    data, fault = BROKEN[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    for command in COMMANDS:
+        if (command, name) != ("tokenize", "t.doc"):  # which are lines of text there
+            assert refused(*start(command, path)).startswith(f"{path}: {fault}"), command
+    training = ["--text-pair-column", "pair", "--label-column", "pair", "--model", run / "model", "--steps", 1]
+    message = refused("finetune", "csv", "--train", path, *training, "--out", tmp_path / "run")
+    for option in (NAME, ", or pass --errors", "; --input-format"):  # which it lacks
+        fault = fault.partition(option)[0]
+    assert message.startswith(f"{path}: {fault}")
+    assert "--errors" not in message
+    assert "--input-format" not in message
+
+
+@pytest.mark.parametrize("command", ["finetune", "evaluate"])
+def test_training_reads_what_predict_reads_but_no_stream(albert, run, tmp_path, command):
+    rows = reviews(24)
+    packed = {"a.csv.gz": gzip.compress, "b.ndjson.zst": PACKED[".zst"], "c.parquet": bytes}
+    for number, (name, pack) in enumerate(packed.items()):
+        part = [{"text": text, "label": label} for text, label in rows[8 * number : 8 * number + 8]]
+        table = pa.Table.from_pylist(part)
+        sink = io.BytesIO()
+        if name.startswith("a"):
+            sink.write(b"text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in part).encode())
+        elif name.startswith("b"):
+            sink.write("".join(json.dumps(row) + "\n" for row in part).encode())
+        else:
+            parquet.write_table(table, sink)
+        (tmp_path / name).write_bytes(pack(sink.getvalue()))
+    pattern = tmp_path / "*.*"
+    if command == "evaluate":
+        plain = albert("evaluate", run / "one", "--data", run / "one.csv", "--json")[1]
+        assert json.loads(albert("evaluate", run / "one", "--data", pattern, "--json")[1]) == json.loads(plain)
+        code, _, err = albert("evaluate", run / "one", "--data", "-")
+        assert (code, "- is standard input, which this is not read from; name a file" in err) == (2, True)
+        return
+    for name in ("plain", "parts"):
+        train = run / "one.csv" if name == "plain" else pattern
+        options = ["--model", run / "model", "--steps", 2, "--train", train, "--dev", tmp_path / "b.ndjson.zst"]
+        code, _, err = albert("finetune", "csv", *options, "--out", tmp_path / name)
+        assert code == 0, err
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "parts")]
+    assert weights[0] == weights[1]
+    code, _, err = albert("finetune", "csv", "--model", run / "model", "--train", "-", "--out", tmp_path / "stream")
+    assert (code, "- is standard input, which this is not read from; name a file" in err) == (2, True)
+    (tmp_path / "bad.csv").write_text("text,label\na,b,c\na,\n")
+    code, _, err = albert("finetune", "csv", *options[:4], "--train", pattern, "--skip-bad", "--out", tmp_path / "bad")
+    assert code == 0, err
+    bad = tmp_path / "bad.csv"
+    assert f"2 rows left out: line {bad}:2 not of 2 columns; line {bad}:3 without a usable label" in err

@@ -103,8 +103,8 @@ def test_a_file_gives_the_same_ids_as_the_library(model, shared_data, tmp_path):
 
 
 def test_pairs_from_a_file_windows_and_padding(model, tmp_path):
-    (tmp_path / "pairs.tsv").write_text("who?\tthe of and in to is it\n")
-    arguments = ["--in", tmp_path / "pairs.tsv", "--pair", "--model", model, "--max-length", 9]
+    (tmp_path / "pairs.txt").write_text("who?\tthe of and in to is it\n")
+    arguments = ["--in", tmp_path / "pairs.txt", "--pair", "--model", model, "--max-length", 9]
     windows = run(*arguments, "--truncation", "only_second", "--stride", 0, "--format", "tokens").stdout
     assert windows == "[CLS] ▁who ? [SEP] ▁the ▁of ▁and ▁in [SEP]\n[CLS] ▁who ? [SEP] ▁to ▁is ▁it [SEP]\n"
     padded = run("a", "--model", model, "--max-length", 5, "--pad", "--format", "ids")
@@ -274,10 +274,10 @@ def test_other_faults(model, tmp_path):
     corrupt = tmp_path / "bad.model"
     corrupt.write_bytes(model.read_bytes()[:5000])
     assert fault("x", "--model", corrupt) == f"{corrupt}: not a SentencePiece model (truncated or another file)"
-    (tmp_path / "pairs.tsv").write_text("a\tb\nc\n")
+    (tmp_path / "pairs.txt").write_text("a\tb\nc\n")
     assert fault(
-        "--in", tmp_path / "pairs.tsv", "--pair", "--model", model, "--format", "ids", "--out", tmp_path / "o"
-    ) == (f"{tmp_path}/pairs.tsv: line 2 holds 1 texts parted by TABs, where --pair needs 2")
+        "--in", tmp_path / "pairs.txt", "--pair", "--model", model, "--format", "ids", "--out", tmp_path / "o"
+    ) == (f"{tmp_path}/pairs.txt: line 2 holds 1 texts separated by tabs, where --pair needs 2")
     assert fault("--decode", "2 x", "--model", model) == (
         "line 1: 'x' is not an id; ids are whole numbers parted by blanks or commas"
     )

@@ -229,7 +229,8 @@ def test_other_kinds_of_bad_tables(tmp_path):
     other = tmp_path / "mine.xls"
     other.touch()
     with pytest.raises(
-        TextError, match=r"files of the kind '\.xls' are not read; tables are \.txt, \.csv, \.tsv, .* gzip or zstd too"
+        TextError,
+        match=r"files of the kind '\.xls' are not read; tables are \.txt, \.csv, \.tsv, .* gzip, zstd or xz too",
     ):
         read("csv", Sources(files={"train": other}))
     bad = tmp_path / "mine.parquet"

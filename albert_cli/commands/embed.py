@@ -30,7 +30,7 @@ def embed(
         typer.Option(
             "--in",
             metavar="PATH",
-            help="A .txt, CSV, TSV, JSONL or Parquet file (gzip or zstd too), a directory or glob of them, - for "
+            help="A .txt, CSV, TSV, JSONL or Parquet file (gzip, zstd or xz too), a directory or glob of them, - for "
             "standard input.",
             show_default=False,
         ),
@@ -183,8 +183,9 @@ def embed(
     from albert_cli.embedding.parquet import Layout
     from albert_cli.embedding.settings import Settings
     from albert_cli.registry.resolve import resolve
+    from albert_cli.tables.columns import Columns
     from albert_cli.tables.input_files import warn_of_skipped
-    from albert_cli.tables.sources import Columns, Source
+    from albert_cli.tables.sources import Source
 
     kept = tuple(keep_columns.split(",")) if keep_columns else ()
     columns = Columns(text_column, pair_column, id_column, kept, delimiter)

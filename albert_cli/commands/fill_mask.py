@@ -57,7 +57,7 @@ def fill_mask(
         raise typer.BadParameter("give texts, or --in FILE")
     from albert_cli.scoring.fill_mask import fill_masks
     from albert_cli.scoring.load import load
-    from albert_cli.scoring.texts import given_or_read
+    from albert_cli.tables.texts import given_or_read
     from albert_cli.tables.write import check, write_rows
 
     check(out, source, force=force)

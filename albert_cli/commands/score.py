@@ -72,7 +72,7 @@ def score(
         raise typer.BadParameter("give texts, or --in FILE")
     from albert_cli.scoring.load import load
     from albert_cli.scoring.pseudo_likelihood import score_texts
-    from albert_cli.scoring.texts import given_or_read
+    from albert_cli.tables.texts import given_or_read
     from albert_cli.tables.write import check, write_rows
 
     check(out, source, force=force)

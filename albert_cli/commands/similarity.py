@@ -272,6 +272,6 @@ def _shown(labels: list[str], *, numbered: bool) -> list[str]:
 def _lines(
     source: str, text_column: str | None, kind: InputKind | None, delimiter: str | None, errors: Errors
 ) -> list[str]:
-    from albert_cli.scoring.texts import read
+    from albert_cli.tables.texts import read
 
     return read(source, text_column=text_column, kind=kind, delimiter=delimiter, errors=errors).firsts

@@ -10,7 +10,7 @@ from albert_cli import console, options
 
 if TYPE_CHECKING:
     from albert_cli.scoring.sentence_pairs import Order
-    from albert_cli.scoring.texts import Texts
+    from albert_cli.tables.texts import Texts
 
 app = typer.Typer()
 
@@ -57,7 +57,7 @@ def sop(
         raise typer.BadParameter("give two segments, or --in FILE")
     from albert_cli.scoring.load import load
     from albert_cli.scoring.sentence_pairs import sentence_order
-    from albert_cli.scoring.texts import Texts, read
+    from albert_cli.tables.texts import Texts, read
     from albert_cli.tables.write import check, write_rows
 
     check(out, source, force=force)

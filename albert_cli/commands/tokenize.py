@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from albert_cli import console, options
 from albert_cli.arguments import STANDARD_OUTPUT, Kind
 
+if TYPE_CHECKING:
+    from albert_cli.tables.columns import Columns
+    from albert_cli.tables.input_files import Kind as InputKind
+    from albert_cli.tables.lines import Errors
+
 app = typer.Typer()
 
 _Format = Literal["table", "json", "jsonl", "ids", "tokens", "html"]
 _FORMATS: dict[str, _Format] = {".json": "json", ".jsonl": "jsonl", ".html": "html", ".htm": "html"}
 _TEXT = (".txt", ".log", ".md")
+# Those that messages on a file advise.
+_OPTIONS = frozenset({"--text-column", "--text-pair-column", "--errors", "--input-format"})
 
 
 @app.command()
@@ -34,13 +42,18 @@ def tokenize(
         ),
         Kind.PATH,
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--in", metavar="FILE", help="Take a text from each line; - is standard input."),
-        Kind.STREAM_IN,
+    source: options.TextSource = None,
+    input_format: options.InputFormat = None,
+    text_column: options.TextColumn = None,
+    text_pair_column: Annotated[
+        str | None,
+        typer.Option("--text-pair-column", metavar="NAME", help="--pair: the column of the second texts; pair."),
     ] = None,
+    delimiter: options.Delimiter = None,
+    errors: options.Errors = "strict",
     pair: Annotated[
-        bool, typer.Option("--pair", help="Encode two texts as a pair; in a file they are parted by a TAB.")
+        bool,
+        typer.Option("--pair", help="Encode two texts as a pair; separated by a tab where they are lines of text."),
     ] = False,
     max_length: Annotated[
         int | None, typer.Option("--max-length", min=1, metavar="N", help="Leave out what exceeds N tokens.")
@@ -87,9 +100,6 @@ def tokenize(
     ] = False,
     alpha: Annotated[float, typer.Option("--alpha", min=0.0, help="Sampling: 0 draws evenly, 1 by likelihood.")] = 0.1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Sampling: the same seed gives the same draws.")] = 0,
-    errors: Annotated[
-        Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")
-    ] = "strict",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file."), Kind.STREAM_OUT] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
 ) -> None:
@@ -105,6 +115,8 @@ def tokenize(
 
         albert tokenize --in corpus.txt --model hf/ --stats
 
+        albert tokenize --in reviews.csv --text-column review --model hf/ --stats
+
         albert tokenize --in corpus.txt --model hf/ --format ids --out ids.txt
 
         albert tokenize "in 1992, he" --model hf/ --compare other/tokenizer.json
@@ -112,6 +124,7 @@ def tokenize(
         albert tokenize --decode "2 28823 25 136 3" --model spiece.model
     """
     from albert_cli.registry.resolve import resolve
+    from albert_cli.tables.columns import Columns
     from albert_cli.tokenization import reports
     from albert_cli.tokenization.tokenizer import Tokenizer
     from converters.staging import check_target
@@ -126,6 +139,8 @@ def tokenize(
     if len(given) > 1:
         raise typer.BadParameter(f"{' and '.join(given)} do not go together; choose one")
     _check_input(texts or [], source, pair=pair, decode=decode)
+    if text_pair_column is not None and not pair:
+        raise typer.BadParameter("--text-pair-column needs --pair")
     if pad and max_length is None:
         raise typer.BadParameter("--pad needs --max-length: the length to fill up to")
     shown = _format("json" if json else format, out)
@@ -135,7 +150,7 @@ def tokenize(
     flags: dict[str, Any] = {"lowercase": not cased and None, "keep_accents": keep_accents or None, "raw": raw}
     found = resolve(model, tokenizer_only=True)
     if out is not None and out != STANDARD_OUTPUT:
-        sources = [*found.files(), *(path for path in (source, compare) if path is not None)]
+        sources = [*found.files(), *(Path(path) for path in (source, compare) if path is not None)]
         check_target(out, force=force, sources=sources, ours=None)
     tokenizer = Tokenizer.from_pretrained(found.path, **flags)
     view = reports.View(
@@ -152,7 +167,11 @@ def tokenize(
         },
     )
     with _progress(source, visible=out not in (None, STANDARD_OUTPUT) or stats) as progress:
-        inputs = _inputs(texts or [], source, pair=pair, errors=errors, progress=progress)
+        if source is None:
+            inputs = _given(texts or [], pair=pair)
+        else:
+            columns = Columns(text_column, text_pair_column, delimiter=delimiter, options=_OPTIONS)
+            inputs = _read(source, columns, input_format, pair=pair, errors=errors, progress=progress)
         if stats:
             output = view.statistics(inputs)
         elif compare:
@@ -181,7 +200,7 @@ def _format(wanted: _Format | None, out: Path | None) -> _Format:
     return wanted or named or "table"
 
 
-def _check_input(texts: list[str], source: Path | None, *, pair: bool, decode: str | None) -> None:
+def _check_input(texts: list[str], source: str | None, *, pair: bool, decode: str | None) -> None:
     if texts and source:
         raise typer.BadParameter("texts on the command line and --in do not go together; choose one")
     if decode is not None and texts:
@@ -192,37 +211,48 @@ def _check_input(texts: list[str], source: Path | None, *, pair: bool, decode: s
         raise typer.BadParameter(f"--pair takes two texts, not {len(texts)}")
 
 
-def _inputs(
-    texts: list[str],
-    source: Path | None,
+def _given(texts: list[str], *, pair: bool) -> Iterator[tuple[str, str | None]]:
+    """The texts or the pair of the command line."""
+    yield from [(texts[0], texts[1])] if pair else ((text, None) for text in texts)
+
+
+def _read(
+    source: str,
+    columns: Columns,
+    kind: InputKind | None,
     *,
     pair: bool,
-    errors: Literal["strict", "replace"],
+    errors: Errors,
     progress: Callable[[int], None] | None,
 ) -> Iterator[tuple[str, str | None]]:
-    """The texts or pairs, from the command line or a file, one by one."""
+    """The texts or pairs of files, one by one; a file whose name says no kind has a text in each line."""
     from albert_cli.errors import TextError
-    from albert_cli.tables.lines import read_lines
+    from albert_cli.tables.columns import DEFAULT_PAIR_COLUMN
+    from albert_cli.tables.input_files import KINDS, suffix_of
+    from albert_cli.tables.texts import stream
 
-    if source is None:
-        yield from [(texts[0], texts[1])] if pair else ((text, None) for text in texts)
-        return
-    for number, line in enumerate(read_lines(source, errors=errors, progress=progress), 1):
-        if not pair:
-            yield line, None
+    path = Path(source)
+    if kind is None and path.is_file() and suffix_of(path) not in KINDS:
+        kind = "txt"
+    lines = pair and "txt" in columns.files(source, kind).kinds
+    if pair and not lines:
+        columns = dataclasses.replace(columns, pair=columns.pair or DEFAULT_PAIR_COLUMN)
+    for row in stream(source, columns, kind=kind, errors=errors, progress=progress):
+        if not lines:
+            yield row.text, row.pair if pair else None
             continue
-        parts = line.split("\t")
+        parts = row.text.split("\t")
         if len(parts) != 2:
-            raise TextError(f"{source}: line {number} holds {len(parts)} texts parted by TABs, where --pair needs 2")
+            raise TextError(f"{row.place} holds {len(parts)} texts separated by tabs, where --pair needs 2")
         yield parts[0], parts[1]
 
 
 @contextlib.contextmanager
-def _progress(source: Path | None, *, visible: bool) -> Iterator[Callable[[int], None] | None]:
-    """A bar over the bytes of the file, unless the terminal shows the output itself."""
-    if source is None or not source.is_file() or not (visible or not sys.stdout.isatty()):
+def _progress(source: str | None, *, visible: bool) -> Iterator[Callable[[int], None] | None]:
+    """A bar over the bytes of a file, unless the terminal shows the output itself."""
+    if source is None or not Path(source).is_file() or not (visible or not sys.stdout.isatty()):
         yield None
         return
-    size = source.stat().st_size
+    size = Path(source).stat().st_size
     with console.progress_bytes() as advance:
         yield lambda done: advance("reading", done, size)

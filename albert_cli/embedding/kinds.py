@@ -22,7 +22,7 @@ from albert_cli.embedding import parquet
 from albert_cli.embedding.parquet import Layout
 from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError
-from albert_cli.tables.sources import Columns
+from albert_cli.tables.columns import Columns
 
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (".parquet", ".pq", ".jsonl", ".csv", ".npy")

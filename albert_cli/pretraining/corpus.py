@@ -6,22 +6,20 @@ create_pretraining_data.py); paragraphs are cut into sentences here. Every n-th 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.errors import DataError
 from albert_cli.pretraining.sentences import sentences
+from albert_cli.tables.input_files import decompressed
 from albert_cli.tables.lines import lines_of
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import dump_json, parse_json
@@ -135,27 +133,10 @@ def _documents(path: Path, progress: Callable[[int], None] | None) -> Iterator[l
 
 
 def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator[str]:
-    """The lines of a text file, compressed or not; LF, CRLF or CR ends them. TextError and CorruptError."""
-    with file_errors(path), _opened(path) as file:
-        try:
-            for line in lines_of(file, str(path), progress=progress, advice="convert it to UTF-8"):
-                yield from line.split("\r")
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-            raise CorruptError(f"{path}: the compressed file is damaged or truncated ({error})") from None
-
-
-def _opened(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if path.suffix == ".xz":
-        return cast(BinaryIO, lzma.open(path, "rb"))
-    if path.suffix == ".zst":
-        import io
-
-        import pyarrow as pa
-
-        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))
-    return open(path, "rb")
+    """The lines of a text file, compressed or not; LF, CRLF or CR ends them. Raises TextError."""
+    with file_errors(path), decompressed(open(path, "rb"), str(path)) as stream:
+        for line in lines_of(stream.file, str(path), progress=progress, advice="convert it to UTF-8"):
+            yield from line.split("\r")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from albert_cli.finite import check_finite
 from albert_cli.memory import out_of_memory
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.load import without_head
-from albert_cli.scoring.texts import raise_if_any
+from albert_cli.scoring.messages import raise_if_any
 from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 
 # Called with how much is done now, and how much there is in all.

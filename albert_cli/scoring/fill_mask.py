@@ -13,7 +13,7 @@ from torch import Tensor
 
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.batches import Queries, Tick, batch_of, logits_of, raise_if_long, ranks_of
-from albert_cli.scoring.texts import labeller, raise_if_any
+from albert_cli.scoring.messages import labeller, raise_if_any
 from albert_cli.tokenization.segmenters import SPACE
 from albert_cli.tokenization.tokenizer import Tokenizer
 

@@ -15,7 +15,7 @@ from albert_cli.errors import HeadError
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.scoring.batches import Queries, Tick, logits_of, raise_if_long, ranks_of
-from albert_cli.scoring.texts import labeller
+from albert_cli.scoring.messages import labeller
 from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 
 Masking = Literal["word-l2r", "piece"]

@@ -14,7 +14,7 @@ from albert_cli.finite import check_finite
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.batches import Tick, batches, inputs, memory
 from albert_cli.scoring.load import without_head
-from albert_cli.scoring.texts import labeller, raise_if_any
+from albert_cli.scoring.messages import labeller, raise_if_any
 from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
 
 

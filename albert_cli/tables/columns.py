@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from albert_cli.errors import ColumnError
-from albert_cli.tables.lines import Errors
+from albert_cli.errors import ColumnError, TextError
+from albert_cli.tables.input_files import Files, Kind, find_files
+from albert_cli.tables.lines import Errors, where_of
 from converters.errors import did_you_mean
 
 DEFAULT_TEXT_COLUMN, DEFAULT_PAIR_COLUMN = "text", "pair"
-# The option that names another column than the one that is looked for by default, and what that holds.
-_NAMED_BY = {DEFAULT_TEXT_COLUMN: ("--text-column", "texts"), DEFAULT_PAIR_COLUMN: ("--pair-column", "second texts")}
+# Options that name another column, with that which is looked for by default, and what it holds.
+_NAMED_BY = {
+    "--text-column": (DEFAULT_TEXT_COLUMN, "texts"),
+    "--pair-column": (DEFAULT_PAIR_COLUMN, "second texts"),
+    "--text-pair-column": (DEFAULT_PAIR_COLUMN, "second texts"),
+}
+# The options of a command that reads texts, as far as messages advise them.
+OPTIONS = frozenset({"--text-column", "--pair-column", "--errors", "--input-format"})
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Request:
         if missing:
             options = [
                 f"{option} names the one with the {content}"
-                for name, (option, content) in _NAMED_BY.items()
+                for option, (name, content) in _NAMED_BY.items()
                 if name in missing and option in self.options
             ]
             advice = f". {', '.join(options)}" if options else ""
@@ -68,3 +75,50 @@ def missing_columns(missing: Sequence[str], present: Sequence[str], purpose: str
     """The columns that are missing, and those that are there, for messages."""
     named, seen = (", ".join(map(repr, names)) or "none" for names in (missing, present))
     return f"column {named}{f' for {purpose}' if purpose else ''}; it has {seen}"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are read. A `.txt` file has only its lines; elsewhere `text` is the column of that name.
+
+    `delimiter` separates the columns of CSV and TSV files; by default it is found out. `options` are those of the
+    command that messages may advise.
+    """
+
+    text: str | None = None
+    pair: str | None = None
+    id: str | None = None
+    keep: tuple[str, ...] = ()
+    delimiter: str | None = None
+    options: frozenset[str] = OPTIONS
+
+    def wanted(self) -> dict[str, str]:
+        """Our name -> the file's, in the order of reading."""
+        names = {"text": self.text or DEFAULT_TEXT_COLUMN}
+        names |= {"pair": self.pair} if self.pair else {}
+        names |= {"id": self.id} if self.id else {}
+        return names | {f"kept.{name}": name for name in self.keep}
+
+    def request(self, errors: Errors) -> Request:
+        """What a reader is asked for: the values of `wanted`, in that order."""
+        wanted = self.wanted()
+        texts = tuple(wanted[name] for name in ("text", "pair") if name in wanted)
+        return Request(
+            names=tuple(wanted.values()),
+            texts=texts,
+            sparse=frozenset(self.keep) - {*texts, self.id},
+            delimiter=self.delimiter,
+            errors=errors,
+            options=self.options,
+        )
+
+    def files(self, path: str, kind: Kind | None = None) -> Files:
+        """The files of a path (see `find_files`); TextError where they have no such columns, or no delimiter."""
+        found = find_files(path, kind, delimiter=self.delimiter, options=self.options)
+        if "txt" in found.kinds and (self.text or self.pair or self.id or self.keep):
+            where = where_of(found.files[found.kinds.index("txt")])
+            if self.pair:
+                advice = "give a table with a column for each of the two texts"
+                raise TextError(f"{where}: lines of text hold no pairs; {advice}")
+            raise TextError(f"{where}: lines of text have no columns; leave out --text-column and its like")
+        return found

@@ -48,7 +48,7 @@ class Records:
             self._columns = [str(number) for number in range(request.width)]
         else:
             self._columns = [cell.strip() for cell in next(self._records(), (0, []))[1]]
-        if self._columns:  # none in an empty file
+        if self._columns:
             request.check(self._columns, where, "the header")
         self.header = self._columns if request.names is None else list(request.names)
         self.left_out: dict[str, list[int]] = {}
@@ -56,6 +56,8 @@ class Records:
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         width, faults, skip_bad = len(self._columns), Faults(), self._request.skip_bad
         ragged: list[int] = []
+        if not self._columns:  # an empty file
+            return
         places = None if self._request.names is None else [self._columns.index(name) for name in self.header]
         for line, cells in self._records():
             if len(cells) != width:

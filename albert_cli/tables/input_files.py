@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import lzma
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 from albert_cli.errors import Notice, TextError
 from albert_cli.tables.lines import STANDARD_INPUT
+from converters.files import file_errors
 
 Kind = Literal["txt", "csv", "tsv", "jsonl", "parquet"]
 KINDS: dict[str, Kind] = {
@@ -26,8 +28,8 @@ KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz"}
+COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".xz")
 # So many files of other kinds are listed.
 _SHOWN = 5
 
@@ -62,7 +64,7 @@ def kind_of(file: Path, options: Collection[str] = ()) -> Kind:
         known = ", ".join(KINDS)
         seen = f"files of the kind {suffix!r} are" if suffix else "a file without a suffix is"
         advice = "; --input-format says what it holds" if "--input-format" in options else ""
-        raise TextError(f"{file}: {seen} not read; tables are {known}, gzip or zstd too{advice}")
+        raise TextError(f"{file}: {seen} not read; tables are {known}, gzip, zstd or xz too{advice}")
     return KINDS[suffix]
 
 
@@ -93,6 +95,9 @@ def find_files(
     where no file has any.
     """
     files, skipped = _find(path)
+    if not skipped and files == [Path(path)] != [STANDARD_INPUT]:
+        with file_errors(path):
+            files[0].stat()  # what is not there has no kind
     kinds = [kind or kind_of(file, options) for file in files]
     if delimiter and not {"csv", "tsv"} & set(kinds):
         raise TextError(f"{path}: --delimiter is for CSV and TSV, and this is {', '.join(sorted(set(kinds)))}")
@@ -165,20 +170,29 @@ class Stream(NamedTuple):
 
 @contextlib.contextmanager
 def decompressed(opened: contextlib.AbstractContextManager[BinaryIO], where: str) -> Iterator[Stream]:
-    """The bytes of a file, gzip and zstd taken off: known by how they begin, whatever the name is."""
+    """The bytes of a file, gzip, zstd and xz taken off: known by how they begin, whatever the name is.
+
+    TextError where the compressed data is damaged.
+    """
     with opened as file:
         below = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var]
-        head = below.peek(4)
+        head = below.peek(6)
         codec = next((codec for magic, codec in _COMPRESSED.items() if head.startswith(magic)), None)
         if codec is None:
             yield Stream(below, below, False)
             return
-        import pyarrow as pa
-
         try:
-            with io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(below, mode="r"), codec)) as stream:
+            with _unpacked(below, codec) as stream:
                 yield Stream(stream, below, True)
-        except OSError as error:
-            if error.errno is not None:
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise TextError(f"{where}: the compressed data is damaged or cut short ({error})") from None
+
+
+def _unpacked(file: BinaryIO, codec: str) -> BinaryIO:
+    if codec == "xz":
+        return cast(BinaryIO, lzma.LZMAFile(file))
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec))

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,50 +21,13 @@ import pyarrow.compute as pc
 
 from albert_cli.errors import TextError
 from albert_cli.tables import arrays, input_files
-from albert_cli.tables.columns import DEFAULT_TEXT_COLUMN, Request
+from albert_cli.tables.columns import Columns
 from albert_cli.tables.faults import Faults
 from albert_cli.tables.input_files import Kind, Stream, decompressed
 from albert_cli.tables.lines import STANDARD_INPUT, Errors, where_of
 from albert_cli.tables.parquet import ParquetRows
 from albert_cli.tables.readers import rows_of
 from converters.files import file_errors
-
-# The options that messages advise: all commands that read a source have them.
-_OPTIONS = frozenset({"--text-column", "--pair-column", "--errors", "--input-format"})
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns are read. A `.txt` file has only its lines; elsewhere `text` is the column of that name.
-
-    `delimiter` separates the columns of CSV and TSV files; by default it is found out.
-    """
-
-    text: str | None = None
-    pair: str | None = None
-    id: str | None = None
-    keep: tuple[str, ...] = ()
-    delimiter: str | None = None
-
-    def wanted(self) -> dict[str, str]:
-        """Our name -> the file's, in the order of reading."""
-        names = {"text": self.text or DEFAULT_TEXT_COLUMN}
-        names |= {"pair": self.pair} if self.pair else {}
-        names |= {"id": self.id} if self.id else {}
-        return names | {f"kept.{name}": name for name in self.keep}
-
-    def request(self, errors: Errors) -> Request:
-        """What a reader is asked for: the values of `wanted`, in that order."""
-        wanted = self.wanted()
-        texts = tuple(wanted[name] for name in ("text", "pair") if name in wanted)
-        return Request(
-            names=tuple(wanted.values()),
-            texts=texts,
-            sparse=frozenset(self.keep) - {*texts, self.id},
-            delimiter=self.delimiter,
-            errors=errors,
-            options=_OPTIONS,
-        )
 
 
 class Source:
@@ -81,12 +43,7 @@ class Source:
     ) -> None:
         self.path, self.columns = path, columns or Columns()
         self.errors = errors
-        self.files, self._kinds, self.skipped = input_files.find_files(
-            path, kind, delimiter=self.columns.delimiter, options=_OPTIONS
-        )
-        if "txt" in self._kinds and (self.columns.text or self.columns.pair or self.columns.id or self.columns.keep):
-            file = self.files[self._kinds.index("txt")]
-            raise TextError(f"{file}: lines of text have no columns; leave out --text-column and its like")
+        self.files, self._kinds, self.skipped = self.columns.files(path, kind)
         for file in self.files:
             if file != STANDARD_INPUT:
                 with file_errors(file), open(file, "rb"):

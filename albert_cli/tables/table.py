@@ -96,7 +96,7 @@ def read_table(
     found = input_files.find_files(str(path), kind, delimiter=delimiter, options=request.options)
     input_files.warn_of_skipped(str(path), found.skipped)
     tables = [_read(file, kind, request) for file, kind in zip(found.files, found.kinds, strict=True)]
-    table = tables[0] if found.files == [path] else joined(tables, where_of(path))
+    table = tables[0] if len(tables) == 1 else joined(tables, where_of(path))
     if not table.rows and table.left_out:
         raise DataError(f"{told_left_out(table.where, table.left_out)}; no row is left")
     if not table.rows:
