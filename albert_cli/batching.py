@@ -1,44 +1,85 @@
-"""Which rows make a batch: shuffled, but of like length; a function of seed and epoch, so any place is found again."""
+"""Which rows are computed together: rows of like length, in a fixed order or in a random one that can be repeated.
+
+A random order is a function of its generator's seed, so a resumed run finds every place again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 # Rows are sorted by length within pools of so many batches: long enough to leave hardly any padding, short enough
 # that every epoch makes other batches.
 _POOL = 64
 
 
-def epoch_batches(
-    rows: int, size: int, *, seed: int, epoch: int, lengths: NDArray[np.int64] | None = None, smallest: int = 1
+def by_length(
+    lengths: NDArray[np.int64], tokens: int, *, order: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
+    """All rows in batches of at most `tokens` tokens, padding included; a row longer than that is a batch alone.
+
+    A batch is a run of `order`, which is from short to long by default.
+    """
+    if order is None:
+        order = np.argsort(lengths, kind="stable")
+    sizes = lengths[order].tolist()
+    batches, start = [], 0
+    while start < len(sizes):
+        end, width = start + 1, sizes[start]
+        while end < len(sizes) and (end + 1 - start) * max(width, sizes[end]) <= tokens:
+            width = max(width, sizes[end])
+            end += 1
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def evaluation_batches(lengths: NDArray[np.int64] | None, rows: int, *, tokens: int = 8192) -> list[NDArray[np.int64]]:
+    """All rows in batches by length; without lengths, in blocks of `tokens` rows."""
+    if lengths is None:
+        return [np.arange(start, min(start + tokens, rows)) for start in range(0, rows, tokens)]
+    return by_length(lengths, tokens)
+
+
+def pooled_order(random: np.random.Generator, lengths: NDArray[np.int64], pool: int) -> NDArray[np.int64]:
+    """All rows in random order, then sorted by length within every `pool` of them."""
+    order = random.permutation(len(lengths))
+    pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+    return np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
+
+
+def shuffled(random: np.random.Generator, batches: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """The batches in random order."""
+    return [batches[number] for number in random.permutation(len(batches))]
+
+
+def random_batches(
+    random: np.random.Generator, rows: int, size: int, *, lengths: NDArray[np.int64] | None = None, smallest: int = 1
 ) -> list[NDArray[np.int64]]:
     """All `rows`, each once, in batches of `size` in random order; the one left over is smaller.
 
     `lengths` groups rows of like length. What is left over joins its neighbour if it is below `smallest` (batch norm
     needs two).
     """
-    random = np.random.default_rng((seed, epoch))
-    order = random.permutation(rows)
-    if lengths is not None:
-        pool = _POOL * size
-        order = np.concatenate(
-            [
-                part[np.argsort(lengths[part], kind="stable")]
-                for part in (order[start : start + pool] for start in range(0, rows, pool))
-            ]
-        )
+    order = random.permutation(rows) if lengths is None else pooled_order(random, lengths, _POOL * size)
     cuts = _cuts(rows, size, smallest)
-    batches = [order[start:end] for start, end in zip(cuts, [*cuts[1:], rows], strict=True)]
-    return [batches[number] for number in random.permutation(len(batches))]
+    return shuffled(random, [order[start:end] for start, end in zip(cuts, [*cuts[1:], rows], strict=True)])
+
+
+def epoch_batches(
+    rows: int, size: int, *, seed: int, epoch: int, lengths: NDArray[np.int64] | None = None, smallest: int = 1
+) -> list[NDArray[np.int64]]:
+    """The `random_batches` of an epoch of training."""
+    return random_batches(np.random.default_rng((seed, epoch)), rows, size, lengths=lengths, smallest=smallest)
 
 
 def batch_count(rows: int, size: int, smallest: int = 1) -> int:
-    """How many batches `epoch_batches` makes."""
+    """How many batches `random_batches` makes."""
     return len(_cuts(rows, size, smallest))
 
 
@@ -47,16 +88,13 @@ def _cuts(rows: int, size: int, smallest: int) -> list[int]:
     return cuts[:-1] if len(cuts) > 1 and rows - cuts[-1] < smallest else cuts
 
 
-def evaluation_batches(lengths: NDArray[np.int64] | None, rows: int, *, tokens: int = 8192) -> list[NDArray[np.int64]]:
-    """All rows in order of length, as many in a batch as fill `tokens`; without lengths, in blocks of `tokens` rows."""
-    if lengths is None:
-        return [np.arange(start, min(start + tokens, rows)) for start in range(0, rows, tokens)]
-    order = np.argsort(lengths, kind="stable")
-    batches, start = [], 0
-    while start < rows:
-        end = start + 1
-        while end < rows and (end + 1 - start) * lengths[order[end]] <= tokens:
-            end += 1
-        batches.append(order[start:end])
-        start = end
-    return batches
+def starts(lengths: ArrayLike) -> NDArray[np.int64]:
+    """Where each of the rows that follow one another begins, and where the last one ends, (rows + 1)."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def ranges(first: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`first[i]`, `first[i] + 1`, …, as many as `lengths[i]`, one range after another."""
+    ends = np.cumsum(lengths)
+    places: NDArray[np.int64] = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + lengths, lengths)
+    return places

@@ -27,15 +27,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from albert_cli.model import kernels
+from albert_cli.model import hidden_states, kernels
 from albert_cli.model.encoder import Encoder
-from albert_cli.model.packed import FastEncoder
+from albert_cli.model.packed import PackedEncoder
+from albert_cli.tokenization.batch import TokenBatch
 from converters.config import EncoderConfig
 from converters.dialects import to_hf
 from converters.families.albert import PRESETS
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CLS, SEP = 2, 3
+BATCH_TOKENS = 1024  # as albert embed's on a CPU
 Ids = list[list[int]]
 Side = Callable[[Ids], torch.Tensor]
 
@@ -64,7 +66,7 @@ def main() -> None:
     model = Encoder(config, pooler=False).eval()
     ids = sentences(options.sentences)
     if options.profile:
-        profile(FastEncoder(model, options.profile), ids)
+        profile(ours(PackedEncoder(model, options.profile)), ids)
         return
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         makers = sides(model, config, options.threads, Path(folder))
@@ -99,8 +101,8 @@ def sides(model: Encoder, config: EncoderConfig, threads: int, folder: Path) -> 
     theirs = transformers.AlbertModel(settings, add_pooling_layer=False).eval()
     theirs.load_state_dict(model.state_dict())
     return {
-        "ours fp32": lambda: ours(FastEncoder(model, "fp32")),
-        "ours int8": lambda: ours(FastEncoder(model, "int8")),
+        "ours fp32": lambda: ours(PackedEncoder(model, "fp32")),
+        "ours int8": lambda: ours(PackedEncoder(model, "int8")),
         **{
             f"transformers sorted {n}": partial(padded, run_torch(theirs), n, in_order=True)
             for n in (1, 2, 4, 8, 16, 32)
@@ -112,11 +114,14 @@ def sides(model: Encoder, config: EncoderConfig, threads: int, folder: Path) -> 
     }
 
 
-def ours(encoder: FastEncoder) -> Side:
+def ours(encoder: PackedEncoder) -> Side:
     def run(ids: Ids) -> torch.Tensor:
-        output = encoder.encode(ids)
-        lengths = torch.from_numpy(np.diff(output.offsets))
-        return torch.segment_reduce(output.hidden_states[0], "mean", lengths=lengths)
+        tokens = TokenBatch.of_rows(ids)
+        means = torch.empty(len(tokens), encoder.config.hidden_size)
+        for batch in hidden_states.encode(encoder, tokens, batch_tokens=BATCH_TOKENS):
+            lengths = torch.from_numpy(np.diff(batch.offsets))
+            means[batch.rows] = torch.segment_reduce(batch.layers[0], "mean", lengths=lengths)
+        return means
 
     return run
 
@@ -314,7 +319,7 @@ def compare(named: dict[str, Side | str], config: EncoderConfig, ids: Ids, round
 def by_length(model: Encoder, config: EncoderConfig, rounds: int) -> None:
     """The same number of tokens in texts of each length."""
     generator = np.random.default_rng(0)
-    encoders = {precision: FastEncoder(model, precision) for precision in ("fp32", "int8")}
+    encoders = {precision: ours(PackedEncoder(model, precision)) for precision in ("fp32", "int8")}
     limit = Limit(config)
     print(
         f"\n{'tokens a text':>14}{'fp32 texts/s':>14}{'tokens/s':>10}{'of limit':>10}"
@@ -327,11 +332,11 @@ def by_length(model: Encoder, config: EncoderConfig, rounds: int) -> None:
         times: dict[str, list[float]] = {name: [] for name in encoders}
         shares = []
         for encoder in encoders.values():
-            encoder.encode(ids)
+            encoder(ids)
         for _ in range(rounds):
             bound = work / limit.measure()
             for name, encoder in encoders.items():
-                times[name].append(seconds(lambda encoder=encoder, ids=ids: encoder.encode(ids)))
+                times[name].append(seconds(lambda encoder=encoder, ids=ids: encoder(ids)))
             shares.append(bound / times["fp32"][-1])
         fp32, int8 = (statistics.median(times[name]) for name in ("fp32", "int8"))
         print(
@@ -340,10 +345,10 @@ def by_length(model: Encoder, config: EncoderConfig, rounds: int) -> None:
         )
 
 
-def profile(encoder: FastEncoder, ids: Ids) -> None:
-    encoder.encode(ids)
+def profile(encode: Side, ids: Ids) -> None:
+    encode(ids)
     with torch.profiler.profile() as profiler:
-        encoder.encode(ids)
+        encode(ids)
     print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=50))
 
 

@@ -36,7 +36,8 @@ from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.registry.builtin import built_in
 from albert_cli.runs.log import Record
-from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
+from albert_cli.tokenization.loading import find_tokenizer_files
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.config import EncoderConfig
 from converters.initialize import initialize

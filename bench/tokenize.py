@@ -74,7 +74,8 @@ def _sides(model: Path, texts: list[str]) -> dict:
     from transformers import PreTrainedTokenizerFast
     from transformers.models.albert import AlbertTokenizer as TransformersAlbert
 
-    from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
+    from albert_cli.tokenization.loading import find_tokenizer_files
+    from albert_cli.tokenization.tokenizer import Tokenizer
     from converters.config import dump_json
     from converters.tokenizers.tokenizer_json import tokenizer_config, tokenizer_json
 
@@ -127,7 +128,7 @@ def _google(model: Path, texts: list[str]) -> list[list[int]]:
     """Google's tokenization.py, line by line."""
     import sentencepiece
 
-    from albert_cli.tokenization.tokenizer import find_tokenizer_files
+    from albert_cli.tokenization.loading import find_tokenizer_files
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=find_tokenizer_files(model).model())
     rows = []

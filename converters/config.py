@@ -100,6 +100,11 @@ class EncoderConfig:
             raise ConfigError("; ".join(faults))
 
     @property
+    def max_tokens(self) -> int:
+        """How many tokens the model takes at most, special ones included."""
+        return self.max_position_embeddings - self.position_offset
+
+    @property
     def head_size(self) -> int:
         return self.hidden_size // self.num_attention_heads
 

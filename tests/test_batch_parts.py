@@ -11,7 +11,7 @@ from tuning import config
 
 from albert_cli.errors import TrainingError
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
-from albert_cli.tokenization.tokenizer import TokenBatch
+from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.training import finetune
 from albert_cli.training.inference import Rows, infer
 from albert_cli.training.loop import Job, train

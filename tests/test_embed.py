@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from encoding import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -60,6 +61,22 @@ def sentences(shared_data):
     found = list(dict.fromkeys(text for line in lines for text in line.split("\t")[1:3]))[:1000]
     random.Random(7).shuffle(found)
     return found
+
+
+def test_threads_are_given_back(letter_model):
+    before = torch.get_num_threads()
+    embedder = Embedder.from_pretrained(letter_model, threads=before + 1)
+    seen, encoder = [], embedder.encoder
+
+    def spy(batch, layers):
+        seen.append(torch.get_num_threads())
+        return encoder(batch, layers)
+
+    spy.config = encoder.config
+    embedder.encoder = spy
+    embedder.embed(TEXTS)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +310,7 @@ def test_windows_embed_all_of_a_long_text(letter_model, embedder, tmp_path):
         done = embed("--in", tmp_path / "t.txt", "--model", letter_model, "--force", *options)
         assert "longer than" not in done.stderr
         found = vectors_of(tmp_path / "o.parquet")
-        states = embedder.encoder.encode([np.array(window.ids) for window in windows])
+        states = encode(embedder.encoder, [window.ids for window in windows])
         flat = states.hidden_states[0].numpy()
         expected = {
             "mean": flat.mean(axis=0),
@@ -314,7 +331,7 @@ def test_tokens_keep_every_vector_with_its_piece_and_span(letter_model, embedder
     assert row["pieces"] == ["[CLS]", "▁a", "▁c", "a", "t", "[SEP]"]
     spans = list(zip(row["starts"], row["ends"], strict=True))
     assert ["a cat"[start:end] for start, end in spans] == ["", "a", "c", "a", "t", ""]
-    states = embedder.encoder.encode([np.array(embedder.tokenizer.encode("a cat").ids)]).hidden_states[0].numpy()
+    states = encode(embedder.encoder, [embedder.tokenizer.encode("a cat").ids]).hidden_states[0].numpy()
     assert np.abs(np.array(row["embedding"]) - states).max() < 1e-5
     assert [len(item) for item in table["embedding"].to_pylist()] == table["n_tokens"].to_pylist()
     assert table["empty"].to_pylist() == [False, True, False, False, True, False, False]

@@ -28,7 +28,8 @@ from albert_cli.model.loading import assign
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
 from albert_cli.runs.log import read_log
 from albert_cli.tables.table import read_table
-from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
+from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import metrics, session
 from albert_cli.training.finetune import prepare
 from albert_cli.training.inference import Rows, infer

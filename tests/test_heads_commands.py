@@ -18,7 +18,8 @@ from albert_cli.scoring import batches
 from albert_cli.scoring.fill_mask import fill_masks
 from albert_cli.scoring.pseudo_likelihood import score_texts
 from albert_cli.scoring.sentence_pairs import sentence_order
-from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
+from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 TEXTS = [
     "The [MASK] sat on the mat.",

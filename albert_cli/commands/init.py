@@ -71,7 +71,8 @@ def init(
 
 def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:
     """The tokenizer's files and its number of pieces; none and 0 without a path."""
-    from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
+    from albert_cli.tokenization.loading import find_tokenizer_files
+    from albert_cli.tokenization.tokenizer import Tokenizer
     from converters.tokenizers.files import TokenizerFiles
 
     if path is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from albert_cli import console, options
+from albert_cli.console import printable
 
 if TYPE_CHECKING:
     from albert_cli.scoring.sentence_pairs import Order
@@ -105,10 +106,8 @@ def sop(
 
 
 def _tell(given: Texts, order: Order) -> None:
-    from albert_cli.tokenization.records import visible
-
     pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
-    rows = [(str(row), f"{share:.4f}", visible(a), visible(b)) for row, (share, a, b) in enumerate(pairs, 1)]
+    rows = [(str(row), f"{share:.4f}", printable(a), printable(b)) for row, (share, a, b) in enumerate(pairs, 1)]
     console.print_table(rows, ("row", "in order", "first", "second"), right=[0, 1])
 
 

@@ -14,13 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from albert_cli.embedding.encoders import BatchEncoder, find_device, find_precision, make_encoder
+from albert_cli import batching
+from albert_cli.embedding.encoders import find_device, find_precision, make_encoder
 from albert_cli.embedding.pooling import pool
 from albert_cli.embedding.settings import Device, Precision, Settings, as_options
 from albert_cli.errors import EmbeddingError
 from albert_cli.finite import check_finite
+from albert_cli.model.hidden_states import encode
 from albert_cli.registry.resolve import Model, resolve
-from albert_cli.tokenization.tokenizer import Encoding, TokenBatch, Tokenizer
+from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.encoding import Encoding
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -145,9 +149,7 @@ class Embedder:
         self._pooler = copy.deepcopy(pretrained.encoder.pooler)  # stays in fp32 whatever the encoder computes in
         if self._pooler is not None:
             self._pooler.to(where)
-        self.encoder: BatchEncoder = make_encoder(
-            pretrained, device=plan.device, precision=plan.precision, batch_tokens=plan.batch_tokens
-        )
+        self.encoder = make_encoder(pretrained.encoder, device=plan.device, precision=plan.precision)
         # Beside a GPU the processor has nothing else to do.
         self._tokenizer_threads = None if plan.device != "cpu" else 1
 
@@ -198,7 +200,7 @@ class Embedder:
         if windowed:
             return self._windows(texts)
         batch = self.tokenizer.encode_batch(texts, pairs, max_length=length, threads=self._tokenizer_threads)
-        special = 2 if pairs is None else 3
+        special = self.tokenizer.template.added(pair=pairs is not None)
         return Tokens(batch, np.arange(len(texts) + 1), batch.truncated, batch.lengths == special)
 
     def vectors(self, tokens: Tokens, progress: Callable[[int], None] | None = None) -> list[NDArray[np.float32]]:
@@ -213,22 +215,15 @@ class Embedder:
         layers = settings.layers or ()
         made = [np.empty((rows, self.config.hidden_size), np.float32) for _ in layers]
         with _threads(self.plan.threads):
-            for batch in _batches(windows.lengths, self.plan.batch_tokens):
-                ids = [windows[row] for row in batch]
-                kinds = [windows.token_type_ids[windows.starts[row] : windows.starts[row + 1]] for row in batch]
-                packed = self.encoder.encode(ids, kinds, layers=layers)
-                for layer, states in zip(made, packed.hidden_states, strict=True):
+            for batch in encode(self.encoder, windows, batch_tokens=self.plan.batch_tokens, layers=layers):
+                for layer, states in zip(made, batch.layers, strict=True):
                     if by_token:
-                        flat, end = states.float().cpu().numpy(), 0
-                        for row in batch:
-                            low, high = windows.starts[row], windows.starts[row + 1]
-                            start, end = end, end + (high - low)
-                            layer[low:high] = flat[start:end]
+                        layer[windows.places(batch.rows)] = states.cpu().numpy()
                     else:
                         how: Any = settings.pooling
-                        layer[batch] = pool(states, packed.offsets, how, self._pooler).cpu().numpy()
+                        layer[batch.rows] = pool(states, batch.offsets, how, self._pooler).cpu().numpy()
                 if progress:
-                    progress(len(batch))
+                    progress(len(batch.rows))
         return [self._finished(layer, tokens, by_token) for layer in made]
 
     def _finished(self, vectors: NDArray[Any], tokens: Tokens, by_token: bool) -> NDArray[np.float32]:
@@ -256,17 +251,19 @@ class Embedder:
 
     def _windows(self, texts: Sequence[str]) -> Tokens:
         """Consecutive windows of each text, as long as fits; the same as `encode(..., stride=0)`."""
-        before, after = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
-        width = (self.settings.max_length or 0) - 2
+        template = self.tokenizer.template
+        special = template.added(pair=False)
+        width = (self.settings.max_length or 0) - special
         if width < 1:
-            raise EmbeddingError(f"--max-length {width + 2} leaves no room for text beside 2 special tokens")
+            raise EmbeddingError(
+                f"--max-length {width + special} leaves no room for text beside {special} special tokens"
+            )
         rows = self.tokenizer.ids(texts, threads=self._tokenizer_threads)
         cut = [[row[low : low + width] for low in range(0, len(row), width)] or [[]] for row in rows]
-        ids = [np.array([*before, *window, *after], np.int32) for row in cut for window in row]
-        return self._of_windows(
-            ids,
-            None,
-            [len(row) for row in cut],
+        ids = [template.frame(window)[0] for row in cut for window in row]
+        return Tokens(
+            TokenBatch.of_rows(ids, pad_id=self.tokenizer.pad_id),
+            batching.starts([len(row) for row in cut]),
             np.zeros(len(texts), np.int32),
             np.array([not row for row in rows], bool),
         )
@@ -279,33 +276,17 @@ class Embedder:
         ]
         windows = [list(encoding.windows()) for encoding in encodings]
         every = list(chain.from_iterable(windows))
-        return self._of_windows(
-            [np.array(window.ids, np.int32) for window in every],
-            [np.array(window.token_type_ids, np.uint8) for window in every],
-            [len(row) for row in windows],
+        return Tokens(
+            TokenBatch.of_rows(
+                [window.ids for window in every],
+                [window.token_type_ids for window in every],
+                pad_id=self.tokenizer.pad_id,
+            ),
+            batching.starts([len(row) for row in windows]),
             np.array([encoding.truncated for encoding in encodings], np.int32),
             np.array([all(encoding.special_tokens_mask) for encoding in encodings], bool),
             every,
         )
-
-    def _of_windows(
-        self,
-        ids: list[NDArray[np.int32]],
-        kinds: list[NDArray[np.uint8]] | None,
-        counts: list[int],
-        truncated: NDArray[np.int32],
-        empty: NDArray[np.bool_],
-        encodings: list[Encoding] | None = None,
-    ) -> Tokens:
-        flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-        windows = TokenBatch(
-            ids=flat,
-            token_type_ids=np.concatenate(kinds) if kinds else np.zeros(len(flat), np.uint8),
-            starts=_starts([len(window) for window in ids]),
-            truncated=np.zeros(len(ids), np.int32),
-            pad_id=self.tokenizer.pad_id,
-        )
-        return Tokens(windows, _starts(counts), truncated, empty, encodings)
 
 
 @contextlib.contextmanager
@@ -317,17 +298,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _starts(lengths: Sequence[int]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def _batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
-    """Rows grouped by length, the longest first, so that `rows * longest <= budget` unless a row is longer itself."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, budget // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size

@@ -39,7 +39,7 @@ FLOORS = {name: 0.0 if name == "relu" else -0.1701 for name in _FUSED if name !=
 
 # x (M, K), or its bytes, and perhaps a residual (M, N) -> act(x·Wᵀ + b) + residual, float32 (M, N)
 Linear = Callable[[Tensor, "Tensor | None"], Tensor]
-ByteLinear = Callable[["Bytes", "Tensor | None"], Tensor]
+Int8Linear = Callable[["QuantizedRows", "Tensor | None"], Tensor]
 
 
 def linear(weight: Tensor, bias: Tensor, act: str = "linear") -> Linear:
@@ -89,17 +89,17 @@ def _float_operators_work(act: str) -> bool:
     return True
 
 
-class Bytes(NamedTuple):
-    """Rows of bytes, x ≈ scale·(steps - zero_point) + floor: `steps` (M, K) uint8, `scale` (M, 1) float32.
+class QuantizedRows(NamedTuple):
+    """Rows of bytes, x ≈ scale·(quantized - zero_point) + floor: `quantized` (M, K) uint8, `scale` (M, 1) float32.
 
     Every row has its own scale, so that no token's vector depends on the tokens beside it.
     """
 
-    steps: Tensor
+    quantized: Tensor
     scale: Tensor
 
 
-def quantize(x: Tensor, floor: float | None = None) -> Bytes:
+def quantize(x: Tensor, floor: float | None = None) -> QuantizedRows:
     """float32 (M, K) to bytes: from `floor` to each row's largest value in 255 steps, or, without a floor, 127 steps
     either way of zero point 128."""
     top = x.amax(1, keepdim=True)
@@ -111,10 +111,10 @@ def quantize(x: Tensor, floor: float | None = None) -> Bytes:
         scale = top.sub_(floor).clamp_min_(1e-30).div_(255)
         inverse = scale.reciprocal()
         scaled = (x * inverse).add_(inverse.mul_(-floor).add_(0.5))
-    return Bytes(scaled.to(torch.uint8), scale)  # cut off, hence the halves
+    return QuantizedRows(scaled.to(torch.uint8), scale)  # cut off, hence the halves
 
 
-def byte_linear(weight: Tensor, bias: Tensor, act: str = "linear", floor: float | None = None) -> ByteLinear:
+def int8_linear(weight: Tensor, bias: Tensor, act: str = "linear", floor: float | None = None) -> Int8Linear:
     """A linear layer of bytes with exact integer sums, for rows quantized with `floor`.
 
     `weight` (N, K) and `bias` (N,) are float32; each output's weights become whole steps from -127 to 127. Without
@@ -126,10 +126,10 @@ def byte_linear(weight: Tensor, bias: Tensor, act: str = "linear", floor: float 
     if floor is not None:
         bias = bias + floor * scale * steps.sum(1)  # x = scale·steps + floor: the same floor·Σw in every row
     zero_point = 128 if floor is None else 0
-    product = (_byte_product if _byte_operators_work() else _float_product)(steps, scale, zero_point)
+    product = (_int8_product if _int8_operators_work() else _float_product)(steps, scale, zero_point)
 
-    def layer(x: Bytes, residual: Tensor | None = None) -> Tensor:
-        output = function(product(x.steps).mul_(x.scale).add_(bias))
+    def layer(x: QuantizedRows, residual: Tensor | None = None) -> Tensor:
+        output = function(product(x.quantized).mul_(x.scale).add_(bias))
         return output if residual is None else output.add_(residual)
 
     return layer
@@ -139,7 +139,7 @@ def _float_product(steps: Tensor, scale: Tensor, zero_point: int) -> Callable[[T
     return lambda x: F.linear(x.float() - zero_point, steps).mul_(scale)
 
 
-def _byte_product(steps: Tensor, scale: Tensor, zero_point: int) -> Callable[[Tensor], Tensor]:
+def _int8_product(steps: Tensor, scale: Tensor, zero_point: int) -> Callable[[Tensor], Tensor]:
     # Unsigned inputs: for signed ones oneDNN has no fast code on CPUs of AMD.
     packed = torch.ops.onednn.qlinear_prepack(steps.to(torch.int8), None)
     zeros = torch.zeros(len(steps), dtype=torch.int32)
@@ -154,7 +154,7 @@ def _byte_product(steps: Tensor, scale: Tensor, zero_point: int) -> Callable[[Te
 
 
 @cache
-def _byte_operators_work() -> bool:
+def _int8_operators_work() -> bool:
     """Whether oneDNN's byte products are here, exact up to the largest bytes, and no slower than in float32.
 
     Without VNNI instructions pairs of products overflow 16 bits; where oneDNN has no fast code for a case it takes its
@@ -168,7 +168,7 @@ def _byte_operators_work() -> bool:
     scale = torch.rand(64, generator=generator) + 0.5
     try:
         for zero_point in (0, 128):
-            exact, fast = _float_product(steps, scale, zero_point), _byte_product(steps, scale, zero_point)
+            exact, fast = _float_product(steps, scale, zero_point), _int8_product(steps, scale, zero_point)
             if not torch.allclose(exact(x), fast(x), rtol=1e-5, atol=1e-5):
                 return False
             if _seconds(fast, x) > 10 * _seconds(exact, x):

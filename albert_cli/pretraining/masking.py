@@ -29,7 +29,8 @@ class Vocabulary:
     def of(cls, tokenizer: Tokenizer) -> Vocabulary:
         pieces = [tokenizer.segmenter.piece(number) for number in range(len(tokenizer))]
         special = np.zeros(len(pieces), bool)
-        special[[tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id, tokenizer.pad_id]] = True
+        template = tokenizer.template
+        special[[*template.before, *template.between, *template.after, tokenizer.mask_id, tokenizer.pad_id]] = True
         # Google's _is_start_piece_sp: a piece goes on a word if it begins with a letter or digit.
         begins = np.array([piece.startswith(SPACE) or not piece[:1].isalnum() for piece in pieces])
         if tokenizer.segmenter.wordpiece:  # it marks what goes on

@@ -31,7 +31,8 @@ from albert_cli.runs.directory import RunDirectory, prepare_run_directory
 from albert_cli.runs.files import CURVES, RUN, pattern
 from albert_cli.runs.log import Report, read_log, silent
 from albert_cli.runs.processes import accelerator_for
-from albert_cli.tokenization.tokenizer import Tokenizer, find_tokenizer_files
+from albert_cli.tokenization.loading import find_tokenizer_files
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert, roles, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig, dump_json, parse_json

@@ -8,18 +8,20 @@ is a function of seed and epoch, so any place in it is found again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from albert_cli.batching import by_length, pooled_order, shuffled
 from albert_cli.pretraining.corpus import Corpus
+from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.tokenizers.template import CLS_A_SEP_B_SEP
 
 SHORT = 0.1  # of the sequences; Google's short_seq_prob
 IN_ORDER, SWAPPED, NO_ORDER = 0, 1, -100
-# [CLS] A [SEP] B [SEP], and [CLS] A [SEP].
-_SPECIAL = 3
+TEMPLATE = CLS_A_SEP_B_SEP
 # Sequences are sorted by length within pools of so many batches.
 _POOL = 32
 
@@ -39,8 +41,7 @@ class Sequences:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each, special ones included."""
         first, second = self.spans[:, 1] - self.spans[:, 0], self.spans[:, 3] - self.spans[:, 2]
-        lengths: NDArray[np.int64] = first + second + 2 + (second > 0)
-        return lengths
+        return first + second + np.where(second > 0, TEMPLATE.added(pair=True), TEMPLATE.added(pair=False))
 
     def take(self, rows: NDArray[np.int64]) -> Sequences:
         return Sequences(self.spans[rows], self.orders[rows])
@@ -58,20 +59,13 @@ class Tokens:
 
 def tokens(corpus: Corpus, sequences: Sequences, tokenizer: Tokenizer) -> Tokens:
     """Read the sequences and put the special tokens around them."""
-    lengths = sequences.lengths
-    shape = (len(sequences), int(lengths.max(initial=0)))
-    ids = np.full(shape, tokenizer.pad_id, np.int64)
-    types = np.zeros(shape, np.int64)
-    for row, (a, b, c, d) in enumerate(sequences.spans.tolist()):
-        split = b - a + 2
-        ids[row, 0], ids[row, split - 1] = tokenizer.cls_id, tokenizer.sep_id
-        ids[row, 1 : split - 1] = corpus.ids[a:b]
-        if d > c:
-            ids[row, split : split + d - c] = corpus.ids[c:d]
-            ids[row, split + d - c] = tokenizer.sep_id
-            types[row, split : split + d - c + 1] = 1
-    mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
-    return Tokens(ids, types, mask, sequences.orders)
+    template = replace(tokenizer.template, types=TEMPLATE.types)  # the order is learnt from them
+    rows = [
+        template.frame(corpus.ids[a:b].tolist(), corpus.ids[c:d].tolist() if d > c else None)
+        for a, b, c, d in sequences.spans.tolist()
+    ]
+    batch = TokenBatch.of_rows([ids for ids, _ in rows], [types for _, types in rows], pad_id=tokenizer.pad_id)
+    return Tokens(**batch.padded(), orders=sequences.orders)
 
 
 def epoch_batches(
@@ -119,7 +113,7 @@ def of_document(
     orders: list[int] = []
     at = 0
     while at < len(starts) - 1:
-        room = max_length - _SPECIAL
+        room = max_length - TEMPLATE.added(pair=True)
         target = int(random.integers(2, room + 1)) if random.random() < SHORT else room
         end = at + 1
         while end < len(starts) - 1 and starts[end] - starts[at] < target:
@@ -136,9 +130,10 @@ def of_document(
             orders.append(SWAPPED if swapped else IN_ORDER)
         else:
             low, high = starts[at], starts[end]
-            excess = max(0, high - low - target - 1)  # one [SEP] less
+            alone = target + len(TEMPLATE.between)  # which one segment does not need
+            excess = max(0, high - low - alone)
             low += int(random.integers(0, excess + 1))
-            spans.append((low, min(high, low + target + 1), 0, 0))
+            spans.append((low, min(high, low + alone), 0, 0))
             orders.append(NO_ORDER)
         at = end
     return Sequences(np.array(spans, np.int64).reshape(-1, 4), np.array(orders, np.int64))
@@ -164,15 +159,6 @@ def _truncate(
 def _batches(pooled: list[Sequences], batch_tokens: int, random: np.random.Generator) -> Iterator[Sequences]:
     """Batches of like length from a pool, in random order."""
     pool = Sequences(np.concatenate([item.spans for item in pooled]), np.concatenate([item.orders for item in pooled]))
-    lengths = pool.lengths
-    order = random.permutation(len(pool))
-    order = order[np.argsort(lengths[order], kind="stable")]
-    cuts, start = [], 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and (end + 1 - start) * lengths[order[end]] <= batch_tokens:
-            end += 1
-        cuts.append(order[start:end])
-        start = end
-    for number in random.permutation(len(cuts)).tolist():
-        yield pool.take(cuts[number])
+    order = pooled_order(random, pool.lengths, len(pool))
+    for rows in shuffled(random, by_length(pool.lengths, batch_tokens, order=order)):
+        yield pool.take(rows)

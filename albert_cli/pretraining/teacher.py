@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from albert_cli.batching import batch_count, by_length, random_batches
 from albert_cli.errors import TrainingError
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.objective import sentence_vectors
 from albert_cli.tables.lines import read_lines
+from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import parse_json
 from converters.files import read_optional
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 SHORTEST, LONGEST = 3, 48
 _PART = 4096  # sentences whose vectors are computed and kept at once
 _BATCH_TOKENS = 2048
-_POOL = 64
+_AT_ONCE = 64  # sentences of the learner's
 # The principal axes of the vectors are those of so many of them, and turned by so many.
 _FOR_AXES = 20_000
 _FOR_TURN = 5_000
@@ -71,14 +73,8 @@ class Teacher:
         encoded = self.tokenizer(
             list(texts), truncation=True, max_length=256, add_special_tokens=special_tokens, verbose=False
         )["input_ids"]
-        order = sorted(range(len(texts)), key=lambda number: len(encoded[number]))
         found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        start = 0
-        while start < len(order):
-            end = start + 1
-            while end < len(order) and (end + 1 - start) * len(encoded[order[end]]) <= _BATCH_TOKENS:
-                end += 1
-            rows = order[start:end]
+        for rows in by_length(np.array([len(row) for row in encoded], np.int64), _BATCH_TOKENS):
             padded = self.tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")
             batch = {name: tensor.to(self.device) for name, tensor in padded.items()}
             if batch["input_ids"].shape[1]:
@@ -86,7 +82,6 @@ class Teacher:
                 mask = batch["attention_mask"][..., None].float()
                 means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
                 found[rows] = F.normalize(means, dim=-1).cpu().numpy()
-            start = end
         return found
 
 
@@ -107,21 +102,10 @@ class Lessons:
     def batches(self, size: int, *, seed: int, skip: int = 0) -> Iterator[NDArray[np.int64]]:
         """Rows of like length, `size` at a time, pass after pass without end; the first `skip` batches are left out."""
         lengths = np.diff(self.starts)
-        each = -(-len(self) // size)
-        turn, skip = divmod(skip, each)
+        turn, skip = divmod(skip, batch_count(len(self), size))
         while True:
             random = np.random.default_rng((seed, turn, 2))
-            order = random.permutation(len(self))
-            pool = _POOL * size
-            order = np.concatenate(
-                [
-                    part[np.argsort(lengths[part], kind="stable")]
-                    for part in (order[start : start + pool] for start in range(0, len(order), pool))
-                ]
-            )
-            batches = [order[start : start + size] for start in range(0, len(order), size)]
-            for number in random.permutation(len(batches)).tolist()[skip:]:
-                yield batches[number]
+            yield from random_batches(random, len(self), size, lengths=lengths)[skip:]
             turn, skip = turn + 1, 0
 
     def inputs(self, rows: NDArray[np.int64], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -191,9 +175,8 @@ def prepare(
         if progress:
             progress(len(part), len(written))
     whole = np.concatenate(parts)
-    framed = [[tokenizer.cls_id, *row, tokenizer.sep_id] for row in rows]
-    starts = np.concatenate([[0], np.cumsum([len(row) for row in framed])]).astype(np.int64)
-    lessons = Lessons(np.array([number for row in framed for number in row], np.int64), starts, whole)
+    framed = TokenBatch.of_rows([tokenizer.template.frame(row)[0] for row in rows])
+    lessons = Lessons(framed.ids.astype(np.int64), framed.starts, whole)
     made_of = [str(hidden_size), *names, *([_digest(learner)] if learner is not None else [])]
     made = hashlib.sha256(" ".join(made_of).encode()).hexdigest()[:24]
     axes = _kept(directory / f"axes-{made}.npy", lambda: _axes(lessons, hidden_size, learner, tokenizer.pad_id))
@@ -248,8 +231,10 @@ def _vectors(model: PreTrainingModel, lessons: Lessons, rows: NDArray[np.int64],
     device, training = next(model.parameters()).device, model.training
     model.eval()
     found = []
-    for start in range(0, len(rows), _POOL):
-        ids, mask = (torch.from_numpy(part).to(device) for part in lessons.inputs(rows[start : start + _POOL], pad_id))
+    for start in range(0, len(rows), _AT_ONCE):
+        ids, mask = (
+            torch.from_numpy(part).to(device) for part in lessons.inputs(rows[start : start + _AT_ONCE], pad_id)
+        )
         found.append(sentence_vectors(model, ids, mask).cpu().numpy())
     model.train(training)
     return np.concatenate(found)

@@ -23,7 +23,7 @@ from albert_cli.memory import out_of_memory
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.messages import raise_if_any
-from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
+from albert_cli.tokenization.batch import TokenBatch
 
 # Called with how much is done now, and how much there is in all.
 Tick = Callable[[int, int], None]
@@ -94,12 +94,6 @@ def ranks_of(logits: Tensor, ids: Tensor) -> Tensor:
     own = logits.gather(1, ids[:, None])
     earlier = torch.arange(logits.shape[1], device=logits.device) < ids[:, None]
     return 1 + ((logits > own) | ((logits == own) & earlier)).sum(-1)
-
-
-def batch_of(rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:
-    ids = np.array([number for row in rows for number in row], np.int32)
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])
-    return TokenBatch(ids, np.zeros(len(ids), np.uint8), starts, np.zeros(len(rows), np.int32), tokenizer.pad_id)
 
 
 def raise_if_long(lengths: Sequence[int], model: PreTrainingModel, where: Callable[[int], str]) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.scoring.batches import Queries, Tick, batch_of, logits_of, raise_if_long, ranks_of
+from albert_cli.scoring.batches import Queries, Tick, logits_of, raise_if_long, ranks_of
 from albert_cli.scoring.messages import labeller, raise_if_any
+from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.segmenters import SPACE
 from albert_cli.tokenization.tokenizer import Tokenizer
 
@@ -58,7 +59,7 @@ def fill_masks(
         f"write {mask} where a word is to be found",
     )
     raise_if_long([len(row) for row in rows], model, where)
-    tokens = batch_of(rows, tokenizer)
+    tokens = TokenBatch.of_rows(rows, pad_id=tokenizer.pad_id)
     counts = [len(found) for found in spans]
     queries = Queries(np.arange(len(texts)), np.flatnonzero(tokens.ids == tokenizer.mask_id), np.array(counts))
     continued = [_continues_word(text, start) for text, found in zip(texts, spans, strict=True) for start, _ in found]

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from albert_cli.batching import ranges
 from albert_cli.errors import HeadError
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.scoring.batches import Queries, Tick, logits_of, raise_if_long, ranks_of
 from albert_cli.scoring.messages import labeller
-from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
+from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 Masking = Literal["word-l2r", "piece"]
 
@@ -89,7 +91,7 @@ def score_texts(
     """
     where = labeller(len(texts), places)
     tokens = tokenizer.encode_batch(texts)
-    counts = tokens.lengths - 2
+    counts = tokens.lengths - tokenizer.template.added(pair=False)
     if not counts.any():
         raise HeadError(f"{where(0) if len(texts) == 1 else 'every text'} is empty; there is nothing to score")
     raise_if_long(tokens.lengths.tolist(), model, where)
@@ -132,15 +134,13 @@ def _queries(
     """A run for each token that is none of the special ones; for each place masked in them the token that is asked for
     there, -1 for one that is masked for another's sake; and the ids of the tokens."""
     rows = np.repeat(np.arange(len(counts)), counts)
-    plain = np.ones(len(tokens.ids), bool)
-    plain[tokens.starts[:-1]] = plain[tokens.starts[1:] - 1] = False
-    own_places = np.flatnonzero(plain)
+    own_places = ranges(tokens.starts[:-1] + len(tokenizer.template.before), counts)
     masked = np.ones(len(rows), np.int64)
     if mask == "word-l2r":
         begins = np.flatnonzero(Vocabulary.of(tokenizer).begins[tokens.ids])  # [SEP] is one, so every word has an end
         masked = begins[np.searchsorted(begins, own_places, side="right")] - own_places
     firsts = np.cumsum(masked) - masked
-    queries = Queries(rows, np.arange(masked.sum()) + np.repeat(own_places - firsts, masked), masked)
+    queries = Queries(rows, ranges(own_places, masked), masked)
     token_of = np.full(len(queries.places), -1)
     token_of[firsts] = np.arange(len(rows))
-    return queries, token_of, tokens.ids[plain]
+    return queries, token_of, tokens.ids[own_places]

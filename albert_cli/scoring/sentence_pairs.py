@@ -15,7 +15,8 @@ from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.batches import Tick, batches, inputs, memory
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.messages import labeller, raise_if_any
-from albert_cli.tokenization.tokenizer import TokenBatch, Tokenizer
+from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 
 class Order(NamedTuple):
@@ -50,7 +51,7 @@ def sentence_order(
     if config.type_vocab_size < 2:
         raise HeadError(f"the model knows {config.type_vocab_size} type of token, so it takes no pairs of texts")
     tokens = tokenizer.encode_batch(firsts, seconds, max_length=config.max_position_embeddings)
-    _check(tokens, config.max_position_embeddings, on_truncate, where)
+    _check(tokens, tokenizer, config.max_position_embeddings, on_truncate, where)
     logits = np.empty((len(firsts), 2), np.float64)
     for batch in batches(tokens.lengths, model, batch_tokens):
         with torch.inference_mode(), memory():
@@ -63,10 +64,11 @@ def sentence_order(
     return Order(in_order, tokens.lengths, tokens.truncated)
 
 
-def _check(tokens: TokenBatch, limit: int, on_truncate: str, where: Callable[[int], str]) -> None:
+def _check(tokens: TokenBatch, tokenizer: Tokenizer, limit: int, on_truncate: str, where: Callable[[int], str]) -> None:
     """Raise HeadError for pairs with an empty text, and for pairs that are cut where that is an error."""
-    of_second = np.add.reduceat(tokens.token_type_ids, tokens.starts[:-1], dtype=np.int64) - 1
-    of_first = tokens.lengths - of_second - 3
+    template = tokenizer.template
+    of_second = np.add.reduceat(tokens.token_type_ids, tokens.starts[:-1], dtype=np.int64) - len(template.after)
+    of_first = tokens.lengths - of_second - template.added(pair=True)
     empty = [
         (row, side)
         for row in range(len(tokens.lengths))

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from albert_cli.tokenization.records import visible
-from albert_cli.tokenization.tokenizer import Encoding, Tokenizer
+from albert_cli.console import printable
+from albert_cli.tokenization.encoding import Encoding
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 HEADERS = ("id", "piece", "", "id", "piece")
 RIGHT_ALIGNED = (0, 3)
@@ -59,5 +60,6 @@ def compare(
 
 def _cells(encoding: Encoding, index_base: int) -> list[tuple[str, str]]:
     return [
-        (str(number + index_base), visible(piece)) for number, piece in zip(encoding.ids, encoding.pieces, strict=True)
+        (str(number + index_base), printable(piece))
+        for number, piece in zip(encoding.ids, encoding.pieces, strict=True)
     ]

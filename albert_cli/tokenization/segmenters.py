@@ -20,7 +20,7 @@ from converters.libraries import require_library
 from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, ends_in_digit_comma, parse_model
 
 SPACE = "▁"
-DIGIT_COMMA = "digit-comma split"
+DIGIT_COMMA, CONTROL = "digit-comma split", "control"
 NBEST_LIMIT = 512
 # Blanks that a model's own normalisation may collapse or not.
 _BLANKS = " \t\r\n a \t \r \n  b\t \n\r"

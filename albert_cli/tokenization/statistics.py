@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from albert_cli.console import Table
+import numpy as np
+
+from albert_cli.console import Table, printable
 from albert_cli.errors import TextError
-from albert_cli.tokenization.records import visible
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 LIMITS = (128, 256, 512)
@@ -26,13 +27,11 @@ def corpus_statistics(tokenizer: Tokenizer, texts: Iterable[str], *, special_tok
 
     Raises TextError where there are no texts.
     """
-    import numpy as np
-
     counts = np.zeros(len(tokenizer), np.int64)
     lengths: Counter[int] = Counter()
     unknown: Counter[str] = Counter()
     characters = 0
-    around = 2 if special_tokens else 0
+    around = tokenizer.template.added(pair=False) if special_tokens else 0
     iterator = iter(texts)
     while block := list(itertools.islice(iterator, _TEXTS_AT_ONCE)):
         batch = tokenizer.encode_batch(block, special_tokens=False)
@@ -107,12 +106,12 @@ def tables(figures: dict[str, Any]) -> Iterator[Table]:
     if figures["unknown_characters"]:
         worst = itertools.islice(figures["unknown_characters"].items(), _MOST_FREQUENT)
         yield Table(
-            [(visible(c), f"U+{ord(c):04X}", unicodedata.name(c, "-"), f"{n:,}") for c, n in worst],
+            [(printable(c), f"U+{ord(c):04X}", unicodedata.name(c, "-"), f"{n:,}") for c, n in worst],
             ("unknown", "code", "name", "times"),
             right=(3,),
         )
     yield Table(
-        [(visible(item["piece"]), str(item["id"]), f"{item['count']:,}") for item in figures["most_frequent"]],
+        [(printable(item["piece"]), str(item["id"]), f"{item['count']:,}") for item in figures["most_frequent"]],
         ("piece", "id", "times"),
         right=(1, 2),
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.batching import evaluation_batches
-from albert_cli.tokenization.tokenizer import TokenBatch
+from albert_cli.tokenization.batch import TokenBatch
 
 # Several labels of a text may be right (`labels`): models of other origin alone, for no task here trains one.
 Kind = str

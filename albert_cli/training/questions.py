@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.tasks.examples import Question
-from albert_cli.tokenization.tokenizer import Encoding, TokenBatch, Tokenizer
+from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.encoding import Encoding
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +68,7 @@ def windows(questions: Sequence[Question], tokenizer: Tokenizer, max_length: int
         if pieces[1] is None or pieces[0] != item.context:
             pieces = (item.context, tokenizer.segmenter.pieces(item.context))  # of all questions on one context
         asked = tokenizer.segmenter.pieces(item.question)[:QUESTION_TOKENS]
-        overlap = min(OVERLAP, max(0, (max_length - len(asked) - 3) // 2))
+        overlap = min(OVERLAP, max(0, (max_length - len(asked) - tokenizer.template.added(pair=True)) // 2))
         cut = tokenizer.assemble(asked, pieces[1], max_length=max_length, truncation="only_second", stride=overlap)
         first = len(offsets)
         for window in cut.windows():
@@ -77,13 +79,9 @@ def windows(questions: Sequence[Question], tokenizer: Tokenizer, max_length: int
             offsets.append(places)
             spans.append(_span(places, item.answers[0] if item.answers else None))
         central += _central(offsets[first:], overlap)
-    starts = np.zeros(len(encodings) + 1, np.int64)
-    np.cumsum([len(encoding) for encoding in encodings], out=starts[1:])
-    tokens = TokenBatch(
-        ids=np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings]),
-        token_type_ids=np.concatenate([np.array(encoding.token_type_ids, np.uint8) for encoding in encodings]),
-        starts=starts,
-        truncated=np.zeros(len(encodings), np.int32),
+    tokens = TokenBatch.of_rows(
+        [encoding.ids for encoding in encodings],
+        [encoding.token_type_ids for encoding in encodings],
         pad_id=tokenizer.pad_id,
     )
     return Windows(tokens, np.array(owners, np.int64), offsets, central, np.array(spans, np.int64))

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from typing import Any
 
 from converters.tokenizers.files import TokenizerFiles, ends_in_digit_comma, parse_model, parse_wordpiece
+from converters.tokenizers.template import CLS_A_SEP_B_SEP
 
 Json = dict[str, Any]
 
@@ -226,21 +227,22 @@ def _added(number: int, token: str, is_mask: bool) -> Json:
 
 
 def _around(ids: dict[str, int], named: Mapping[str, str]) -> Json:
-    """`[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`, B and what ends it of type 1."""
+    """The special tokens around one text (A) and around two (A, B)."""
+    tokens = CLS_A_SEP_B_SEP.map(named.__getitem__)
 
-    def special(token: str, kind: int) -> Json:
-        return {"SpecialToken": {"id": token, "type_id": kind}}
+    def filled(*texts: str) -> list[Json]:
+        return [
+            {"SpecialToken" if part.sequence is None else "Sequence": {"id": token, "type_id": part.type}}
+            for part in tokens.parts(*([text] for text in texts))
+            for token in part.tokens
+        ]
 
-    def sequence(name: str, kind: int) -> Json:
-        return {"Sequence": {"id": name, "type_id": kind}}
-
-    cls, sep = named["cls"], named["sep"]
-    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
+    special = dict.fromkeys((*tokens.before, *tokens.between, *tokens.after))
     return {
         "type": "TemplateProcessing",
-        "single": single,
-        "pair": [*single, sequence("B", 1), special(sep, 1)],
-        "special_tokens": {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in (cls, sep)},
+        "single": filled("A"),
+        "pair": filled("A", "B"),
+        "special_tokens": {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in special},
     }
 
 

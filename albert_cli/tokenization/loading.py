@@ -1,0 +1,79 @@
+"""From a path or a checkpoint's files to what cuts texts into pieces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from albert_cli.errors import TokenizerError
+from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
+from albert_cli.tokenization.segmenters import Segmenter, SentencePieceSegmenter, TokenizersSegmenter
+from converters.errors import ConfigError, CorruptError, FormatError
+from converters.files import read_small
+from converters.tokenizers.files import TokenizerFiles, parse_model, parse_wordpiece
+from converters.tokenizers.settings import read_tokenizer
+from converters.tokenizers.tokenizer_json import bert_normalizer, preparation, tokenizer_json
+
+
+def find_tokenizer_files(path: Path) -> TokenizerFiles:
+    """The tokenizer files at `path`: a file of them, a directory with them, or a model of any format."""
+    from converters import convert
+
+    if path.is_file() and path.suffix in (".model", ".vocab", ".txt"):
+        return _file(path)
+    try:
+        files = convert.load(path).tokenizer
+    except FormatError:
+        # A directory of tokenizer files without weights.
+        files = read_tokenizer(path) if path.is_dir() else TokenizerFiles()
+        if not files and files.fault is None:
+            raise
+    if files.fault is not None:
+        raise ConfigError(files.fault)
+    if not files:
+        raise TokenizerError(
+            f"{path}: the model carries no tokenizer; pass a spiece.model, .vocab or vocab.txt instead"
+        )
+    return files
+
+
+def segmenter_of(files: TokenizerFiles, *, raw: bool = False) -> Segmenter:
+    """What cuts texts as the files say; with `raw` SentencePiece alone. TokenizerError where there are no files."""
+    model = files.model()
+    if not model and not files.wordpiece:
+        raise TokenizerError("the model carries no tokenizer files; pass a spiece.model, .vocab or vocab.txt")
+    if not model and raw:
+        raise TokenizerError(f"{files.origin}: a WordPiece list cannot be used raw; only SentencePiece models can")
+    return _sentencepiece(files, model, raw) if model else _wordpiece(files)
+
+
+def _file(path: Path) -> TokenizerFiles:
+    if not read_small(path):
+        raise CorruptError(f"{path}: the file is empty")
+    return replace(read_tokenizer(path.parent, only=path), origin=str(path))
+
+
+def _sentencepiece(files: TokenizerFiles, model: bytes, raw: bool) -> Segmenter:
+    segmenter = SentencePieceSegmenter(
+        model,
+        files.origin,
+        lowercase=files.lowercase,
+        keep_accents=files.keep_accents,
+        raw=raw,
+        special_tokens=files.special_tokens,
+    )
+    if raw or not files.added:
+        return segmenter
+    charsmap = parse_model(model, files.origin).normalizer_spec.precompiled_charsmap
+    return AddedTokenSegmenter(segmenter, files.added, preparation(files, charsmap))
+
+
+def _wordpiece(files: TokenizerFiles) -> Segmenter:
+    plain = replace(files, added=())
+    segmenter = TokenizersSegmenter(
+        tokenizer_json(plain, special_tokens=False) or b"",
+        files.origin,
+        special_tokens=files.special_tokens,
+        tokens=parse_wordpiece(files.wordpiece or b"", files.origin, files.special_tokens["unk"]),
+    )
+    return AddedTokenSegmenter(segmenter, files.added, [bert_normalizer(files)]) if files.added else segmenter
