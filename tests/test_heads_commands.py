@@ -20,6 +20,7 @@ from albert_cli.scoring.pseudo_likelihood import score_texts
 from albert_cli.scoring.sentence_pairs import sentence_order
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.tokenizers.template import CLS_A_SEP_B_SEP
 
 TEXTS = [
     "The [MASK] sat on the mat.",
@@ -172,6 +173,7 @@ class GivenIds:
     """A tokenizer whose texts are rows of ids that were made elsewhere."""
 
     mask_id = 4
+    template = CLS_A_SEP_B_SEP.map({"cls": 2, "sep": 3}.__getitem__)
 
     def __init__(self, batch):
         self.batch = batch
