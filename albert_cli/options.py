@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from albert_cli.arguments import Kind
+from albert_cli.arguments import Formerly, Kind
 from converters.families.albert import PRESETS
 
 
@@ -43,35 +43,32 @@ def _tasks() -> list[str]:
 
 
 complete_task, complete_model = _starting(_tasks), _starting(_models)
+MAX_LENGTH = "Tokens of a text at most, [CLS] and [SEP] counted"
 
-Force = Annotated[bool, typer.Option("--force", help="Replace the model that is at the target already.")]
+# --- Output
+
+Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-From = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="FORMAT",
-        help="Format of the source, where its contents leave a doubt.",
-        autocompletion=_starting(lambda: _formats("read")),
-    ),
-]
-Config = Annotated[
+OutTable = Annotated[
     Path | None,
     typer.Option(
-        "--config",
+        "--out",
         metavar="FILE",
-        help="Settings (albert_config.json, config.json, or some of their keys) for a model without: saved-model.",
+        help="Write a table instead: .csv, .tsv, .jsonl or .parquet; - prints JSON lines.",
     ),
+    Kind.STREAM_OUT,
 ]
-To = Annotated[
-    str | None,
-    typer.Option(
-        "--to",
-        metavar="FORMAT",
-        help="Format of the target, where its name does not tell.",
-        autocompletion=_starting(_targets),
-    ),
+RunOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="RUN", help="The run's directory; runs/TASK or runs/pretrain by default."),
+    Kind.FILE_OUT,
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Resume an interrupted run; on a CPU the result is bit-identical.")
+]
+
+# --- Models
+
 _ANY_MODEL = (
     "A model of any format: directory, file, archive or checkpoint prefix; a published name (albert-base-v2); or a "
     "repository of the Hugging Face Hub (owner/name, owner/name@revision)."
@@ -99,31 +96,78 @@ MODEL = typer.Option(
     autocompletion=complete_model,
 )
 ModelName = Annotated[str | None, MODEL, Kind.PATH]
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FORMAT",
+        help="Format of the source, if it cannot be detected.",
+        autocompletion=_starting(lambda: _formats("read")),
+    ),
+]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="FORMAT",
+        help="Format of the target, if the file name does not determine it.",
+        autocompletion=_starting(_targets),
+    ),
+]
 if TYPE_CHECKING:
     PresetName = str
 else:
     PresetName = Literal[tuple(PRESETS)]
-Preset = Annotated[
-    PresetName | None, typer.Option("--preset", help="A published shape, or a tiny one to try things out.")
-]
-ConfigFile = Annotated[
+Preset = Annotated[PresetName | None, typer.Option("--preset", help="A published shape, or tiny to try things out.")]
+_MODEL_CONFIG = "The model's config: an albert_config.json or config.json"
+MODEL_CONFIG = typer.Option("--model-config", metavar="FILE", help=f"{_MODEL_CONFIG}.")
+ModelConfig = Annotated[Path | None, MODEL_CONFIG, Formerly("--config")]
+PartialModelConfig = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="An albert_config.json or config.json of your own."),
+    typer.Option(
+        "--model-config",
+        metavar="FILE",
+        help=f"{_MODEL_CONFIG}, or some of its keys, of a model without one: saved-model.",
+    ),
+    Formerly("--config"),
 ]
+TOKENIZER = typer.Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt.")
+CASED = typer.Option(
+    "--cased/--uncased",
+    help="Keep capitals, or lower-case; by default as the model's files say, else lower-case.",
+    show_default=False,
+)
+KEEP_ACCENTS = typer.Option(
+    "--keep-accents/--strip-accents",
+    help="Keep accents and other marks (é, で), or strip them; by default as the model's files say, else strip.",
+    show_default=False,
+)
+Cased = Annotated[bool | None, CASED, Formerly("--lower-case", now="--uncased")]
+KeepAccents = Annotated[bool | None, KEEP_ACCENTS]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        min=3,
+        metavar="N",
+        help=f"{MAX_LENGTH}; by default 512, or what the model takes, or what its Sentence-Transformers files say.",
+    ),
+]
+
+# --- Texts
+
 Texts = Annotated[
     list[str] | None, typer.Argument(metavar="TEXT", help="One text or several, each in quotes.", show_default=False)
 ]
 TextSource = Annotated[
     str | None,
-    typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them; - is stdin."),
+    typer.Option("--in", metavar="PATH", help="Texts from a file, as albert embed reads them; - is standard input."),
     Kind.PATH,
     Kind.STREAM_IN,
 ]
 InputFormat = Annotated[
     Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,
-    typer.Option("--input-format", help="What the input is, where its name does not tell."),
+    typer.Option("--input-format", help="Format of the input, if the file name does not determine it."),
 ]
 
 
@@ -136,59 +180,75 @@ def _delimiter(text: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from None
 
 
-DELIMITER = typer.Option(
-    "--delimiter",
-    metavar="CHAR",
-    callback=_delimiter,
-    help="What separates the columns of a CSV file, such as ; or tab; detected by default.",
-)
-Delimiter = Annotated[str | None, DELIMITER]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        metavar="CHAR",
+        callback=_delimiter,
+        help="What separates the columns of a CSV file, such as ; or tab; detected by default.",
+    ),
+]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts; text by default.")
 ]
-Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
-OutTable = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="FILE",
-        help="Write a table instead: .csv, .tsv, .jsonl or .parquet; - prints JSON lines.",
-    ),
-    Kind.STREAM_OUT,
+TextPairColumn = Annotated[
+    str | None,
+    typer.Option("--text-pair-column", metavar="NAME", help="The column of the second texts, of pairs."),
+    Formerly("--pair-column"),
 ]
-ForceFile = Annotated[bool, typer.Option("--force", help="Replace the file that is there already.")]
-Cased = Annotated[
-    bool | None,
-    typer.Option(
-        "--cased/--lower-case", help="Whether capitals stay; as the model's files say by default.", show_default=False
-    ),
+Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
+
+# --- Computing: every command that runs a model has these four
+
+
+def _batch_tokens(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError(f"{text!r} is not a number of tokens (from 1 up), or auto")
+    return int(text)
+
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, metavar="N", help="Processor threads; all cores by default.")
 ]
 BatchTokens = Annotated[
     int | None,
-    typer.Option("--batch-tokens", min=1, metavar="N", help="Tokens computed at once; as suits the device by default."),
+    typer.Option(
+        "--batch-tokens",
+        metavar="N",
+        parser=_batch_tokens,
+        help="Tokens computed at once; auto, the default, as suits the device.",
+    ),
+]
+PRECISION = typer.Option(
+    "--precision", help="Numbers to compute in; auto: for vectors and training bf16 on a GPU that has it, else fp32."
+)
+VectorPrecision = Annotated[Literal["auto", "fp32", "bf16", "int8"], PRECISION]
+
+# --- Runs
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML, as in a run.toml.")
 ]
 SKIP_BAD = typer.Option(
     "--skip-bad",
     help="Leave out and report bad rows: no usable label, another number of columns, no JSON, a misplaced answer.",
 )
-SettingsFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML, as in a run.toml.")
-]
-RunOut = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="RUN", help="The run's directory; runs/TASK or runs/pretrain by default."),
-    Kind.FILE_OUT,
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume the run; on a CPU the result is bit-identical.")]
-ForceRun = Annotated[bool, typer.Option("--force", help="Replace the run in the directory.")]
+SkipBad = Annotated[bool, SKIP_BAD]
 
 # --- What both trainings have: options of fields of their settings
 
 TrainingPrecision = Literal["auto", "fp32", "bf16", "fp16"]
-PRECISION = typer.Option("--precision", help="Of the computation; auto is bf16 on a GPU that has it.")
 STEPS = typer.Option("--steps", metavar="N", help="Number of updates.")
 LEARNING_RATE = typer.Option("--lr", metavar="X", help="Peak learning rate.")
 WARMUP = typer.Option("--warmup", metavar="X", help="Steps of warm-up; below 1, a share of the whole run.")
 GRAD_ACCUM = typer.Option("--grad-accum", metavar="N", help="Compute a batch in N parts: same result, less memory.")
 EVAL_EVERY = typer.Option("--eval-every", metavar="N", help="Evaluate and save every N steps.")
-SEED = typer.Option("--seed", metavar="N", help="Decides everything random: the same seed gives the same result.")
+SEED = typer.Option(
+    "--seed", min=0, metavar="N", help="Decides everything random: the same seed gives the same result."
+)
+Seed = Annotated[int, SEED]

@@ -85,7 +85,7 @@ class Work:
             weights=np.ones(1),
             ordered=np.ones(1, bool),
             max_length=settings.max_length,
-            batch_tokens=settings.batch_tokens,
+            batch_tokens=settings.tokens_per_update,
             seed=settings.seed,
             epoch=0,
         )

@@ -100,7 +100,7 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
 
 def _read(reader: ModuleType, path: Path, config_file: Path | None = None) -> Checkpoint:
     if config_file is not None and "config" not in inspect.signature(reader.read).parameters:
-        raise FormatError(path, f"{reader.NAME} has a config of its own, so it takes no --config; edit that one")
+        raise FormatError(path, f"{reader.NAME} has a config of its own, so it takes no --model-config; edit that one")
     checkpoint: Checkpoint = reader.read(path) if config_file is None else reader.read(path, config_file)
     checkpoint = _without_architectures(checkpoint)
     if notes := notes_on(checkpoint.config.extra):

@@ -79,7 +79,7 @@ def letter_model(tmp_path_factory) -> Path:
         "initializer_range": 0.5,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    arguments = ["init", "hf", "--config", "config.json", "--tokenizer", "letters.vocab"]
+    arguments = ["init", "hf", "--model-config", "config.json", "--tokenizer", "letters.vocab"]
     paths = [str(folder / item) if (folder / item).exists() or item == "hf" else item for item in arguments]
     assert CliRunner().invoke(app, paths, catch_exceptions=False).exit_code == 0
     return folder / "hf"

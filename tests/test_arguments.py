@@ -247,3 +247,50 @@ def test_a_text_that_begins_with_a_hyphen_is_advised(albert):
     assert code == 2
     assert "a text that begins so comes after --: albert tokenize" in flat
     assert albert("tokenize", "--format", "tokens", "--", "-5 degrees")[0] == 0
+
+
+def test_earlier_names_of_options_are_still_read(letter_model, albert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.csv").write_text("text,other\na,b\n")
+    (tmp_path / "c.json").write_text(json.dumps(json.loads((letter_model / "config.json").read_text())))
+    for now, earlier in (
+        (["sop", "--in", "pairs.csv", "--text-pair-column", "other"], ["--pair-column", "other"]),
+        (["tokenize", "A b", "--uncased"], ["--lower-case"]),
+        (["init", "new", "--force", "--json", "--model-config", "c.json"], ["--config", "c.json"]),
+        (["init", "new", "--force", "--json", "--model-config=c.json"], ["--config=c.json"]),
+    ):
+        model = [] if now[0] == "init" else ["--model", letter_model]
+        done = albert(*now, *model)
+        assert done[0] == 0
+        kept = now[: -len(earlier)]
+        assert albert(*kept, *earlier, *model) == done
+        page = albert(now[0], "--help")[1]
+        assert f"{earlier[0].partition('=')[0]} " not in page
+        assert now[len(kept)].partition("=")[0] in page
+
+
+def test_an_earlier_name_that_means_something_else_elsewhere_is_noticed(albert, tmp_path):
+    given = ["pretrain", "--corpus", tmp_path / "none", "--steps", 1, "--out", tmp_path / "run"]
+    gone = f"albert: {tmp_path / 'none'}: no such file or directory"
+    for words in (["--batch-tokens", 512], ["--batch-tokens=512"]):
+        code, _, err = albert(*given, *words)
+        notice = "albert: --batch-tokens of albert pretrain is called --tokens-per-update now"
+        assert (code, err.splitlines()) == (1, [notice, gone])
+    assert albert(*given, "--tokens-per-update", 512)[2].splitlines() == [gone]
+
+
+def test_a_models_config_given_as_settings_of_pretrain_is_noticed(letter_model, albert, tmp_path):
+    given = ["pretrain", "--out", tmp_path / "run"]
+    (tmp_path / "s.toml").write_text('corpus = ["nowhere"]\nsteps = 1\n')
+    (tmp_path / "c.txt").write_text("\n " + (letter_model / "config.json").read_text())
+    gone = "albert: nowhere: no such file or directory"
+    for config in (letter_model / "config.json", tmp_path / "c.txt"):
+        for settings in (["--settings", tmp_path / "s.toml"], ["--corpus", "nowhere", "--steps", 1]):
+            code, _, err = albert(*given, *settings, "--config", config)
+            notice = "taken as the model's config; that is --model-config now, and --config is for settings"
+            assert (code, err.splitlines()) == (1, [f"albert: {config}: {notice}", gone])
+    for words in (["--config", tmp_path / "s.toml"], ["--settings", tmp_path / "s.toml"]):
+        assert albert(*given, *words, "--model-config", tmp_path / "c.txt")[2].splitlines() == [gone]
+    code, _, err = albert(*given, "--config", tmp_path / "s.toml", "--settings", tmp_path / "s.toml")
+    assert (code, "--settings is the earlier name of --config; give one" in " ".join(err.split())) == (2, True)
+    assert "--settings" not in albert("pretrain", "--help")[1]

@@ -229,13 +229,13 @@ def test_activations_survive_the_way_round(act):
 def test_init_with_a_bad_config(tmp_path, refused):
     path = tmp_path / "mine.json"
     path.write_text('{"vocab_size": 30')
-    assert refused("init", tmp_path / "out", "--config", path) == (
+    assert refused("init", tmp_path / "out", "--model-config", path) == (
         f"{path}: is not JSON: Expecting ',' delimiter at line 1 column 18"
     )
-    assert refused("init", tmp_path / "out", "--config", tmp_path / "none.json") == (
+    assert refused("init", tmp_path / "out", "--model-config", tmp_path / "none.json") == (
         f"{tmp_path / 'none.json'}: no such file or directory"
     )
-    assert refused("init", tmp_path / "out", "--config", tmp_path) == (
+    assert refused("init", tmp_path / "out", "--model-config", tmp_path) == (
         f"{tmp_path}: a directory where a file was expected"
     )
 
@@ -243,7 +243,7 @@ def test_init_with_a_bad_config(tmp_path, refused):
 def test_init_of_a_model_beyond_memory(tmp_path, refused):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(to_google(making.TINY) | {"vocab_size": 2**30 - 1, "embedding_size": 2**30 - 1}))
-    message = refused("init", tmp_path / "out", "--config", path)
+    message = refused("init", tmp_path / "out", "--model-config", path)
     assert "out of memory" in message or "the disk is full" in message
 
 

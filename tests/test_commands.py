@@ -41,7 +41,7 @@ def albert(*arguments, **options):
 @pytest.fixture
 def model(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(SMALL))
-    assert run("init", tmp_path / "hf", "--config", tmp_path / "config.json").exit_code == 0
+    assert run("init", tmp_path / "hf", "--model-config", tmp_path / "config.json").exit_code == 0
     return tmp_path / "hf"
 
 
@@ -200,7 +200,7 @@ def test_diff_tells_signs_of_zero_and_nan_bits(model, tmp_path):
 def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
     config = to_google(PRESETS["large"]) | {"vocab_size": 30000}
     (tmp_path / "albert_config.json").write_text(json.dumps(config))
-    run("init", tmp_path / "large.npz", "--config", tmp_path / "albert_config.json")
+    run("init", tmp_path / "large.npz", "--model-config", tmp_path / "albert_config.json")
     data = json.loads(run("inspect", tmp_path / "large.npz", "--json").stdout)
     # The paper's table 1 rounds these to 18M and 334M.
     assert data["parameters_without_heads"] == 17_683_968
@@ -232,7 +232,7 @@ def test_inspect_counts_parameters_and_compares_with_bert(tmp_path):
 )
 def test_inspect_names_what_is_shared(tmp_path, changes, sharing, fewer):
     (tmp_path / "config.json").write_text(json.dumps(SMALL | {"num_hidden_layers": 4} | changes))
-    run("init", tmp_path / "m", "--config", tmp_path / "config.json")
+    run("init", tmp_path / "m", "--model-config", tmp_path / "config.json")
     lines = dict(line.split(maxsplit=1) for line in run("inspect", tmp_path / "m").stdout.splitlines() if " " in line)
     assert lines["sharing"] == sharing
     assert lines["against"].endswith(f": {fewer}")
@@ -249,7 +249,7 @@ def test_inspect_gives_the_same_weights_digest_in_every_format(model, tmp_path):
 
 def test_init_is_reproducible_and_seeds_differ(model, tmp_path):
     for name, seed in (("a", 42), ("b", 42), ("c", 43)):
-        run("init", tmp_path / f"{name}.npz", "--config", tmp_path / "config.json", "--seed", seed)
+        run("init", tmp_path / f"{name}.npz", "--model-config", tmp_path / "config.json", "--seed", seed)
     a, b, c = ((tmp_path / f"{name}.npz").read_bytes() for name in "abc")
     assert a == b
     assert a != c
@@ -382,7 +382,7 @@ def test_wrong_usage_exits_2():
     assert albert("convert").returncode == 2
     done = albert("init", "out")
     assert done.returncode == 2
-    assert "give either --preset or --config" in done.stderr
+    assert "give either --preset or --model-config" in done.stderr
 
 
 def test_a_closed_pipe_is_no_traceback(model):

@@ -85,7 +85,7 @@ def test_a_wrong_type_in_settings_of_finetune_is_one_line(tmp_path, refused, tom
 @pytest.mark.parametrize(("toml", "message"), TYPES + PRETRAIN)
 def test_a_wrong_type_in_settings_of_pretrain_is_one_line(tmp_path, refused, toml, message):
     (tmp_path / "s.toml").write_text(toml + "\n")
-    assert refused("pretrain", "--settings", tmp_path / "s.toml", "--out", tmp_path / "r") == (
+    assert refused("pretrain", "--config", tmp_path / "s.toml", "--out", tmp_path / "r") == (
         f"{tmp_path}/s.toml: {message.replace('{text}', 'a text in quotes')}"
     )
 
@@ -164,3 +164,15 @@ def test_a_table_within_a_table_is_named_with_it():
         "task is [], not a table",
         "settings is missing",
     ]
+
+
+def test_earlier_names_of_settings_are_still_read(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[settings]\nbatch_tokens = 512\n[settings.config]\nhidden_size = 8\n")
+    assert read_settings(path, PretrainSettings) == {"tokens_per_update": 512, "model_config": {"hidden_size": 8}}
+    path.write_text("batch_tokens = '1'\nconfig = 3\n")
+    with pytest.raises(TrainingError, match=r": batch_tokens is '1', not a whole number; config is 3, not a table$"):
+        read_settings(path, PretrainSettings)
+    path.write_text("batch_tokens = 1\ntokens_per_update = 1\n")
+    with pytest.raises(TrainingError, match="batch_tokens and tokens_per_update are the same setting; leave the first"):
+        read_settings(path, PretrainSettings)

@@ -124,7 +124,7 @@ def test_pairs_are_those_of_transformers(google_model, tmp_path):
 
     rows = [("Who wrote it?", "Jane Austen did, in 1813."), ("Why?", ""), ("What is it", "a long answer " * 20)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"q": q, "a": a}) + "\n" for q, a in rows))
-    embed("--in", tmp_path / "p.jsonl", "--model", google_model, "--text-column", "q", "--pair-column", "a")
+    embed("--in", tmp_path / "p.jsonl", "--model", google_model, "--text-column", "q", "--text-pair-column", "a")
     found = vectors_of(tmp_path / "p.parquet")
     model, tokenizer = AlbertModel.from_pretrained(google_model).eval(), Tokenizer.from_pretrained(google_model)
     for row, (first, second) in enumerate(rows):
@@ -452,7 +452,7 @@ def test_a_model_without_a_pooler_has_no_pooler_vectors(letter_model, texts, tmp
     [
         ("--shard 3/3", "--shard 3/3: give I/N with I from 0 to N-1"),
         ("--layer x", "--layer x: give a number, several with commas, or all"),
-        ("--batch-tokens 0", "--batch-tokens 0: give a number of tokens, or auto"),
+        ("--batch-tokens 0", "'0' is not a number of tokens (from 1 up), or auto"),
         ("--num-actors 2", "--address, --num-actors and --gpus-per-actor need --engine ray"),
         ("--merge", "--merge needs --out"),
         ("--pooling median", "'median' is not one of 'mean', 'cls'"),

@@ -146,7 +146,7 @@ def test_error_and_warn_are_the_same_vectors(texts, model, interrupted):
 
 
 def test_another_model_is_refused(texts, model, interrupted, tmp_path):
-    arguments = ["init", tmp_path / "other", "--config", model.path.parent / "config.json", "--seed", "9"]
+    arguments = ["init", tmp_path / "other", "--model-config", model.path.parent / "config.json", "--seed", "9"]
     arguments += ["--tokenizer", model.path / "spiece.model"]
     assert CliRunner().invoke(app, [str(item) for item in arguments]).exit_code == 0
     with pytest.raises(EmbeddingError, match=r"weights sha256 is [0-9a-f]{12}…, was [0-9a-f]{12}…\)"):

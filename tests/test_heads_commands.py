@@ -315,7 +315,11 @@ def test_word_pieces_keep_the_spacing_of_the_text(tmp_path, albert):
     config = {"vocab_size": 12, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 1,
               "num_attention_heads": 2, "intermediate_size": 8}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
-    ok(albert("init", tmp_path / "m", "--config", tmp_path / "config.json", "--tokenizer", tmp_path / "vocab.txt"))
+    ok(
+        albert(
+            "init", tmp_path / "m", "--model-config", tmp_path / "config.json", "--tokenizer", tmp_path / "vocab.txt"
+        )
+    )
     arguments = ["--model", tmp_path / "m", "--top", 12, "--json"]
     [record] = json.loads(ok(albert("fill-mask", "你[MASK]play [MASK]", *arguments)))
     first, second = ({one["piece"]: one["filled"] for one in mask} for mask in record["masks"])
@@ -382,7 +386,7 @@ def test_files_of_every_kind_and_standard_input(letter_model, albert, tmp_path, 
         assert json.loads(ok(albert("fill-mask", "--in", "-", *options))) == expected
 
     (tmp_path / "p.tsv").write_text("one\ttwo\na\tb\n" + "c d\te\n")
-    named = ["--text-column", "one", "--pair-column", "two"]
+    named = ["--text-column", "one", "--text-pair-column", "two"]
     orders = json.loads(ok(albert("sop", "--in", tmp_path / "p.tsv", *named, *options)))
     assert [(row["first"], row["second"]) for row in orders] == [("a", "b"), ("c d", "e")]
     with (tmp_path / "p.tsv").open() as file:
@@ -513,7 +517,7 @@ def test_files_that_cannot_be_read_are_refused(letter_model, refused, tmp_path):
     assert refused("score", "--in", empty, *model) == f"{empty}: there is no text to read"
     assert refused("sop", "--in", pairs, *model) == (
         f"{pairs}: the header has no column 'text', 'pair'; it has 'a', 'b'. --text-column names the one with the "
-        "texts, --pair-column names the one with the second texts"
+        "texts, --text-pair-column names the one with the second texts"
     )
     assert refused("sop", "--in", latin, *model) == (
         f"{latin}: lines of text hold no pairs; give a table with a column for each of the two texts"
@@ -620,7 +624,7 @@ def test_memory_that_runs_out_is_told_in_one_line(letter_model, refused, monkeyp
         (["fill-mask"], "give texts, or --in FILE"),
         (["fill-mask", "[MASK]", "--in", "x.txt"], "give texts, or --in FILE"),
         (["fill-mask", "[MASK]", "--targets", "a", "--top", "2"], "does not go with --top"),
-        (["fill-mask", "[MASK]", "--targets", " , "], "--targets takes words parted by commas"),
+        (["fill-mask", "[MASK]", "--targets", " , "], "--targets takes comma-separated words"),
         (["sop", "one"], "give two segments, or --in FILE"),
         (["sop", "one", "two", "three"], "give two segments, or --in FILE"),
         (["score"], "give texts, or --in FILE"),

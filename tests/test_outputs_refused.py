@@ -19,7 +19,7 @@ COMMANDS = {
     "convert to npz": ("convert $/broken @", "x.npz", ["x.gguf"], None),
     "convert to hf": ("convert $/broken @", "hf", ["hf.txt"], None),
     "convert to onnx": ("convert $/broken @", "x.onnx", [], None),
-    "init": ("init @ --config $/broken/config.json", "x.npz", ["x.zip"], None),
+    "init": ("init @ --model-config $/broken/config.json", "x.npz", ["x.zip"], None),
     "embed": ("embed --in $/bad.csv --model $/broken --out @", "x.parquet", ["x.txt", "x"], "bad.csv"),
     "embed jsonl": ("embed --in $/bad.jsonl --model $/broken --out @", "x.jsonl", [], "bad.jsonl"),
     "tokenize": ("tokenize --in $/t.txt --model $/model --out @", "x.jsonl", [], "t.txt"),
@@ -234,5 +234,5 @@ def test_parquet_is_asked_for_before_any_work(world, refused, monkeypatch):
 
 
 def test_init_does_not_overwrite_what_it_is_made_from(world, refused):
-    message = refused("init", world / "model", "--config", world / "model/config.json", "--force")
+    message = refused("init", world / "model", "--model-config", world / "model/config.json", "--force")
     assert "the target is the source itself" in message

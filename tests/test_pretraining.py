@@ -101,11 +101,11 @@ def corpus(texts, tokenizer, tmp_path_factory):
 def wanted(texts, **more):
     given = {
         "corpus": (str(texts),),
-        "config": SHAPE,
+        "model_config": SHAPE,
         "vocab_size": 100,
         "steps": 12,
         "eval_every": 4,
-        "batch_tokens": 256,
+        "tokens_per_update": 256,
         "max_length": 32,
         "hold_out": 10,
         "eval_sequences": 20,
@@ -344,7 +344,7 @@ def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_pat
         return refused("pretrain", *given, *more)
 
     (tmp_path / "only.toml").write_text("seed = 1\n")
-    assert start("--settings", tmp_path / "only.toml") == (
+    assert start("--config", tmp_path / "only.toml") == (
         "no corpus is named; pass --corpus with a file or directory of text"
     )
     assert start("--corpus", tmp_path / "none") == f"{tmp_path}/none: no such file or directory"
@@ -416,7 +416,7 @@ def test_what_a_run_cannot_do_without_is_wrong_usage(albert, arguments, missing)
 )
 def test_settings_of_another_type_are_told_in_one_line(texts, tmp_path, refused, toml, message):
     (tmp_path / "run.toml").write_text(toml + "\n")
-    told = refused("pretrain", "--corpus", texts, "--out", tmp_path / "run", "--settings", tmp_path / "run.toml")
+    told = refused("pretrain", "--corpus", texts, "--out", tmp_path / "run", "--config", tmp_path / "run.toml")
     assert told == f"{tmp_path}/run.toml: {message}"
 
 
@@ -535,8 +535,8 @@ def test_accents_and_capitals_are_kept_by_every_command(accented, tmp_path, albe
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     out = tmp_path / "run"
     arguments = [
-        "pretrain", "--corpus", accented, "--config", tmp_path / "config.json", "--steps", 2, "--batch-tokens", 256,
-        "--max-length", 32, "--hold-out", 10, "--eval-every", 1, "--out", out,
+        "pretrain", "--corpus", accented, "--model-config", tmp_path / "config.json", "--steps", 2,
+        "--tokens-per-update", 256, "--max-length", 32, "--hold-out", 10, "--eval-every", 1, "--out", out,
     ]  # fmt: skip
     code, _, err = albert(*arguments, "--vocab-size", 125, "--keep-accents", "--cased")
     assert code == 0, err
@@ -1049,7 +1049,7 @@ def test_faults_of_local_heads_are_told(texts, tokenizer_files, tmp_path, refuse
         "local_heads is how a fresh model begins; leave it out beside --init"
     )
     (tmp_path / "config.json").write_text(json.dumps(SHAPE | {"max_position_embeddings": 128}))
-    given = ("--tokenizer", tmp_path / "spiece.model", "--config", tmp_path / "config.json")
+    given = ("--tokenizer", tmp_path / "spiece.model", "--model-config", tmp_path / "config.json")
     assert start(*given, "--local-heads", 3) == "local_heads is 3, but the model has 2 attention heads"
     (tmp_path / "config.json").write_text(json.dumps(SHAPE | {"embedding_size": 4, "max_position_embeddings": 128}))
     assert start(*given, "--local-heads", 2) == (
@@ -1098,8 +1098,8 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
 def test_accuracies_of_sentence_order_stand_beside_what_lengths_give(texts, tmp_path, albert):
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     code, out, _ = albert(
-        "pretrain", "--corpus", texts, "--config", tmp_path / "config.json", "--vocab-size", 100, "--steps", 2,
-        "--batch-tokens", 256, "--max-length", 32, "--hold-out", 10, "--eval-every", 1, "--out", tmp_path / "run",
+        "pretrain", "--corpus", texts, "--model-config", tmp_path / "config.json", "--vocab-size", 100, "--steps", 2,
+        "--tokens-per-update", 256, "--max-length", 32, "--hold-out", 10, "--eval-every", 1, "--out", tmp_path / "run",
     )  # fmt: skip
     assert code == 0
     shown = [line for line in out.splitlines() if "sentence_order_accuracy" in line and line.startswith("step")]
@@ -1113,8 +1113,8 @@ def test_a_corpus_of_one_sentence_documents_says_that_it_has_no_order_pairs(tmp_
     (tmp_path / "single.txt").write_text("\n\n".join(lines))
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     code, out, err = albert(
-        "pretrain", "--corpus", tmp_path / "single.txt", "--config", tmp_path / "config.json", "--vocab-size", 90,
-        "--steps", 20, "--batch-tokens", 256, "--max-length", 32, "--hold-out", 10, "--out", tmp_path / "run",
+        "pretrain", "--corpus", tmp_path / "single.txt", "--model-config", tmp_path / "config.json", "--vocab-size", 90,
+        "--steps", 20, "--tokens-per-update", 256, "--max-length", 32, "--hold-out", 10, "--out", tmp_path / "run",
     )  # fmt: skip
     assert code == 0, err
     assert (
@@ -1131,7 +1131,7 @@ def test_the_same_seed_gives_the_same_bits_in_parts_too(texts, tmp_path):
     assert hashes(tmp_path / "one") == hashes(tmp_path / "other")
     pretrain(wanted(texts, seed=43), tmp_path / "third")
     assert hashes(tmp_path / "third")[0] != hashes(tmp_path / "one")[0]
-    still = {"config": SHAPE | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
+    still = {"model_config": SHAPE | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
     pretrain(wanted(texts, **still), tmp_path / "whole")
     pretrain(wanted(texts, grad_accum=3, **still), tmp_path / "parts")
     whole, parts = (load_model(tmp_path / name).state_dict() for name in ("whole", "parts"))
@@ -1163,8 +1163,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(texts, tmp_path, optimizer):
 def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path, albert):
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     arguments = [
-        "pretrain", "--corpus", str(texts), "--config", str(tmp_path / "config.json"), "--vocab-size", "100",
-        "--steps", "100", "--eval-every", "10", "--batch-tokens", "256", "--max-length", "32", "--hold-out", "10",
+        "pretrain", "--corpus", str(texts), "--model-config", str(tmp_path / "config.json"), "--vocab-size", "100",
+        "--steps", "100", "--eval-every", "10", "--tokens-per-update", "256", "--max-length", "32", "--hold-out", "10",
     ]  # fmt: skip
     code, out, _ = albert(*arguments, "--out", tmp_path / "whole")
     assert code == 0
@@ -1200,7 +1200,7 @@ def test_every_sharing_variant_trains_and_keeps_sharing(texts, tmp_path, share):
 
 def test_training_goes_on_from_a_model(texts, tmp_path, albert):
     pretrain(wanted(texts), tmp_path / "first")
-    given = wanted(texts, config={}, vocab_size=None, init=str(tmp_path / "first"), learning_rate=1e-9, steps=2)
+    given = wanted(texts, model_config={}, vocab_size=None, init=str(tmp_path / "first"), learning_rate=1e-9, steps=2)
     pretrain(given, tmp_path / "second")
     first, second = (load_model(tmp_path / name).state_dict() for name in ("first", "second"))
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-6
@@ -1244,7 +1244,7 @@ def test_a_loss_that_is_no_number_stops_the_run(texts, tmp_path):
 def test_a_vocabulary_too_small_or_a_sequence_too_long_is_told(texts, tmp_path, refused):
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     message = refused(
-        "pretrain", "--corpus", texts, "--out", texts / "run", "--config", tmp_path / "config.json", "--steps", 1,
+        "pretrain", "--corpus", texts, "--out", texts / "run", "--model-config", tmp_path / "config.json", "--steps", 1,
         "--vocab-size", 100, "--max-length", 65,
     )  # fmt: skip
     assert message == "--max-length is 65, but the model has 64 positions"

@@ -44,7 +44,7 @@ def finetune(world, out, *more, model=None, train=None):
 
 
 def pretrain(world, out, *more, corpus=None, init=None):
-    settings = ["--steps", 4, "--batch-tokens", 64, "--max-length", 16, "--eval-every", 2, "--hold-out", 4]
+    settings = ["--steps", 4, "--tokens-per-update", 64, "--max-length", 16, "--eval-every", 2, "--hold-out", 4]
     return ["pretrain", "--corpus", corpus or world / "corpus.txt", "--init", init or world / "model", *settings,
             "--out", out, *more]  # fmt: skip
 

@@ -154,7 +154,7 @@ def test_a_module_of_tensorflow_1(tmp_path, config, resource, module):
     )
     assert assumed == (
         "assumed, for the module does not tell: hidden_dropout_prob 0.0, attention_probs_dropout_prob 0.0, "
-        "initializer_range 0.02; --config FILE says otherwise"
+        "initializer_range 0.02; --model-config FILE says otherwise"
     )
     found = convert.load(tmp_path / "m")
     assert found.config == dataclasses.replace(config, extra={})
@@ -197,7 +197,7 @@ def test_names_of_googles_checkpoint_as_a_module(shared_data, tmp_path):
         assert making.same(found, wanted) is True
 
 
-# --- --config FILE
+# --- --model-config FILE
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def bare(tmp_path):
 def test_layers_that_cannot_be_found_are_asked_for(bare, tmp_path, refused):
     message = (
         f"{bare}: neither its variables nor its graph tell num_hidden_layers, num_attention_heads; say it with "
-        "--config FILE (the model's albert_config.json, or a JSON object of just that)"
+        "--model-config FILE (the model's albert_config.json, or a JSON object of just that)"
     )
     assert refused("convert", bare, tmp_path / "out") == message
     assert refused("inspect", bare) == message
@@ -230,7 +230,7 @@ def test_layers_that_cannot_be_found_are_asked_for(bare, tmp_path, refused):
 def test_config_says_what_the_module_does_not(bare, tmp_path, albert, settings, act):
     """A few keys or all, in Google's terms or (with model_type) in Hugging Face's; the rest is still told."""
     (tmp_path / "some.json").write_text(json.dumps(settings))
-    code, out, err = albert("convert", bare, tmp_path / "out", "--config", tmp_path / "some.json", "--json")
+    code, out, err = albert("convert", bare, tmp_path / "out", "--model-config", tmp_path / "some.json", "--json")
     assert (code, err) == (0, "")
     found = convert.load(tmp_path / "out").config
     assert (found.num_hidden_layers, found.num_attention_heads, found.hidden_act) == (7, 4, act)
@@ -238,14 +238,14 @@ def test_config_says_what_the_module_does_not(bare, tmp_path, albert, settings, 
     assert note.startswith("assumed, for the module does not tell: ")
     assert ("hidden_act" in note) == ("hidden_act" not in settings)
     assert ("initializer_range" in note) == ("initializer_range" not in settings)
-    facts = json.loads(albert("inspect", bare, "--config", tmp_path / "some.json", "--json")[1])
+    facts = json.loads(albert("inspect", bare, "--model-config", tmp_path / "some.json", "--json")[1])
     assert facts["config"]["num_hidden_layers"] == 7
 
 
 def test_config_overrides_what_the_graph_tells(tmp_path, albert):
     path = making.hub_module(tmp_path / "module")
     full = making.tf1_files(tmp_path / "files", dataclasses.replace(TINY, num_hidden_layers=9)) / "albert_config.json"
-    code, out, _ = albert("inspect", path, "--config", full, "--json")
+    code, out, _ = albert("inspect", path, "--model-config", full, "--json")
     facts = json.loads(out)
     assert (code, facts["config"]["num_hidden_layers"], facts["config"]["down_scale_factor"]) == (0, 9, 1)
     assert facts["notes"] == ["the module holds no config; read off its variables and graph: layer_norm_eps 1e-12"]
@@ -255,17 +255,17 @@ def test_config_that_does_not_fit(tmp_path, refused):
     path = making.hub_module(tmp_path / "module")
     (tmp_path / "c.json").write_text('{"intermediate_size": 13}')
     assert "ffn.weight is [12, 8], the config asks for [13, 8]" in refused(
-        "inspect", path, "--config", tmp_path / "c.json"
+        "inspect", path, "--model-config", tmp_path / "c.json"
     )
     (tmp_path / "c.json").write_text("[1]")
-    assert refused("inspect", path, "--config", tmp_path / "c.json") == (
+    assert refused("inspect", path, "--model-config", tmp_path / "c.json") == (
         f"{tmp_path / 'c.json'}: holds a JSON list, not an object of settings"
     )
     (tmp_path / "c.json").write_text('{"num_hidden_layers": -1}')
-    assert refused("inspect", path, "--config", tmp_path / "c.json").startswith(
+    assert refused("inspect", path, "--model-config", tmp_path / "c.json").startswith(
         f"{tmp_path / 'c.json'}: num_hidden_layers is -1, not a whole number"
     )
-    assert refused("inspect", path, "--config", tmp_path / "none.json") == (
+    assert refused("inspect", path, "--model-config", tmp_path / "none.json") == (
         f"{tmp_path / 'none.json'}: no such file or directory"
     )
 
@@ -273,8 +273,8 @@ def test_config_that_does_not_fit(tmp_path, refused):
 def test_config_is_for_formats_without_one(tmp_path, refused):
     making.tf1(tmp_path / "tf")
     (tmp_path / "c.json").write_text("{}")
-    assert refused("inspect", tmp_path / "tf", "--config", tmp_path / "c.json") == (
-        f"{tmp_path / 'tf'}: tf has a config of its own, so it takes no --config; edit that one"
+    assert refused("inspect", tmp_path / "tf", "--model-config", tmp_path / "c.json") == (
+        f"{tmp_path / 'tf'}: tf has a config of its own, so it takes no --model-config; edit that one"
     )
 
 
@@ -628,9 +628,8 @@ def test_layers_from_keras_where_the_graph_tells_none(tmp_path):
     config = found.config
     assert (config.num_hidden_layers, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (6, 0.1, 0.2)
     assert config.initializer_range == 0.5
-    assert found.notes[1:] == [
-        "assumed, for the module does not tell: hidden_act gelu_new, layer_norm_eps 1e-12; --config FILE says otherwise"
-    ]
+    assumed = "hidden_act gelu_new, layer_norm_eps 1e-12"
+    assert found.notes[1:] == [f"assumed, for the module does not tell: {assumed}; --model-config FILE says otherwise"]
 
 
 def test_counters_of_keras_are_left_out_and_said(tmp_path, albert):

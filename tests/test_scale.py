@@ -56,7 +56,7 @@ def grown(work: Path, *arguments: str) -> int:
         "convert hf b --to safetensors --dtype bfloat16",
         "inspect model.npz",
         "diff hf model.npz",
-        "init c --config config.json --to safetensors",
+        "init c --model-config config.json --to safetensors",
     ],
 )
 def test_memory_follows_the_largest_tensor(models: Path, command: str) -> None:

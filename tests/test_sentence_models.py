@@ -175,11 +175,11 @@ def test_lower_casing_of_the_model(cased, tmp_path, embedded):
     vectors, err, facts = embedded(directory)
     assert np.abs(vectors - oracle(directory)).max() < 1e-5
     assert np.abs(vectors[3] - capitals[3]).max() > 1e-2
-    assert "--lower-case as its Sentence-Transformers files say" in err
+    assert "--uncased as its Sentence-Transformers files say" in err
     assert facts["albert.lower_case"] == "true"
     vectors, err, facts = embedded(directory, "--cased")
     assert np.abs(vectors - capitals).max() < 1e-5
-    assert "--lower-case" not in err
+    assert "--uncased" not in err
     assert facts["albert.lower_case"] == "false"
 
 

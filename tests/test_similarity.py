@@ -177,7 +177,7 @@ def test_vectors_of_another_model_or_size_are_refused(embedded, letter_model, tm
     run(
         "init",
         tmp_path / "m",
-        "--config",
+        "--model-config",
         letter_model.parent / "config.json",
         "--seed",
         "8",

@@ -141,7 +141,7 @@ def test_names_that_are_near():
     assert did_you_mean("text", ["body"]) == ""
 
 
-@pytest.mark.parametrize("command", [["score"], ["fill-mask"], ["sop", "--pair-column", "label"], ["embed"]])
+@pytest.mark.parametrize("command", [["score"], ["fill-mask"], ["sop", "--text-pair-column", "label"], ["embed"]])
 def test_commands_take_the_delimiter(letter_model, albert, tmp_path, command):
     (tmp_path / "t.csv").write_text("text;label\na [MASK];b\n")
     out = ["--out", tmp_path / "v.parquet", "--threads", "1"] if command == ["embed"] else []

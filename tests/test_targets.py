@@ -399,7 +399,7 @@ def test_links_to_endless_devices_inside_a_model(a, refused):
 
 @pytest.mark.usefixtures("in_time")
 def test_init_from_endless_files(tmp_path, refused):
-    assert refused("init", tmp_path / "out", "--config", "/dev/zero") == (
+    assert refused("init", tmp_path / "out", "--model-config", "/dev/zero") == (
         "/dev/zero: a pipe or device, not a regular file"
     )
     assert refused("init", tmp_path / "out", "--preset", "tiny", "--tokenizer", "/dev/urandom") == (

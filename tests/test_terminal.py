@@ -200,7 +200,8 @@ def test_bars_and_results_share_no_row(world, tmp_path):
         ["evaluate", tmp_path / "run", "--data", world / "reviews.csv"],
         ["predict", tmp_path / "run", "--in", world / "reviews.csv", "--out", tmp_path / "p.csv"],
         ["pretrain", "--corpus", world / "corpus.txt", "--tokenizer", world / "hf/spiece.model", "--preset", "tiny",
-         "--out", tmp_path / "pre", "--steps", "4", "--eval-every", "2", "--max-length", "16", "--batch-tokens", "64"],
+         "--out", tmp_path / "pre", "--steps", "4", "--eval-every", "2", "--max-length", "16",
+         "--tokens-per-update", "64"],
     ]  # fmt: skip
     bars = [b"write", b"compare", b"hash", b"reading", b"embedding", b"filling in", b"scoring", b"ordering",
             b"training  loss", b"steps", b"evaluating", b"predicting", b"masked words", b"tokenizing"]  # fmt: skip

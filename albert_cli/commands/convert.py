@@ -31,7 +31,7 @@ def convert(
     keep_optimizer: Annotated[
         bool, typer.Option("--keep-optimizer", help="Carry the optimizer's slots (adam_m, adam_v, lamb_m, lamb_v).")
     ] = False,
-    config: options.Config = None,
+    model_config: options.PartialModelConfig = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -94,7 +94,7 @@ def convert(
             dtype=dtype,
             force=force,
             keep_optimizer=keep_optimizer,
-            config=config,
+            config=model_config,
             progress=progress,
         )
     report = dataclasses.replace(report, source=renamed(report.source, model.path, model.shown))

@@ -51,8 +51,8 @@ def embed(
         Literal["mean", "cls", "pooler", "max", "weighted", "tokens"] | None,
         typer.Option(
             "--pooling",
-            help="How the vectors of tokens become that of a text; tokens keeps each. mean, or what the model's "
-            "Sentence-Transformers files say.",
+            help="How the vectors of the tokens become that of the text, or tokens for all of them; by default mean, "
+            "or what the model's Sentence-Transformers files say.",
         ),
     ] = None,
     layer: Annotated[
@@ -67,12 +67,8 @@ def embed(
         ),
     ] = None,
     dims: Annotated[int | None, typer.Option("--dims", min=1, metavar="N", help="Keep the first N numbers.")] = None,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help="The column of the texts; text by default.")
-    ] = None,
-    pair_column: Annotated[
-        str | None, typer.Option("--pair-column", metavar="NAME", help="The column of second texts: embed pairs.")
-    ] = None,
+    text_column: options.TextColumn = None,
+    text_pair_column: options.TextPairColumn = None,
     id_column: Annotated[
         str | None, typer.Option("--id-column", metavar="NAME", help="The column of unique ids; else rows from 0.")
     ] = None,
@@ -80,14 +76,9 @@ def embed(
         str | None, typer.Option("--keep-columns", metavar="A,B", help="Columns to copy into the output.")
     ] = None,
     keep_text: Annotated[bool, typer.Option("--keep-text", help="Copy the texts into the output.")] = False,
-    input_format: Annotated[
-        Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None,
-        typer.Option("--input-format", help="What the input is, where its name does not tell."),
-    ] = None,
+    input_format: options.InputFormat = None,
     delimiter: options.Delimiter = None,
-    errors: Annotated[
-        Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")
-    ] = "strict",
+    errors: options.Errors = "strict",
     embedding_column: Annotated[
         str, typer.Option("--embedding-column", metavar="NAME", help="What the column of vectors is called.")
     ] = "embedding",
@@ -97,37 +88,22 @@ def embed(
     out_dtype: Annotated[
         Literal["float32", "float16", "int8", "binary"], typer.Option("--out-dtype", help="How numbers are stored.")
     ] = "float32",
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            "--max-length",
-            min=3,
-            metavar="N",
-            help="Tokens of a text at most; 512 or what the model takes, or what its Sentence-Transformers files say.",
-        ),
-    ] = None,
+    max_length: options.MaxLength = None,
     cased: options.Cased = None,
     on_truncate: Annotated[
         Literal["warn", "error", "window"],
         typer.Option("--on-truncate", help="A longer text: cut it, refuse it, or embed it in windows."),
     ] = "warn",
-    batch_tokens: Annotated[
-        str, typer.Option("--batch-tokens", metavar="N", help="Tokens computed at once, or auto.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"],
-        typer.Option("--precision", help="What to compute in; auto: bf16 on a CUDA GPU, else fp32."),
-    ] = "auto",
     device: options.Device = "auto",
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, metavar="N", help="Processor threads; all cores by default.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output, forget an unfinished run.")] = False,
+    threads: options.Threads = None,
+    precision: options.VectorPrecision = "auto",
+    batch_tokens: options.BatchTokens = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th row, from row I (0 to N-1) on.")
     ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Put the shards that --in names together into --out.")] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="Merge the shards that --in names into --out.")] = False,
     engine: Annotated[Literal["local", "ray"], typer.Option("--engine", help="Here, or on a Ray cluster.")] = "local",
     address: Annotated[
         str | None, typer.Option("--address", metavar="ADDRESS", help="The Ray cluster; else one on this machine.")
@@ -144,7 +120,7 @@ def embed(
 
     The order of the input is kept, no row is lost: an empty text has the vector of the empty sequence and `empty` is
     true; of a text that is too long, `truncated` says how many tokens were left out. A run that is interrupted, even
-    by kill -9, goes on with --resume to the very same file. Pooling, normalization and length of a
+    by kill -9, is resumed by --resume; the file is bit-identical. Pooling, normalization and length of a
     Sentence-Transformers model are its own, unless an option says otherwise.
 
     Examples:
@@ -174,7 +150,7 @@ def embed(
     from albert_cli.embedding import resume as resuming
 
     kinds.check(target, shards=part[1])
-    layers, tokens = _layers(layer), _batch_tokens(batch_tokens)
+    layers = _layers(layer)
     if engine == "local" and (address or num_actors or gpus_per_actor):
         raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
     from albert_cli.embedding.embedder import Plan
@@ -188,7 +164,7 @@ def embed(
     from albert_cli.tables.sources import Source
 
     kept = tuple(keep_columns.split(",")) if keep_columns else ()
-    columns = Columns(text_column, pair_column, id_column, kept, delimiter)
+    columns = Columns(text_column, text_pair_column, id_column, kept, delimiter)
     texts = Source(source, columns, kind=input_format, errors=errors)
     resuming.check_free(target, texts, resume=resume, force=force)
     warn_of_skipped(source, texts.skipped)
@@ -199,7 +175,7 @@ def embed(
         Settings(pooling, layers, normalize, dims, max_length, on_truncate, None if cased is None else not cased),
         device=there or (device if engine == "ray" else find_device(device)),
         precision=precision,
-        batch_tokens=tokens,
+        batch_tokens=batch_tokens,
         threads=threads,
     )
     if taken := plan.taken():
@@ -289,11 +265,3 @@ def _layers(text: str) -> tuple[int, ...] | None:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"--layer {text}: give a number, several with commas, or all") from None
-
-
-def _batch_tokens(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"--batch-tokens {text}: give a number of tokens, or auto")
-    return int(text)

@@ -28,10 +28,8 @@ def evaluate(
         typer.Option("--curves", metavar="PNG", help="Draw the training curves of all runs in one figure."),
         Kind.FILE_OUT,
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out and tell bad rows, as finetune does.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the figure.")] = False,
+    skip_bad: options.SkipBad = False,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Measure a fine-tuned model on labelled data, by its task's metrics.

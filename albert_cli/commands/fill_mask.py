@@ -32,14 +32,14 @@ def fill_mask(
     errors: options.Errors = "strict",
     json: options.Json = False,
     out: options.OutTable = None,
-    force: options.ForceFile = False,
+    force: options.Force = False,
     device: options.Device = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Fill in the [MASK] of a text: the likeliest pieces of the vocabulary, each with its probability.
 
     A text may hold several masks; each has a table of its own, in which the others stay masked. A piece that begins a
-    word starts with `▁`; another one goes on the word before it.
+    word starts with `▁`; another one continues the word before it.
 
     Examples:
 
@@ -53,7 +53,7 @@ def fill_mask(
     """
     words = [word.strip() for word in targets.split(",") if word.strip()] if targets is not None else []
     if targets is not None and (top is not None or not words):
-        raise typer.BadParameter("--targets takes words parted by commas, and does not go with --top")
+        raise typer.BadParameter("--targets takes comma-separated words, and does not go with --top")
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
     from albert_cli.scoring.fill_mask import fill_masks

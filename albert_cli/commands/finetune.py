@@ -33,7 +33,7 @@ def finetune(
     config: options.SettingsFile = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
-    force: options.ForceRun = False,
+    force: options.Force = False,
     compare: Annotated[
         list[Path] | None,
         typer.Option("--compare", metavar="RUN", help="Draw this run's curves over those of another."),

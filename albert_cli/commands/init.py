@@ -23,11 +23,9 @@ app = typer.Typer()
 def init(
     target: options.Target,
     preset: options.Preset = None,
-    config: options.ConfigFile = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt to go with it.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 42,
+    model_config: options.ModelConfig = None,
+    tokenizer: Annotated[Path | None, options.TOKENIZER] = None,
+    seed: options.Seed = 42,
     target_as: options.To = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -43,21 +41,21 @@ def init(
 
         albert init tf/ --preset base --tokenizer spiece.model --to tf
 
-        albert init mine.npz --config albert_config.json --seed 1
+        albert init mine.npz --model-config albert_config.json --seed 1
     """
     from converters import convert
     from converters.initialize import initialize
 
-    if (preset is None) == (config is None):
-        raise typer.BadParameter("give either --preset or --config")
-    inputs = [path for path in (config, tokenizer) if path is not None]
+    if (preset is None) == (model_config is None):
+        raise typer.BadParameter("give either --preset or --model-config")
+    inputs = [path for path in (model_config, tokenizer) if path is not None]
     writer = convert.check_place(target, target_as, force=force, inputs=inputs)
     files, pieces = _tokenizer(tokenizer)
-    settings = read_config(config) if config else PRESETS[str(preset)]
+    settings = read_config(model_config) if model_config else PRESETS[str(preset)]
     if preset and pieces:
         settings = dataclasses.replace(settings, vocab_size=pieces)
     elif pieces and pieces != settings.vocab_size:
-        raise ConfigError(f"{config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
+        raise ConfigError(f"{model_config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
     checkpoint = initialize(settings, files, seed=seed)
     with console.progress_bytes() as progress:
         digests = convert.write_proved(checkpoint, target, writer, force=force, progress=progress).digests

@@ -29,7 +29,7 @@ _RARE_HEADS = ("choice", "tokens", "squad2")
 def inspect(
     model: options.Model,
     source_as: options.From = None,
-    config: options.Config = None,
+    model_config: options.PartialModelConfig = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and SHA-256.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -48,7 +48,7 @@ def inspect(
     from albert_cli.registry import resolve
     from converters import proof
 
-    checkpoint = resolve.resolve(model).load(format=source_as, config=config)
+    checkpoint = resolve.resolve(model).load(format=source_as, config=model_config)
     with console.progress_bytes() as progress:
         survey = proof.survey(checkpoint, progress)
     digests = survey.digests

@@ -30,7 +30,7 @@ def predict(
         typer.Option(
             "--in",
             metavar="PATH",
-            help="Tables or lines of text, as albert embed reads them; - is stdin; SQuAD's .json for answers.",
+            help="Texts from a file, as albert embed reads them, or SQuAD's .json; - is standard input.",
         ),
         Kind.STREAM_IN,
     ] = None,
@@ -39,23 +39,22 @@ def predict(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Write .csv, .tsv, .jsonl or .parquet (.json for answers) instead of printing; - prints JSON lines.",
+            help="Write a table instead: .csv, .tsv, .jsonl or .parquet (.json for answers); - prints JSON lines.",
         ),
         Kind.STREAM_OUT,
     ] = None,
     input_format: options.InputFormat = None,
     delimiter: options.Delimiter = None,
     text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help="The text; by default as in training.")
+        str | None,
+        typer.Option("--text-column", metavar="NAME", help="The column of the texts; as in training by default."),
     ] = None,
-    text_pair_column: Annotated[
-        str | None, typer.Option("--text-pair-column", metavar="NAME", help="The second text of a pair.")
-    ] = None,
+    text_pair_column: options.TextPairColumn = None,
     errors: options.Errors = "strict",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add a column with the probability of each label.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Predict with a fine-tuned model: one text, one pair, or a whole table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from albert_cli import console, interruption, options
 from albert_cli.declared import options_of
+from albert_cli.errors import Notice
 from albert_cli.pretraining.settings import PretrainSettings
 from converters.dialects import read_config, to_google
 from converters.families.albert import PRESETS
@@ -22,13 +24,12 @@ app = typer.Typer()
 def pretrain(
     given: dict[str, Any],
     preset: options.Preset = None,
-    config: options.ConfigFile = None,
-    settings: Annotated[
-        Path | None, typer.Option("--settings", metavar="FILE", help="Settings in TOML, as in a run.toml.")
-    ] = None,
+    model_config: Annotated[Path | None, options.MODEL_CONFIG] = None,
+    config: options.SettingsFile = None,
+    settings: Annotated[Path | None, typer.Option("--settings", metavar="FILE", hidden=True)] = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
-    force: options.ForceRun = False,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Pretrain a model on text: masked words and sentence order, as in the ALBERT paper.
@@ -44,12 +45,12 @@ def pretrain(
 
         albert pretrain --corpus texts/ --out runs/mine --vocab-size 8000 --minutes 60
 
-        # on with it after an interruption
+        # resume it after an interruption
         albert pretrain --corpus texts/ --out runs/mine --vocab-size 8000 \\
             --minutes 60 --resume
 
         albert pretrain --corpus wiki.txt.xz --out runs/base --preset base \\
-            --tokenizer spiece.model --steps 125000 --batch-tokens 524288 \\
+            --tokenizer spiece.model --steps 125000 --tokens-per-update 524288 \\
             --grad-accum 16 --optimizer lamb --lr 0.00176
 
         albert pretrain --corpus domain.txt --init albert-base-v2 \\
@@ -60,7 +61,8 @@ def pretrain(
     from albert_cli.runs.claim import current
 
     out = out or Path("runs/pretrain")
-    given["config"] = _config(preset, config)
+    model_config, settings = _files(model_config, config, settings)
+    given["model_config"] = _config(preset, model_config)
     if settings is None and not (resume and (current(out) / "run.toml").exists()):
         _check_usage(given, f"{out}: holds no run to resume; " * resume)
     from albert_cli.pretraining.order_by_length import NAME
@@ -99,10 +101,25 @@ def _check_usage(given: Mapping[str, Any], before: str) -> None:
         raise typer.BadParameter(f"{before}missing {', and '.join(missing)}")
 
 
+def _files(model: Path | None, config: Path | None, settings: Path | None) -> tuple[Path | None, Path | None]:
+    """The file of the model's config, and that of settings: --config was the former, and --settings is the latter."""
+    from converters.files import read_small
+
+    if config is not None and model is None:
+        is_json = config.suffix.lower() == ".json" or read_small(config).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+        if is_json:
+            message = f"{config}: taken as the model's config; that is --model-config now, and --config is for settings"
+            warnings.warn(message, Notice, stacklevel=2)
+            return config, settings
+    if config is not None and settings is not None:
+        raise typer.BadParameter("--settings is the earlier name of --config; give one")
+    return model, config or settings
+
+
 def _config(preset: options.PresetName | None, path: Path | None) -> dict[str, Any] | None:
     """The model's shape in Google's dialect, which a run.toml can hold."""
     if preset is not None and path is not None:
-        raise typer.BadParameter("give either --preset or --config")
+        raise typer.BadParameter("give either --preset or --model-config")
     if preset is not None:
         return to_google(PRESETS[preset])
     return to_google(read_config(path)) if path is not None else None

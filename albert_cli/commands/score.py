@@ -48,7 +48,7 @@ def score(
     ] = None,
     json: options.Json = False,
     out: options.OutTable = None,
-    force: options.ForceFile = False,
+    force: options.Force = False,
     device: options.Device = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:

@@ -50,16 +50,14 @@ def similarity(
         Literal["mean", "cls", "pooler", "max", "weighted"] | None,
         typer.Option(
             "--pooling",
-            help="How the vectors of tokens become that of a text; mean, or what the model's Sentence-Transformers "
-            "files say.",
+            help="How the vectors of the tokens become that of the text; by default mean, or what the model's "
+            "Sentence-Transformers files say.",
         ),
     ] = None,
     layer: Annotated[
-        int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last; -1.")
+        int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.", show_default="-1")
     ] = None,
-    max_length: Annotated[
-        int | None, typer.Option("--max-length", min=3, metavar="N", help="Tokens of a text at most, as in embed.")
-    ] = None,
+    max_length: options.MaxLength = None,
     cased: options.Cased = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
@@ -69,7 +67,7 @@ def similarity(
         str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
     ] = None,
     device: options.Device = "auto",
-    force: options.ForceFile = False,
+    force: options.Force = False,
 ) -> None:
     """Compare texts or embedding files by the cosine of their vectors.
 
@@ -102,7 +100,7 @@ def similarity(
 
         pictures.check(plot, EmbeddingError, force=force, sources=[*files, *([Path(source)] if source else [])])
     stored = [engine.VectorFile(path, embedding_column) for path in files]
-    given = {"--pooling": pooling, "--layer": layer, "--max-length": max_length, "--cased/--lower-case": cased}
+    given = {"--pooling": pooling, "--layer": layer, "--max-length": max_length, "--cased/--uncased": cased}
     _check_settings(files, given)
     lowercase = None if cased is None else not cased
     settings = Settings(

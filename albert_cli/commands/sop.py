@@ -25,10 +25,7 @@ def sop(
     source: options.TextSource = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
-    pair_column: Annotated[
-        str | None,
-        typer.Option("--pair-column", metavar="NAME", help="The column of the second texts; pair by default."),
-    ] = None,
+    text_pair_column: options.TextPairColumn = None,
     delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
     on_truncate: Annotated[
@@ -37,20 +34,21 @@ def sop(
     ] = "warn",
     json: options.Json = False,
     out: options.OutTable = None,
-    force: options.ForceFile = False,
+    force: options.Force = False,
     device: options.Device = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Say how likely it is that two segments stand in this order, the second going on where the first ends.
 
     That is ALBERT's sentence-order prediction: the model was shown consecutive segments of one document, half of them
-    swapped. Models of the Hugging Face Hub lack this head; Google's checkpoints have it.
+    swapped. In a table the second texts are in the column pair, unless --text-pair-column names another. Models of
+    the Hugging Face Hub lack this head; Google's checkpoints have it.
 
     Examples:
 
         albert sop "She opened the door." "Then she went in." --model tf/
 
-        albert sop --in pairs.tsv --text-column first --pair-column second --json
+        albert sop --in pairs.tsv --text-column first --text-pair-column second --json
 
         albert sop --in pairs.jsonl --out orders.csv
     """
@@ -67,7 +65,7 @@ def sop(
             source,
             paired=True,
             text_column=text_column,
-            pair_column=pair_column,
+            pair_column=text_pair_column,
             kind=input_format,
             delimiter=delimiter,
             errors=errors,

@@ -45,10 +45,7 @@ def tokenize(
     source: options.TextSource = None,
     input_format: options.InputFormat = None,
     text_column: options.TextColumn = None,
-    text_pair_column: Annotated[
-        str | None,
-        typer.Option("--text-pair-column", metavar="NAME", help="--pair: the column of the second texts; pair."),
-    ] = None,
+    text_pair_column: options.TextPairColumn = None,
     delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
     pair: Annotated[
@@ -56,7 +53,7 @@ def tokenize(
         typer.Option("--pair", help="Encode two texts as a pair; separated by a tab where they are lines of text."),
     ] = False,
     max_length: Annotated[
-        int | None, typer.Option("--max-length", min=1, metavar="N", help="Leave out what exceeds N tokens.")
+        int | None, typer.Option("--max-length", min=1, metavar="N", help=f"{options.MAX_LENGTH}.")
     ] = None,
     truncation: Annotated[
         Literal["longest_first", "only_first", "only_second"],
@@ -71,8 +68,8 @@ def tokenize(
     special_in_text: Annotated[
         bool, typer.Option("--special-in-text", help="Take a literal [MASK], [CLS], … in the text as that token.")
     ] = False,
-    cased: Annotated[bool, typer.Option("--cased", help="Do not lower-case.")] = False,
-    keep_accents: Annotated[bool, typer.Option("--keep-accents", help="Do not drop accents.")] = False,
+    cased: options.Cased = None,
+    keep_accents: options.KeepAccents = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="SentencePiece alone: no preparation, no special tokens (Julia's way).")
     ] = False,
@@ -86,7 +83,7 @@ def tokenize(
     json: options.Json = False,
     stats: Annotated[bool, typer.Option("--stats", help="Figures of the whole input instead of its tokens.")] = False,
     compare: Annotated[
-        Path | None, typer.Option("--compare", metavar="OTHER", help="The same texts under another tokenizer beside.")
+        Path | None, typer.Option("--compare", metavar="OTHER", help="Compare with another tokenizer.")
     ] = None,
     decode: Annotated[
         str | None,
@@ -99,9 +96,9 @@ def tokenize(
         bool, typer.Option("--sample", help="Draw a way to cut each text from the K likeliest (64).")
     ] = False,
     alpha: Annotated[float, typer.Option("--alpha", min=0.0, help="Sampling: 0 draws evenly, 1 by likelihood.")] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Sampling: the same seed gives the same draws.")] = 0,
+    seed: options.Seed = 42,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file."), Kind.STREAM_OUT] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
+    force: options.Force = False,
 ) -> None:
     """Show how texts become token ids, exactly as Google's tokenizer makes them, and why.
 
@@ -147,7 +144,11 @@ def tokenize(
     if shown in ("ids", "tokens", "html") and given:
         raise typer.BadParameter(f"--format {shown} does not go with {given[0]}; choose table, json or jsonl")
 
-    flags: dict[str, Any] = {"lowercase": not cased and None, "keep_accents": keep_accents or None, "raw": raw}
+    flags: dict[str, Any] = {
+        "lowercase": None if cased is None else not cased,
+        "keep_accents": keep_accents,
+        "raw": raw,
+    }
     found = resolve(model, tokenizer_only=True)
     if out is not None and out != STANDARD_OUTPUT:
         sources = [*found.files(), *(Path(path) for path in (source, compare) if path is not None)]

@@ -145,7 +145,7 @@ def begun(job: Job) -> Iterator[Work]:
     """The checks before any work is done, and the place of the parts."""
     resuming.check_free(job.target, job.source, resume=job.resume, force=job.force)
     if job.source.columns.pair and job.plan.settings.on_truncate == "window":
-        raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with --pair-column")
+        raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with --text-pair-column")
     _check_names(job)
     kinds.check(job.target, shards=job.shard[1])
     kinds.check_vectors_alone(job.target, job.plan.settings, job.layout, job.source.columns)

@@ -116,7 +116,7 @@ class Settings:
 
 def as_options(settings: Mapping[str, Any]) -> str:
     """Some of the settings as one would write them on the command line."""
-    switches = {"normalize": ("--no-normalize", "--normalize"), "lowercase": ("--cased", "--lower-case")}
+    switches = {"normalize": ("--no-normalize", "--normalize"), "lowercase": ("--cased", "--uncased")}
     return ", ".join(
         switches[name][value] if name in switches else f"--{name.replace('_', '-')} {value}"
         for name, value in settings.items()

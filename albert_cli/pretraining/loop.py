@@ -136,7 +136,7 @@ class _Loop:
             weights=job.weights,
             ordered=job.ordered,
             max_length=settings.max_length,
-            batch_tokens=settings.batch_tokens,
+            batch_tokens=settings.tokens_per_update,
             seed=settings.seed,
             epoch=epoch,
         )
@@ -335,5 +335,5 @@ class _Loop:
         settings = self.job.settings
         return (
             f"out of memory at step {self.progress.step + 1}; raise --grad-accum (the result stays the same), or lower "
-            f"--batch-tokens ({settings.batch_tokens}) or --max-length ({settings.max_length})"
+            f"--tokens-per-update ({settings.tokens_per_update}) or --max-length ({settings.max_length})"
         )

@@ -258,8 +258,8 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> EncoderConfi
     """The model's config with the wanted sharing; the size of the vocabulary is the tokenizer's, see `_sized`."""
     if base is not None:
         config = base.config
-    elif settings.config:
-        data = {"vocab_size": settings.vocab_size or VOCAB_SIZE} | dict(settings.config)
+    elif settings.model_config:
+        data = {"vocab_size": settings.vocab_size or VOCAB_SIZE} | dict(settings.model_config)
         config = config_from_json(data, "the config", dialect="google")
     else:
         config = PRESETS["tiny"]

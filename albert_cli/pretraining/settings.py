@@ -12,7 +12,7 @@ import typer
 from typer import Option
 
 from albert_cli import declared, options
-from albert_cli.arguments import Kind
+from albert_cli.arguments import Formerly, Kind
 from albert_cli.errors import TrainingError
 from converters.config import SHARE_CHOICES
 
@@ -47,10 +47,10 @@ def _weights(typed: list[str]) -> dict[str, float]:
 class PretrainSettings:
     """What decides a run, besides the contents of its files. Paths are as the user gave them.
 
-    `batch_tokens` tokens make one update, computed in `grad_accum` parts. `warmup` is in steps, or a share of the whole
-    run where it is below 1. `keep_accents` and `cased` say how text is prepared; left out, as the tokenizer's own files
-    say, else as Google's English models do: neither. A run ends after `steps`, or after `minutes` of training. Raises
-    TrainingError for values out of range, all in one message.
+    `tokens_per_update` tokens make one update, computed in `grad_accum` parts. `warmup` is in steps, or a share of the
+    whole run where it is below 1. `keep_accents` and `cased` say how text is prepared; left out, as the tokenizer's own
+    files say, else as Google's English models do: neither. A run ends after `steps`, or after `minutes` of training.
+    Raises TrainingError for values out of range, all in one message.
     """
 
     corpus: Annotated[
@@ -69,7 +69,7 @@ class PretrainSettings:
         Option("--unordered", metavar="FILE", help="A file whose lines do not follow on one another."),
         Kind.PATH,
     ] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
+    model_config: Annotated[Mapping[str, Any], Formerly("config")] = field(default_factory=dict)
     init: Annotated[
         str | None,
         Option(
@@ -82,25 +82,11 @@ class PretrainSettings:
     ] = None
     tokenizer: Annotated[
         str | None,
-        Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt; else trained."),
+        options.TOKENIZER,
         Kind.PATH,
     ] = None
-    keep_accents: Annotated[
-        bool | None,
-        Option(
-            "--keep-accents/--strip-accents",
-            help="Whether accents and other marks stay (é, で); as the tokenizer's files say, else stripped.",
-            show_default=False,
-        ),
-    ] = None
-    cased: Annotated[
-        bool | None,
-        Option(
-            "--cased/--uncased",
-            help="Whether capitals stay; as the tokenizer's files say, else lower-cased.",
-            show_default=False,
-        ),
-    ] = None
+    keep_accents: options.KeepAccents = None
+    cased: options.Cased = None
     vocab_size: Annotated[
         int | None,
         Option("--vocab-size", metavar="N", help="Pieces of the vocabulary to train.", show_default=str(VOCAB_SIZE)),
@@ -113,7 +99,11 @@ class PretrainSettings:
     minutes: Annotated[
         float | None, Option("--minutes", metavar="X", help="How long to train, instead of --steps.")
     ] = None
-    batch_tokens: Annotated[int, Option("--batch-tokens", metavar="N", help="Tokens of one update.")] = 4096
+    tokens_per_update: Annotated[
+        int,
+        Option("--tokens-per-update", metavar="N", help="Tokens of one update: the batch size."),
+        Formerly("--batch-tokens", notice=True),
+    ] = 4096
     max_length: Annotated[int, Option("--max-length", metavar="N", help="Tokens of a sequence at most.")] = 128
     grad_accum: Annotated[int, options.GRAD_ACCUM] = 1
     optimizer: Annotated[Optimizer, Option("--optimizer", help="adamw, lamb for large batches, or muon.")] = "adamw"
@@ -154,7 +144,7 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         faults = []
         for name in (
-            "vocab_size", "steps", "batch_tokens", "max_length", "grad_accum", "eval_every", "eval_sequences",
+            "vocab_size", "steps", "tokens_per_update", "max_length", "grad_accum", "eval_every", "eval_sequences",
             "teacher_sentences", "teacher_batch",
         ):  # fmt: skip
             value = getattr(self, name)
@@ -170,8 +160,8 @@ class PretrainSettings:
             faults.append("give either --steps or --minutes: how long to train")
         if self.max_length < 8:
             faults.append(f"max_length is {self.max_length}; a pair of segments needs at least 8 tokens")
-        if self.batch_tokens < self.max_length:
-            faults.append(f"batch_tokens {self.batch_tokens} is less than max_length {self.max_length}")
+        if self.tokens_per_update < self.max_length:
+            faults.append(f"tokens_per_update {self.tokens_per_update} is less than max_length {self.max_length}")
         if not 0 <= self.warmup < math.inf:
             faults.append(f"warmup is {self.warmup}, not 0 or more")
         if not 0 < self.mask_rate < 1:
@@ -188,7 +178,9 @@ class PretrainSettings:
             )
         if self.tokenizer is not None and self.vocab_size is not None:
             faults.append("tokenizer and vocab_size are both given; a tokenizer has its own size")
-        if self.init is not None and (self.tokenizer or self.vocab_size or self.share or self.config or self.prepares):
+        if self.init is not None and (
+            self.tokenizer or self.vocab_size or self.share or self.model_config or self.prepares
+        ):
             faults.append("--init takes tokenizer, config and sharing from that model; leave them out")
         if self.teacher is None and self.teacher_texts is not None:
             faults.append("teacher_texts requires --teacher")

@@ -14,11 +14,10 @@ DEFAULT_TEXT_COLUMN, DEFAULT_PAIR_COLUMN = "text", "pair"
 # Options that name another column, with that which is looked for by default, and what it holds.
 _NAMED_BY = {
     "--text-column": (DEFAULT_TEXT_COLUMN, "texts"),
-    "--pair-column": (DEFAULT_PAIR_COLUMN, "second texts"),
     "--text-pair-column": (DEFAULT_PAIR_COLUMN, "second texts"),
 }
 # The options of a command that reads texts, as far as messages advise them.
-OPTIONS = frozenset({"--text-column", "--pair-column", "--errors", "--input-format"})
+OPTIONS = frozenset({"--text-column", "--text-pair-column", "--errors", "--input-format"})
 
 
 @dataclass(frozen=True)

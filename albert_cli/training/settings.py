@@ -43,12 +43,12 @@ class Settings:
     test: Annotated[
         str | None, Option("--test", metavar="FILE", help="GLUE test rows, to be predicted."), Kind.PATH
     ] = None
-    text_column: Annotated[str | None, Option("--text-column", metavar="NAME", help="csv: the text.")] = None
-    text_pair_column: Annotated[
-        str | None, Option("--text-pair-column", metavar="NAME", help="csv: the second text of a pair.")
+    text_column: options.TextColumn = None
+    text_pair_column: options.TextPairColumn = None
+    label_column: Annotated[
+        str | None, Option("--label-column", metavar="NAME", help="The column of the labels; label by default.")
     ] = None
-    label_column: Annotated[str | None, Option("--label-column", metavar="NAME", help="csv: the label.")] = None
-    delimiter: Annotated[str | None, options.DELIMITER] = None
+    delimiter: options.Delimiter = None
     regression: Annotated[bool, Option("--regression", help="csv: the label is a number to be predicted.")] = False
     epochs: Annotated[float | None, Option("--epochs", metavar="X", help="Passes over the training rows.")] = None
     steps: Annotated[int | None, options.STEPS] = None
@@ -59,7 +59,7 @@ class Settings:
         float | None,
         Option("--dropout", metavar="X", help="Of the encoder; else the recipe's for GLUE and SQuAD, or the model's."),
     ] = None
-    max_length: Annotated[int, Option("--max-length", metavar="N", help="Tokens of a row at most.")]
+    max_length: Annotated[int, Option("--max-length", metavar="N", help=f"{options.MAX_LENGTH}.")]
     seed: Annotated[int, options.SEED] = 42
     freeze_encoder: Annotated[
         bool, Option("--freeze-encoder", help="Train the head only, on features that are computed once.")

@@ -240,14 +240,14 @@ def _facts(
     if absent := [key for key in REQUIRED if key not in told and key not in overriding]:
         raise ConfigError(
             where,
-            f"neither its variables nor its graph tell {', '.join(absent)}; say it with --config FILE "
+            f"neither its variables nor its graph tell {', '.join(absent)}; say it with --model-config FILE "
             "(the model's albert_config.json, or a JSON object of just that)",
         )
     read_off = {key: told[key] for key in _GRAPH_TOLD if key in told and key not in overriding}
     assumed = {key: usual for key, usual in _ASSUMED.items() if key not in told and key not in overriding}
     notes = [f"the module holds no config; read off its variables and graph: {_listed(read_off)}"] if read_off else []
     if assumed:
-        notes.append(f"assumed, for the module does not tell: {_listed(assumed)}; --config FILE says otherwise")
+        notes.append(f"assumed, for the module does not tell: {_listed(assumed)}; --model-config FILE says otherwise")
     return told | assumed, notes
 
 

@@ -17,7 +17,7 @@ DATA = "variables/variables.data-00000-of-00001"
 
 
 def asked(*sizes):
-    return f"$source: neither its variables nor its graph tell {', '.join(sizes)}; say it with --config FILE<any>"
+    return f"$source: neither its variables nor its graph tell {', '.join(sizes)}; say it with --model-config FILE<any>"
 
 
 def make(folder):
