@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := demo-out
 # PyPI's torch for Linux brings gigabytes of GPU libraries; this index has one for CPUs alone. For a GPU: make TORCH_INDEX=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# Processes that share the tests, file by file; 0 runs all in one.
+# Processes that share the tests; 0 runs all in one.
 WORKERS ?= 2
 
 .PHONY: install demo test lint docs model bench clean
@@ -37,7 +37,7 @@ demo: .venv/runtime
 	$(BIN)/albert diff $(DEMO)/tf $(DEMO)/hf
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

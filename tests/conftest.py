@@ -138,6 +138,18 @@ def refused(albert, tmp_path):
 
 
 @pytest.fixture
+def undrawn(request, monkeypatch):
+    """Pictures are only begun, for tests of runs that look at none: to draw them takes longer than to train.
+
+    In a module that uses it, tests marked `drawn` have their pictures.
+    """
+    if request.node.get_closest_marker("drawn") is None:
+        from matplotlib.figure import Figure
+
+        monkeypatch.setattr(Figure, "savefig", lambda self, target, **options: Path(target).write_bytes(b"not drawn"))
+
+
+@pytest.fixture
 def in_time():
     """Fail, not hang, where something waits for input that never comes."""
 

@@ -13,14 +13,18 @@ import time
 from pathlib import Path
 
 import pyte
+from programs import Program
 
 ROOT = Path(__file__).parents[1]
 
 
 class Terminal:
-    """A program in a terminal of so many columns; `raw` is all that it wrote, `screen` what one sees of that."""
+    """A program in a terminal of so many columns; `raw` is all that it wrote, `lines` what one sees of that.
 
-    def __init__(self, *arguments, columns=80, code=None, cwd=None, **variables):
+    `forked`: it has the large libraries imported when it starts, see `programs`.
+    """
+
+    def __init__(self, *arguments, columns=80, code=None, cwd=None, forked=False, **variables):
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         program = ["-c", code] if code else ["-m", "albert_cli"]
@@ -29,20 +33,26 @@ class Terminal:
         self.raw, self.seen, self.columns = b"", [], columns
         self._pyte = pyte.Screen(columns, 600)
         self._stream = pyte.ByteStream(self._pyte)
-        self._process = subprocess.Popen(
-            [sys.executable, *program, *map(str, arguments)],
-            stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=cwd,
-            start_new_session=True,
-        )  # fmt: skip
+        self._lines = []
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment, "cwd": cwd}
+        if forked:
+            self._process = Program(*arguments, code=code, session=True, **streams)
+        else:
+            words = [sys.executable, *program, *map(str, arguments)]
+            self._process = subprocess.Popen(words, start_new_session=True, **streams)
         os.close(theirs)
 
     @property
     def lines(self):
         """The lines of the screen, without the empty ones at the end."""
-        shown = [line.rstrip() for line in self._pyte.display]
-        while shown and not shown[-1]:
-            shown.pop()
-        return shown
+        for row in self._pyte.dirty:
+            self._lines += [""] * (row + 1 - len(self._lines))
+            cells = self._pyte.buffer[row]
+            self._lines[row] = "".join(cells[column].data for column in range(max(cells, default=-1) + 1)).rstrip()
+        self._pyte.dirty.clear()
+        while self._lines and not self._lines[-1]:
+            self._lines.pop()
+        return list(self._lines)
 
     def _read(self, patience):
         if not select.select([self._ours], [], [], patience)[0]:

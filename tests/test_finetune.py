@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from programs import Program
 from tuning import config, reviews, tokenizer_files, write_csv, write_glue, write_model
 from typer.testing import CliRunner
 
@@ -45,6 +46,7 @@ from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +297,7 @@ def test_a_run_cut_off_after_any_record_ends_with_the_same_bits(world, tmp_path,
 
 def command(out, given):
     names = {"learning_rate": "lr"}
-    words = [sys.executable, "-m", "albert_cli.main", "finetune", "csv", "--out", str(out)]
+    words = ["finetune", "csv", "--out", str(out)]
     for name, value in given.items():
         words.append("--" + names.get(name, name).replace("_", "-"))
         words += [] if value is True else [str(value)]
@@ -304,9 +306,8 @@ def command(out, given):
 
 def killed_until_done(out, given, delays):
     """Start, kill -9 some evaluations later, resume, and so on; then let it finish."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for evaluations in delays:
-        with subprocess.Popen([*command(out, given), "--resume"], cwd=ROOT, env=environment) as process:
+        with Program(*command(out, given), "--resume") as process:
             log = out / "metrics.jsonl"
             begun = log.read_bytes().count(b'"dev"') if log.exists() else 0
             while process.poll() is None:
@@ -315,10 +316,8 @@ def killed_until_done(out, given, delays):
                     break
                 time.sleep(0.005)
             assert process.wait() == -signal.SIGKILL
-    done = subprocess.run(
-        [*command(out, given), "--resume"], cwd=ROOT, env=environment, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    with Program(*command(out, given), "--resume") as process:
+        assert process.wait() == 0, process.said()
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(world, tmp_path):
@@ -506,6 +505,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_trains_the_head(world, finished,
     assert measured == pytest.approx(summary["dev"], abs=1e-6)  # features cached are those computed
 
 
+@pytest.mark.drawn
 def test_seeds_give_mean_and_spread(world, tmp_path):
     given = options(world, epochs=2)
     together = run(tmp_path / "runs", given, seeds=[1, 2, 3])
@@ -735,6 +735,7 @@ def invoke(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.mark.drawn
 def test_the_commands_from_training_to_prediction(world, tmp_path):
     out = tmp_path / "run"
     done = invoke(
@@ -784,6 +785,7 @@ def test_usage_errors(tmp_path):
     assert isinstance(invoke("predict", tmp_path / "none", "text").exception, RunError)
 
 
+@pytest.mark.drawn
 def test_a_regression_of_your_own(world, tmp_path):
     rows = [(text, str(1.0 if label == "pos" else -1.0)) for text, label in reviews(128)]
     write_csv(tmp_path / "train.csv", rows)

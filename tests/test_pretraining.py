@@ -5,12 +5,9 @@ import dataclasses
 import gzip
 import json
 import lzma
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import unicodedata
 from pathlib import Path
@@ -21,6 +18,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import Program
 from torch.nn import functional as F
 
 from albert_cli.errors import DataError, RunError, TrainingError
@@ -46,6 +44,7 @@ from converters.families.albert import PRESETS
 from converters.tokenizers.files import TokenizerFiles, parse_model
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("undrawn")
 SHAPE = {
     "vocab_size": 100,
     "embedding_size": 16,
@@ -1064,6 +1063,7 @@ def hashes(folder):
     return summary["last_weights_sha256"], (folder / "model.safetensors").read_bytes(), log
 
 
+@pytest.mark.drawn
 def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
     out, heard = tmp_path / "run", []
     summary = pretrain(wanted(texts, steps=60, eval_every=30, learning_rate=5e-3), out, report=heard.append)
@@ -1169,13 +1169,12 @@ def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path, al
     code, out, _ = albert(*arguments, "--out", tmp_path / "whole")
     assert code == 0
     assert "step 100  masked_lm_accuracy" in out
-    command = [sys.executable, "-m", "albert_cli.main", *arguments, "--out", str(tmp_path / "cut")]
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+    with Program(*arguments, "--out", tmp_path / "cut") as process:
         log = tmp_path / "cut" / "metrics.jsonl"
         while process.poll() is None and not (log.exists() and log.read_bytes().count(b'"dev"') >= 4):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
     assert albert(*arguments, "--out", tmp_path / "cut", "--resume")[0] == 0
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
 

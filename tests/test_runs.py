@@ -7,13 +7,12 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from conftest import tree
+from programs import Program
 from tuning import reviews, write_csv, write_model
 
 from albert_cli import locks
@@ -21,6 +20,7 @@ from albert_cli.runs import checkpointing, claim
 from converters.errors import TargetError
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,7 @@ def test_a_model_or_its_data_is_not_overwritten_by_the_run_made_from_it(world, r
     assert message == f"{out}: the target is the source itself ({hard}); name another --out"
 
 
+@pytest.mark.drawn
 def test_a_forced_run_takes_the_old_ones_place_when_it_is_finished(world, run, tmp_path, albert):
     command, out = run
     (out / "curves.png").write_bytes(b"old")
@@ -127,12 +128,6 @@ def test_a_forced_run_takes_the_old_ones_place_when_it_is_finished(world, run, t
     assert (out / "OLD.tsv").exists() == (command is pretrain)
 
 
-def start(words, **more):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | more.pop("env", {})
-    words = [sys.executable, "-m", "albert_cli", *map(str, words)]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
-
-
 def wait_for(path, process):
     for _ in range(15_000):  # the machine may be busy
         if path.exists() or process.poll() is not None:
@@ -140,20 +135,20 @@ def wait_for(path, process):
         time.sleep(0.02)
     if not path.exists():
         process.kill()
-        pytest.fail(f"{path} did not appear: {process.communicate()}")
+        pytest.fail(f"{path} did not appear: {process.said()}")
 
 
 @pytest.mark.parametrize("old", ["finetune", pytest.param("pretrain", marks=pytest.mark.slow)], indirect=True)
 def test_a_forced_run_that_is_killed_leaves_the_old_one_and_goes_on(world, run, tmp_path, albert):
     command, out = run
     before, steps = kept(out), ["--steps", "100000", "--eval-every", "2"]
-    process = start(command(world, out, "--force", *steps))
+    process = Program(*command(world, out, "--force", *steps))
     wait_for(out / claim.REPLACEMENT / "state.safetensors", process)
     code, _, err = albert(*command(world, out, "--resume", *steps))
     assert code == 1
     assert f"{out}: another run is writing it now (process {process.pid} on " in err
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert {key: value for key, value in kept(out).items() if key != locks.NAME} == before
     # The new one goes on, here to see that its settings are looked at; the old one is still whole.
     code, _, err = albert(*command(world, out, "--resume"))

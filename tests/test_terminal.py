@@ -205,7 +205,7 @@ def test_bars_and_results_share_no_row(world, tmp_path):
     ]  # fmt: skip
     bars = [b"write", b"compare", b"hash", b"reading", b"embedding", b"filling in", b"scoring", b"ordering",
             b"training  loss", b"steps", b"evaluating", b"predicting", b"masked words", b"tokenizing"]  # fmt: skip
-    terminal = Terminal(columns=160, code=in_one_process(*commands), cwd=tmp_path)
+    terminal = Terminal(columns=160, code=in_one_process(*commands), cwd=tmp_path, forked=True)
     assert terminal.end(400) == 0, "\n".join(terminal.lines)
     for bar in bars:
         assert bar in terminal.raw, bar
@@ -387,7 +387,7 @@ def resumed(terminal):
 def test_an_interrupted_training_says_what_is_kept_and_how_it_is_resumed(world, number, tmp_path):
     words = ["finetune", "csv", "--train", world / "reviews.csv", "--model", world / "hf", "--out", "run 1",
              "--steps", "4000", "--batch-size", "8", "--eval-every", "3", "--force"]  # fmt: skip
-    terminal = Terminal(*words, columns=400, cwd=tmp_path)
+    terminal = Terminal(*words, columns=400, cwd=tmp_path, forked=True)
     terminal.until("step 6  ", 300)
     terminal.send(number)
     assert terminal.end() == 128 + number
@@ -397,7 +397,7 @@ def test_an_interrupted_training_says_what_is_kept_and_how_it_is_resumed(world, 
     assert "Traceback" not in told(terminal)
     command = resumed(terminal)
     assert command == [*map(str, words[:-1]), "--resume"]
-    terminal = Terminal(*command, columns=400, cwd=tmp_path)
+    terminal = Terminal(*command, columns=400, cwd=tmp_path, forked=True)
     terminal.until("step ", 300)
     first = int(re.search(r"step (\d+)  epoch", "\n".join(terminal.lines))[1])
     assert first > int(found[1])
@@ -439,7 +439,7 @@ def test_what_is_kept_of_several_runs(tmp_path, monkeypatch):
 
 def test_ctrl_c_twice_gives_no_traceback(tmp_path):
     code = (
-        "import sys, time\nfrom albert_cli import catalogue, console, main\n"
+        "import sys, time\nfrom albert_cli import console, main\nfrom albert_cli.registry import catalogue\n"
         "def slow():\n"
         "    try:\n        console.say('begun')\n        time.sleep(60)\n"
         "    finally:\n        console.say('clearing')\n        time.sleep(6)\n        console.say('cleared')\n"

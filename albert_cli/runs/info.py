@@ -29,8 +29,14 @@ def write_info(directory: Path, tables: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Of Python and the libraries that a run depends on."""
-    installed = {item.metadata["Name"]: item.version for item in metadata.distributions()}
-    return {"python": platform.python_version()} | {name: installed.get(name, "unknown") for name in _LIBRARIES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def check_same(
