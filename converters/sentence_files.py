@@ -158,7 +158,7 @@ class SentenceFiles:
         return SentenceSettings(
             pooling=pooling or mode,
             normalize=self._classes()[-1] == "Normalize",
-            max_length=min(int(length or 0), config.max_position_embeddings),
+            max_length=min(int(length or 0), config.max_tokens),
             lowercase=lowercase,
         )
 
@@ -312,7 +312,7 @@ def _tokenizer_length(encoder: Path, config: EncoderConfig) -> int:
     """The length that sentence-transformers takes from the tokenizer: no more than the model has positions for."""
     path = encoder / "tokenizer_config.json"
     length = _object(read_optional(path) or b"{}", str(path)).get("model_max_length")
-    limit = config.max_position_embeddings
+    limit = config.max_tokens
     return int(min(length, limit)) if isinstance(length, (int, float)) and length >= _SHORTEST else limit
 
 

@@ -42,6 +42,7 @@ SHAPES = {
     "nothing shared": TINY.sharing("none"),
     "E = H": dataclasses.replace(TINY, embedding_size=48),
     "large epsilon": dataclasses.replace(TINY, layer_norm_eps=1e-3),
+    "positions from 2": dataclasses.replace(TINY, position_offset=2),
 }
 
 
@@ -78,7 +79,7 @@ def build(config, seed=0):
 def sequences(config, number=40, seed=0):
     """Ids and types of mixed lengths: single tokens, the longest there is, and many of the same length."""
     generator = np.random.default_rng(seed)
-    lengths = [1, config.max_position_embeddings, 1, *generator.integers(1, 24, number - 3)]
+    lengths = [1, config.max_tokens, 1, *generator.integers(1, 24, number - 3)]
     return tuple(
         [generator.integers(0, size, length) for length in lengths]
         for size in (config.vocab_size, config.type_vocab_size)
@@ -393,6 +394,15 @@ def test_no_warnings():
 def test_bad_sequences(ids, types, message, encoder_of):
     with pytest.raises(ValueError, match=f"^{message}$"):
         encode(encoder_of(build(TINY)), ids, types)
+
+
+def test_positions_that_begin_later_leave_room_for_fewer_tokens(encoder_of):
+    config = dataclasses.replace(TINY, position_offset=2)
+    assert (TINY.max_tokens, config.max_tokens) == (64, 62)
+    with pytest.raises(
+        ValueError, match=r"^sequence 0 has 63 tokens, the model takes at most 62; truncate or split it$"
+    ):
+        encode(encoder_of(build(config)), [[1] * 63])
 
 
 @pytest.mark.parametrize("layers", [(5,), (-6,), ()])

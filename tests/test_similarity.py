@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from albert_cli.builtin.plain_sentences import SIX
@@ -72,6 +74,23 @@ def test_neighbours_in_a_file_leave_out_the_row_itself(embedded):
     # Two files: every row of the first among those of the second, itself too.
     both = json.loads(run("similarity", embedded, embedded, "--top", "1", "--json").stdout)
     assert [item["nearest"][0]["row"] for item in both] == list(range(6))
+
+
+@given(
+    table=st.lists(
+        st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=7, max_size=7), min_size=1, max_size=4
+    ),
+    top=st.integers(1, 9),
+    same=st.booleans(),
+)
+def test_the_nearest_are_those_of_a_stable_sort_whatever_the_ties(table, top, same):
+    rows = np.array(table, np.float32).T  # (7, dimensions)
+    vectors = Vectors([str(number) for number in range(7)], rows)
+    for query, found in enumerate(nearest(vectors, vectors, top, same=same)):
+        cosine = cosines(rows, rows)[query]
+        order = [int(row) for row in np.argsort(-cosine, kind="stable") if not (same and row == query)]
+        assert [one.row for one in found] == order[:top]
+        assert [one.cosine for one in found] == [float(cosine[row]) for row in order[:top]]
 
 
 def test_texts_against_a_file_of_texts(sentences, letter_model):

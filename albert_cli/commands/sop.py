@@ -84,7 +84,7 @@ def sop(
             batch_tokens=batch_tokens,
             tick=tick,
         )
-    cut, limit = int((order.truncated > 0).sum()), heads.model.config.max_position_embeddings
+    cut, limit = int((order.truncated > 0).sum()), heads.model.config.max_tokens
     if cut:
         console.warn(
             f"{cut:,} of {len(given):,} pairs are longer than the {limit} tokens the model takes: "

@@ -85,7 +85,7 @@ class Settings:
             raise EmbeddingError("--pooling pooler is made of the last layer; leave out --layer, or choose cls")
         if self.dims is not None and not 1 <= self.dims <= config.hidden_size:
             raise EmbeddingError(f"--dims {self.dims}: the model's vectors have 1 to {config.hidden_size} numbers")
-        limit = config.max_position_embeddings
+        limit = config.max_tokens
         if self.max_length is not None and self.max_length > limit:
             raise EmbeddingError(
                 f"--max-length {self.max_length}: the model has positions for {limit} tokens; "

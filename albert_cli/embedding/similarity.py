@@ -209,16 +209,28 @@ def nearest(queries: Vectors, among: Vectors | VectorFile, top: int, *, same: bo
         for number, row in enumerate(table):
             if same and start <= number < start + len(row):
                 row[number - start] = -np.inf
-            count = min(top, len(row))
-            candidates = np.argsort(-row, kind="stable")[:count]
             found = [
                 Neighbour(start + int(at), chunk.labels[at], float(row[at]), chunk.ids[at] if chunk.ids else None)
-                for at in candidates
+                for at in _largest(row, top)
             ]
             kept = [one for one in best[number] + found if one.cosine >= -1]
             best[number] = sorted(kept, key=lambda one: (-one.cosine, one.row))[:top]
         start += len(chunk)
     return best
+
+
+def _largest(row: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The places of the `count` largest numbers, the largest first; of equals the earlier place. NaN is none of them.
+
+    The same as a stable sort of the whole row, but only the places found are sorted.
+    """
+    row = np.where(np.isnan(row), -np.inf, row)
+    places = np.arange(len(row))
+    if 0 < count < len(row):
+        least = np.partition(row, -count)[-count]
+        above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
+        places = np.sort(np.concatenate([above, equal[: count - len(above)]]))
+    return places[np.argsort(-row[places], kind="stable")][:count]
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

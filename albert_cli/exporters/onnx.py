@@ -106,7 +106,7 @@ def _check_sizes(checkpoint: Checkpoint) -> None:
     size = 4 * sum(tensor.size for name, tensor in checkpoint.tensors.items() if name.startswith("albert."))
     if size > _MOST_BYTES:
         raise SpecError(f"{checkpoint.where}: {size} bytes of weights in float32, more than an ONNX file's 2 GiB")
-    positions = checkpoint.config.max_position_embeddings
+    positions = checkpoint.config.max_tokens
     if positions < 2:
         raise SpecError(f"{checkpoint.where}: max_position_embeddings is {positions}; ONNX needs at least 2")
 
@@ -127,7 +127,7 @@ def _exported(model: Encoder) -> bytes:
             outputs = (output.sequence_output, output.pooled_output)
             return tuple(value for value in outputs if value is not None)
 
-    positions = model.config.max_position_embeddings
+    positions = model.config.max_tokens
     batch, tokens = _EXAMPLE[0], min(_EXAMPLE[1], positions)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=positions)}
     try:
@@ -198,7 +198,7 @@ def _compared(model: Encoder, file: Path) -> tuple[list[tuple[int, int]], float]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    most = model.config.max_position_embeddings
+    most = model.config.max_tokens
     shapes = sorted({(batch, min(tokens, most)) for batch, tokens in ((1, 1), (1, 16), (3, 5), (2, 128), (1, most))})
     largest = 0.0
     for batch, tokens in shapes:

@@ -265,10 +265,8 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> EncoderConfi
         config = PRESETS["tiny"]
     if settings.share is not None:
         config = config.sharing(settings.share)
-    if settings.max_length > config.max_position_embeddings:
-        raise TrainingError(
-            f"--max-length is {settings.max_length}, but the model has {config.max_position_embeddings} positions"
-        )
+    if settings.max_length > config.max_tokens:
+        raise TrainingError(f"--max-length is {settings.max_length}, but the model has {config.max_tokens} positions")
     if settings.local_heads:
         waves(config, settings.local_heads)  # told before the corpus is read
     return config

@@ -97,7 +97,7 @@ def ranks_of(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def raise_if_long(lengths: Sequence[int], model: PreTrainingModel, where: Callable[[int], str]) -> None:
-    limit = model.config.max_position_embeddings
+    limit = model.config.max_tokens
     raise_if_any(
         [f"{where(row)} has {length:,} tokens" for row, length in enumerate(lengths) if length > limit],
         f"the model takes at most {limit}, [CLS] and [SEP] counted; shorten or split the text",

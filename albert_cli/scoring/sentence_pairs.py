@@ -50,8 +50,8 @@ def sentence_order(
         raise without_head("sop")
     if config.type_vocab_size < 2:
         raise HeadError(f"the model knows {config.type_vocab_size} type of token, so it takes no pairs of texts")
-    tokens = tokenizer.encode_batch(firsts, seconds, max_length=config.max_position_embeddings)
-    _check(tokens, tokenizer, config.max_position_embeddings, on_truncate, where)
+    tokens = tokenizer.encode_batch(firsts, seconds, max_length=config.max_tokens)
+    _check(tokens, tokenizer, config.max_tokens, on_truncate, where)
     logits = np.empty((len(firsts), 2), np.float64)
     for batch in batches(tokens.lengths, model, batch_tokens):
         with torch.inference_mode(), memory():

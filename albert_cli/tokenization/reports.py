@@ -174,7 +174,7 @@ class View:
 
 
 def _parse_ids(line: str, number: int, index_base: int) -> list[int]:
-    """Ids parted by blanks or commas, in brackets or not."""
+    """Ids separated by blanks or commas, in brackets or not."""
     ids = []
     for word in line.replace(",", " ").replace("[", " ").replace("]", " ").split():
         if not word.isdecimal():

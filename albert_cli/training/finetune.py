@@ -367,7 +367,7 @@ def _check_libraries(settings: Settings, accelerator: Accelerator) -> None:
 
 def _fit(settings: Settings, base: Checkpoint) -> Settings:
     """Settings within what the model can do."""
-    positions = base.config.max_position_embeddings
+    positions = base.config.max_tokens
     task = named(settings.task)
     if settings.max_length > positions:
         if settings.max_length not in {recipe.max_length for recipe in (task.recipe, task.no_answer_recipe) if recipe}:

@@ -264,7 +264,7 @@ def _foreign(directory: Path) -> RunInfo:
     """A model fine-tuned elsewhere, with a head and (in a Hugging Face config) id2label and problem_type."""
     checkpoint = convert.load(directory)
     parts, config = spec.components(checkpoint.tensors, checkpoint.config), checkpoint.config
-    length = min(checkpoint.tokenizer.max_length or 512, config.max_position_embeddings)
+    length = min(checkpoint.tokenizer.max_length or 512, config.max_tokens)
     if "qa" in parts:
         return RunInfo("squad", "answers", (), length, no_answer=True)
     for part, why in _NO_LABELS_OF_TEXTS.items():
