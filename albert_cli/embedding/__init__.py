@@ -9,5 +9,5 @@ resume.py      work committed in parts, so that a killed run can be resumed
 engine.py      the run: read, tokenize, embed, commit, write
 ray_engine.py  the same run on a Ray cluster
 merge.py       the files of all shards -> one file
-similarity.py  cosines and nearest neighbours
+similarity.py  cosines and nearest neighbours; heat_map.py draws them
 """
