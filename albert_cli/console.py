@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import shutil
 import sys
@@ -160,7 +159,7 @@ def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, 
     return "".join(text)
 
 
-def tell_written(target: Path, rows: int, *, json: bool) -> None:
+def print_written(target: Path, rows: int, *, json: bool) -> None:
     """What became of the rows: they are in a file. Nothing, where they were printed (`-`)."""
     if target == STANDARD_OUTPUT:
         return
@@ -270,7 +269,7 @@ aside = _waiting.interrupted
 
 
 @contextlib.contextmanager
-def _shown() -> Iterator[Callable[..., None]]:
+def bars() -> Iterator[Callable[..., None]]:
     """What shows bars on stderr (see live.Bars.show): nothing without a terminal, lines where none can be drawn."""
     global _bars  # noqa: PLW0603 (a process has one terminal)
     if _bars is not None:
@@ -281,10 +280,10 @@ def _shown() -> Iterator[Callable[..., None]]:
         return
     from albert_cli import live
 
-    with live.Lines() if plain(sys.stderr) else live.Bars(aside) as bars:
-        _bars = bars
+    with live.Lines() if plain(sys.stderr) else live.Bars(aside) as drawn:
+        _bars = drawn
         try:
-            yield bars.show
+            yield drawn.show
         finally:
             _bars = None
 
@@ -292,15 +291,15 @@ def _shown() -> Iterator[Callable[..., None]]:
 @contextlib.contextmanager
 def progress_bytes() -> Iterator[Callable[[str, int, int], None]]:
     """A bar with rate and ETA on stderr; yields a function of (stage, bytes done now, bytes of the stage)."""
-    with _shown() as show:
+    with bars() as show:
         yield lambda stage, done, total: show(stage, more=done, total=total, unit="bytes")
 
 
 @contextlib.contextmanager
 def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None]]:
     """A bar over the bytes of the input, and its rows; yields a function of (rows done now, bytes so far)."""
-    with _shown() as show:
-        rows, begun = 0, time.monotonic()
+    with bars() as show:
+        rows, started = 0, time.monotonic()
 
         def advance(more: int, position: int) -> None:
             nonlocal rows
@@ -308,7 +307,7 @@ def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None
             if not total_bytes:
                 show("embedding", done=rows, unit="rows")
                 return
-            text = f"{rows:,} rows, {rows / max(time.monotonic() - begun, 1e-3):,.0f}/s"
+            text = f"{rows:,} rows, {rows / max(time.monotonic() - started, 1e-3):,.0f}/s"
             # The last bytes are read some time before their rows are done.
             done = min(position, total_bytes - 1) if position else None
             show("embedding", done=done, total=total_bytes, unit="%", text=text)
@@ -319,83 +318,8 @@ def progress_rows(total_bytes: int | None) -> Iterator[Callable[[int, int], None
 @contextlib.contextmanager
 def progress_count(what: str, unit: str = "rows") -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr that counts; yields a function of (done now, of all)."""
-    with _shown() as show:
+    with bars() as show:
         yield lambda done, total: show(what, more=done, total=total, unit=unit)
-
-
-@contextlib.contextmanager
-def training_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar of steps on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
-    with _shown() as show:
-        tell = (lambda text: None) if quiet else say
-        steps = 0
-
-        def hear(record: dict[str, Any]) -> None:
-            nonlocal steps
-            event = record["event"]
-            if event == "plan":
-                steps = record["steps"]
-                text = f"{steps} steps, {record['warmup_steps']} of warm-up"
-                text += f", dropout {record['dropout']}" if record.get("dropout") else ""
-                tell("; ".join(filter(None, (f"{record['train_rows']} rows, {text}", record.get("taken")))))
-            elif event == "step":
-                text = f"loss {figure(record['loss'])}"
-                show("training", done=record["step"], total=steps, unit="steps", text=text)
-            elif event == "progress":
-                show(record["what"], done=record["done"], total=record["total"], unit=record["unit"])
-            elif event == "dev":
-                shown = {key: value for key, value in record.items() if isinstance(value, float) and key != "epoch"}
-                mark = "  best" if record["best"] else ""
-                if not all(map(math.isfinite, shown.values())):
-                    mark = "  (not numbers: not kept)"
-                tell(f"step {record['step']}  epoch {record['epoch']:.2f}  {_figures(shown)}{mark}")
-                if record.get("early_stop"):
-                    tell("stopped early: no better for as many evaluations as --early-stop allows")
-            elif event in ("note", "remark"):
-                warn(f"note: {record['text']}")
-            elif event in ("seed", "task"):
-                tell(f"{event} {record[event]}")
-
-        yield hear
-
-
-@contextlib.contextmanager
-def pretraining_progress(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar of the run on stderr, and (unless `quiet`) a line on stdout for every evaluation; yields a listener."""
-    with _shown() as show:
-        tell = (lambda text: None) if quiet else say
-        plan: dict[str, Any] = {}
-
-        def hear(record: dict[str, Any]) -> None:
-            event = record["event"]
-            if event == "plan":
-                plan.update(record)
-                tell(
-                    f"{record['parameters']:,} parameters; {record['tokens']:,} tokens; {record['documents']:,} "
-                    f"documents, {record['held_out_documents']:,} more held out"
-                )
-            elif event == "progress":
-                show(record["what"], done=record["done"], total=record["total"], unit=record.get("unit", ""))
-            elif event == "step":
-                losses = f"masked words {record['masked_lm_loss']:.3f}"
-                if "sentence_order_loss" in record:
-                    losses += f", order {record['sentence_order_loss']:.3f}"
-                if plan["steps"] is None:
-                    how = {"done": record["done"] * plan["minutes"], "total": plan["minutes"], "unit": "minutes"}
-                else:
-                    how = {"done": record["step"], "total": plan["steps"], "unit": "steps"}
-                show("training", text=losses, **how)
-            elif event == "dev":
-                shown = {key: value for key, value in record.items() if key.startswith(("masked_lm", "sentence_order"))}
-                tell(f"step {record['step']}  {_figures(shown)}")
-            elif event == "note":
-                warn(f"note: {record['text']}")
-
-        yield hear
-
-
-def _figures(shown: dict[str, float]) -> str:
-    return "  ".join(f"{key} {figure(value)}" for key, value in shown.items())
 
 
 def figure(value: float) -> str:

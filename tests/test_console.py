@@ -3,6 +3,8 @@
 import pytest
 
 from albert_cli import console
+from albert_cli.runs import progress
+from albert_cli.runs.events import Evaluated, FineTuningPlan, Note, PretrainingPlan, RunBegun, StepDone, WorkDone
 
 
 @pytest.fixture
@@ -15,19 +17,20 @@ def terminal(monkeypatch, capsys):
     return capsys.readouterr
 
 
-PLAN = {"event": "plan", "parameters": 1234, "tokens": 5678, "documents": 9, "held_out_documents": 1}
-DEV = {"event": "dev", "step": 4, "epoch": 0.5, "loss": 0.25, "accuracy": 0.75, "best": True, "early_stop": True}
+COUNTS = {"parameters": 1234, "tokens": 5678, "documents": 9, "held_out_documents": 1}
+LOSSES = {"masked_lm_loss": 4.5, "sentence_order_loss": 0.7}
+EVALUATION = Evaluated(4, 0.5, {"loss": 0.25, "accuracy": 0.75}, best=True, early_stop=True)
 
 
 def test_fine_tuning_is_told(terminal):
-    with console.training_progress(quiet=False) as hear:
-        hear({"event": "task", "task": "cola"})
-        hear({"event": "note", "text": "a note"})
-        hear({"event": "progress", "what": "features", "done": 1, "total": 3, "unit": "rows"})
-        hear({"event": "progress", "what": "features", "done": 3, "total": 3, "unit": "rows"})
-        hear({"event": "plan", "train_rows": 9, "steps": 7, "warmup_steps": 2})
-        hear({"event": "step", "step": 3, "loss": 1.234})
-        hear(DEV)
+    with progress.shown(quiet=False) as report:
+        report(RunBegun("task", "cola"))
+        report(Note("a note"))
+        report(WorkDone("features", 1, 3, "rows"))
+        report(WorkDone("features", 3, 3, "rows"))
+        report(FineTuningPlan(steps=7, warmup_steps=2, train_rows=9))
+        report(StepDone(3, {"loss": 1.234}))
+        report(EVALUATION)
     out, err = terminal()
     assert out.splitlines() == [
         "task cola",
@@ -41,11 +44,11 @@ def test_fine_tuning_is_told(terminal):
 
 
 def test_pretraining_is_told(terminal):
-    with console.pretraining_progress(quiet=False) as hear:
-        hear({"event": "progress", "what": "reading", "done": 2, "total": 5, "unit": "sentences"})
-        hear(PLAN | {"steps": 6, "minutes": None})
-        hear({"event": "step", "step": 3, "masked_lm_loss": 4.5, "sentence_order_loss": 0.7, "done": 0.5})
-        hear({"event": "dev", "step": 4, "epoch": 0, "masked_lm_accuracy": 0.5, "sentence_order_loss": 0.25})
+    with progress.shown(quiet=False) as report:
+        report(WorkDone("reading", 2, 5, "sentences"))
+        report(PretrainingPlan(steps=6, minutes=None, **COUNTS))
+        report(StepDone(3, LOSSES, done=0.5))
+        report(Evaluated(4, 0, {"masked_lm_accuracy": 0.5, "sentence_order_loss": 0.25}))
     out, err = terminal()
     assert out.splitlines() == [
         "1,234 parameters; 5,678 tokens; 9 documents, 1 more held out",
@@ -56,16 +59,16 @@ def test_pretraining_is_told(terminal):
 
 
 def test_a_run_by_the_clock_counts_minutes(terminal):
-    with console.pretraining_progress(quiet=False) as hear:
-        hear(PLAN | {"steps": None, "minutes": 8.0})
-        hear({"event": "step", "step": 3, "masked_lm_loss": 4.5, "sentence_order_loss": 0.7, "done": 0.5})
+    with progress.shown(quiet=False) as report:
+        report(PretrainingPlan(steps=None, minutes=8.0, **COUNTS))
+        report(StepDone(3, LOSSES, done=0.5))
     assert "4.0/8.0 min" in terminal()[1]
 
 
 def test_quiet_leaves_the_bar_alone(terminal):
-    with console.training_progress(quiet=True) as hear:
-        hear({"event": "plan", "train_rows": 9, "steps": 7, "warmup_steps": 2})
-        hear(DEV)
+    with progress.shown(quiet=True) as report:
+        report(FineTuningPlan(steps=7, warmup_steps=2, train_rows=9))
+        report(EVALUATION)
     assert terminal()[0] == ""
 
 

@@ -9,6 +9,7 @@ from tuning import reviews, write_csv, write_glue, write_model
 from albert_cli import tasks
 from albert_cli.errors import TrainingError
 from albert_cli.model.encoder import Attention
+from albert_cli.runs.events import Evaluated, FineTuningPlan, silent
 from albert_cli.training import finetune as flow
 from albert_cli.training import session
 from albert_cli.training.settings import read_toml
@@ -16,7 +17,7 @@ from albert_cli.training.settings import read_toml
 KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob")
 
 
-def run(task, out, given, report=lambda record: None, **more):
+def run(task, out, given, report=silent, **more):
     choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False} | more
     return session.one(task, given, out, report=report, **choices)
 
@@ -83,7 +84,7 @@ def test_a_run_trains_with_its_dropout_and_its_config_says_so(world, tmp_path, m
     assert read_toml(tmp_path / "run" / "run.toml").get("dropout") == (
         None if task == "csv" and not more else wanted[0]
     )
-    assert next(record for record in seen if record["event"] == "plan")["dropout"] == said
+    assert next(event for event in seen if isinstance(event, FineTuningPlan)).dropout == said
 
 
 def test_a_classifiers_dropout_that_was_the_encoders_stays_when_that_changes(tmp_path):
@@ -99,8 +100,8 @@ def test_the_dropout_of_the_recipe_survives_a_resume_to_the_bit(world, tmp_path)
     given = options(world, steps=4)
     run("rte", tmp_path / "whole", given)
 
-    def report(record):
-        if record["event"] == "dev":
+    def report(event):
+        if isinstance(event, Evaluated):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

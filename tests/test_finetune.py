@@ -27,6 +27,7 @@ from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.main import app
 from albert_cli.model.loading import assign
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
+from albert_cli.runs.events import Evaluated, Note, Trained
 from albert_cli.runs.log import read_log
 from albert_cli.tables.table import read_table
 from albert_cli.tokenization.batch import TokenBatch
@@ -148,7 +149,7 @@ def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, k
         best="accuracy",
         evaluate=lambda model: {"accuracy": 0.0},
         save_best=lambda: None,
-        report=lambda record: logged.append(record) if record["event"] == "train" else None,
+        report=lambda event: logged.append(event) if isinstance(event, Trained) else None,
     )
     train(job, resume=False)
     batches = [
@@ -175,7 +176,7 @@ def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, k
             losses.append(theirs(**padded, **wanted).loss)
         loss = sum(losses) / len(losses)
         loss.backward()
-        assert abs(loss.item() - logged[step]["loss"]) <= 1e-5
+        assert abs(loss.item() - logged[step].figures["loss"]) <= 1e-5
         found = dict(gradients[step * count : (step + 1) * count])
         for name, parameter in theirs.named_parameters():
             assert (found[name] - parameter.grad).abs().max() <= 1e-5, (step, name)
@@ -342,10 +343,10 @@ def test_patience_survives_a_resume(world, tmp_path):
     assert (summary["stopped_early"], summary["steps"], summary["best_step"]) == (True, 16, 4)
     evaluations, cuts = [], [14]
 
-    def report(record):
-        if record["event"] == "dev":
-            evaluations.append(record["step"])
-        elif record["event"] == "train" and record["step"] in cuts:
+    def report(event):
+        if isinstance(event, Evaluated):
+            evaluations.append(event.step)
+        elif isinstance(event, Trained) and event.step in cuts:
             cuts.clear()
             raise Killed
 
@@ -523,7 +524,7 @@ def test_rows_are_held_out_where_there_is_no_development_set(world, tmp_path):
     del given["dev"]
     seen = []
     run(tmp_path / "run", given, report=seen.append)
-    notes = [record["text"] for record in seen if record["event"] == "note"]
+    notes = [event.text for event in seen if isinstance(event, Note)]
     assert notes == ["there is no development set: 13 of the training rows are held out as one"]
 
 
@@ -533,7 +534,7 @@ def test_a_model_without_pooler_gets_a_fresh_one_and_says_so(world, tmp_path):
     convert.save(dataclasses.replace(checkpoint, tensors=kept), tmp_path / "bare")
     seen = []
     run(tmp_path / "run", options(world, model=str(tmp_path / "bare"), epochs=1), report=seen.append)
-    notes = [record["text"] for record in seen if record["event"] == "note"]
+    notes = [event.text for event in seen if isinstance(event, Note)]
     assert notes == [f"{tmp_path / 'bare'} has no pooler: it starts from random weights"]
 
 
@@ -568,7 +569,7 @@ def test_an_evaluation_that_is_no_number_is_never_the_best(world, tmp_path, monk
     figures_of(monkeypatch, [broken[0], good, *broken[1:]])
     seen = []
     summary = run(tmp_path / "run", given, report=seen.append)
-    assert [record["best"] for record in seen if record["event"] == "dev"] == [False, True, False, False]
+    assert [event.best for event in seen if isinstance(event, Evaluated)] == [False, True, False, False]
     assert summary["best_step"] == 2
     log = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert "NaN" not in log
@@ -611,7 +612,7 @@ def test_of_equal_evaluations_that_of_the_lower_loss_is_the_best(world, tmp_path
     figures_of(monkeypatch, [{"loss": loss, "accuracy": 0.5, "macro_f1": 0.5} for loss in losses])
     seen = []
     run(tmp_path / "run", options(world, epochs=None, steps=4, eval_every=1), report=seen.append)
-    assert [record["best"] for record in seen if record["event"] == "dev"] == [True, True, False, False]
+    assert [event.best for event in seen if isinstance(event, Evaluated)] == [True, True, False, False]
 
 
 def test_faulty_settings_are_told_at_once(world, tmp_path):
@@ -647,12 +648,13 @@ import resource, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 from albert_cli.errors import TrainingError
+from albert_cli.runs.events import Trained
 from albert_cli.training import session
 from tuning import write_model
 world = Path({str(world)!r})
 write_model(Path({str(tmp_path)!r}) / "wide", hidden_size=128, intermediate_size=65536)
-def report(record):
-    if record["event"] == "train":
+def report(event):
+    if isinstance(event, Trained):
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, resource.RLIM_INFINITY))
 given = dict(model={str(tmp_path / "wide")!r}, train=str(world / "train.csv"), dev=str(world / "dev.csv"), epochs=1)

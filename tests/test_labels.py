@@ -7,10 +7,11 @@ import pytest
 from tuning import reviews, write_csv, write_model
 
 from albert_cli.errors import DataError, TextError
+from albert_cli.runs.events import FineTuningPlan, Note, silent
 from albert_cli.training import session
 
 
-def run(out, given, report=lambda record: None):
+def run(out, given, report=silent):
     choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False}
     return session.one("csv", given, out, report=report, **choices)
 
@@ -161,7 +162,7 @@ def test_labels_that_differ_in_case_alone_are_said(world, tmp_path):
     path.write_text("\n".join(rows) + "\n")
     seen = []
     run(tmp_path / "run", options(world, path), report=seen.append)
-    notes = [record["text"] for record in seen if record["event"] == "note"]
+    notes = [event.text for event in seen if isinstance(event, Note)]
     assert f"{path}: 'Pos' and 'pos' differ only in case or white space; they are 2 labels" in notes
     assert f"{path}: 'New York' and 'new  york' differ only in case or white space; they are 2 labels" in notes
 
@@ -171,9 +172,9 @@ def test_classes_may_be_called_none_or_na_or_have_leading_zeros(world, tmp_path)
     path.write_text(path.read_text() + "a plot,NA\na plot,01\na plot,1\n")
     seen = []
     run(tmp_path / "run", options(world, path), report=seen.append)
-    plan = next(record for record in seen if record["event"] == "plan")
-    assert plan["taken"] == "labels: 01 1, 1 1, NA 1, [other] 1, neg 5, none 1, pos 5"
-    notes = [record["text"] for record in seen if record["event"] == "note"]
+    plan = next(event for event in seen if isinstance(event, FineTuningPlan))
+    assert plan.taken == "labels: 01 1, 1 1, NA 1, [other] 1, neg 5, none 1, pos 5"
+    notes = [event.text for event in seen if isinstance(event, Note)]
     taken = (
         "taken as a class: 'NA' (1 row), 'none' (1 row); where that stands for a missing label, leave the cell empty"
     )
@@ -183,7 +184,7 @@ def test_classes_may_be_called_none_or_na_or_have_leading_zeros(world, tmp_path)
 def test_one_label_for_all_rows_is_said_at_the_end(world, tmp_path):
     seen = []
     run(tmp_path / "run", options(world, write_csv(tmp_path / "t.csv", reviews(12)), steps=1), report=seen.append)
-    (note,) = (record["text"] for record in seen if record["event"] == "remark")
+    note = seen[-1].text
     assert re.fullmatch(r"dev: the best model gives all 8 rows the label '(pos|neg)'; it tells nothing apart", note)
     assert f"- {note}" in (tmp_path / "run" / "report.md").read_text()
 
@@ -196,9 +197,9 @@ def test_a_held_out_part_leaves_a_row_of_every_class_to_train_on(world, tmp_path
         write_csv(tmp_path / "t.csv", rows[number * 13 :] + rows[: number * 13])
         seen = []
         run(tmp_path / f"run{number}", given, report=seen.append)
-        plan = next(record for record in seen if record["event"] == "plan")
-        assert "rare 1" in plan["taken"]
-        assert "scarce 1" in plan["taken"]
+        plan = next(event for event in seen if isinstance(event, FineTuningPlan))
+        assert "rare 1" in plan.taken
+        assert "scarce 1" in plan.taken
 
 
 def test_one_row_cannot_be_held_out(world, tmp_path):

@@ -35,6 +35,7 @@ from albert_cli.pretraining.pretrain import pretrain
 from albert_cli.pretraining.sequences import IN_ORDER, NO_ORDER, SWAPPED
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.vocabulary import train_vocabulary
+from albert_cli.runs.events import Evaluated, Note, PretrainingPlan
 from albert_cli.runs.log import read_log
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert, spec
@@ -448,7 +449,7 @@ def test_a_corpus_too_small_to_hold_out_of_is_refused_before_any_work(tmp_path, 
 
 
 def notes(heard):
-    return [record["text"] for record in heard if record["event"] == "note"]
+    return [event.text for event in heard if isinstance(event, Note)]
 
 
 def test_what_is_left_out_of_a_corpus_is_told(tmp_path):
@@ -468,8 +469,8 @@ def test_what_is_left_out_of_a_corpus_is_told(tmp_path):
     ) in told
     assert f"named twice, read once: {folder}/nul.txt" in told
     assert "2 NUL characters of the corpus are left out" in told
-    [plan] = [record for record in heard if record["event"] == "plan"]
-    assert plan["documents"] + plan["held_out_documents"] == 80  # a CR ends a line, too
+    [plan] = [event for event in heard if isinstance(event, PretrainingPlan)]
+    assert plan.documents + plan.held_out_documents == 80  # a CR ends a line, too
     tokens = corpora.load(tmp_path / "run/corpus")
     tokenizer = Tokenizer.from_pretrained(tmp_path / "run")
     assert tokenizer.unk_id not in tokens.ids
@@ -1091,8 +1092,8 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
     assert checkpoint.config.vocab_size == 100
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert model.config.num_hidden_groups == 1
-    plan = next(record for record in heard if record["event"] == "plan")
-    assert (plan["documents"], plan["held_out_documents"]) == (55, 6)
+    plan = next(event for event in heard if isinstance(event, PretrainingPlan))
+    assert (plan.documents, plan.held_out_documents) == (55, 6)
 
 
 def test_accuracies_of_sentence_order_stand_beside_what_lengths_give(texts, tmp_path, albert):
@@ -1147,8 +1148,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(texts, tmp_path, optimizer):
     pretrain(given, tmp_path / "whole")
     stops = iter([4, 8])
 
-    def stop_at_state(record):
-        if record["event"] == "dev" and record["step"] == next_stop[0]:
+    def stop_at_state(event):
+        if isinstance(event, Evaluated) and event.step == next_stop[0]:
             next_stop[0] = next(stops, None)
             raise Killed
 
@@ -1302,8 +1303,8 @@ def test_a_teachers_vectors_are_learnt_beside_the_words(texts, encoder, tmp_path
     class Killed(Exception):
         pass
 
-    def report(record):
-        if record["event"] == "dev" and record["step"] == 40:
+    def report(event):
+        if isinstance(event, Evaluated) and event.step == 40:
             raise Killed
 
     with pytest.raises(Killed):

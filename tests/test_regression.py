@@ -12,6 +12,7 @@ from tuning import reviews, write_csv, write_glue, write_model
 from albert_cli import tasks
 from albert_cli.errors import DataError
 from albert_cli.model.task_heads import Classifier
+from albert_cli.runs.events import Evaluated, FineTuningPlan, Note, Trained, silent
 from albert_cli.tables.table import read_table
 from albert_cli.tasks.task import Sources
 from albert_cli.training import session
@@ -21,7 +22,7 @@ from albert_cli.training.run_directory import RunInfo, load_run
 from albert_cli.training.scale import Scale
 
 
-def run(out, given, task="csv", report=lambda record: None, **more):
+def run(out, given, task="csv", report=silent, **more):
     choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False} | more
     return session.one(task, given, out, report=report, **choices)
 
@@ -61,7 +62,7 @@ def test_labels_of_any_size_are_learnt_and_given_back_in_their_unit(world, tmp_p
     of_the_mean = float(np.sqrt(np.mean((wanted - learnt.mean()) ** 2)))
     assert summary["dev"]["rmse"] < of_the_mean
     assert summary["dev"]["loss"] == pytest.approx(summary["dev"]["rmse"] ** 2, rel=1e-6)
-    trained = [record["loss"] for record in seen if record["event"] == "train"]
+    trained = [event.figures["loss"] for event in seen if isinstance(event, Trained)]
     assert trained[0] == pytest.approx(learnt.std() ** 2, rel=0.9)  # in the same unit
     # The model alone, without run.toml, says the same: for us and for transformers.
     loaded = load_run(tmp_path / "run")
@@ -81,15 +82,16 @@ def test_labels_of_any_size_are_learnt_and_given_back_in_their_unit(world, tmp_p
     code, out, _ = albert("evaluate", tmp_path / "run", "--json")
     measured = json.loads(out)[str(tmp_path / "run")]["dev"]
     assert measured == pytest.approx(summary["dev"], rel=1e-4)
-    plan = next(record for record in seen if record["event"] == "plan")
-    assert plan["taken"].startswith(f"labels: {learnt.min():g} to {learnt.max():g}, mean {learnt.mean():g}, standard ")
+    plan = next(event for event in seen if isinstance(event, FineTuningPlan))
+    assert plan.taken.startswith(f"labels: {learnt.min():g} to {learnt.max():g}, mean {learnt.mean():g}, standard ")
 
 
 def test_the_model_is_chosen_by_a_measure_that_sees_the_scale(world, tmp_path):
     seen = []
     run(tmp_path / "run", options(world, tmp_path), report=seen.append)
-    evaluations = [record for record in seen if record["event"] == "dev"]
-    assert [record for record in evaluations if record["best"]][-1]["rmse"] == min(item["rmse"] for item in evaluations)
+    evaluations = [event for event in seen if isinstance(event, Evaluated)]
+    best = [event for event in evaluations if event.best][-1]
+    assert best.figures["rmse"] == min(event.figures["rmse"] for event in evaluations)
     assert "chosen by rmse on the development set" in (tmp_path / "run" / "report.md").read_text()
 
 
@@ -98,8 +100,8 @@ def test_a_resumed_regression_ends_with_the_same_bits(world, tmp_path):
     run(tmp_path / "whole", given)
     seen = []
 
-    def report(record):
-        seen.append(record)
+    def report(event):
+        seen.append(event)
         if len(seen) == 30:
             raise KeyboardInterrupt
 
@@ -116,7 +118,7 @@ def test_one_label_for_every_row_is_said_and_learnt(world, tmp_path):
     given |= {"train": str(write_csv(tmp_path / "same.csv", rows)), "dev": str(write_csv(tmp_path / "d.csv", rows))}
     seen = []
     summary = run(tmp_path / "run", given, report=seen.append)
-    notes = [record["text"] for record in seen if record["event"] == "note"]
+    notes = [event.text for event in seen if isinstance(event, Note)]
     assert notes == [f"{tmp_path / 'same.csv'}: every row has the label 7.5, so nothing but that number can be learnt"]
     assert summary["dev"]["rmse"] < 1
 
@@ -156,7 +158,7 @@ def test_labels_that_are_no_numbers_are_refused_with_their_lines(world, tmp_path
     assert not (tmp_path / "run").exists()
     seen = []
     run(tmp_path / "run", given | {"skip_bad": True, "epochs": 1}, report=seen.append)
-    notes = [record["text"] for record in seen if record["event"] == "note"]
+    notes = [event.text for event in seen if isinstance(event, Note)]
     assert f"{tmp_path / 'bad.csv'}: 2 rows left out: lines 3, 5 without a usable label" in notes
 
 

@@ -224,14 +224,15 @@ def test_bars_and_results_share_no_row(world, tmp_path):
 
 def test_a_bar_counts_with_a_rate_and_a_time_to_come(monkeypatch):
     code = (
-        "import time\nfrom albert_cli import console\n"
-        "with console.training_progress(quiet=False) as hear:\n"
-        "    hear({'event': 'plan', 'train_rows': 9, 'steps': 1234, 'warmup_steps': 2})\n"
+        "import time\nfrom albert_cli import console\nfrom albert_cli.runs import progress\n"
+        "from albert_cli.runs.events import Evaluated, FineTuningPlan, Note, StepDone\n"
+        "with progress.shown(quiet=False) as report:\n"
+        "    report(FineTuningPlan(train_rows=9, steps=1234, warmup_steps=2))\n"
         "    for step in range(1, 13):\n"
-        "        hear({'event': 'step', 'step': step, 'loss': 0.5})\n"
+        "        report(StepDone(step, {'loss': 0.5}))\n"
         "        time.sleep(0.1)\n"
-        "    hear({'event': 'note', 'text': 'above'})\n"
-        "    hear({'event': 'dev', 'step': 12, 'epoch': 0.5, 'loss': 0.25, 'accuracy': 0.75, 'best': True})\n"
+        "    report(Note('above'))\n"
+        "    report(Evaluated(12, 0.5, {'loss': 0.25, 'accuracy': 0.75}, best=True))\n"
         "    time.sleep(0.3)\n"
         "console.say('done')\n"
     )
@@ -281,11 +282,12 @@ def test_a_long_wait_has_a_spinner_that_leaves_nothing():
 
 def test_a_pipe_is_given_lines_though_the_bar_is_on_a_terminal(tmp_path):
     code = (
-        "import sys\nfrom albert_cli import console\nsys.stdout = open('out.txt', 'w')\n"
-        "with console.training_progress(quiet=False) as hear:\n"
-        "    hear({'event': 'plan', 'train_rows': 9, 'steps': 7, 'warmup_steps': 2})\n"
-        "    hear({'event': 'step', 'step': 1, 'loss': 0.5})\n"
-        "    hear({'event': 'dev', 'step': 1, 'epoch': 0.5, 'loss': 0.25, 'best': False})\n"
+        "import sys\nfrom albert_cli.runs import progress\n"
+        "from albert_cli.runs.events import Evaluated, FineTuningPlan, StepDone\nsys.stdout = open('out.txt', 'w')\n"
+        "with progress.shown(quiet=False) as report:\n"
+        "    report(FineTuningPlan(train_rows=9, steps=7, warmup_steps=2))\n"
+        "    report(StepDone(1, {'loss': 0.5}))\n"
+        "    report(Evaluated(1, 0.5, {'loss': 0.25}, best=False))\n"
         "sys.stdout.close()\n"
     )
     terminal = Terminal(code=code, cwd=tmp_path)

@@ -14,13 +14,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from albert_cli import console
 from albert_cli.builtin.plain_sentences import SIX, plain_sentences
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import order_by_length
 from albert_cli.pretraining.pretrain import HELD_OUT, TEACHER, pretrain
 from albert_cli.pretraining.settings import resolve
 from albert_cli.registry.builtin import built_in
+from albert_cli.runs import progress
+from albert_cli.runs.events import Evaluated, Trained, records_of
+from albert_cli.runs.files import RUN
+from albert_cli.runs.log import read_log
 from converters import convert
 from converters.staging import atomic_write
 
@@ -52,8 +55,8 @@ def main() -> None:
                 given["init"] = str(runs[number - 1])
                 for made in (corpora.NAME, TEACHER):  # the same tokens and vectors
                     shutil.copytree(runs[number - 1] / made, run / made, dirs_exist_ok=True)
-            with console.pretraining_progress(quiet=False) as report:
-                pretrain(resolve(given, recipe, None), run, resume=(run / "run.toml").exists(), report=report)
+            with progress.shown(quiet=False) as report:
+                pretrain(resolve(given, recipe, None), run, resume=(run / RUN).exists(), report=report)
     publish(runs, options.note)
 
 
@@ -90,11 +93,11 @@ def _facts(runs: list[Path], target: Path) -> dict[str, Any]:
 def _stage(run: Path) -> dict[str, Any]:
     from albert_cli.declared import load_toml
 
-    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    dev = [record for record in log if record["event"] == "dev"][-1]
-    stage = load_toml(run / "run.toml")
+    log = read_log(run)
+    dev = records_of(log, Evaluated)[-1]
+    stage = load_toml(run / RUN)
     paths = ("corpus", "teacher", "teacher_texts", "init")
-    trained = [record for record in log if record["event"] == "train"]
+    trained = records_of(log, Trained)
     return {
         "steps": dev["step"],
         "minutes": round(dev["seconds"] / 60, 1),

@@ -77,7 +77,7 @@ def fill_mask(
         )
     if out is not None:
         rows = write_rows(_rows(given.firsts, filled), out, force=force)
-        console.tell_written(out, rows, json=json)
+        console.print_written(out, rows, json=json)
     elif json:
         console.print_json(
             [

@@ -10,6 +10,7 @@ import typer
 from albert_cli import console, interruption, options, tasks
 from albert_cli.arguments import Kind
 from albert_cli.declared import options_of
+from albert_cli.runs import progress
 from albert_cli.training.settings import Settings
 
 app = typer.Typer()
@@ -85,7 +86,7 @@ def finetune(
     out = out or Path("runs") / task
     check_directory_name(out, "a run")
     kept = interruption.of_run(out, resume=resume)
-    with interruption.keeping(kept), console.training_progress(quiet=json) as report:
+    with interruption.keeping(kept), progress.shown(quiet=json) as report:
         from albert_cli.training import session
 
         if task == "glue":

@@ -107,7 +107,7 @@ def predict(
             console.print_lines(found.rows())
         elif out is not None:
             predictions.write(loaded.info, found, out, force=force)
-            console.tell_written(out, len(found), json=json)
+            console.print_written(out, len(found), json=json)
         elif json:
             console.print_json(list(found.rows()))
         else:

@@ -13,6 +13,7 @@ from albert_cli import console, interruption, options
 from albert_cli.declared import options_of
 from albert_cli.errors import Notice
 from albert_cli.pretraining.settings import PretrainSettings
+from albert_cli.runs import progress
 from converters.dialects import read_config, to_google
 from converters.families.albert import PRESETS
 
@@ -70,7 +71,7 @@ def pretrain(
 
     check_directory_name(out, "a run")
     kept = interruption.of_run(out, resume=resume)
-    with interruption.keeping(kept), console.pretraining_progress(quiet=json) as report:
+    with interruption.keeping(kept), progress.shown(quiet=json) as report:
         from albert_cli.pretraining.pretrain import pretrain as run
         from albert_cli.pretraining.settings import resolve
 

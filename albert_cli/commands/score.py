@@ -95,7 +95,7 @@ def score(
         bars.draw(found, plot, odd=odd, force=force)
     if out is not None:
         rows = _totals(found) if totals else _rows(found, tokenizer, odd)
-        console.tell_written(out, write_rows(rows, out, force=force), json=json)
+        console.print_written(out, write_rows(rows, out, force=force), json=json)
     elif json:
         console.print_json(
             [

@@ -92,7 +92,7 @@ def sop(
             "--on-truncate error refuses such pairs"
         )
     if out is not None:
-        console.tell_written(out, write_rows(_rows(given, order), out, force=force), json=json)
+        console.print_written(out, write_rows(_rows(given, order), out, force=force), json=json)
     elif json:
         console.print_json(_rows(given, order))
     elif source:

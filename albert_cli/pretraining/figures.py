@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from albert_cli.pretraining.order_by_length import NAME as BY_LENGTH
 from albert_cli.runs.curves import COLOURS, smooth
+from albert_cli.runs.events import Evaluated, Trained, records_of
 from converters.staging import atomic_write
 
 _LOSSES = {"masked_lm_loss": "masked words", "sentence_order_loss": "sentence order", "teacher_loss": "teacher"}
@@ -20,8 +21,8 @@ def curves(records: Sequence[dict[str, Any]], target: Path) -> None:
     """Training thin, held-out documents thick with marks; what segment lengths alone tell of their order dotted."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
-    train = [record for record in records if record["event"] == "train"]
-    dev = [record for record in records if record["event"] == "dev"]
+    train = records_of(records, Trained)
+    dev = records_of(records, Evaluated)
     for axes, names in ((loss, _LOSSES), (accuracy, _ACCURACIES)):
         for colour, (key, label) in zip(COLOURS, names.items(), strict=False):
             shown = [(record["step"], record[key]) for record in train if key in record]

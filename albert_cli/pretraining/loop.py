@@ -27,8 +27,8 @@ from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.pretraining.teacher import Lessons
 from albert_cli.runs import checkpointing, log, optimizer
 from albert_cli.runs.checkpointing import Progress
+from albert_cli.runs.events import Ended, Evaluated, Report, StepDone, Trained, WorkDone, silent
 from albert_cli.runs.files import STATE
-from albert_cli.runs.log import Record
 from albert_cli.runs.processes import own_dropout
 from albert_cli.tokenization.tokenizer import Tokenizer
 
@@ -53,7 +53,7 @@ class Job:
     accelerator: Accelerator
     save: Callable[[int], None]
     lessons: Lessons | None = None
-    report: Callable[[Record], None] = lambda record: None
+    report: Report = silent
 
 
 def train(job: Job, *, resume: bool) -> Progress:
@@ -108,7 +108,7 @@ class _Loop:
                 at.batch += 1
                 at.epoch_seconds = before + time.perf_counter() - began
                 done = min(1.0, settings.done(at.step, at.epoch_seconds))
-                job.report({"event": "step", "step": at.step, "done": done, **self.latest})
+                job.report(StepDone(at.step, self.latest, done))
                 at.finished = self._agreed(settings.over(at.step, at.epoch_seconds))
                 if at.step % _LOG_EVERY == 0:
                     self.log_losses()
@@ -291,13 +291,11 @@ class _Loop:
                 **({} if self.by_length is None else {order_by_length.NAME: self.by_length}),
                 "sentence_order_loss": sop / judged_all,
             }
-        record = {"event": "dev", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)}
-        log.add(self.job, at, record | figures)
+        log.add(self.job, at, Evaluated(at.step, at.epoch, figures, round(at.epoch_seconds, 2)))
 
     def _tell_evaluating(self, batch: int) -> None:
         lengths = [len(item) for item in self.evaluation]
-        record = {"event": "progress", "what": "evaluating", "unit": "sequences"}
-        self.job.report(record | {"done": sum(lengths[: batch + 1]), "total": sum(lengths)})
+        self.job.report(WorkDone("evaluating", sum(lengths[: batch + 1]), sum(lengths), "sequences"))
 
     def check_finite(self, loss: float, norm: Any) -> None:
         """TrainingError where an update's loss or gradient is not finite."""
@@ -313,15 +311,15 @@ class _Loop:
             means = {key: value / self.counts[key] for key, value in self.sums.items()}
             rate = self.optimizers[0].param_groups[0]["lr"]
             at = self.progress
-            record = {"event": "train", "step": at.step, "epoch": at.epoch, "seconds": round(at.epoch_seconds, 2)}
-            done = {"done": round(min(1.0, self.job.settings.done(at.step, at.epoch_seconds)), 5)}
-            log.add(self.job, at, record | done | means | {"learning_rate": rate, "tokens": tokens})
+            figures = {"done": round(min(1.0, self.job.settings.done(at.step, at.epoch_seconds)), 5)} | means
+            figures |= {"learning_rate": rate, "tokens": tokens}
+            log.add(self.job, at, Trained(at.step, at.epoch, figures, round(at.epoch_seconds, 2)))
             self.sums.clear()
             self.counts.clear()
 
     def end(self) -> None:
         at, sha = self.progress, log.weights_sha256(self.job.model)
-        log.add(self.job, at, {"event": "end", "step": at.step, "last_weights_sha256": sha})
+        log.add(self.job, at, Ended(at.step, sha))
 
     def _agreed(self, finished: bool) -> bool:
         """The main process's clock decides for all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
 from albert_cli.runs.directory import RunDirectory, prepare_run_directory
+from albert_cli.runs.events import Counter, Evaluated, Note, PretrainingPlan, Report, Trained, records_of, silent
 from albert_cli.runs.files import CURVES, RUN, pattern
-from albert_cli.runs.log import Report, read_log, silent
+from albert_cli.runs.log import read_log
 from albert_cli.runs.processes import accelerator_for
 from albert_cli.tokenization.loading import find_tokenizer_files
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -111,12 +112,12 @@ def _run(
             tokenizer,
             tokenizer_files.ids_digest() or "",
             out / corpora.NAME,
-            progress=_bytes(report, "tokenizing"),
+            progress=Counter(report, "tokenizing", "bytes"),
         )
     for note in surveys.notes_of_tokens(
         corpus, np.array(files.ordered), settings.hold_out, settings.max_length, tokenizer.unk_id
     ):
-        report({"event": "note", "text": note})
+        report(Note(note))
     train_documents, held_out = corpus.split(settings.hold_out)
     config = _sized(config, base, tokenizer)
     facts = {
@@ -150,7 +151,7 @@ def _run(
         work.mkdir(parents=True, exist_ok=True)
         run_info.write_info(work, {"settings": _plain(settings), "data": facts, "hashes": hashes})
     accelerator.wait_for_everyone()
-    report({"event": "plan", "steps": settings.steps, "minutes": settings.minutes} | facts)
+    report(PretrainingPlan(settings.steps, settings.minutes, **facts))
     job = Job(
         model=model.to(accelerator.device),
         corpus=corpus,
@@ -210,7 +211,7 @@ def _preparation(settings: PretrainSettings) -> dict[str, Any]:
 
 def _tell_survey(settings: PretrainSettings, files: corpora.Files, tokenizer: TokenizerFiles, report: Report) -> None:
     """Look at the corpus before any work: DataError where it will not do, notes of what is left out of it."""
-    found = surveys.survey(files, settings.hold_out, _bytes(report, "looking at the corpus"))
+    found = surveys.survey(files, settings.hold_out, Counter(report, "looking at the corpus", "bytes"))
     notes = surveys.notes_of_files(files, found)
     strips = not tokenizer.keep_accents
     if tokenizer.wordpiece:
@@ -219,7 +220,7 @@ def _tell_survey(settings: PretrainSettings, files: corpora.Files, tokenizer: To
         can = settings.init is None
         notes += surveys.note_of_marks(found, "--keep-accents keeps them" if can else "the model of --init was made so")
     for note in notes:
-        report({"event": "note", "text": note})
+        report(Note(note))
 
 
 def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Path, report: Report) -> TokenizerFiles:
@@ -233,12 +234,12 @@ def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Pa
     else:
         from albert_cli.pretraining.vocabulary import train_vocabulary
 
-        report({"event": "note", "text": "training a vocabulary: no --tokenizer is given"})
+        report(Note("training a vocabulary: no --tokenizer is given"))
         data = train_vocabulary(
             _training_sentences(files, settings.hold_out),
             settings.vocab_size or VOCAB_SIZE,
             seed=settings.seed,
-            note=lambda text: report({"event": "note", "text": text}),
+            note=lambda text: report(Note(text)),
             **flags,
         )
         for path, content in ((made, data), (stamp, dump_json({"made_of": wanted}))):
@@ -316,12 +317,6 @@ def _teach(
     weights = settings.teacher_weights or settings.weights
     by_source = np.array(corpora.Files.find(files.paths, weights, ()).weights)
     chosen = teachers.choose(corpus, documents, by_source, settings.teacher_sentences, seed=settings.seed)
-    done = [0]
-
-    def tick(count: int, total: int) -> None:
-        done[0] += count
-        report({"event": "progress", "what": "teacher vectors", "done": done[0], "total": total, "unit": "sentences"})
-
     texts = Path(settings.teacher_texts) if settings.teacher_texts else None
     lessons, axes = teachers.prepare(
         teacher,
@@ -332,7 +327,7 @@ def _teach(
         model.config.hidden_size,
         out / TEACHER,
         learner=model if settings.init else None,
-        progress=tick,
+        report=report,
     )
     if fresh:
         teachers.start_static(
@@ -359,8 +354,7 @@ def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dic
     from albert_cli.pretraining import figures
 
     records = read_log(out)
-    last = [record for record in records if record["event"] == "dev"][-1]
-    steps = [record for record in records if record["event"] == "train"]
+    last, steps = records_of(records, Evaluated)[-1], records_of(records, Trained)
     figures.curves(records, out / CURVES)
     summary = {
         "steps": last["step"],
@@ -373,16 +367,6 @@ def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dic
     }
     run_info.write_summary(out, summary)
     return summary
-
-
-def _bytes(report: Report, what: str) -> Callable[[int], None]:
-    done = [0]
-
-    def tick(count: int) -> None:
-        done[0] += count
-        report({"event": "progress", "what": what, "done": done[0], "total": None, "unit": "bytes"})
-
-    return tick
 
 
 def _digest(data: Any) -> str:

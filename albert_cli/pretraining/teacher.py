@@ -23,6 +23,7 @@ from albert_cli.batching import batch_count, by_length, random_batches
 from albert_cli.errors import TrainingError
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.objective import sentence_vectors
+from albert_cli.runs.events import Counter, Report, silent
 from albert_cli.tables.lines import read_lines
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -148,7 +149,7 @@ def prepare(
     directory: Path,
     *,
     learner: PreTrainingModel | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report = silent,
 ) -> tuple[Lessons, NDArray[np.float32]]:
     """The lessons, and the axes (dimensions, H) that turn the teacher's vectors into H numbers.
 
@@ -167,13 +168,13 @@ def prepare(
     directory.mkdir(parents=True, exist_ok=True)
     digest = _digest(teacher.model)
     parts, names = [], []
+    counter = Counter(report, "teacher vectors", "sentences", len(written))
     for start in range(0, len(written), _PART):
         part = written[start : start + _PART]
         name = hashlib.sha256("\n".join([digest, *part]).encode()).hexdigest()[:24]
         names.append(name)
         parts.append(_kept(directory / f"{name}.npy", partial(_halves, teacher, part)))
-        if progress:
-            progress(len(part), len(written))
+        counter(len(part))
     whole = np.concatenate(parts)
     framed = TokenBatch.of_rows([tokenizer.template.frame(row)[0] for row in rows])
     lessons = Lessons(framed.ids.astype(np.int64), framed.starts, whole)

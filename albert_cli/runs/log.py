@@ -5,27 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from accelerate import Accelerator
 from torch import nn
 
 from albert_cli.errors import RunError
 from albert_cli.runs.checkpointing import Progress, trained_tensors
+from albert_cli.runs.events import Logged, Record, Report
 from albert_cli.runs.files import LOG
 
-Record = dict[str, Any]
-# A listener, which is given everything that is logged, and what a run does meanwhile.
-Report = Callable[[Record], None]
 
-
-def silent(record: Record) -> None:
-    """The listener that shows nothing."""
-
-
-class Logged(Protocol):
+class LoggedJob(Protocol):
     """A job whose records are kept in its directory and passed to a listener, by the main process alone."""
 
     directory: Path
@@ -36,13 +28,13 @@ class Logged(Protocol):
         """The listener."""
 
 
-def add(job: Logged, progress: Progress, record: Record) -> None:
-    """Write a record at the end of the log; the progress then knows how long the log is."""
+def add(job: LoggedJob, progress: Progress, event: Logged) -> None:
+    """Write an event's record at the end of the log; the progress then knows how long the log is."""
     if job.accelerator.is_main_process:
         with open(job.directory / LOG, "ab") as file:
-            file.write((json.dumps(_strict(record), allow_nan=False) + "\n").encode())
+            file.write((json.dumps(_strict(event.record()), allow_nan=False) + "\n").encode())
             progress.log_bytes = file.tell()
-        job.report(record)
+        job.report(event)
 
 
 def _strict(record: Record) -> Record:
@@ -52,7 +44,7 @@ def _strict(record: Record) -> Record:
     }
 
 
-def cut(job: Logged, progress: Progress) -> None:
+def cut(job: LoggedJob, progress: Progress) -> None:
     """Forget what was logged after the saved state: it is about to happen again."""
     if job.accelerator.is_main_process:
         with open(job.directory / LOG, "ab") as file:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from albert_cli import console, pictures
 from albert_cli.runs.curves import COLOURS, smooth
+from albert_cli.runs.events import Evaluated, Trained, records_of
 from albert_cli.runs.log import read_log
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def curves(runs: Mapping[str, Path], target: Path, *, force: bool = True) -> Non
         info = read_info(directory)
         best = of_kind(named(info.task), info.kind).selection_metric
         names.append(best)
-        steps = [record for record in records if record["event"] == "train"]
-        evaluations = [record for record in records if record["event"] == "dev"]
+        steps = records_of(records, Trained)
+        evaluations = records_of(records, Evaluated)
         alone = len(runs) == 1
         epochs = [record["epoch"] for record in steps]
         values = [record["loss"] for record in steps]

@@ -26,15 +26,28 @@ from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
 from albert_cli.runs.directory import prepare_run_directory
+from albert_cli.runs.events import (
+    Counter,
+    Ended,
+    Evaluated,
+    Event,
+    FineTuningPlan,
+    Note,
+    Report,
+    RunBegun,
+    Trained,
+    records_of,
+    silent,
+)
 from albert_cli.runs.files import CURVES, RUN, TENSORBOARD
-from albert_cli.runs.log import Record, Report, read_log, silent
+from albert_cli.runs.log import read_log
 from albert_cli.runs.processes import accelerator_for, on_main
 from albert_cli.tasks import named
 from albert_cli.tasks.examples import Examples, Questions
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import data, labels, questions, reading, run_directory
-from albert_cli.training.inference import Kind, Rows, Tick, infer, mean_loss
+from albert_cli.training.inference import Kind, Rows, infer, mean_loss
 from albert_cli.training.loop import Job, train
 from albert_cli.training.metrics import compute
 from albert_cli.training.questions import Windows
@@ -143,9 +156,9 @@ def _train(
         run_directory.write_info(out, info, data=counts, plan=dataclasses.asdict(plan))
     accelerator.wait_for_everyone()
     for note in [*prepared.notes, *notes]:
-        report({"event": "note", "text": note})
-    facts = {"train_rows": len(prepared.train.rows), "dropout": _dropout(model, settings), "taken": _taken(prepared)}
-    report({"event": "plan", **dataclasses.asdict(plan), **facts})
+        report(Note(note))
+    shown = len(prepared.train.rows), _dropout(model, settings), _taken(prepared)
+    report(FineTuningPlan(plan.steps, plan.warmup_steps, *shown))
     if settings.freeze_encoder:
         model.encoder.requires_grad_(False)
         without_dropout(model.encoder)
@@ -201,7 +214,7 @@ def finetune_seeds(
     with several(wanted, out, resume=resume, force=force) as work:
         summaries = []
         for name, item in wanted.items():
-            report({"event": "seed", "seed": item.seed})
+            report(RunBegun("seed", item.seed))
             cache = work if settings.freeze_encoder else None
             summaries.append(finetune(item, work / name, resume=resume, report=report, feature_cache=cache))
         if not all(summaries):
@@ -391,7 +404,7 @@ def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator, report: 
     share = (accelerator.process_index, accelerator.num_processes)
     for name, split in prepared.dev.items():
         rows = -(-len(split.rows) // accelerator.num_processes)
-        tick = _ticking(report, "evaluating", rows)
+        tick = Counter(report, "evaluating", "rows", rows)
         outputs = infer(model, split.rows, device=accelerator.device, share=share, tick=tick)
         if accelerator.num_processes > 1:
             outputs = dict(gather_object(list(outputs.items())))
@@ -404,17 +417,6 @@ def _evaluate(model: Any, prepared: Prepared, accelerator: Accelerator, report: 
 def _for_training(prepared: Prepared) -> Rows:
     rows, info = prepared.train.rows, prepared.info
     return info.scale.standard(rows) if info.kind == "regression" else rows
-
-
-def _ticking(report: Report, what: str, rows: int) -> Tick:
-    """A function of the rows done now, which `report` hears of as progress."""
-    done = [0]
-
-    def tick(count: int) -> None:
-        done[0] += count
-        report({"event": "progress", "what": what, "done": done[0], "total": rows, "unit": "rows"})
-
-    return tick
 
 
 def _train_metrics(prepared: Prepared) -> Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]]:
@@ -459,7 +461,7 @@ class _Features:
 
     def _compute(self, split: Split) -> torch.Tensor:
         accelerator, rows = self.accelerator, len(split.rows)
-        tick = _ticking(self.report, "features", rows)
+        tick = Counter(self.report, "features", "rows", rows)
         share = (accelerator.process_index, accelerator.num_processes)
         limit = self.info.max_length
         message = f"out of memory while computing the features of the frozen encoder; lower --max-length ({limit})"
@@ -486,22 +488,23 @@ def _finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[s
     from albert_cli.training import report as pages
 
     records = read_log(out)
-    best = [record for record in records if record["event"] == "dev" and record["best"]][-1]
+    evaluations = records_of(records, Evaluated)
+    best = [record for record in evaluations if record["best"]][-1]
     loaded = run_directory.load_run(out)
     confusion = None
     for name, split in prepared.dev.items():
         whole = split_of(split.examples, prepared.info, prepared.task, loaded.tokenizer)
-        predictions = prediction.run_on(loaded, whole, tick=_ticking(report, "predicting", len(whole.rows)))
+        predictions = prediction.run_on(loaded, whole, tick=Counter(report, "predicting", "rows", len(whole.rows)))
         if note := prediction.sameness(name, whole, predictions, prepared.info):
             prepared.notes.append(note)
-            report({"event": "remark", "text": note})
+            report(Note(note))
         if name == "dev":
             confusion = predictions
         prediction.write_dev(loaded, whole, predictions, out, name)
     prediction.write_submissions(loaded, prepared.task, out)
     hidden = ("event", "best", "early_stop", "step", "epoch")
     dev = {key: value for key, value in best.items() if key not in hidden and not key.startswith("train_")}
-    last = [record for record in records if record["event"] == "dev"][-1]
+    last = evaluations[-1]
     end = records[-1]
     summary = {
         "task": prepared.info.task,
@@ -526,18 +529,17 @@ def _with_tensorboard(report: Report, directory: Path) -> Report:
 
     writer: list[SummaryWriter] = []
 
-    def hear(record: Record) -> None:
-        if record["event"] in ("train", "dev"):
+    def on_event(event: Event) -> None:
+        if isinstance(event, (Trained, Evaluated)):
             if not writer:  # made late, so that what a killed run wrote after this step is left out
-                writer.append(SummaryWriter(str(directory), purge_step=record["step"]))
-            for name, value in record.items():
-                if isinstance(value, float) and name != "epoch":
-                    writer[0].add_scalar(f"{record['event']}/{name}", value, record["step"])
-        elif record["event"] == "end" and writer:
+                writer.append(SummaryWriter(str(directory), purge_step=event.step))
+            for name, value in event.figures.items():
+                writer[0].add_scalar(f"{event.NAME}/{name}", value, event.step)
+        elif isinstance(event, Ended) and writer:
             writer[0].close()
-        report(record)
+        report(event)
 
-    return hear
+    return on_event
 
 
 def _taken(prepared: Prepared) -> str:

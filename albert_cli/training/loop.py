@@ -26,8 +26,8 @@ from albert_cli.errors import TrainingError
 from albert_cli.memory import out_of_memory
 from albert_cli.runs import checkpointing, log, optimizer
 from albert_cli.runs.checkpointing import Progress
+from albert_cli.runs.events import Ended, EpochEnded, Evaluated, Report, StepDone, Trained, silent
 from albert_cli.runs.files import STATE
-from albert_cli.runs.log import Record
 from albert_cli.runs.processes import own_dropout
 from albert_cli.training.inference import Kind, Rows, loss_sum
 from albert_cli.training.metrics import SMALLER_IS_BETTER
@@ -55,7 +55,7 @@ class Job:
     evaluate: Callable[[nn.Module], dict[str, float]]
     save_best: Callable[[], None]
     train_metrics: Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]] | None = None
-    report: Callable[[Record], None] = lambda record: None
+    report: Report = silent
     loss_unit: float = 1.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -88,11 +88,6 @@ def _kept(at: Progress, job: Job) -> str:
     return f"the best model so far, of step {at.best_step}, stays in {job.directory}"
 
 
-def _figures(record: Record) -> list[float]:
-    """The development figures of an evaluation."""
-    return [value for name, value in record.items() if isinstance(value, float) and not name.startswith("train_")]
-
-
 class _Loop:
     def __init__(self, job: Job) -> None:
         self.job, self.progress = job, Progress()
@@ -122,7 +117,7 @@ class _Loop:
                     self.update(rows)
                 at.step += 1
                 at.batch += 1
-                job.report({"event": "step", "step": at.step, "loss": self.losses[-1]})
+                job.report(StepDone(at.step, {"loss": self.losses[-1]}))
                 at.finished = at.step == plan.steps
                 epoch_over = at.batch == len(batches)
                 evaluating = at.step % plan.eval_every == 0 or at.finished
@@ -130,7 +125,7 @@ class _Loop:
                     self.log_losses()
                 if epoch_over:
                     at.epoch_seconds += time.perf_counter() - began
-                    log.add(job, at, {"event": "epoch", "epoch": at.epoch + 1, "seconds": round(at.epoch_seconds, 4)})
+                    log.add(job, at, EpochEnded(at.epoch + 1, round(at.epoch_seconds, 4)))
                     at.epoch, at.batch, at.epoch_seconds, began = at.epoch + 1, 0, 0.0, time.perf_counter()
                 if evaluating:
                     paused = time.perf_counter()
@@ -196,26 +191,26 @@ class _Loop:
 
     def evaluate(self) -> None:
         job, at = self.job, self.progress
-        record: Record = {"event": "dev", "step": at.step, "epoch": self.epochs()}
-        record |= job.evaluate(job.model)
+        figures = dict(job.evaluate(job.model))
         if job.accelerator.num_processes > 1:
             self.seen = gather_object(self.seen)
         if self.seen and job.train_metrics:
             logits = np.concatenate([item for item, _ in self.seen])
             wanted = np.concatenate([item for _, item in self.seen])
-            record |= {f"train_{name}": value for name, value in job.train_metrics(logits, wanted).items()}
+            figures |= {f"train_{name}": value for name, value in job.train_metrics(logits, wanted).items()}
         self.seen.clear()
-        value, loss = record[job.best], record.get("loss", 0.0)
-        record["best"] = self.is_better(value, loss) and all(map(math.isfinite, _figures(record)))
-        if record["best"]:
+        value, loss = figures[job.best], figures.get("loss", 0.0)
+        of_dev = [figure for name, figure in figures.items() if not name.startswith("train_")]
+        best, stop = self.is_better(value, loss) and all(map(math.isfinite, of_dev)), None
+        if best:
             at.best, at.best_loss, at.best_step, at.stale = value, loss, at.step, 0
             if self.main:
                 job.save_best()
         else:
             at.stale += 1
             if job.settings.early_stop is not None and at.stale >= job.settings.early_stop:
-                record["early_stop"] = at.finished = True
-        log.add(job, at, record)
+                stop = at.finished = True
+        log.add(job, at, Evaluated(at.step, self.epochs(), figures, best=best, early_stop=stop))
 
     def is_better(self, value: float, loss: float) -> bool:
         """Whether an evaluation is better than the best so far; of two that are equal, that of the lower loss."""
@@ -228,15 +223,14 @@ class _Loop:
 
     def end(self) -> None:
         at, sha = self.progress, log.weights_sha256(self.job.model)
-        record = {"event": "end", "step": at.step, "best_step": at.best_step, "last_weights_sha256": sha}
-        log.add(self.job, at, record)
+        log.add(self.job, at, Ended(at.step, sha, at.best_step))
 
     def log_losses(self) -> None:
         if self.losses:
             rate = self.plain_optimizer.param_groups[0]["lr"]
             loss, norm = sum(self.losses) / len(self.losses) * self.job.loss_unit, float(self.norm)
-            step = {"event": "train", "step": self.progress.step, "epoch": self.epochs()}
-            log.add(self.job, self.progress, step | {"loss": loss, "learning_rate": rate, "gradient_norm": norm})
+            figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+            log.add(self.job, self.progress, Trained(self.progress.step, self.epochs(), figures))
             self.losses.clear()
 
     def epochs(self) -> float:

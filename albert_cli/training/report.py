@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.console import figure
-from albert_cli.runs.log import Record
+from albert_cli.runs.events import EpochEnded, Record, records_of
 from converters.staging import atomic_write
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
     """Write a run's report."""
     info = prepared.info
     settings = {key: value for key, value in info.settings.items() if value not in (None, False, "")}
-    epochs = [record for record in records if record["event"] == "epoch"]
+    epochs = records_of(records, EpochEnded)
     parts = [
         f"# {prepared.task.name}",
         f"Best model: step {summary['best_step']} of {summary['steps']}"

@@ -10,8 +10,9 @@ from albert_cli import tasks
 from albert_cli.errors import DataError, NoDataError, RunError
 from albert_cli.registry.builtin import NAME, named_or_default
 from albert_cli.runs.claim import check_free, current
+from albert_cli.runs.events import Report, RunBegun
 from albert_cli.runs.files import CURVES, RUN
-from albert_cli.runs.log import Report, read_log
+from albert_cli.runs.log import read_log
 from albert_cli.tasks.task import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
@@ -82,7 +83,7 @@ def glue(
     with several(wanted, out, resume=resume, force=force) as work:
         summaries = {}
         for name, item in wanted.items():
-            report({"event": "task", "task": name})
+            report(RunBegun("task", name))
             summaries[name] = finetune(item, work / name, resume=resume, report=report)
     if not all(summaries.values()):
         return {}  # a further process of a distributed run
