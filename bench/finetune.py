@@ -26,6 +26,7 @@ from accelerate import Accelerator
 
 from albert_cli import tasks
 from albert_cli.model.task_heads import Classifier
+from albert_cli.runs.events import EpochEnded, records_of, silent
 from albert_cli.runs.log import read_log
 from albert_cli.tasks.task import Sources
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -185,8 +186,8 @@ def main() -> None:
         given = {"model": str(folder), "data": str(options.data), "max_length": options.length, "freeze_encoder": True}
         choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False}
         run = Path(temporary) / "frozen"
-        session.one("qnli", given | {"epochs": 3}, run, report=lambda record: None, **choices)
-        first, second = [record["seconds"] for record in read_log(run) if record["event"] == "epoch"][:2]
+        session.one("qnli", given | {"epochs": 3}, run, report=silent, **choices)
+        first, second = [record["seconds"] for record in records_of(read_log(run), EpochEnded)][:2]
         print(f"frozen encoder: first epoch {first:.2f} s, second {second:.2f} s: {first / second:.0f} x faster")
 
 

@@ -35,7 +35,7 @@ from albert_cli.pretraining import masking, sequences
 from albert_cli.pretraining.loop import Job, train
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.registry.builtin import built_in
-from albert_cli.runs.log import Record
+from albert_cli.runs.events import Event, Trained
 from albert_cli.tokenization.loading import find_tokenizer_files
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
@@ -121,9 +121,9 @@ def ours(work: Work) -> Run:
     model = load_model(work.folder).train()
     model.encoder.register_forward_pre_hook(lambda module, _: run.tick() if module.training else None)
 
-    def report(record: Record) -> None:
-        if record["event"] == "train":
-            run.loss = record["masked_lm_loss"] + record["sentence_order_loss"]
+    def report(event: Event) -> None:
+        if isinstance(event, Trained):
+            run.loss = event.figures["masked_lm_loss"] + event.figures["sentence_order_loss"]
 
     learnt, held_out = work.corpus.split(work.settings.hold_out)
     with tempfile.TemporaryDirectory() as directory:
