@@ -7,7 +7,7 @@ import pytest
 from tuning import reviews, write_csv, write_model
 
 from albert_cli.errors import DataError, TextError
-from albert_cli.runs.events import FineTuningPlan, Note, silent
+from albert_cli.runs.events import FineTuningPlan, Note, Remark, silent
 from albert_cli.training import session
 
 
@@ -184,7 +184,7 @@ def test_classes_may_be_called_none_or_na_or_have_leading_zeros(world, tmp_path)
 def test_one_label_for_all_rows_is_said_at_the_end(world, tmp_path):
     seen = []
     run(tmp_path / "run", options(world, write_csv(tmp_path / "t.csv", reviews(12)), steps=1), report=seen.append)
-    note = seen[-1].text
+    (note,) = (event.text for event in seen if isinstance(event, Remark))
     assert re.fullmatch(r"dev: the best model gives all 8 rows the label '(pos|neg)'; it tells nothing apart", note)
     assert f"- {note}" in (tmp_path / "run" / "report.md").read_text()
 

@@ -17,6 +17,13 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Something that the reader should know of the finished model."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class RunBegun:
     """One of several runs begins: the `task` or the `seed` by which they differ."""
 
@@ -135,7 +142,7 @@ class Ended:
 
 
 Logged = Trained | Evaluated | EpochEnded | Ended
-Event = Note | RunBegun | FineTuningPlan | PretrainingPlan | WorkDone | StepDone | Logged
+Event = Note | Remark | RunBegun | FineTuningPlan | PretrainingPlan | WorkDone | StepDone | Logged
 Report = Callable[[Event], None]
 
 

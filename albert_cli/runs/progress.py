@@ -14,6 +14,7 @@ from albert_cli.runs.events import (
     FineTuningPlan,
     Note,
     PretrainingPlan,
+    Remark,
     Report,
     RunBegun,
     StepDone,
@@ -43,7 +44,7 @@ class _Reporter:
 
     def on_event(self, event: Event) -> None:
         match event:
-            case Note():
+            case Note() | Remark():
                 console.warn(f"note: {event.text}")
             case RunBegun():
                 self._say(f"{event.what} {event.value}")

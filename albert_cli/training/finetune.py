@@ -33,6 +33,7 @@ from albert_cli.runs.events import (
     Event,
     FineTuningPlan,
     Note,
+    Remark,
     Report,
     RunBegun,
     Trained,
@@ -497,7 +498,7 @@ def _finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[s
         predictions = prediction.run_on(loaded, whole, tick=Counter(report, "predicting", "rows", len(whole.rows)))
         if note := prediction.sameness(name, whole, predictions, prepared.info):
             prepared.notes.append(note)
-            report(Note(note))
+            report(Remark(note))
         if name == "dev":
             confusion = predictions
         prediction.write_dev(loaded, whole, predictions, out, name)
