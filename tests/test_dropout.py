@@ -14,6 +14,8 @@ from albert_cli.training import finetune as flow
 from albert_cli.training import session
 from albert_cli.training.settings import read_toml
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob")
 
 
@@ -72,7 +74,7 @@ def test_a_run_trains_with_its_dropout_and_its_config_says_so(world, tmp_path, m
     train = flow.train
 
     def watched(job, *, resume):
-        attention = {part.probs_dropout_prob for part in job.model.modules() if isinstance(part, Attention)}
+        attention = {part.probs_dropout_prob for part in job.model.modules() if isinstance(part, Layer)}
         encoder = {part.p for part in job.model.encoder.modules() if isinstance(part, nn.Dropout)}
         found.extend([encoder, attention, {job.model.dropout.p}])
         train(job, resume=resume)

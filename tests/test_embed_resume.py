@@ -318,9 +318,9 @@ import sys
 from pathlib import Path
 from albert_cli.embedding import engine
 from albert_cli.embedding.embedder import Plan
-from albert_cli.embedding.output import Layout
-from albert_cli.embedding.sources import Source
-from albert_cli.models import resolve
+from albert_cli.embedding.parquet import Layout
+from albert_cli.tables.sources import Source
+from albert_cli.registry.resolve import resolve
 texts, target, model = sys.argv[1:]
 plan = Plan.of(resolve(model), device="cpu", threads=1)
 job = engine.Job(Source(texts), Path(target), plan, Layout(keep_text=True), resume=True, block_rows=20)

@@ -10,6 +10,8 @@ from albert_cli.errors import DataError, TextError
 from albert_cli.runs.events import FineTuningPlan, Note, Remark, silent
 from albert_cli.training import session
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def run(out, given, report=silent):
     choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False}

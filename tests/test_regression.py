@@ -21,6 +21,8 @@ from albert_cli.training.prediction import run_on
 from albert_cli.training.run_directory import RunInfo, load_run
 from albert_cli.training.scale import Scale
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def run(out, given, task="csv", report=silent, **more):
     choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False} | more

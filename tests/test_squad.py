@@ -30,6 +30,8 @@ from albert_cli.training.run_directory import load_run
 from albert_cli.training.settings import Plan
 from converters import convert
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def train(given_, out):
     session.one(
