@@ -8,7 +8,7 @@ from tuning import reviews, write_csv, write_glue, write_model
 
 from albert_cli import tasks
 from albert_cli.errors import TrainingError
-from albert_cli.model.encoder import Attention
+from albert_cli.model.encoder import Layer
 from albert_cli.runs.events import Evaluated, FineTuningPlan, silent
 from albert_cli.training import finetune as flow
 from albert_cli.training import session
