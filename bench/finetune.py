@@ -30,9 +30,9 @@ from albert_cli.runs.events import EpochEnded, records_of, silent
 from albert_cli.runs.log import read_log
 from albert_cli.tasks.task import Sources
 from albert_cli.tokenization.tokenizer import Tokenizer
-from albert_cli.training import data, session
-from albert_cli.training.inference import Rows
-from albert_cli.training.loop import Job, train
+from albert_cli.training import labels, problems, session
+from albert_cli.training.loop import FinetuneJob, train
+from albert_cli.training.rows import TokenRows
 from albert_cli.training.settings import Plan, Settings
 from converters import convert
 from converters.config import EncoderConfig
@@ -56,22 +56,22 @@ class Clock:
         return (len(self.ends) - 1 - skipped) / (self.ends[-1] - self.ends[skipped])
 
 
-def ours(weights: dict, config: EncoderConfig, rows: Rows, options: argparse.Namespace, folder: Path) -> float:
+def ours(weights: dict, config: EncoderConfig, rows: TokenRows, options: argparse.Namespace, folder: Path) -> float:
     torch.manual_seed(42)
     model = Classifier(config, 2)
     model.load_state_dict(weights)
     clock = Clock()
     steps = options.steps
     settings = Settings(task="qnli", model="", learning_rate=1e-5, batch_size=options.batch, max_length=options.length)
-    job = Job(
+    job = FinetuneJob(
         model=model,
-        kind="classification",
+        problem=problems.named("classification"),
         rows=rows,
         plan=Plan(steps, steps // 10, steps + 1, -(-len(rows) // options.batch)),
         settings=settings,
         directory=folder,
         accelerator=Accelerator(),
-        best="accuracy",
+        selection_metric="accuracy",
         evaluate=lambda model: {"accuracy": 0.0},
         save_best=lambda: None,
     )
@@ -81,7 +81,7 @@ def ours(weights: dict, config: EncoderConfig, rows: Rows, options: argparse.Nam
 
 
 def trainers(
-    weights: dict, config: EncoderConfig, rows: Rows, options: argparse.Namespace, folder: Path, *, grouped: bool
+    weights: dict, config: EncoderConfig, rows: TokenRows, options: argparse.Namespace, folder: Path, *, grouped: bool
 ) -> float:
     model = transformers.AlbertForSequenceClassification(
         transformers.AlbertConfig(**(to_hf(config) | {"num_labels": 2}))
@@ -160,9 +160,9 @@ def main() -> None:
     )
     task = tasks.named("qnli")
     examples = task.read(Sources(data=options.data), "train")
-    rows = Rows(
+    rows = TokenRows(
         tokenizer.encode_batch(examples.texts, examples.pairs, max_length=options.length),
-        torch.from_numpy(data.class_numbers(examples, task.labels)),
+        torch.from_numpy(labels.class_numbers(examples, task.labels)),
     )
     torch.manual_seed(1)
     weights = Classifier(config, 2).state_dict()

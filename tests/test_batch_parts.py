@@ -1,6 +1,5 @@
 """A batch is its rows: how it is divided and how far it is padded changes nothing of what is learnt."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,21 +11,19 @@ from tuning import config
 from albert_cli.errors import TrainingError
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
 from albert_cli.tokenization.batch import TokenBatch
-from albert_cli.training import finetune
-from albert_cli.training.inference import Rows, infer
-from albert_cli.training.loop import Job, train
+from albert_cli.training import finetune, problems
+from albert_cli.training.inference import infer
+from albert_cli.training.loop import FinetuneJob, train
+from albert_cli.training.rows import FeatureRows, TokenRows
 from albert_cli.training.settings import Plan, Settings
 
 ROWS, BATCH = 24, 12
 
 
-class Wide(Rows):
+class Wide(TokenRows):
     """Rows that are padded further than they need to be, as beside a longer row."""
 
     def inputs(self, rows, device, length=None):
-        found = super().inputs(rows, device, length)
-        if "features" in found:
-            return found
         padded = self.tokens.padded(rows, length=int(self.tokens.lengths.max()) + 5)
         return {name: torch.from_numpy(array).to(device) for name, array in padded.items()}
 
@@ -37,12 +34,12 @@ def rows_of(kind, seed):
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = random.integers(5, 40, lengths.sum()).astype(np.int32)
     tokens = TokenBatch(ids, np.zeros(lengths.sum(), np.uint8), starts, np.zeros(ROWS, np.int32), pad_id=0)
-    if kind == "answers":
+    if kind == "question_answering":
         first = random.integers(0, lengths)
-        return Rows(tokens, torch.from_numpy(np.stack([first, random.integers(first, lengths)], axis=1)))
+        return TokenRows(tokens, torch.from_numpy(np.stack([first, random.integers(first, lengths)], axis=1)))
     if kind == "regression":
-        return Rows(tokens, torch.from_numpy(random.normal(0, 1, ROWS).astype(np.float32)))
-    return Rows(tokens, torch.from_numpy(random.integers(0, 3, ROWS)))
+        return TokenRows(tokens, torch.from_numpy(random.normal(0, 1, ROWS).astype(np.float32)))
+    return TokenRows(tokens, torch.from_numpy(random.integers(0, 3, ROWS)))
 
 
 def model_of(kind, head):
@@ -58,12 +55,12 @@ def weights(tmp_path, model, kind, rows, parts):
     """All weights after four updates of a model that begins with the weights of `model`."""
     before, model = model.state_dict(), model_of(kind, "mlp" if getattr(model, "mlp", None) else "linear")
     model.load_state_dict(before)
-    frozen = rows.features is not None
+    frozen = isinstance(rows, FeatureRows)
     if frozen:
         model.encoder.requires_grad_(False)
-    job = Job(
+    job = FinetuneJob(
         model=model,
-        kind=kind,
+        problem=problems.named(kind),
         rows=rows,
         plan=Plan(steps=4, warmup_steps=0, eval_every=4, steps_per_epoch=2),
         settings=Settings(
@@ -71,7 +68,7 @@ def weights(tmp_path, model, kind, rows, parts):
         ),
         directory=tmp_path,
         accelerator=Accelerator(cpu=True),
-        best="accuracy",
+        selection_metric="accuracy",
         evaluate=lambda trained: {"accuracy": 0.0, "loss": 0.0},
         save_best=lambda: None,
     )
@@ -88,7 +85,7 @@ def weights(tmp_path, model, kind, rows, parts):
         ("classification", "mlp", False),
         ("classification", "mlp", True),
         ("regression", "linear", False),
-        ("answers", "linear", False),
+        ("question_answering", "linear", False),
     ],
 )
 def test_parts_and_padding_give_the_same_weights(tmp_path, kind, head, frozen, seed, parts):
@@ -99,9 +96,9 @@ def test_parts_and_padding_give_the_same_weights(tmp_path, kind, head, frozen, s
             found = infer(model, item, device=torch.device("cpu"), forward=model.features)
             features = torch.from_numpy(np.stack([found[row] for row in range(ROWS)]))
             if name == "rows":
-                rows = dataclasses.replace(item, tokens=None, features=features)
+                rows = FeatureRows(features, item.targets)
             else:
-                wide = Wide(None, item.targets, features)
+                wide = FeatureRows(features, item.targets)
     whole = weights(tmp_path, model, kind, rows, 1)
     others = [weights(tmp_path, model, kind, wide, 1)]
     if head == "linear":  # batch norm sees its rows together: parts are refused

@@ -32,13 +32,15 @@ from albert_cli.runs.log import read_log
 from albert_cli.tables.table import read_table
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
-from albert_cli.training import metrics, session
-from albert_cli.training.finetune import prepare
-from albert_cli.training.inference import Rows, infer
-from albert_cli.training.loop import Job, train
+from albert_cli.training import metrics, problems, session
+from albert_cli.training.inference import infer
+from albert_cli.training.loop import FinetuneJob, train
 from albert_cli.training.prediction import measure
+from albert_cli.training.rows import Split, TokenRows
 from albert_cli.training.run_directory import load_run
+from albert_cli.training.run_info import RunInfo
 from albert_cli.training.settings import Plan, Settings, read_toml, resolve
+from albert_cli.training.splits import prepare, score
 from albert_cli.training.submission import ROWS, cells, pack, write_tsv
 from converters import convert, spec
 from converters.dialects import to_hf
@@ -104,30 +106,29 @@ def sample(kind, rows=80, seed=0):
     kinds = np.concatenate([(np.arange(n) > n // 2).astype(np.uint8) for n in lengths])
     tokens = TokenBatch(ids, kinds, starts, np.zeros(rows, np.int32), pad_id=0)
     if kind == "classification":
-        return Rows(tokens, torch.from_numpy(random.integers(0, 3, rows)))
+        return TokenRows(tokens, torch.from_numpy(random.integers(0, 3, rows)))
     if kind == "regression":
-        return Rows(tokens, torch.from_numpy(random.uniform(0, 5, rows).astype(np.float32)))
+        return TokenRows(tokens, torch.from_numpy(random.uniform(0, 5, rows).astype(np.float32)))
     spans = np.stack([random.integers(0, lengths // 2 + 1), random.integers(lengths // 2, lengths)], axis=1)
-    return Rows(tokens, torch.from_numpy(spans))
+    return TokenRows(tokens, torch.from_numpy(spans))
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "answers"])
+@pytest.mark.parametrize("kind", ["classification", "regression", "question_answering"])
 def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, kind):
     from accelerate import Accelerator
 
-    rows, labels = sample(kind), {"classification": 3, "regression": 1, "answers": 0}[kind]
+    rows, labels = sample(kind), {"classification": 3, "regression": 1, "question_answering": 0}[kind]
     torch.manual_seed(0)
     settings = config()
-    ours = QuestionAnswering(settings) if kind == "answers" else Classifier(settings, labels)
+    ours = QuestionAnswering(settings) if kind == "question_answering" else Classifier(settings, labels)
     without_dropout(ours)
     plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.0}
     oracle_config = transformers.AlbertConfig(
         **(to_hf(settings) | plain | {"pad_token_id": None, "num_labels": labels or 2})
     )
-    oracle_class = (
-        transformers.AlbertForQuestionAnswering if kind == "answers" else transformers.AlbertForSequenceClassification
-    )
-    theirs = oracle_class(oracle_config)
+    of_spans = kind == "question_answering"
+    oracle = transformers.AlbertForQuestionAnswering if of_spans else transformers.AlbertForSequenceClassification
+    theirs = oracle(oracle_config)
     names = spec.canonical_names(ours.config)
     theirs.load_state_dict({names[name]: item for name, item in ours.state_dict().items()}, strict=True)
     theirs.train()
@@ -138,15 +139,15 @@ def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, k
         parameter.register_post_accumulate_grad_hook(
             lambda item, name=names[name]: gradients.append((name, item.grad.clone()))
         )
-    job = Job(
+    job = FinetuneJob(
         model=ours,
-        kind=kind,
+        problem=problems.named(kind),
         rows=rows,
         plan=plan,
         settings=chosen,
         directory=tmp_path,
         accelerator=Accelerator(),
-        best="accuracy",
+        selection_metric="accuracy",
         evaluate=lambda model: {"accuracy": 0.0},
         save_best=lambda: None,
         report=lambda event: logged.append(event) if isinstance(event, Trained) else None,
@@ -163,13 +164,13 @@ def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, k
     count = len(dict(ours.named_parameters()))
     for step, batch in enumerate(batches):
         # transformers has the padding in the softmax over tokens, which is none where rows are alone.
-        parts = [batch[place : place + 1] for place in range(len(batch))] if kind == "answers" else [batch]
+        parts = [batch[place : place + 1] for place in range(len(batch))] if of_spans else [batch]
         losses = []
         for part in parts:
-            length = None if kind == "answers" else 32
+            length = None if of_spans else 32
             padded = {name: torch.from_numpy(array) for name, array in rows.tokens.padded(part, length=length).items()}
             targets = rows.targets[torch.from_numpy(part)]
-            if kind == "answers":
+            if of_spans:
                 wanted = {"start_positions": targets[:, 0], "end_positions": targets[:, 1]}
             else:
                 wanted = {"labels": targets}
@@ -391,7 +392,7 @@ def test_transformers_loads_the_run_and_gives_the_same_logits(world, finished):
     texts = [text for text, _ in reviews(20, seed=4)]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     assert batch["input_ids"].tolist() == loaded.tokenizer.encode_batch(texts).padded()["input_ids"].tolist()
-    rows = Rows(loaded.tokenizer.encode_batch(texts))
+    rows = TokenRows(loaded.tokenizer.encode_batch(texts))
     ours = infer(loaded.model, rows, device=torch.device("cpu"))
     with torch.no_grad():
         logits = theirs.eval()(**batch).logits.numpy()
@@ -597,12 +598,15 @@ def test_an_evaluation_that_is_no_number_is_never_the_best(world, tmp_path, monk
 
 
 def test_outputs_that_are_no_numbers_give_no_figures():
-    from albert_cli.training.finetune import Split, score
-    from albert_cli.training.run_directory import RunInfo
-
-    split = Split(None, Rows(None, torch.tensor([0, 1])))
+    split = Split(None, TokenRows(None, torch.tensor([0, 1])))
     outputs = [np.array([0.0, 1.0], np.float32), np.array([np.nan, 1.0], np.float32)]
-    found = score(split, outputs, RunInfo("csv", "classification", ("a", "b"), 8), tasks.named("csv"))
+    found = score(
+        problems.named("classification"),
+        split,
+        outputs,
+        RunInfo("csv", "classification", ("a", "b"), 8),
+        tasks.named("csv").metrics,
+    )
     assert set(found) == {"loss", "accuracy", "macro_f1"}
     assert all(map(np.isnan, found.values()))
 
@@ -903,7 +907,7 @@ def test_200_sentences_of_cola_are_learnt_by_heart(shared_data, tmp_path):
     }
     run(tmp_path / "run", given, task="cola")
     loaded = load_run(tmp_path / "run")
-    prepared = prepare(resolve(tasks.named("cola"), given), loaded.tokenizer)
+    prepared = prepare(tasks.named("cola"), resolve(tasks.named("cola"), given), loaded.tokenizer)
     assert len(prepared.train.rows) == 200
     assert measure(loaded, prepared.train)["accuracy"] >= 0.99
 

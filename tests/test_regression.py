@@ -14,12 +14,15 @@ from albert_cli.errors import DataError
 from albert_cli.model.task_heads import Classifier
 from albert_cli.runs.events import Evaluated, FineTuningPlan, Note, Trained, silent
 from albert_cli.tables.table import read_table
+from albert_cli.tasks.examples import ExampleColumns, Examples
 from albert_cli.tasks.task import Sources
-from albert_cli.training import session
-from albert_cli.training.finetune import Split, score, split_of
+from albert_cli.training import problems, session
 from albert_cli.training.prediction import run_on
-from albert_cli.training.run_directory import RunInfo, load_run
+from albert_cli.training.rows import Split, TokenRows
+from albert_cli.training.run_directory import load_run
+from albert_cli.training.run_info import RunInfo
 from albert_cli.training.scale import Scale
+from albert_cli.training.splits import score
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -130,20 +133,25 @@ def test_the_last_layer_gets_its_very_bits_back_after_saving():
 
     model = Classifier(config(), 1)
     before = {name: item.clone() for name, item in model.state_dict().items()}
-    with Scale(115_000.0, 35_000.0).folded(model):
+    with Scale(115_000.0, 35_000.0).folded(model.output):
         assert model.classifier.bias.item() == pytest.approx(115_000)
     assert all(torch.equal(item, before[name]) for name, item in model.state_dict().items())
 
 
 def test_stsb_is_measured_on_what_the_model_says_and_cut_in_the_submission_alone(tmp_path):
-    from albert_cli.training.inference import Rows
     from albert_cli.training.submission import cells
 
     task = tasks.named("stsb")
     examples = task.read(Sources(data=write_glue(tmp_path, rows=6)), "dev")
     targets = torch.arange(6, dtype=torch.float64)
     outputs = [np.array([value], np.float32) for value in (-9, 1, 2, 3, 4, 30)]
-    found = score(Split(examples, Rows(None, targets)), outputs, RunInfo("stsb", "regression", (), 64), task)
+    found = score(
+        problems.named("regression"),
+        Split(examples, TokenRows(None, targets)),
+        outputs,
+        RunInfo("stsb", "regression", (), 64),
+        task.metrics,
+    )
     raw = np.corrcoef(targets.numpy(), np.concatenate(outputs))[0, 1]
     assert found["pearson"] == pytest.approx(raw)
     assert raw < 0.9 < np.corrcoef(targets.numpy(), np.clip(np.concatenate(outputs), 0, 5))[0, 1]
@@ -171,13 +179,8 @@ def test_values_are_written_with_the_digits_they_have(world, tmp_path, unit, alb
     given = {"model": str(world / "model"), "train": str(path), "dev": str(path), "regression": True, "steps": 2}
     run(tmp_path / "run", given | {"batch_size": 7, "max_length": 16})
     loaded = load_run(tmp_path / "run")
-    split = split_of(
-        read_table(path).examples(tasks.Columns("text"), labelled=False),
-        loaded.info,
-        None,
-        loaded.tokenizer,
-        labelled=False,
-    )
+    examples = Examples.of(read_table(path), ExampleColumns("text"), labelled=False)
+    split = loaded.problem.split(examples, loaded.info, loaded.task, loaded.tokenizer, labelled=False)
     wanted = np.asarray(run_on(loaded, split).values, np.float32)
     for name in ("p.csv", "p.tsv", "p.jsonl", "p.parquet"):
         code, _, err = albert("predict", tmp_path / "run", "--in", path, "--out", tmp_path / name)

@@ -25,7 +25,8 @@ from albert_cli.tasks.layouts.squad import read_squad
 from albert_cli.tasks.task import Sources
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import questions, session
-from albert_cli.training.inference import Rows, infer
+from albert_cli.training.inference import infer
+from albert_cli.training.rows import TokenRows
 from albert_cli.training.run_directory import load_run
 from albert_cli.training.settings import Plan
 from converters import convert
@@ -287,7 +288,7 @@ def test_transformers_loads_it_and_gives_the_same_logits(run):
     assert not any(report.values())
     loaded = load_run(run)
     cut = questions.windows(read_squad(run.parent / "dev-v2.0.json").items, loaded.tokenizer, 64)
-    ours = infer(loaded.model, Rows(cut.tokens), device=torch.device("cpu"))
+    ours = infer(loaded.model, TokenRows(cut.tokens), device=torch.device("cpu"))
     batch = {name: torch.from_numpy(array) for name, array in cut.tokens.padded().items()}
     with torch.no_grad():
         output = theirs.eval()(**batch)

@@ -15,7 +15,7 @@ from albert_cli.errors import DataError, TextError
 from albert_cli.tables.table import read_table
 from albert_cli.tasks.examples import Examples
 from albert_cli.tasks.task import Sources
-from albert_cli.training import data
+from albert_cli.training import labels
 from converters.errors import AlbertError
 
 COUNTS = {
@@ -46,7 +46,7 @@ def test_every_row_of_the_real_files_is_read(shared_data, name):
         assert len(examples) == count == len(raw) - header
         assert not examples.left_out
         if task.problem == "regression":
-            values = data.targets(examples, task.value_range)
+            values = labels.numeric_labels(examples, task.value_range)
             assert (values.min(), values.max()) == (0.0, 5.0)
         else:
             assert set(examples.labels) == set(task.labels)
@@ -81,12 +81,12 @@ def test_the_hubs_parquet_files_and_their_numbered_labels(tmp_path):
 
     folder = tmp_path / "mnli"
     folder.mkdir()
-    for split, labels in (("train", [0, 1, 2]), ("validation_matched", [2, 0, 1]), ("test_matched", [-1, -1, -1])):
-        columns = {"premise": ["a", "b", "c"], "hypothesis": ["d", "e", "f"], "label": labels, "idx": [0, 1, 2]}
+    for split, numbers in (("train", [0, 1, 2]), ("validation_matched", [2, 0, 1]), ("test_matched", [-1, -1, -1])):
+        columns = {"premise": ["a", "b", "c"], "hypothesis": ["d", "e", "f"], "label": numbers, "idx": [0, 1, 2]}
         parquet.write_table(pa.table(columns), folder / f"{split}-00000-of-00001.parquet")
     examples = read("mnli", Sources(data=tmp_path))
     assert examples.labels == ["entailment", "neutral", "contradiction"]
-    assert data.class_numbers(examples, tasks.named("mnli").labels).tolist() == [1, 2, 0]
+    assert labels.class_numbers(examples, tasks.named("mnli").labels).tolist() == [1, 2, 0]
     assert read("mnli", Sources(data=tmp_path), "dev").labels == ["contradiction", "entailment", "neutral"]
     assert read("mnli", Sources(data=folder), "test").labels is None
 
@@ -116,12 +116,12 @@ def test_your_own_rows_in_every_kind_of_table(tmp_path, suffix):
         parquet.write_table(pa.table({"review": [t for t, _ in rows], "kind": [k for _, k in rows]}), path)
     examples = read("csv", Sources(files={"train": path}, text_column="review", label_column="kind"))
     assert list(zip(examples.texts, examples.labels, strict=True)) == rows
-    assert data.found_labels(examples) == ("one", "two")
+    assert labels.found_labels(examples) == ("one", "two")
 
 
 def test_numbers_as_labels_are_sorted_by_value(tmp_path):
     path = write_csv(tmp_path / "rows.csv", [(f"t{n}", str(label)) for n, label in enumerate([10, 9, 2, 10, 9, 2])])
-    assert data.found_labels(read("csv", Sources(files={"train": path}))) == ("2", "9", "10")
+    assert labels.found_labels(read("csv", Sources(files={"train": path}))) == ("2", "9", "10")
 
 
 def test_folders_of_reviews(tmp_path):
@@ -132,7 +132,7 @@ def test_folders_of_reviews(tmp_path):
             (folder / f"{number}_7.txt").write_text(f"{label} film<br />number {number}", encoding="utf-8")
     (tmp_path / "train" / "unsup").mkdir()
     train = read("imdb", Sources(data=tmp_path))
-    assert (len(train), data.found_labels(train)) == (5, ("neg", "pos"))
+    assert (len(train), labels.found_labels(train)) == (5, ("neg", "pos"))
     assert train.texts[0] == "neg film number 0"
     assert train.ids[-1] == "pos/2_7"
     assert len(read("imdb", Sources(data=tmp_path), "dev")) == 3  # the test folder stands in
@@ -171,7 +171,7 @@ RTE = "index\tsentence1\tsentence2\tlabel\n"
 def test_what_is_wrong_with_a_glue_file_is_said_with_lines(tmp_path, content, message):
     (tmp_path / "train.tsv").write_text(content, encoding="utf-8")
     with pytest.raises(AlbertError, match=re.escape(message)):
-        data.class_numbers(read("rte", Sources(data=tmp_path)), tasks.named("rte").labels)
+        labels.class_numbers(read("rte", Sources(data=tmp_path)), tasks.named("rte").labels)
 
 
 def test_quotes_are_text_in_glue_and_blank_lines_and_marks_are_none(tmp_path):
@@ -215,7 +215,7 @@ def test_what_is_wrong_with_a_csv_file(tmp_path, content, message):
     path = tmp_path / "mine.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(AlbertError, match=re.escape(message)):
-        data.found_labels(read("csv", Sources(files={"train": path})))
+        labels.found_labels(read("csv", Sources(files={"train": path})))
 
 
 def test_other_kinds_of_bad_tables(tmp_path):
@@ -246,14 +246,14 @@ def test_a_regressions_labels_are_numbers_in_range(tmp_path):
     examples = read("csv", Sources(files={"train": path}))
     message = "4 labels not a number from 0 to 5: line 3 has 5.1, line 4 has 'high', line 5 has 'nan', line 6 has -1"
     with pytest.raises(DataError, match=re.escape(message)):
-        data.targets(examples, (0.0, 5.0))
+        labels.numeric_labels(examples, (0.0, 5.0))
     with pytest.raises(DataError, match=re.escape("2 labels not a finite number: line 4 has 'high', line 5 has 'nan'")):
-        data.targets(examples, None)
+        labels.numeric_labels(examples, None)
 
 
 def test_a_class_without_training_rows_is_refused():
     with pytest.raises(DataError, match=r"no training row has the label 'b' \(of a, b\).*raise --limit-train"):
-        data.check_classes(np.array([0, 0]), ("a", "b"), "train.tsv", "raise --limit-train")
+        labels.check_classes(np.array([0, 0]), ("a", "b"), "train.tsv", "raise --limit-train")
 
 
 def test_a_file_without_labels_can_only_be_predicted(tmp_path):

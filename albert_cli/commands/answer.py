@@ -36,7 +36,7 @@ def answer(
     from albert_cli.training.run_directory import load_run
 
     text = _context(context)
-    found = prediction.answer(load_run(run), question, text)
+    found = prediction.one(load_run(run), "answer", question, text)
     if json:
         console.print_json(found)
     else:

@@ -52,7 +52,7 @@ def evaluate(
         for path in runs:
             read_log(path)
     from albert_cli.training import prediction
-    from albert_cli.training.run_directory import load_run
+    from albert_cli.training.run_directory import load_run, read_history
 
     found = {}
     for path in runs:
@@ -67,7 +67,7 @@ def evaluate(
     if curves is not None:
         from albert_cli.training import figures
 
-        figures.curves({path.name or str(path): path for path in runs}, curves, force=force)
+        figures.curves({path.name or str(path): read_history(path) for path in runs}, curves, force=force)
     if json:
         console.print_json(found)
         return

@@ -86,34 +86,26 @@ def predict(
         others = list(run.iterdir()) if run.is_dir() else []
         check(out, str(source), force=force, others=others, what="predictions are", answers=True)
     from albert_cli.training import prediction as predictions
+    from albert_cli.training.problems import Choices
     from albert_cli.training.run_directory import load_run
 
     loaded = load_run(run)
     if source is not None:
-        predictions.check_out(loaded.info, out)
+        predictions.check_out(loaded.problem, out)
         with console.progress_count("predicting") as tick:
-            found = predictions.file(
-                loaded,
-                source,
-                kind=input_format,
-                delimiter=delimiter,
-                text_column=text_column,
-                text_pair_column=text_pair_column,
-                probabilities=probabilities,
-                errors=errors,
-                tick=tick,
-            )
+            choices = Choices(input_format, delimiter, text_column, text_pair_column, errors)
+            found = predictions.file(loaded, source, choices, probabilities=probabilities, tick=tick)
         if out == STANDARD_OUTPUT:
             console.print_lines(found.rows())
         elif out is not None:
-            predictions.write(loaded.info, found, out, force=force)
+            loaded.problem.write(found.columns, out, force=force)
             console.print_written(out, len(found), json=json)
         elif json:
             console.print_json(list(found.rows()))
         else:
             _tell(found)
         return
-    result = predictions.one(loaded, texts[0], texts[1] if len(texts) == 2 else None)
+    result = predictions.one(loaded, "predict", *texts)
     if json:
         console.print_json(result)
     elif "probabilities" not in result:

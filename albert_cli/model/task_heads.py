@@ -89,6 +89,9 @@ class Classifier(nn.Module):
 class QuestionAnswering(nn.Module):
     """A linear layer to two logits per token: does the answer start here, does it end here."""
 
+    mlp = None
+    features = None  # what the head reads is every token's
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -98,12 +101,20 @@ class QuestionAnswering(nn.Module):
         # What all tokens share moves no softmax over them: its gradient is rounding, which Adam would make a step of.
         self.qa.bias.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
 
+    @property
+    def output(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        return self.qa
+
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Logits (batch, tokens, 2). Arguments as `Encoder.forward`."""
         logits: Tensor = self.qa(self.encoder(input_ids, attention_mask, token_type_ids).sequence_output)
         return logits
+
+
+TaskModel = Classifier | QuestionAnswering
 
 
 def without_dropout(model: nn.Module) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from albert_cli.errors import DataError
 from albert_cli.tables.table import LeftOut, Line, Table, told_left_out
 
 
@@ -62,6 +63,12 @@ class Examples:
     def unanswerable(self) -> int:
         """How many rows have no answer: none, for these are no questions."""
         return 0
+
+    def required_labels(self) -> list[str]:
+        """The labels; DataError where there are none."""
+        if self.labels is None:
+            raise DataError(f"{self.where}: has no labels; it can only be predicted: albert predict RUN --in FILE")
+        return self.labels
 
     def take(self, rows: Sequence[int]) -> Examples:
         """Some of the rows."""

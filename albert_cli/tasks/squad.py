@@ -10,7 +10,7 @@ from albert_cli.tasks.task import Recipe, Task
 
 TASK = Task(
     name="squad",
-    problem="answers",
+    problem="question_answering",
     layout=Squad(),
     metrics=("exact", "f1"),
     selection_metric="f1",

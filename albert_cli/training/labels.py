@@ -1,4 +1,7 @@
-"""What stands in a label column that is no label, and labels that are hardly meant to be two."""
+"""Labels of a data set: cells that hold none, labels that are hardly meant to be two, classes and numbers of labels.
+
+Everything wrong with a column is reported once, with line numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,17 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from albert_cli.errors import DataError
+from albert_cli.tasks.examples import Examples
+from converters.messages import LINES, counted, listing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # What pandas and others write for a missing value. A class may well be called "none" or "NA": these stay labels.
 _MISSING = frozenset({"None", "null", "NULL", "<NA>", "NaT", "#N/A"})
@@ -96,3 +109,137 @@ def _is_nested(label: str) -> bool:
 
 def _short(label: str) -> str:
     return label if len(label) <= 40 else label[:39] + "…"
+
+
+# --- Columns of labels
+
+
+def found_labels(examples: Examples) -> tuple[str, ...]:
+    """The labels of a training set in order, numbers by value.
+
+    DataError for cells that hold no label, for one label written in several ways, for fewer than two labels or far too
+    many.
+    """
+    _check_labels(examples)
+    labels = set(examples.required_labels())
+    if len(labels) < 2:
+        raise DataError(f"{examples.where}: every row has the label {min(labels)!r}; a classifier needs at least two")
+    if len(labels) > 1000 or len(labels) > len(examples) / 2 + 2:
+        raise DataError(
+            f"{examples.where}: {len(labels)} different labels in {len(examples)} rows; "
+            "is it the right --label-column, or do you want --regression?"
+        )
+    try:
+        return tuple(sorted(labels, key=lambda label: (float(label), label)))
+    except ValueError:
+        return tuple(sorted(labels))
+
+
+def _check_labels(examples: Examples) -> None:
+    """Refuse cells without a label, told with their lines, and what is hardly meant to be two labels."""
+    found = examples.required_labels()
+    missing = [
+        f"line {line} {why}" for line, label in zip(examples.lines, found, strict=True) if (why := why_missing(label))
+    ]
+    if missing:
+        raise DataError(
+            f"{examples.where}: {counted(missing, 'row')} without a label: {listing(missing, LINES)}; fill them in "
+            "(a class of such a name needs another one), or leave the rows out with --skip-bad"
+        )
+    doubts = [f"{' and '.join(group)} are one number" for group in same_number(found)] + [
+        "true and false stand beside numbers"
+    ] * mixes_truth_and_numbers(found)
+    if doubts:
+        suspects = {label for group in same_number(found) for label in group}
+        if mixes_truth_and_numbers(found):
+            suspects |= {label for label in found if label.lower() in ("true", "false", "0", "1", "0.0", "1.0")}
+        common = max(suspects, key=found.count)
+        lines = [
+            f"line {line} has {label}"
+            for line, label in zip(examples.lines, found, strict=True)
+            if label in suspects and label != common
+        ]
+        raise DataError(
+            f"{examples.where}: labels written in several ways: {', '.join(doubts)}: {listing(lines, LINES)}; "
+            "write each label in one way"
+        )
+
+
+def alike_notes(examples: Examples) -> list[str]:
+    """Notes on labels that differ only in case or white space, which stay different labels."""
+    return [
+        f"{examples.where}: {' and '.join(map(repr, group))} differ only in case or white space; they are "
+        f"{len(group)} labels"
+        for group in alike(examples.required_labels())
+    ]
+
+
+def doubtful_notes(examples: Examples) -> list[str]:
+    """A note on labels that others write for a missing one, and that are classes here."""
+    found = examples.required_labels()
+    doubtful = sorted({label for label in found if may_be_missing(label)})
+    if not doubtful:
+        return []
+    shares = ", ".join(f"{label!r} ({counted([item for item in found if item == label], 'row')})" for label in doubtful)
+    return [
+        f"{examples.where}: taken as a class: {shares}; where that stands for a missing label, leave the cell empty"
+    ]
+
+
+def usable(examples: Examples, good: Callable[[str], bool]) -> Examples:
+    """The rows with a label that is good; the lines of the others are kept. DataError where none is."""
+    found = examples.required_labels()
+    rows = [row for row, label in enumerate(found) if good(label)]
+    if not rows:
+        raise DataError(f"{examples.where}: no row has a label that can be used")
+    kept = frozenset(rows)
+    without = [line for row, line in enumerate(examples.lines) if row not in kept]
+    if not without:
+        return examples
+    return replace(examples.take(rows), left_out={**examples.left_out, "without a usable label": without})
+
+
+def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64]:
+    """Each row's label as its place in `labels`; one DataError tells every unknown one with its line."""
+    import numpy as np
+
+    numbers = {label: number for number, label in enumerate(labels)}
+    found = examples.required_labels()
+    unknown = [
+        f"line {line} has {label!r}" for line, label in zip(examples.lines, found, strict=True) if label not in numbers
+    ]
+    if unknown:
+        raise DataError(
+            f"{examples.where}: {counted(unknown, 'unknown label')}: {listing(unknown, LINES)}; known: "
+            f"{listing(labels)}; correct them, or leave such rows out with --skip-bad"
+        )
+    return np.array([numbers[label] for label in found], np.int64)
+
+
+def check_classes(numbers: NDArray[np.int64], labels: Sequence[str], where: str, hint: str = "") -> None:
+    """Refuse training data in which a class has no row (DataError)."""
+    absent = [label for number, label in enumerate(labels) if not (numbers == number).any()]
+    if absent:
+        raise DataError(
+            f"{where}: no training row has the label {listing(map(repr, absent))} (of {listing(labels)}), "
+            f"which the model could not learn; {hint or 'add such rows'}"
+        )
+
+
+def numeric_labels(examples: Examples, value_range: tuple[float, float] | None) -> NDArray[np.float64]:
+    """Each row's label as a number within the range; one DataError tells every fault with its line."""
+    import numpy as np
+
+    values = [number_of(label, value_range) for label in examples.required_labels()]
+    faults = [
+        f"line {line} has {shown(label)}"
+        for line, label, value in zip(examples.lines, examples.required_labels(), values, strict=True)
+        if value is None
+    ]
+    if faults:
+        wanted = f"a number from {value_range[0]:g} to {value_range[1]:g}" if value_range else "a finite number"
+        raise DataError(
+            f"{examples.where}: {counted(faults, 'label')} not {wanted}: {listing(faults, LINES)}; correct them, or "
+            "leave such rows out with --skip-bad"
+        )
+    return np.array(values, np.float64)

@@ -29,8 +29,9 @@ from albert_cli.runs.checkpointing import Progress
 from albert_cli.runs.events import Ended, EpochEnded, Evaluated, Report, StepDone, Trained, silent
 from albert_cli.runs.files import STATE
 from albert_cli.runs.processes import own_dropout
-from albert_cli.training.inference import Kind, Rows, loss_sum
 from albert_cli.training.metrics import SMALLER_IS_BETTER
+from albert_cli.training.problems import AnyProblem, BatchMetrics
+from albert_cli.training.rows import Rows
 from albert_cli.training.settings import Plan, Settings
 
 # So many points of the loss are logged in a run, whatever its length.
@@ -38,29 +39,29 @@ _LOGGED = 400
 
 
 @dataclass
-class Job:
-    """All that the loop needs. `evaluate` gives the dev metrics with `loss`; `train_metrics` those of training rows.
+class FinetuneJob:
+    """All that the loop needs. `evaluate` gives the dev metrics with `loss`; `batch_metrics` those of training rows.
 
     `loss_unit`: how much one of the loss that is minimised is in that of `evaluate`; the log has the latter.
     """
 
     model: nn.Module
-    kind: Kind
+    problem: AnyProblem
     rows: Rows
     plan: Plan
     settings: Settings
     directory: Path
     accelerator: Accelerator
-    best: str
+    selection_metric: str
     evaluate: Callable[[nn.Module], dict[str, float]]
     save_best: Callable[[], None]
-    train_metrics: Callable[[NDArray[np.float32], NDArray[Any]], dict[str, float]] | None = None
+    batch_metrics: BatchMetrics | None = None
     report: Report = silent
     loss_unit: float = 1.0
     started: float = field(default_factory=time.perf_counter)
 
 
-def train(job: Job, *, resume: bool) -> Progress:
+def train(job: FinetuneJob, *, resume: bool) -> Progress:
     """Train to the end of the plan, or until early stopping; the best model is saved on the way.
 
     Raises TrainingError when the loss stops being a number, memory runs out, or no evaluation was finite; what was
@@ -81,7 +82,7 @@ def train(job: Job, *, resume: bool) -> Progress:
     return loop.progress
 
 
-def _kept(at: Progress, job: Job) -> str:
+def _kept(at: Progress, job: FinetuneJob) -> str:
     """What a run that fails leaves behind."""
     if at.best is None:
         return f"no model has been saved in {job.directory}"
@@ -89,7 +90,7 @@ def _kept(at: Progress, job: Job) -> str:
 
 
 class _Loop:
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FinetuneJob) -> None:
         self.job, self.progress = job, Progress()
         self.plain_optimizer = optimizer.adamw(optimizer.trainable(job.model), job.settings.learning_rate)
         self.model, self.optimizer = job.accelerator.prepare(job.model, self.plain_optimizer)
@@ -145,26 +146,25 @@ class _Loop:
         world = accelerator.num_processes
         mine = rows[accelerator.process_index :: world]
         weight = 1.0
-        if not len(mine):  # a process without rows still takes part, with a loss of nothing
+        if not len(mine):  # a rank without rows contributes zero loss: collectives stay in step
             mine, weight = rows[:1], 0.0
         if job.rows.lengths is not None:
             mine = mine[np.argsort(job.rows.lengths[mine], kind="stable")]
         parts = np.array_split(mine, min(job.settings.grad_accum, max(1, len(mine) // job.settings.smallest_batch)))
         total, length = 0.0, None
-        if job.kind == "answers" and job.rows.lengths is not None:
+        if job.problem.loss_over_tokens and job.rows.lengths is not None:
             length = int(job.rows.lengths[rows].max())  # its loss has padding in it, the same however it is shared out
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
                 inputs = job.rows.inputs(part, accelerator.device, length)
-                assert job.rows.targets is not None
                 targets = job.rows.targets[torch.from_numpy(part)]
                 logits: Tensor = self.model(**inputs)
-                summed = loss_sum(job.kind, logits, targets.to(accelerator.device), inputs.get("attention_mask"))
+                summed = job.problem.loss(logits, targets.to(accelerator.device), inputs.get("attention_mask"))
                 loss = summed * (weight / len(rows))
                 accelerator.backward(loss * world)
             total += loss.item()
-            if job.train_metrics and weight:
+            if job.batch_metrics and weight:
                 self.seen.append((logits.detach().float().cpu().numpy(), targets.numpy()))
         if world > 1:
             total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
@@ -194,12 +194,12 @@ class _Loop:
         figures = dict(job.evaluate(job.model))
         if job.accelerator.num_processes > 1:
             self.seen = gather_object(self.seen)
-        if self.seen and job.train_metrics:
+        if self.seen and job.batch_metrics:
             logits = np.concatenate([item for item, _ in self.seen])
-            wanted = np.concatenate([item for _, item in self.seen])
-            figures |= {f"train_{name}": value for name, value in job.train_metrics(logits, wanted).items()}
+            targets = np.concatenate([item for _, item in self.seen])
+            figures |= {f"train_{name}": value for name, value in job.batch_metrics(logits, targets).items()}
         self.seen.clear()
-        value, loss = figures[job.best], figures.get("loss", 0.0)
+        value, loss = figures[job.selection_metric], figures.get("loss", 0.0)
         of_dev = [figure for name, figure in figures.items() if not name.startswith("train_")]
         best, stop = self.is_better(value, loss) and all(map(math.isfinite, of_dev)), None
         if best:
@@ -219,7 +219,7 @@ class _Loop:
             return True
         if value == best:
             return loss < best_loss
-        return value < best if self.job.best in SMALLER_IS_BETTER else value > best
+        return value < best if self.job.selection_metric in SMALLER_IS_BETTER else value > best
 
     def end(self) -> None:
         at, sha = self.progress, log.weights_sha256(self.job.model)

@@ -12,47 +12,47 @@ if TYPE_CHECKING:
     Values = NDArray[np.generic]
 
 
-def _accuracy(wanted: Values, given: Values) -> float:
+def _accuracy(targets: Values, predictions: Values) -> float:
     from sklearn.metrics import accuracy_score
 
-    return float(accuracy_score(wanted, given))
+    return float(accuracy_score(targets, predictions))
 
 
-def _f1(wanted: Values, given: Values) -> float:
+def _f1(targets: Values, predictions: Values) -> float:
     """F1 of class 1, as GLUE scores MRPC and QQP."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(wanted, given, zero_division=0))
+    return float(f1_score(targets, predictions, zero_division=0))
 
 
-def _macro_f1(wanted: Values, given: Values) -> float:
+def _macro_f1(targets: Values, predictions: Values) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(wanted, given, average="macro", zero_division=0))
+    return float(f1_score(targets, predictions, average="macro", zero_division=0))
 
 
-def _matthews(wanted: Values, given: Values) -> float:
+def _matthews(targets: Values, predictions: Values) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(wanted, given))
+    return float(matthews_corrcoef(targets, predictions))
 
 
-def _pearson(wanted: Values, given: Values) -> float:
+def _pearson(targets: Values, predictions: Values) -> float:
     from scipy.stats import pearsonr
 
-    return 0.0 if _constant(wanted, given) else float(pearsonr(wanted, given).statistic)
+    return 0.0 if _constant(targets, predictions) else float(pearsonr(targets, predictions).statistic)
 
 
-def _spearman(wanted: Values, given: Values) -> float:
+def _spearman(targets: Values, predictions: Values) -> float:
     from scipy.stats import spearmanr
 
-    return 0.0 if _constant(wanted, given) else float(spearmanr(wanted, given).statistic)
+    return 0.0 if _constant(targets, predictions) else float(spearmanr(targets, predictions).statistic)
 
 
-def _rmse(wanted: Values, given: Values) -> float:
+def _rmse(targets: Values, predictions: Values) -> float:
     from sklearn.metrics import root_mean_squared_error
 
-    return float(root_mean_squared_error(wanted, given))
+    return float(root_mean_squared_error(targets, predictions))
 
 
 def _constant(*sides: Values) -> bool:
@@ -72,6 +72,6 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
 }
 
 
-def compute(names: Sequence[str], wanted: Values, given: Values) -> dict[str, float]:
-    """The named metrics of predictions `given` (classes or values) against `wanted`."""
-    return {name: METRICS[name](wanted, given) for name in names}
+def compute(names: Sequence[str], targets: Values, predictions: Values) -> dict[str, float]:
+    """The named metrics of `predictions` (classes or values) against `targets`."""
+    return {name: METRICS[name](targets, predictions) for name in names}

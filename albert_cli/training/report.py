@@ -12,7 +12,7 @@ from albert_cli.runs.events import EpochEnded, Record, records_of
 from converters.staging import atomic_write
 
 if TYPE_CHECKING:
-    from albert_cli.training.finetune import Prepared
+    from albert_cli.training.splits import Prepared
 
 _ERRORS = 10
 
@@ -30,15 +30,13 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
         _table(["metric", "dev"], [[name, figure(value)] for name, value in summary["dev"].items()]),
         "![curves](curves.png)",
     ]
-    picture = {"classification": "confusion.png", "regression": "predictions.png"}.get(info.kind)
-    if picture:
+    if picture := prepared.problem.picture:
         parts.append(f"![{picture.partition('.')[0]}]({picture})")
-    splits = {"train": prepared.train, **prepared.dev}
     parts += [
         "## Data",
         _table(
             ["split", "file", "rows"],
-            [[name, f"`{part.examples.where}`", str(len(part.examples))] for name, part in splits.items()],
+            [[name, f"`{part.examples.where}`", str(len(part.examples))] for name, part in prepared.splits.items()],
         ),
         *[f"- {note}" for note in prepared.notes],
         "## Settings",

@@ -6,12 +6,11 @@ in `head.safetensors`, and `model.safetensors` holds the fine-tuned encoder, whi
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,19 +18,25 @@ from torch import nn
 from albert_cli.declared import faults_of, load_toml
 from albert_cli.errors import RunError
 from albert_cli.model.loading import assign, shapes_only, to_checkpoint
-from albert_cli.model.task_heads import Classifier, QuestionAnswering
+from albert_cli.model.task_heads import TaskModel
 from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
+from albert_cli.runs.events import Record
 from albert_cli.runs.files import RUN, pattern
+from albert_cli.runs.log import read_log
+from albert_cli.tasks import named
+from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
-from albert_cli.training.inference import Kind
+from albert_cli.training import problems
+from albert_cli.training.foreign import foreign_info
+from albert_cli.training.problems import AnyProblem
+from albert_cli.training.run_info import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import Settings, hidden_sizes
-from converters import convert, roles, spec
+from converters import convert, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
-from converters.julia.values import brief
 from converters.staging import atomic_write
 
 HEAD = "head.safetensors"
@@ -40,44 +45,12 @@ OURS = pattern(
     r"head\.safetensors|features-[0-9a-f]{16}\.safetensors|(confusion|predictions)\.png|report\.md"
     r"|dev_(mismatched_)?predictions\.csv|dev_predictions\.json|[A-Z][\w-]*\.tsv"
 )
-Model = Classifier | QuestionAnswering
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What a run's model is for. `labels` in the order of the logits; empty for a regression or for answers.
-
-    `scale`: what a regression's labels were divided by in training; the saved model's outputs are labels.
-    """
-
-    task: str
-    kind: Kind
-    labels: tuple[str, ...]
-    max_length: int
-    hidden: tuple[int, ...] = ()
-    no_answer: bool = False
-    scale: Scale = field(default_factory=Scale)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    hashes: dict[str, str] = field(default_factory=dict)
-
-    def extras(self) -> dict[str, Any]:
-        """The config's keys by which transformers knows the labels and the kind of problem."""
-        if self.kind == "answers":
-            return {"finetuning_task": self.task}
-        names = self.labels or ("score",)
-        problem = "regression" if self.kind == "regression" else "single_label_classification"
-        return {
-            "finetuning_task": self.task,
-            "id2label": {str(number): name for number, name in enumerate(names)},
-            "label2id": {name: number for number, name in enumerate(names)},
-            "problem_type": problem,
-        }
 
 
 @dataclass(frozen=True)
 class _TaskTable:
     name: str
-    kind: Literal["classification", "labels", "regression", "answers"]
+    kind: str
     labels: tuple[str, ...]
     no_answer: bool
     mean: float = 0.0
@@ -95,10 +68,22 @@ class _RunFile:
 
 @dataclass(frozen=True)
 class LoadedRun:
+    """A run's best model, in eval mode, and all that its use needs."""
+
     directory: Path
     info: RunInfo
-    model: Model
+    task: Task
+    problem: AnyProblem
+    model: TaskModel
     tokenizer: Tokenizer
+
+
+@dataclass(frozen=True)
+class History:
+    """The log of a run, and the metric by which it chose its model."""
+
+    records: list[Record]
+    selection_metric: str
 
 
 def base_checkpoint(model: str) -> Checkpoint:
@@ -106,23 +91,23 @@ def base_checkpoint(model: str) -> Checkpoint:
     return resolve.resolve(model).load()
 
 
-def build(base: Checkpoint, info: RunInfo, *, seed: int, head_dropout: float | None = None) -> tuple[Model, list[str]]:
-    """The base's encoder with a fresh head, drawn from `seed`; and notes on what else had to be drawn.
+def build(
+    base: Checkpoint, problem: AnyProblem, info: RunInfo, *, head_dropout: float | None = None
+) -> tuple[TaskModel, list[str]]:
+    """The base's encoder with a fresh head, drawn from the settings' seed; and notes on what else had to be drawn.
 
     The dropout of the settings, and `head_dropout`, take the place of the base's where they are given.
     """
     parts = spec.components(base.tensors, base.config)
     config = dataclasses.replace(
         with_dropout(base.config, info.settings.get("dropout"), head_dropout),
-        extra={key: value for key, value in base.config.extra.items() if key not in _HEAD_KEYS} | info.extras(),
+        extra={key: value for key, value in base.config.extra.items() if key not in _HEAD_KEYS}
+        | {"finetuning_task": info.task}
+        | problem.config_keys(info),
     )
-    torch.manual_seed(seed)
+    torch.manual_seed(info.settings["seed"])
     notes = []
-    model: Model
-    if info.kind == "answers":
-        model = QuestionAnswering(config)
-    else:
-        model = Classifier(config, max(1, len(info.labels)), info.hidden)
+    model = problem.head(config, info)
     pooler = model.encoder.pooler
     if pooler is not None and "pooler" not in parts:
         notes.append(f"{base.where} has no pooler: it starts from random weights")
@@ -148,36 +133,31 @@ def with_dropout(config: EncoderConfig, encoder: float | None, head: float | Non
 _HEAD_KEYS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
 
 
-def save_model(model: Model, base: Checkpoint, directory: Path, scale: Scale | None = None) -> None:
+def save_model(model: TaskModel, base: Checkpoint, directory: Path, scale: Scale) -> None:
     """Write the model's files into the run, each in one step, and prove them; its outputs are labels by `scale`."""
-    with contextlib.ExitStack() as stack:
-        if isinstance(model, Classifier) and scale and not scale.identity:
-            stack.enter_context(scale.folded(model))
-        _write_model(model, base, directory)
+    with scale.folded(model.output):
+        if model.mlp is not None:
+            from safetensors.torch import save_file
+
+            tensors = {f"mlp.{name}": item.cpu().contiguous() for name, item in model.mlp.state_dict().items()}
+            with atomic_write(directory / HEAD, force=True, ours=None) as beside:
+                save_file(tensors, beside, {"format": "pt"})
+        saved = model if model.mlp is None else nn.ModuleDict({"encoder": model.encoder})
+        checkpoint = to_checkpoint(saved, model.config, base.tokenizer)
+        convert.save(checkpoint, directory, format="safetensors", force=True)
 
 
-def _write_model(model: Model, base: Checkpoint, directory: Path) -> None:
-    mlp = model.mlp if isinstance(model, Classifier) else None
-    if mlp is not None:
-        from safetensors.torch import save_file
-
-        tensors = {f"mlp.{name}": item.cpu().contiguous() for name, item in mlp.state_dict().items()}
-        with atomic_write(directory / HEAD, force=True, ours=None) as beside:
-            save_file(tensors, beside, {"format": "pt"})
-    saved = model if mlp is None else nn.ModuleDict({"encoder": model.encoder})
-    checkpoint = to_checkpoint(saved, model.config, base.tokenizer)
-    convert.save(checkpoint, directory, format="safetensors", force=True)
-
-
-def write_info(directory: Path, info: RunInfo, *, data: Mapping[str, Any], plan: Mapping[str, int]) -> None:
+def write_info(
+    directory: Path, problem: AnyProblem, info: RunInfo, *, data: Mapping[str, Any], plan: Mapping[str, int]
+) -> None:
     """Write run.toml: settings, labels, versions, hashes of data and model, and the numbers of steps."""
     tables = {
         "task": {
             "name": info.task,
-            "kind": info.kind,
+            "kind": info.problem,
             "labels": list(info.labels),
             "no_answer": info.no_answer,
-            **({"mean": info.scale.mean, "spread": info.scale.spread} if info.kind == "regression" else {}),
+            **problem.stored(info),
         },
         "settings": {key: value for key, value in info.settings.items() if value is not None},
         "plan": dict(plan),
@@ -194,7 +174,7 @@ def read_info(directory: Path) -> RunInfo:
     if not directory.is_dir():
         raise RunError(f"{directory}: no such directory; name one that albert finetune wrote")
     if not (directory / RUN).exists():
-        return _foreign(directory)
+        return foreign_info(directory)
     content = load_toml(directory / RUN)
     if faults := faults_of(content, _RunFile, complete=True):
         raise RunError(f"{directory / RUN}: damaged: {'; '.join(faults)}")
@@ -204,9 +184,12 @@ def read_info(directory: Path) -> RunInfo:
         raise RunError(
             f"{directory / RUN}: damaged: settings.head is {settings['head']!r}, not linear or mlp: and sizes"
         )
+    if task["kind"] not in problems.every():
+        known = ", ".join(sorted(problems.every()))
+        raise RunError(f"{directory / RUN}: damaged: task.kind is {task['kind']!r}, not one of {known}")
     return RunInfo(
         task=task["name"],
-        kind=task["kind"],
+        problem=problems.named(task["kind"]).name,
         labels=tuple(task["labels"]),
         no_answer=task["no_answer"],
         scale=Scale(float(task.get("mean", 0.0)), float(task.get("spread", 1.0))),
@@ -223,22 +206,26 @@ def load_run(directory: Path) -> LoadedRun:
     if (directory / RUN).exists() and not (directory / "config.json").exists():
         raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
     checkpoint = convert.load(directory)
-    config: EncoderConfig = checkpoint.config
+    problem = problems.named(info.problem)
     with shapes_only():
-        model: Model
-        if info.kind == "answers":
-            model = QuestionAnswering(config)
-        else:
-            model = Classifier(config, max(1, len(info.labels)), info.hidden)
-    if info.hidden:
-        assert isinstance(model, Classifier)
-        assert model.mlp is not None
-        model.mlp = model.mlp.to_empty(device="cpu")
-        _load_head(directory / HEAD, model.mlp)
-        assign(nn.ModuleDict({"encoder": model.encoder}), checkpoint)
-    else:
+        model = problem.head(checkpoint.config, info)
+    if model.mlp is None:
         assign(model, checkpoint)
-    return LoadedRun(directory, info, model.eval(), Tokenizer.of_model(checkpoint))
+    else:
+        _load_head(directory / HEAD, model.mlp.to_empty(device="cpu"))
+        assign(nn.ModuleDict({"encoder": model.encoder}), checkpoint)
+    return LoadedRun(directory, info, task_of(info), problem, model.eval(), Tokenizer.of_model(checkpoint))
+
+
+def task_of(info: RunInfo) -> Task:
+    """The task of a run, as the kind of problem that it is there."""
+    return named(info.task).posed_as(info.problem)
+
+
+def read_history(directory: Path) -> History:
+    """What a run logged; RunError where there is no run or no log."""
+    records = read_log(directory)
+    return History(records, task_of(read_info(directory)).selection_metric)
 
 
 def _load_head(path: Path, mlp: nn.Module) -> None:
@@ -250,65 +237,3 @@ def _load_head(path: Path, mlp: nn.Module) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).split("\n", maxsplit=1)[0]
         raise CorruptError(f"{path}: not the head that {RUN} describes ({reason})") from None
-
-
-# What predict, evaluate and answer can make nothing of, by component.
-_NO_LABELS_OF_TEXTS = {
-    "choice": "gives one number per choice, and a choice means nothing without the others",
-    "tokens": "labels each token, not a text",
-    "squad2": "is another network than the one that albert answer reads; albert finetune squad trains that",
-}
-
-
-def _foreign(directory: Path) -> RunInfo:
-    """A model fine-tuned elsewhere, with a head and (in a Hugging Face config) id2label and problem_type."""
-    checkpoint = convert.load(directory)
-    parts, config = spec.components(checkpoint.tensors, checkpoint.config), checkpoint.config
-    length = min(checkpoint.tokenizer.max_length or 512, config.max_tokens)
-    if "qa" in parts:
-        return RunInfo("squad", "answers", (), length, no_answer=True)
-    for part, why in _NO_LABELS_OF_TEXTS.items():
-        if part in parts:
-            raise RunError(f"{checkpoint.where}: its {roles.HEADS[part]} {why}")
-    if "classifier" not in parts:
-        raise RunError(f"{directory}: no {RUN} and no fine-tuned head; make a run with albert finetune")
-    count = checkpoint.tensors["classifier.bias"].size
-    kind = _problem(config.extra.get("problem_type"), count, checkpoint.where)
-    return RunInfo("csv", kind, () if kind == "regression" else _labels(config, count, checkpoint.where), length)
-
-
-def _problem(said: Any, count: int, where: str) -> Kind:
-    """What a head of `count` outputs is for, as transformers' pipeline takes a config's problem_type."""
-    if said not in (None, "regression", "single_label_classification", "multi_label_classification"):
-        raise RunError(f"{where}: problem_type {brief(said)} in its config is none of transformers'; correct it there")
-    if said == "regression" and count > 1:
-        raise RunError(f"{where}: a regression to {count} numbers (problem_type), of which albert predicts one only")
-    if said == "single_label_classification" and count == 1:
-        raise RunError(
-            f"{where}: one label alone with problem_type 'single_label_classification' in its config, which is right "
-            "of every text; write regression (a number) or multi_label_classification (yes or no) there"
-        )
-    if said == "multi_label_classification":
-        return "labels"
-    return "regression" if count == 1 else "classification"
-
-
-def _labels(config: EncoderConfig, count: int, where: str) -> tuple[str, ...]:
-    """The labels in the order of the head's rows; RunError where the config's id2label does not name each once."""
-    names = config.extra.get("id2label")
-    if not names:
-        stated = config.extra.get("num_labels", count)
-        if stated != count:
-            raise RunError(f"{where}: num_labels {brief(stated)} in its config, but its head has {count} rows")
-        return tuple(f"LABEL_{number}" for number in range(count))
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise RunError(f"{where}: id2label in its config is {brief(names)}, not names by number")
-    if set(names) != {str(number) for number in range(count)}:
-        raise RunError(
-            f"{where}: id2label in its config names {spec.listing(names) or 'nothing'}, but its head has {count} rows "
-            f"(0 to {count - 1}); name each of them there"
-        )
-    labels = tuple(names[str(number)] for number in range(count))
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise RunError(f"{where}: id2label in its config names {spec.listing(twice)} twice; give each row its own name")
-    return labels

@@ -7,7 +7,6 @@ mean and spread in its last layer, so that whoever loads it reads predictions in
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from albert_cli.model.task_heads import Classifier
-    from albert_cli.training.inference import Rows
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -37,21 +34,22 @@ class Scale:
     def identity(self) -> bool:
         return self == Scale()
 
-    def standard(self, rows: Rows) -> Rows:
-        """Rows with the targets that the model is trained on: (label - mean) / spread, in float32."""
-        assert rows.targets is not None
-        return dataclasses.replace(rows, targets=((rows.targets.double() - self.mean) / self.spread).float())
+    def standard(self, targets: Tensor) -> Tensor:
+        """The targets that the model is trained on: (label - mean) / spread, in float32; classes and spans as is."""
+        return ((targets.double() - self.mean) / self.spread).float() if targets.is_floating_point() else targets
 
     def labels(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs (or standard targets) in the labels' unit, float64; as they are where there is no scale."""
         return outputs if self.identity else outputs.astype("float64") * self.spread + self.mean
 
     @contextlib.contextmanager
-    def folded(self, model: Classifier) -> Iterator[None]:
-        """Within, the model's last layer gives outputs in the labels' unit; afterwards it has its very bits again."""
+    def folded(self, layer: nn.Linear) -> Iterator[None]:
+        """Within, a model's last layer gives outputs in the labels' unit; afterwards it has its very bits again."""
         import torch
 
-        layer = model.output
+        if self.identity:
+            yield
+            return
         before = [item.detach().clone() for item in (layer.weight, layer.bias)]
         try:
             with torch.no_grad():

@@ -12,14 +12,14 @@ from albert_cli.registry.builtin import NAME, named_or_default
 from albert_cli.runs.claim import check_free, current
 from albert_cli.runs.events import Report, RunBegun
 from albert_cli.runs.files import CURVES, RUN
-from albert_cli.runs.log import read_log
 from albert_cli.tasks.task import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
-from albert_cli.training.finetune import finetune, finetune_seeds, several
-from albert_cli.training.run_directory import OURS, read_info
+from albert_cli.training.finetune import finetune
+from albert_cli.training.run_directory import OURS, read_history
 from albert_cli.training.settings import Settings
+from albert_cli.training.several import finetune_seeds, several
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
@@ -46,12 +46,10 @@ def one(
     if seeds:
         return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report)
     for path in compare:
-        read_info(path)
-        read_log(path)
+        read_history(path)
     summary = finetune(wanted, out, resume=resume, force=force, report=report)
     if summary and compare:
-        runs = {path.name: path for path in [out, *compare]}
-        figures.curves(runs, out / CURVES)
+        figures.curves({path.name: read_history(path) for path in [out, *compare]}, out / CURVES)
     return summary
 
 

@@ -1,0 +1,62 @@
+"""What is refused before a run begins, or is resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from albert_cli.errors import TrainingError
+from albert_cli.registry import resolve
+from albert_cli.runs import info as run_info
+from albert_cli.runs.claim import Inputs
+from albert_cli.tasks.task import Task
+from albert_cli.training import run_directory
+from albert_cli.training.run_info import RunInfo
+from albert_cli.training.settings import PATHS, Settings
+from converters.checkpoint import Checkpoint
+from converters.libraries import require_library
+
+
+def check_processes(settings: Settings, accelerator: Accelerator) -> None:
+    """Refuse a head that several processes cannot train together (TrainingError)."""
+    if settings.hidden and accelerator.num_processes > 1:
+        raise TrainingError(
+            f"an mlp head has batch norm, whose statistics are those of the rows computed together: "
+            f"{accelerator.num_processes} processes would train another model than one; start one process"
+        )
+
+
+def check_libraries(settings: Settings) -> None:
+    """Refuse what lacks a library."""
+    require_library("matplotlib", "drawing a run's curves")
+    require_library("sklearn", "measuring a run")
+    if settings.tensorboard:
+        require_library("tensorboard", "--tensorboard")
+
+
+def inputs_of(settings: Settings) -> Inputs:
+    """What a run reads from this disk."""
+    given = (settings.data, settings.train, settings.dev, settings.test)
+    return Inputs([resolve.resolve(settings.model).path], [Path(path) for path in given if path])
+
+
+def within_positions(settings: Settings, task: Task, base: Checkpoint) -> Settings:
+    """Settings within what the model can do: a recipe's `max_length` is cut, the user's refused (TrainingError)."""
+    positions = base.config.max_tokens
+    if settings.max_length <= positions:
+        return settings
+    if settings.max_length not in {recipe.max_length for recipe in (task.recipe, task.no_answer_recipe) if recipe}:
+        raise TrainingError(f"--max-length is {settings.max_length}, but the model has {positions} positions")
+    return dataclasses.replace(settings, max_length=positions)
+
+
+def check_same(out: Path, info: RunInfo) -> None:
+    """Refuse to resume with other settings, data or model than the run was started with (RunError)."""
+    before = run_directory.read_info(out)
+    now = {key: value for key, value in info.settings.items() if value is not None}
+    scales = [f"the scale of the labels was {before.scale}, now {info.scale}"] if before.scale != info.scale else []
+    run_info.check_same(
+        out, settings=(before.settings, now), hashes=(before.hashes, info.hashes), paths=PATHS, changed=scales
+    )

@@ -1,0 +1,178 @@
+"""The span of a text that answers a question: two logits per token, over the windows of each text."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from albert_cli.model.task_heads import QuestionAnswering as Head
+from albert_cli.tasks.examples import Question, Questions
+from albert_cli.tasks.layouts.squad import read_squad
+from albert_cli.tasks.task import Task
+from albert_cli.tokenization.tokenizer import Tokenizer
+from albert_cli.training import questions
+from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled
+from albert_cli.training.questions import Answer, Windows
+from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
+from albert_cli.training.run_info import RunInfo
+from converters.checkpoint import Checkpoint
+from converters.config import EncoderConfig
+from converters.staging import atomic_write
+
+Found = Predictions[list[Answer]]
+
+
+@dataclass(frozen=True)
+class WindowSplit(Split[Questions]):
+    """Questions, their rows (windows), and which window shows what of which text."""
+
+    cut: Windows
+
+
+class QuestionAnswering:
+    """A value is an answer, one for each question."""
+
+    name = "question_answering"
+    former_names: tuple[str, ...] = ("answers",)
+    command = "answer"
+    advice = "answers questions; use albert answer RUN QUESTION CONTEXT"
+    outputs: Collection[str] = (".json",)
+    not_measured = ""
+    loss_over_tokens = True
+    picture = ""
+
+    def find_labels(self, train: Questions, declared: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+        return (), []
+
+    def usable(self, examples: Questions, labels: Sequence[str], task: Task) -> Questions:
+        """All: the reader leaves out what is bad."""
+        return examples
+
+    def check(self, examples: Questions, labels: Sequence[str], task: Task) -> None:
+        """The reader has looked at every answer."""
+
+    def strata(self, examples: Questions) -> Sequence[str] | None:
+        return None
+
+    def fit(self, info: RunInfo, train: Questions, task: Task, hint: str) -> tuple[RunInfo, list[str]]:
+        """Whether there may be no answer follows from the training questions."""
+        return replace(info, no_answer=train.unanswerable > 0), []
+
+    def split(
+        self, examples: Questions, info: RunInfo, task: Task, tokenizer: Tokenizer, *, labelled: bool = True
+    ) -> WindowSplit:
+        cut = questions.windows(examples.items, tokenizer, info.max_length)
+        return WindowSplit(
+            examples, TokenRows(cut.tokens, torch.from_numpy(cut.spans) if labelled else no_targets()), cut
+        )
+
+    def head(self, config: EncoderConfig, info: RunInfo) -> Head:
+        return Head(config)
+
+    def config_keys(self, info: RunInfo) -> dict[str, Any]:
+        return {}
+
+    def stored(self, info: RunInfo) -> dict[str, Any]:
+        return {}
+
+    def foreign(self, checkpoint: Checkpoint, parts: Collection[str], max_length: int) -> RunInfo | None:
+        return RunInfo("squad", self.name, (), max_length, no_answer=True) if "qa" in parts else None
+
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The mean cross-entropy of start and end, over the tokens of a window.
+
+        Padding has no part in the softmax, so that the loss of a row does not depend on the rows beside it.
+        """
+        logits = logits.float()
+        if mask is not None:
+            logits = logits.masked_fill(mask[:, :, None] == 0, -torch.inf)
+        ends = [F.cross_entropy(logits[:, :, side], targets[:, side], reduction="sum") for side in (0, 1)]
+        return (ends[0] + ends[1]) / 2
+
+    def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
+        """None: an answer is chosen over all windows of a text."""
+        return None
+
+    def score(
+        self, split: WindowSplit, outputs: list[NDArray[Any]], info: RunInfo, metrics: Sequence[str]
+    ) -> dict[str, float]:
+        pairs = zip(outputs, split.rows.targets, strict=True)
+        loss = sum(float(self.loss(torch.from_numpy(a)[None], b[None])) for a, b in pairs) / len(outputs)
+        found = self.decide(split, outputs, info)
+        exact, f1 = questions.scores(split.examples.items, [item.text for item in found])
+        measured = {"exact": statistics.fmean(exact), "f1": statistics.fmean(f1)}
+        return {"loss": loss} | {name: measured[name] for name in metrics}
+
+    def decide(self, split: WindowSplit, outputs: list[NDArray[Any]], info: RunInfo) -> list[Answer]:
+        return questions.answers(split.examples.items, split.cut, outputs, no_answer=info.no_answer)
+
+    def example(self, first: str, second: str | None) -> Questions:
+        return Questions("the command line", [Question("0", first, second or "", [])], False, "")
+
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
+        """SQuAD's JSON; answers in it are not looked at."""
+        asked = read_squad(path, misplaced="keep")
+        ids = [item.id for item in asked.items]
+        return Unlabelled(asked, {"id": ids}, [[item.question for item in asked.items]], ids)
+
+    def answer(self, found: Found, info: RunInfo) -> dict[str, Any]:
+        answer = found.values[0]
+        scores = {"score": answer.score, "no_answer_score": answer.null_score}
+        return {"answer": answer.text, "start": answer.start, "end": answer.end} | scores
+
+    def columns(self, found: Found, info: RunInfo, *, probabilities: bool) -> dict[str, list[Any]]:
+        return {"answer": [answer.text for answer in found.values]}
+
+    def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
+        """SQuAD's JSON of answers by id."""
+        answers = dict(zip(columns["id"], columns["answer"], strict=True))
+        with atomic_write(out, force=force, ours=None) as beside:
+            beside.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    def described(self, split: WindowSplit, info: RunInfo, task: Task) -> str:
+        examples = split.examples
+        return (
+            f"{len(examples)} questions, {examples.unanswerable} of them without an answer, recipe of "
+            f"{task.recipe.name}"
+        )
+
+    def counts(self, split: WindowSplit) -> dict[str, int]:
+        return {"windows": len(split.rows)}
+
+    def same_for_all(self, split: WindowSplit, found: Found, info: RunInfo) -> str | None:
+        items = split.examples.items
+        if any(answer.text for answer in found.values) or not any(item.answers for item in items):
+            return None
+        return f"the best model finds no answer to any of {len(items)} questions"
+
+    def errors_first(self, split: WindowSplit, found: Found, info: RunInfo) -> list[dict[str, Any]]:
+        """The lowest F1 on top."""
+        items = split.examples.items
+        exact, f1 = questions.scores(items, [answer.text for answer in found.values])
+        rows = [
+            {
+                "id": item.id,
+                "question": item.question,
+                "answers": " | ".join(text for text, _ in item.answers),
+                "prediction": answer.text,
+                "exact": exact[number],
+                "f1": round(f1[number], 4),
+            }
+            for number, (item, answer) in enumerate(zip(items, found.values, strict=True))
+        ]
+        return sorted(rows, key=lambda row: row["f1"])
+
+    def draw(self, split: WindowSplit, found: Found, info: RunInfo, target: Path) -> None:
+        """Nothing: answers have no picture."""
+
+
+PROBLEM: Problem[Questions, WindowSplit, list[Answer]] = QuestionAnswering()

@@ -1,0 +1,62 @@
+"""The end of a run: with its best model, predictions of dev and test, figures, report and summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from albert_cli.runs import info as run_info
+from albert_cli.runs.events import Counter, Evaluated, Record, Remark, Report, records_of
+from albert_cli.runs.files import CURVES
+from albert_cli.runs.log import read_log
+from albert_cli.training import prediction
+from albert_cli.training.rows import Predictions, Split
+from albert_cli.training.run_directory import History, LoadedRun, load_run
+from albert_cli.training.settings import Plan
+from albert_cli.training.splits import Prepared
+
+
+def finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[str, Any]:
+    """Write all that comes of a trained model; its summary."""
+    from albert_cli.training import figures
+    from albert_cli.training import report as pages
+
+    loaded = load_run(out)
+    predicted = {}
+    for name, split in prepared.dev.items():
+        whole, found = _predict(loaded, split, report)
+        if remark := prepared.problem.same_for_all(whole, found, prepared.info):
+            prepared.notes.append(f"{name}: {remark}")
+            report(Remark(f"{name}: {remark}"))
+        prediction.write_dev(loaded, whole, found, out, name)
+        predicted[name] = whole, found
+    prediction.write_submissions(loaded, prepared.task, out)
+    records = read_log(out)
+    summary = _summary(prepared, plan, records)
+    figures.curves({out.name: History(records, prepared.task.selection_metric)}, out / CURVES)
+    if prepared.problem.picture:
+        prepared.problem.draw(*predicted["dev"], loaded.info, out / prepared.problem.picture)
+    pages.write(out, prepared, summary, records)
+    run_info.write_summary(out, summary)
+    return summary
+
+
+def _predict(loaded: LoadedRun, split: Split[Any], report: Report) -> tuple[Split[Any], Predictions[Any]]:
+    """The split, read by the run's own tokenizer, and the predictions for it."""
+    whole = loaded.problem.split(split.examples, loaded.info, loaded.task, loaded.tokenizer)
+    return whole, prediction.run_on(loaded, whole, tick=Counter(report, "predicting", "rows", len(whole.rows)))
+
+
+def _summary(prepared: Prepared, plan: Plan, records: list[Record]) -> dict[str, Any]:
+    evaluations = records_of(records, Evaluated)
+    best, last = [record for record in evaluations if record["best"]][-1], evaluations[-1]
+    hidden = ("event", "best", "early_stop", "step", "epoch")
+    return {
+        "task": prepared.info.task,
+        "best_step": best["step"],
+        "steps": last["step"],
+        "planned_steps": plan.steps,
+        "stopped_early": bool(last.get("early_stop", False)),
+        "dev": {key: value for key, value in best.items() if key not in hidden and not key.startswith("train_")},
+        "last_weights_sha256": records[-1]["last_weights_sha256"],
+    }

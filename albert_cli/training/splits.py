@@ -1,0 +1,104 @@
+"""Before training: the data read and tokenized, the problem's facts found out; and the scores of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from albert_cli.errors import TrainingError
+from albert_cli.tasks import named
+from albert_cli.tasks.task import Task
+from albert_cli.tokenization.tokenizer import Tokenizer
+from albert_cli.training import problems, reading
+from albert_cli.training.problems import AnyProblem
+from albert_cli.training.rows import Split
+from albert_cli.training.run_info import RunInfo
+from albert_cli.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before training: the kind of problem, the rows, what was noticed on the way."""
+
+    task: Task
+    problem: AnyProblem
+    info: RunInfo
+    train: Split[Any]
+    dev: dict[str, Split[Any]]
+    notes: list[str]
+
+    @property
+    def splits(self) -> dict[str, Split[Any]]:
+        """The training split and those of development, by name."""
+        return {"train": self.train, **self.dev}
+
+    def with_hash(self, name: str, sha: str) -> Prepared:
+        """The same with one more hash of what the run is made of."""
+        return dataclasses.replace(self, info=dataclasses.replace(self.info, hashes=self.info.hashes | {name: sha}))
+
+
+def task_of(settings: Settings) -> Task:
+    """The task of a run; TrainingError where its rows are no regression and that was asked for."""
+    task = named(settings.task)
+    if not settings.regression:
+        return task
+    if task.regression is None:
+        kind = task.problem.replace("_", " ")
+        raise TrainingError(f"--regression is for csv; {task.name} is a {kind} task")
+    return task.regression
+
+
+def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:
+    """Read and tokenize the training and development data; every fault of it is told before anything is computed."""
+    problem = problems.named(task.problem)
+    read = reading.read_examples(task, problem, settings)
+    task = task.fitted(read.whole)
+    labels, notes = problem.find_labels(read.whole, task.labels)
+    read.notes.extend(notes)
+    if settings.skip_bad:
+        read.dev = {name: problem.usable(part, labels, task) for name, part in read.dev.items()}
+    for unlabelled in task.submission:
+        task.read(settings.sources, unlabelled)  # a fault of a test file is told before training, too
+    info = RunInfo(
+        task=task.name.lower(),
+        problem=problem.name,
+        labels=labels,
+        max_length=settings.max_length,
+        hidden=settings.hidden or (),
+        settings=dataclasses.asdict(settings),
+        hashes={"train": read.whole.digest} | {name: part.digest for name, part in read.dev.items()},
+    )
+    reading.check_labels({"train": read.train, **read.dev}, labels, task, problem)
+    hint = "raise --limit-train" if len(read.train) < len(read.whole) else ""
+    info, notes = problem.fit(info, read.train, task, hint)
+    read.notes.extend(notes)
+    train = problem.split(read.train, info, task, tokenizer)
+    dev = {name: problem.split(part, info, task, tokenizer) for name, part in read.dev.items()}
+    for name, split in {"train": train, **dev}.items():
+        read.notes.extend(note for note in _notes(name, split, settings.max_length) if note not in read.notes)
+    return Prepared(task, problem, info, train, dev, read.notes)
+
+
+def score(
+    problem: AnyProblem, split: Split[Any], outputs: list[NDArray[Any]], info: RunInfo, metrics: Sequence[str]
+) -> dict[str, float]:
+    """The mean loss and the metrics of outputs, by row; NaN, all of them, where an output is not finite."""
+    if not all(np.isfinite(output).all() for output in outputs):
+        return dict.fromkeys(("loss", *metrics), math.nan)
+    return problem.score(split, outputs, info, metrics)
+
+
+def _notes(name: str, split: Split[Any], max_length: int) -> list[str]:
+    notes = []
+    cut = int((split.rows.tokens.truncated > 0).sum())
+    if cut:
+        notes.append(f"{name}: {cut} of {len(split.rows)} rows are cut to {max_length} tokens")
+    if left_out := split.examples.left_out_note():
+        notes.append(left_out)
+    return notes

@@ -1,0 +1,243 @@
+"""What problems of one text or a pair share: a classifier's head, and tables of examples and predictions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from albert_cli.errors import DataError, RunError
+from albert_cli.model.task_heads import Classifier
+from albert_cli.tables.input_files import Kind, find_files
+from albert_cli.tables.lines import STANDARD_INPUT
+from albert_cli.tables.table import read_table
+from albert_cli.tables.write import SUFFIXES, write_table
+from albert_cli.tasks.examples import ExampleColumns, Examples
+from albert_cli.tasks.task import Task
+from albert_cli.tokenization.tokenizer import Tokenizer
+from albert_cli.training.metrics import compute
+from albert_cli.training.problems import BatchMetrics, Choices, Unlabelled
+from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
+from albert_cli.training.run_info import RunInfo
+from converters import spec
+from converters.checkpoint import Checkpoint
+from converters.config import EncoderConfig
+from converters.julia.values import brief
+
+Found = Predictions[NDArray[Any]]
+# The options of albert predict that messages advise.
+_OPTIONS = frozenset({"--text-column", "--errors", "--input-format"})
+
+
+class TextProblem(ABC):
+    """Subclasses say what a label is; of `values` (rows, …) there is one for each row. See `Problem` for the rest."""
+
+    name: str
+    former_names: tuple[str, ...] = ()
+    command = "predict"
+    advice = "labels texts; use albert predict RUN TEXT"
+    outputs: Collection[str] = SUFFIXES
+    not_measured = ""
+    loss_over_tokens = False
+    picture: str
+    problem_type: str
+    """What a config says of it, as transformers reads it."""
+
+    # --- What a subclass defines
+
+    @abstractmethod
+    def targets(self, examples: Examples, info: RunInfo, task: Task) -> NDArray[Any]:
+        """The labels as numbers, (rows). DataError tells all that cannot be."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+        """See `Problem.loss`; there is no mask over tokens."""
+
+    @abstractmethod
+    def values(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """What outputs (rows, labels) mean."""
+
+    @abstractmethod
+    def columns(self, found: Found, info: RunInfo, *, probabilities: bool) -> dict[str, list[Any]]:
+        """See `Problem.columns`."""
+
+    @abstractmethod
+    def ranked(
+        self, targets: NDArray[Any], found: Found, info: RunInfo
+    ) -> tuple[list[Any], NDArray[np.int64], dict[str, list[Any]]]:
+        """The labels as they are written, the order of the rows (errors first), and columns on their errors."""
+
+    @abstractmethod
+    def claims(self, said: object, outputs: int, where: str) -> bool:
+        """Whether a head of that many outputs, with that problem_type in its config (or None), is of this kind.
+
+        RunError where the two contradict each other.
+        """
+
+    @abstractmethod
+    def value_shown(self, value: Any, info: RunInfo) -> str:
+        """A value in a remark."""
+
+    # --- Labels
+
+    def find_labels(self, train: Examples, declared: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+        return (), []
+
+    def strata(self, examples: Examples) -> Sequence[str] | None:
+        return None
+
+    def split(
+        self, examples: Examples, info: RunInfo, task: Task, tokenizer: Tokenizer, *, labelled: bool = True
+    ) -> Split[Examples]:
+        targets = torch.from_numpy(self.targets(examples, info, task)) if labelled else no_targets()
+        tokens = tokenizer.encode_batch(examples.texts, examples.pairs, max_length=info.max_length)
+        return Split(examples, TokenRows(tokens, targets))
+
+    # --- The model
+
+    def head(self, config: EncoderConfig, info: RunInfo) -> Classifier:
+        return Classifier(config, max(1, len(info.labels)), info.hidden)
+
+    def config_keys(self, info: RunInfo) -> dict[str, Any]:
+        names = info.labels or ("score",)
+        return {
+            "id2label": {str(number): name for number, name in enumerate(names)},
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": self.problem_type,
+        }
+
+    def stored(self, info: RunInfo) -> dict[str, Any]:
+        return {}
+
+    def foreign(self, checkpoint: Checkpoint, parts: Collection[str], max_length: int) -> RunInfo | None:
+        """A classifier, as transformers' pipeline takes its config; asked as your own tables are."""
+        if "classifier" not in parts:
+            return None
+        count = checkpoint.tensors["classifier.bias"].size
+        if not self.claims(checkpoint.config.extra.get("problem_type"), count, checkpoint.where):
+            return None
+        return RunInfo("csv", self.name, self.labels_of(checkpoint.config, count, checkpoint.where), max_length)
+
+    def labels_of(self, config: EncoderConfig, count: int, where: str) -> tuple[str, ...]:
+        """The labels in the order of the head's rows; RunError where id2label does not name each of them once."""
+        names = config.extra.get("id2label")
+        if not names:
+            stated = config.extra.get("num_labels", count)
+            if stated != count:
+                raise RunError(f"{where}: num_labels {brief(stated)} in its config, but its head has {count} rows")
+            return tuple(f"LABEL_{number}" for number in range(count))
+        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+            raise RunError(f"{where}: id2label in its config is {brief(names)}, not names by number")
+        if set(names) != {str(number) for number in range(count)}:
+            raise RunError(
+                f"{where}: id2label in its config names {spec.listing(names) or 'nothing'}, but its head has {count} "
+                f"rows (0 to {count - 1}); name each of them there"
+            )
+        labels = tuple(names[str(number)] for number in range(count))
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise RunError(
+                f"{where}: id2label in its config names {spec.listing(twice)} twice; give each row its own name"
+            )
+        return labels
+
+    # --- Training and evaluation
+
+    def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
+        """Of outputs (rows, labels) and the targets that are trained on; in the labels' unit."""
+        scale = info.scale
+        return lambda outputs, targets: compute(names, scale.labels(targets), self.values(scale.labels(outputs)))
+
+    def mean_loss(self, outputs: NDArray[Any], targets: Tensor) -> float:
+        """The mean of `loss` over all rows."""
+        return float(self.loss(torch.from_numpy(outputs), targets)) / len(outputs)
+
+    def score(
+        self, split: Split[Examples], outputs: list[NDArray[Any]], info: RunInfo, metrics: Sequence[str]
+    ) -> dict[str, float]:
+        whole, targets = np.stack(outputs), split.rows.targets
+        return {"loss": self.mean_loss(whole, targets)} | compute(metrics, targets.numpy(), self.values(whole))
+
+    # --- Predictions
+
+    def decide(self, split: Split[Examples], outputs: list[NDArray[Any]], info: RunInfo) -> NDArray[Any]:
+        return self.values(np.stack(outputs))
+
+    def example(self, first: str, second: str | None) -> Examples:
+        return Examples("the command line", ["0"], [first], None if second is None else [second], None, [1], "")
+
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
+        """Tables (see `read_table`) by the columns named, the run's own, or those of the task's files; lines of text.
+
+        Each row has its prediction, in order: none is left out.
+        """
+        columns, kind = _columns(path, info.settings, task, choices)
+        wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
+        table = read_table(
+            path,
+            kind=kind,
+            delimiter=choices.delimiter,
+            wanted=wanted,
+            skip_bad=None,
+            errors=choices.errors,
+            options=_OPTIONS,
+        )
+        examples = Examples.of(table, columns, labelled=False)
+        if twice := [name for name in table.header if table.header.count(name) > 1]:
+            raise DataError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
+        cells = {name: [row[place] for row in table.rows] for place, name in enumerate(table.header)}
+        ids = next((cells[name] for name in ("id", "idx", "index") if name in cells), None)
+        return Unlabelled(examples, cells, [examples.texts, *([examples.pairs] if examples.pairs else [])], ids)
+
+    def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
+        write_table(columns, out, force=force)
+
+    # --- Reports
+
+    def counts(self, split: Split[Examples]) -> dict[str, int]:
+        return {}
+
+    def same_for_all(self, split: Split[Examples], found: Found, info: RunInfo) -> str | None:
+        values, targets = found.values, split.rows.targets.numpy()
+        if len(values) < 2 or (targets == targets[0]).all() or (values != values[0]).any():
+            return None
+        shown = self.value_shown(values[0], info)
+        return f"the best model gives all {len(values)} rows the {shown}; it tells nothing apart"
+
+    def errors_first(self, split: Split[Examples], found: Found, info: RunInfo) -> list[dict[str, Any]]:
+        examples = split.examples
+        labels, order, errors = self.ranked(split.rows.targets.numpy(), found, info)
+        table: dict[str, list[Any]] = {"index": examples.ids, "text": examples.texts}
+        if examples.pairs is not None:
+            table["pair"] = examples.pairs
+        table |= {"label": labels} | self.columns(found, info, probabilities=True) | errors
+        return [{key: values[row] for key, values in table.items()} for row in order]
+
+
+def _columns(
+    path: Path, settings: Mapping[str, Any], task: Task, choices: Choices
+) -> tuple[ExampleColumns, Kind | None]:
+    """The columns of what is to be predicted, and its kind if that is not by name."""
+    first = choices.text_column or settings.get("text_column")
+    columns = ExampleColumns(first or "text", choices.text_pair_column or settings.get("text_pair_column"))
+    if first is None and task.layout.columns is not None:
+        columns = task.layout.columns
+    kind = choices.kind
+    if kind is None and path == STANDARD_INPUT and columns.second is not None:
+        kind = "tsv"
+    kinds = set(find_files(str(path), kind, options=_OPTIONS).kinds)
+    if "txt" in kinds:
+        if columns.second is not None:
+            raise DataError(
+                f"{path}: lines of text hold no pairs, which this model judges; give a table with the columns "
+                f"{columns.first} and {columns.second}"
+            )
+        columns = ExampleColumns("text")
+    elif kinds != {"tsv"}:
+        columns = ExampleColumns(columns.first, columns.second)
+    return columns, kind
