@@ -700,7 +700,7 @@ def test_directories_that_hold_runs_are_not_trodden_on(world, finished, tmp_path
     given = options(world, epochs=1)
     with pytest.raises(RunError, match="holds a run of one seed; name another directory"):
         run(finished, given, seeds=[1, 2])
-    with pytest.raises(RunError, match="--resume and --force do not go together"):
+    with pytest.raises(RunError, match="--resume and --force are mutually exclusive"):
         run(finished, given, resume=True, force=True)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
