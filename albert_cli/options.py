@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,16 +17,16 @@ def _starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
-def _formats(action: str) -> Iterator[str]:
-    from converters import convert
+def _formats() -> list[str]:
+    from converters.formats import formats
 
-    return (name for name, module in convert.formats().items() if hasattr(module, action))
+    return list(formats())
 
 
 def _targets() -> list[str]:
     from albert_cli.exporters import exporters
 
-    return [*_formats("write"), *exporters()]
+    return [*_formats(), *exporters()]
 
 
 def _models() -> list[str]:
@@ -102,7 +102,7 @@ From = Annotated[
         "--from",
         metavar="FORMAT",
         help="Format of the source, if it cannot be detected.",
-        autocompletion=_starting(lambda: _formats("read")),
+        autocompletion=_starting(_formats),
     ),
 ]
 To = Annotated[

@@ -107,7 +107,7 @@ def measure(arguments: list[str]) -> Figures:
     start = time.perf_counter()
     from albert_cli.main import app
     from converters import convert
-    from converters.formats.tf import tensorflow
+    from converters.tensorflow.runtime import tensorflow
 
     convert.formats()
     library = writer(arguments) or ("torch" if PATHS["torch"] in arguments[1:2] else None)

@@ -159,6 +159,13 @@ def fill(
     return state
 
 
+def same_bits(a: Array, b: Array) -> bool:
+    """Whether two arrays are equal bit for bit: NaNs equal themselves, and -0 is not 0; block by block."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    return all(np.array_equal(p.view(np.uint8), q.view(np.uint8)) for p, q in zip(blocks(a), blocks(b), strict=True))
+
+
 def digest(array: Array) -> str:
     """SHA-256 of the array's bytes in C order."""
     return scan(array)[0]

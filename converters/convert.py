@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from converters import archives, proof, roles, spec, strangers
-from converters import formats as formats_package
 from converters.buffer_pool import reused
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
@@ -28,6 +23,7 @@ from converters.errors import (
     did_you_mean,
 )
 from converters.files import file_errors
+from converters.formats import Format, formats
 from converters.names import slot_of
 from converters.proof import Progress
 from converters.sentence_files import encoder_or_self
@@ -58,13 +54,6 @@ class Report:
     cast: Cast | None
     notes: list[str]
     not_finite: Mapping[str, Any]
-
-
-def formats() -> dict[str, ModuleType]:
-    """Every format by name; a module in `converters/formats` is one by existing."""
-    names = sorted(module.name for module in pkgutil.iter_modules(formats_package.__path__))
-    modules = [importlib.import_module(f"{formats_package.__name__}.{name}") for name in names]
-    return {module.NAME: module for module in modules}
 
 
 def load(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
@@ -98,11 +87,10 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
     return checkpoint
 
 
-def _read(reader: ModuleType, path: Path, config_file: Path | None = None) -> Checkpoint:
-    if config_file is not None and "config" not in inspect.signature(reader.read).parameters:
+def _read(reader: Format, path: Path, config_file: Path | None = None) -> Checkpoint:
+    if config_file is not None and not reader.TAKES_CONFIG:
         raise FormatError(path, f"{reader.NAME} has a config of its own, so it takes no --model-config; edit that one")
-    checkpoint: Checkpoint = reader.read(path) if config_file is None else reader.read(path, config_file)
-    checkpoint = _without_architectures(checkpoint)
+    checkpoint = _without_architectures(reader.read(path, config_file))
     if notes := notes_on(checkpoint.config.extra):
         checkpoint = dataclasses.replace(checkpoint, notes=[*checkpoint.notes, *notes])
     return _ordered(checkpoint)
@@ -123,7 +111,7 @@ def _without_architectures(checkpoint: Checkpoint) -> Checkpoint:
 def _archived(path: Path) -> tuple[Path, Path] | None:
     """The archive that a path names or leads into, and the place in it; some formats are zip archives themselves."""
     archive, place = archives.split(path)
-    if archives.is_archive(archive) and not any(module.recognises(archive) for module in _readable().values()):
+    if archives.is_archive(archive) and not any(module.recognises(archive) for module in formats().values()):
         return archive, place
     return None
 
@@ -141,7 +129,7 @@ def _read_archived(archive: Path, place: Path, format: str | None, config: Path 
 
 def _model_in(opened: archives.Opened, format: str | None) -> Path:
     """The one model in an archive; FormatError where there is none or several."""
-    readers = [source_format(opened.root, format)] if format else list(_readable().values())
+    readers = [source_format(opened.root, format)] if format else list(formats().values())
     found = sorted(_models(opened.root, readers))
     if not found:
         links = f" ({opened.passed_over} links or special files in it are never followed)" if opened.passed_over else ""
@@ -153,7 +141,7 @@ def _model_in(opened: archives.Opened, format: str | None) -> Path:
     return found[0]
 
 
-def _models(directory: Path, readers: Sequence[ModuleType]) -> list[Path]:
+def _models(directory: Path, readers: Sequence[Format]) -> list[Path]:
     """The directories and files below one that are models; what is inside a model is part of it."""
     if any(module.recognises(directory) for module in readers):
         return [directory]
@@ -210,7 +198,7 @@ def convert(
     cast = Cast(dtype) if dtype else None
     wanted = cast.apply(checkpoint) if cast else checkpoint
     if sentence := checkpoint.sentence:
-        lost = () if _holds_sentence_files(writer) else sentence.files
+        lost = () if writer.HOLDS_SENTENCE_FILES else sentence.files
         if left_out := [*lost, *sentence.left_out]:
             dropped[f"Sentence-Transformers files ({spec.listing(left_out)})"] = len(left_out)
     sources = _files(source, formats()[checkpoint.format])
@@ -235,7 +223,7 @@ def convert(
             *checkpoint.notes,
             *checkpoint.tokenizer.notes,
             *([f"the tokenizer is left out: {checkpoint.tokenizer.fault}"] if checkpoint.tokenizer.fault else []),
-            *getattr(writer, "notes", lambda _: [])(checkpoint),
+            *writer.notes(checkpoint),
             *([_COPY] if copied else []),
         ],
         not_finite=survey.counts(),
@@ -246,7 +234,7 @@ def convert(
 def write_proved(
     checkpoint: Checkpoint,
     target: Path,
-    writer: ModuleType,
+    writer: Format,
     *,
     force: bool = False,
     sources: Sequence[Path] = (),
@@ -257,12 +245,11 @@ def write_proved(
     Returns the SHA-256 of every tensor, and what of it is not finite. Nothing of the target changes unless all of it is
     proved equal.
     """
-    if hasattr(writer, "place"):
-        target = writer.place(target)
+    target = writer.place(target)
     _check_dtypes(checkpoint, writer)
     with file_errors(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
-    if not _holds_sentence_files(writer):
+    if not writer.HOLDS_SENTENCE_FILES:
         checkpoint = dataclasses.replace(checkpoint, sentence=None)
     checkpoint = _ordered(_without_architectures(checkpoint))  # as it will be read back
     with atomic_write(target, force=force, ours=writer.OURS) as beside:
@@ -281,13 +268,13 @@ def check_place(
     source: Path | None = None,
     source_as: str | None = None,
     inputs: Sequence[Path] = (),
-) -> ModuleType:
+) -> Format:
     """The format to write, once its target is known to be free and writable (TargetError); nothing is read before.
 
     `source` is the model that is written, `inputs` are other files that it is made from; no target replaces them.
     """
     writer = target_format(target, target_as)
-    place = writer.place(target) if hasattr(writer, "place") else target
+    place = writer.place(target)
     with file_errors(target):
         sources = [*inputs, *(_known_files(source, source_as) if source else ())]
         check_target(place, force=force, sources=sources, ours=writer.OURS)
@@ -304,20 +291,18 @@ def _known_files(source: Path, source_as: str | None) -> list[Path]:
         return [source]
 
 
-def _holds_sentence_files(writer: ModuleType) -> bool:
-    return getattr(writer, "HOLDS_SENTENCE_FILES", False)
-
-
-def _files(source: Path, reader: ModuleType) -> list[Path]:
+def _files(source: Path, reader: Format) -> list[Path]:
     """The files that a model is read from, so that no target replaces them."""
     if archived := _archived(source):
         return [archived[0]]
+    if (ours := reader.OURS) is None:
+        return [source]
     directory = source if source.is_dir() else source.parent
-    places = {directory, encoder_or_self(directory) or directory} if reader.OURS is not None else set()
-    return [source, *(place / name for place in sorted(places) for name in our_files(place, reader.OURS))]
+    places = {directory, encoder_or_self(directory) or directory}
+    return [source, *(place / name for place in sorted(places) for name in our_files(place, ours))]
 
 
-def _check_dtypes(checkpoint: Checkpoint, writer: ModuleType) -> None:
+def _check_dtypes(checkpoint: Checkpoint, writer: Format) -> None:
     held = ", ".join(dtype.name for dtype in writer.DTYPES)
     misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
     if misfits:
@@ -338,12 +323,12 @@ def describe_tokenizer(checkpoint: Checkpoint) -> str:
     return f"{tokenizer.origin}, {how}{added}"
 
 
-def source_format(path: Path, name: str | None = None) -> ModuleType:
+def source_format(path: Path, name: str | None = None) -> Format:
     """The format of what is at `path`, by its contents."""
     known = formats()
     if name is not None:
         return _named(name, known)
-    found = [module for module in _readable().values() if module.recognises(path)]
+    found = [module for module in formats().values() if module.recognises(path)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -357,20 +342,16 @@ def source_format(path: Path, name: str | None = None) -> ModuleType:
     raise FormatError(path, f"a {what} that holds no model of a known format ({', '.join(known)})")
 
 
-def _readable() -> dict[str, ModuleType]:
-    return {name: module for name, module in formats().items() if hasattr(module, "read")}
-
-
-def target_format(path: Path, name: str | None = None) -> ModuleType:
+def target_format(path: Path, name: str | None = None) -> Format:
     """The format to write at `path`: by name, suffix, what is there already, else a Hugging Face directory."""
-    known = {key: module for key, module in formats().items() if hasattr(module, "write")}
+    known = formats()
     if name is not None:
         return _named(name, known)
     fitting = [module for module in known.values() if module.fits_target(path)]
     if not fitting and path.is_dir():
-        fitting = [module for module in known.values() if hasattr(module, "recognises") and module.recognises(path)]
+        fitting = [module for module in known.values() if module.recognises(path)]
     if not fitting and meant_as_file(path):
-        files = " ".join(suffix for module in known.values() for suffix in getattr(module, "SUFFIXES", ()))
+        files = " ".join(suffix for module in known.values() for suffix in module.SUFFIXES)
         raise FormatError(
             path, f"no format writes a {path.suffix} file (but {files}); say --to {' or --to '.join(known)}"
         )
@@ -382,7 +363,7 @@ def target_format(path: Path, name: str | None = None) -> ModuleType:
     raise FormatError(path, f"could become several formats; say --to {choices}")
 
 
-def _named(name: str, known: dict[str, ModuleType]) -> ModuleType:
+def _named(name: str, known: dict[str, Format]) -> Format:
     if name not in known:
         raise UnknownFormatError(
             f"{name!r} is no format here; the formats are {', '.join(known)}{did_you_mean(name, known)}"

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import Array, Checkpoint, Tensor
+from converters.checkpoint import Array, Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig
 from converters.errors import CorruptError, SpecError
 from converters.names import SLOTS, NameTable, slot_of
-from converters.tokenizers.files import SETTINGS as TOKENIZER_SETTINGS
+from converters.tokenizers.files import TokenizerFiles
+
+# The training step, where a file has it among its variables.
+STEP = "global_step"
 
 
 @dataclass(frozen=True)
 class Canonical:
-    """A file's variables under canonical names."""
+    """A file's variables under canonical names; `where` is for messages."""
 
     tensors: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     dropped: dict[str, int]
+    config: EncoderConfig
+    where: str
+
+    def checkpoint(
+        self, format: str, tokenizer: TokenizerFiles, step: Tensor | None, notes: Sequence[str] = ()
+    ) -> Checkpoint:
+        """The checkpoint of these; SpecError where `step` is not one whole number."""
+        return Checkpoint(
+            config=self.config,
+            tensors=self.tensors,
+            tokenizer=tokenizer,
+            optimizer=self.optimizer,
+            global_step=None if step is None else self._whole(step),
+            dropped=self.dropped,
+            format=format,
+            where=self.where,
+            notes=notes,
+        )
+
+    def _whole(self, step: Tensor) -> int:
+        if step.shape not in ((), (1,)) or step.dtype.kind != "i":
+            raise SpecError(self.where, f"{STEP} is {step.dtype.name}{list(step.shape)}, not one whole number")
+        return int(step.read().reshape(()))
 
 
 def to_canonical(
@@ -66,7 +92,7 @@ def to_canonical(
         )
     if not weights.keys() & set(_identity_projection(config)):
         weights |= _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
-    return Canonical(weights, slots, dropped)
+    return Canonical(weights, slots, dropped, config, where)
 
 
 def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
@@ -85,6 +111,12 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
         foreign = f"{row.foreign}/{slot}" if slot else row.foreign
         variables[foreign] = tensor.to_foreign(row.layout, checkpoint.config)
     return variables
+
+
+def step_of(checkpoint: Checkpoint, prefix: str = "") -> dict[str, Tensor]:
+    """The training step as a variable, where there is one; `prefix` is that of all names in the file."""
+    step = checkpoint.global_step
+    return {} if step is None else {prefix + STEP: Tensor.of(np.asarray(step, np.int64))}
 
 
 def _identity_projection(config: EncoderConfig) -> list[str]:
@@ -111,12 +143,4 @@ def _projects_nothing(checkpoint: Checkpoint) -> bool:
         return False
     stored = [checkpoint.tensors[name] for name in names]
     wanted = _identity(checkpoint.config, stored[0].dtype).values()
-    return all(a.read().tobytes() == b.read().tobytes() for a, b in zip(stored, wanted, strict=True))
-
-
-def split_settings(data: Any) -> tuple[Any, dict[str, Any]]:
-    """Take the tokenizer's settings out of Google's config, which keeps keys it does not know."""
-    if not isinstance(data, dict):
-        return data, {}
-    settings = {key: data[key] for key in TOKENIZER_SETTINGS if key in data}
-    return {key: value for key, value in data.items() if key not in settings}, settings
+    return all(same_bits(a.read(), b.read()) for a, b in zip(stored, wanted, strict=True))

@@ -1,19 +1,21 @@
 """One file, one exporter: what `albert convert` writes for other programs to run, from our PyTorch model.
 
-A module here is an exporter by existing. Unlike a format (`converters.formats`) it writes what is not read back as a
-model, and it may need PyTorch. Each defines `NAME`, `DESCRIPTION`, `SUFFIX` (of a target that is one file),
-`check(target, force=…, source=…)`, which refuses a target before any work, and
-`export(checkpoint, target, force=…) -> Exported`.
+A module here that has every member of `Exporter` is registered by that. Unlike a format (`converters.formats`) it
+writes what is not read back as a model, and it may need PyTorch.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from converters.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,33 @@ class Exported:
     tokenizer: str
 
 
-def exporters() -> dict[str, ModuleType]:
+class Exporter(Protocol):
+    """What a module here defines."""
+
+    NAME: str
+    """How `--to` calls it."""
+
+    DESCRIPTION: str
+    """What it writes, in half a line."""
+
+    SUFFIX: str
+    """What the name of a target that is one file ends in."""
+
+    def check(self, target: Path, *, force: bool, source: Path | None) -> re.Pattern[str] | None:
+        """Refuse a target before any work (TargetError); the names of the files in a directory, None for one file."""
+
+    def export(self, checkpoint: Checkpoint, target: Path, *, force: bool, source: Path | None) -> Exported:
+        """Write the target, and compare its outputs with PyTorch's; ExportError where they differ."""
+
+
+def exporters() -> dict[str, Exporter]:
     """Every exporter by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    modules: list[Any] = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {module.NAME: module for module in modules}
 
 
-def asked_for(target: Path, name: str | None) -> ModuleType | None:
+def asked_for(target: Path, name: str | None) -> Exporter | None:
     """The exporter that `--to`, or else the target's suffix, asks for; None where it is a format of the converters."""
     known = exporters()
     if name is not None:
@@ -51,3 +72,9 @@ def asked_for(target: Path, name: str | None) -> ModuleType | None:
     return next(
         (module for module in known.values() if target.suffix.lower() == module.SUFFIX and not target.is_dir()), None
     )
+
+
+if TYPE_CHECKING:  # mypy checks each module against the protocol; a test holds the list complete
+    from albert_cli.exporters import onnx
+
+    _CHECKED: list[Exporter] = [onnx]

@@ -56,7 +56,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
     ours = check(target, force=force, source=source)
     from albert_cli.model.loading import load_model
     from converters import convert
-    from converters.formats import safetensors
+    from converters.hf_directory import write_beside
 
     _check_sizes(checkpoint)
     model = load_model(checkpoint).encoder
@@ -70,7 +70,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
                 "nothing was kept"
             )
         if ours is not None:
-            safetensors.write_beside(dataclasses.replace(checkpoint, sentence=None), beside)
+            write_beside(dataclasses.replace(checkpoint, sentence=None), beside)
         size = file.stat().st_size
     parts, sentence = spec.components(checkpoint.tensors, checkpoint.config), checkpoint.sentence
     return Exported(

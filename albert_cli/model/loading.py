@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from converters import spec
-from converters.checkpoint import Array, Checkpoint, Tensor
+from converters.checkpoint import Array, Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig
 from converters.errors import SpecError
 from converters.families import family_of
@@ -110,7 +110,7 @@ def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = tor
     for first, *copies in names.values():
         array = checkpoint.tensors[first].read()
         differing += [
-            f"{name} differs from {first}" for name in copies if not _same(array, checkpoint.tensors[name].read())
+            f"{name} differs from {first}" for name in copies if not same_bits(array, checkpoint.tensors[name].read())
         ]
         state |= dict.fromkeys((attributes[name] for name in (first, *copies)), _to_torch(array).to(dtype))
     if differing:
@@ -154,9 +154,3 @@ def _to_numpy(tensor: torch.Tensor) -> Array:
         return tensor.view(torch.int16).numpy().view(_BFLOAT16)
     array: Array = tensor.numpy()
     return array
-
-
-def _same(a: Array, b: Array) -> bool:
-    """Bit for bit, so that NaNs equal themselves and -0 is not 0."""
-    bits = f"u{a.itemsize}"
-    return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a.view(bits), b.view(bits))

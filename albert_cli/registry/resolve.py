@@ -53,11 +53,11 @@ class Model:
 
     def files(self) -> list[Path]:
         """What the model is read from, so that no result replaces it."""
-        from converters import convert
+        from converters.formats import formats
 
         if not self.path.is_dir():
             return [self.path]
-        patterns = [module.OURS for module in convert.formats().values() if module.OURS is not None]
+        patterns = [module.OURS for module in formats().values() if module.OURS is not None]
         return [item for item in self.path.iterdir() if any(pattern.fullmatch(item.name) for pattern in patterns)]
 
     @property

@@ -1,6 +1,76 @@
-"""One file, one format. A module here is a format by existing; `converters.convert.formats` finds it by name.
+"""One file, one format: a container of tensors. A module here that has every member of `Format` is registered by that.
 
-Each defines: `NAME`, `DESCRIPTION`, `DTYPES` (what its arrays may be), `OURS` (pattern of the file names it writes into
-a directory, or None when it writes one file, whose names end in `SUFFIXES`), `recognises(path)`, `fits_target(path)`,
-`read(path)` and `write(checkpoint, path)`; a read-only or write-only format leaves out the other function.
+No format imports another, and none holds a tensor's name: what several need stands in `converters` beside this folder.
 """
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from converters.checkpoint import Checkpoint
+
+
+class Format(Protocol):
+    """What a module here defines. Errors are those of `converters.errors`, and name the file."""
+
+    NAME: str
+    """How `--from` and `--to` call it."""
+
+    DESCRIPTION: str
+    """What it is, in half a line."""
+
+    DTYPES: tuple[np.dtype[Any], ...]
+    """What its arrays may be; the first is what others are best cast to."""
+
+    OURS: re.Pattern[str] | None
+    """The names of the files that it writes into a directory; None for a format of one file."""
+
+    SUFFIXES: tuple[str, ...]
+    """What the names of its files end in; none for a directory."""
+
+    TAKES_CONFIG: bool
+    """Whether its models may lack a config, so that `read` takes a file of settings."""
+
+    HOLDS_SENTENCE_FILES: bool
+    """Whether it has a place for the files of Sentence-Transformers."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether what is at `path` is of this format, by its contents; a damaged one is too, by its name."""
+
+    def fits_target(self, path: Path) -> bool:
+        """Whether the name of a target asks for this format."""
+
+    def place(self, path: Path) -> Path:
+        """The file or directory to write for a target of that name; TargetError for a name that cannot be."""
+
+    def read(self, path: Path, config: Path | None = None) -> Checkpoint:
+        """The model at `path`, its arrays unread; `config` is for a format that TAKES_CONFIG."""
+
+    def write(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Write a model whose arrays are of DTYPES to a file, or into an empty directory, array by array."""
+
+    def notes(self, checkpoint: Checkpoint) -> Sequence[str]:
+        """What a reader of the written file should know, in words."""
+
+
+@functools.cache
+def formats() -> dict[str, Format]:
+    """Every format by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules: list[Any] = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return {module.NAME: module for module in modules}
+
+
+if TYPE_CHECKING:  # mypy checks each module against the protocol; a test holds the list complete
+    from converters.formats import bson, npz, pytorch, safetensors, saved_model, tf
+
+    _CHECKED: list[Format] = [bson, npz, pytorch, safetensors, saved_model, tf]

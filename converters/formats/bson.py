@@ -1,7 +1,7 @@
 """Julia's `.tfbson`: what ALBERT.jl's `BSON.@save file config weights vocab` writes and `@load` reads.
 
 `config` is a Dict{String,Any}, `weights` a Dict{String,Array} of TensorFlow's variables in Julia's orientation (see
-`converters.formats.npz`), `vocab` a vector of the vocabulary's lines. Ours besides, and only where the lines are not
+`converters.julia.layout`), `vocab` a vector of the vocabulary's lines. Ours besides, and only where the lines are not
 all there is: `spiece` and `wordpiece`, the bytes of the tokenizer's file. The bytes: `converters.julia.file`.
 """
 
@@ -10,35 +10,36 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters import variables
+from converters import google, variables
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, fill
-from converters.config import EncoderConfig, parse_json
-from converters.dialects import config_from_json, notes_for_google, to_google
+from converters.config import EncoderConfig
 from converters.errors import CheckpointError, CorruptError
-from converters.families import families
 from converters.files import SMALL_FILE_BYTES
-from converters.formats import npz, tf
 from converters.julia import file as julia_file
+from converters.julia import layout
 from converters.julia.values import Symbol, brief
+from converters.libraries import require_library
 from converters.names import SLOTS
 from converters.tokenizers.files import TokenizerFiles, parse_wordpiece
 
 NAME = "bson"
 DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl saves and loads it"
-OURS = None
-SUFFIXES = (".tfbson", ".bson")
+OURS: re.Pattern[str] | None = None
+SUFFIXES: tuple[str, ...] = (".tfbson", ".bson")
+TAKES_CONFIG = False
+HOLDS_SENTENCE_FILES = False
 # Julia itself has no bfloat16.
-DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
-NAMES = families()["albert"].google.within(npz.julia)
+DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
 
-_OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32))
+_NAMES = layout.names()
+_OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32))
 _CONFIG_BYTES = 1 << 18
 _MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
 
@@ -51,7 +52,7 @@ def recognises(path: Path) -> bool:
     try:
         with julia_file.opened(path) as file:
             return "weights" in file.top
-    except CheckpointError:
+    except CorruptError:
         return False
 
 
@@ -59,7 +60,12 @@ def fits_target(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def read(path: Path) -> Checkpoint:
+def place(path: Path) -> Path:
+    return path
+
+
+def read(path: Path, config: Path | None = None) -> Checkpoint:
+    require_library("bson", "reading Julia's BSON")
     with julia_file.opened(path) as file:
         if lacking := [key for key in ("config", "weights") if key not in file.top]:
             held = brief(list(file.top))
@@ -68,8 +74,8 @@ def read(path: Path) -> Checkpoint:
                 f"no {' and no '.join(lacking)}, but {held}: not Julia's raw kind (.tfbson), which "
                 "holds config, weights and vocab",
             )
-        config, settings = _config(file.value(file.top["config"], "config", _CONFIG_BYTES), f"{path}: config")
-        most = len(NAMES.expand(config).by_foreign) * (1 + len(SLOTS)) + _MORE_ARRAYS
+        settled, settings = _config(file.value(file.top["config"], "config", _CONFIG_BYTES), f"{path}: config")
+        most = len(_NAMES.expand(settled).by_foreign) * (1 + len(SLOTS)) + _MORE_ARRAYS
         tensors = {
             name: _tensor(path, name, file.stored(node, f"weights {brief(name)}"))
             for name, node in file.pairs(file.top["weights"], "weights", most)
@@ -79,28 +85,17 @@ def read(path: Path) -> Checkpoint:
             file.bytes_of(file.top[name], name, SMALL_FILE_BYTES) if name in file.top else None
             for name in ("spiece", "wordpiece")
         )
-    step = tensors.pop(tf.STEP, None)
-    canonical = variables.to_canonical(tensors, NAMES, config, str(path))
-    return Checkpoint(
-        config=config,
-        tensors=canonical.tensors,
-        tokenizer=_tokenizer(path, lines, spiece, wordpiece, settings),
-        optimizer=canonical.optimizer,
-        global_step=None if step is None else tf.scalar(step, tf.STEP, str(path)),
-        dropped=canonical.dropped,
-        format=NAME,
-        where=str(path),
-    )
+    step = tensors.pop(variables.STEP, None)
+    canonical = variables.to_canonical(tensors, _NAMES, settled, str(path))
+    return canonical.checkpoint(NAME, _tokenizer(path, lines, spiece, wordpiece, settings), step)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     tokenizer = checkpoint.tokenizer
     lines, wordpiece = tokenizer.lines(), tokenizer.wordpiece
-    weights = variables.to_foreign(checkpoint, NAMES)
-    if checkpoint.global_step is not None:
-        weights[tf.STEP] = Tensor.of(np.asarray(checkpoint.global_step, np.int64))
+    weights = variables.to_foreign(checkpoint, _NAMES) | variables.step_of(checkpoint)
     try:
-        config = _each(to_google(checkpoint.config) | tokenizer.settings, _digits)
+        config = _each(google.config_of(checkpoint), _digits)
     except RecursionError:
         raise CheckpointError(checkpoint.where, "the config is nested too deeply for a BSON file") from None
     values = {
@@ -113,9 +108,8 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     julia_file.write(path, {name: value for name, value in values.items() if value is not None})
 
 
-def notes(checkpoint: Checkpoint) -> list[str]:
-    """What a reader of the written file should know."""
-    return notes_for_google(checkpoint.config) + checkpoint.tokenizer.notes_for_google()
+def notes(checkpoint: Checkpoint) -> Sequence[str]:
+    return google.notes(checkpoint)
 
 
 def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
@@ -124,8 +118,7 @@ def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
         text = json.dumps(_each(found, _number), default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CorruptError(where, f"holds what is no setting ({error})") from None
-    data, settings = variables.split_settings(parse_json(text, where))
-    return config_from_json(data, where, dialect="google"), settings
+    return google.parse_config(text, where)
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -181,11 +174,7 @@ def _tokenizer(
         parse_wordpiece(wordpiece, str(path))
     if wordpiece is not None and lines == wordpiece.removesuffix(b"\n") + b"\n":
         vocab = None
+    origin = {"wordpiece": "vocab"} if lines else None
     return TokenizerFiles.of(
-        str(path),
-        spiece=spiece,
-        vocab=vocab,
-        wordpiece=wordpiece,
-        settings=settings,
-        origin="spiece" if spiece else "vocab" if lines else "wordpiece",
+        str(path), spiece=spiece, vocab=vocab, wordpiece=wordpiece, settings=settings, origin=origin
     )

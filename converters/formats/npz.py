@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
+import re
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -21,51 +19,34 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from converters import variables
+from converters import google, variables, zip_members
 from converters.buffer_pool import empty
-from converters.checkpoint import Array, Checkpoint, Tensor, blocks, fill, raw
-from converters.config import dump_json, parse_json
-from converters.dialects import config_from_json, to_google
+from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
+from converters.config import dump_json
 from converters.errors import CorruptError
-from converters.families import families
-from converters.files import SMALL_FILE_BYTES, Bounded, file_errors, open_regular
-from converters.formats import tf
-from converters.names import Layout, Row, T
+from converters.files import SMALL_FILE_BYTES, file_errors, open_regular
+from converters.julia import layout
 from converters.tokenizers.files import TokenizerFiles
 
 NAME = "npz"
 DESCRIPTION = "Julia-readable .npz with the members of a BSON file (config, weights, vocab)"
-OURS = None
-SUFFIXES = (".npz",)
+OURS: re.Pattern[str] | None = None
+SUFFIXES: tuple[str, ...] = (".npz",)
+TAKES_CONFIG = False
+HOLDS_SENTENCE_FILES = False
 # NPZ.jl knows no bfloat16.
-DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
+DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16))
 
 _WEIGHTS = "weights/"
+_NAMES = layout.names(_WEIGHTS)
 _TEXTS = ("config", "vocab", "spiece", "wordpiece")
-_OTHER_DTYPES = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
+_OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
 _READ_BYTES = 1 << 22
-# The lengths of the name and of the extra field end the header before a member's bytes.
-_LOCAL_HEADER = struct.Struct("<26xHH")
 _ZIP64_FROM = 1 << 31
 _MOST_EXPANSION = 200
-# What zipfile raises for a damaged, encrypted or hostile archive.
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, RuntimeError, ValueError)
+_KIND = ".npz"  # in "not a sound .npz"
 # Fixed, so that the same model gives the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
-
-
-# Julia's orientation of TensorFlow's arrays: a matrix is transposed, a vector of n becomes 1 x n (and n is read too).
-_MATRIX = T
-_VECTOR = Layout(lambda array, config: array.reshape(-1), lambda array, config: array.reshape(1, -1))
-_FAMILY = families()["albert"]
-
-
-def julia(row: Row) -> Layout:
-    """How Julia's files hold a row's TensorFlow variable."""
-    return _VECTOR if _FAMILY.ranks[row.canonical] == 1 else _MATRIX
-
-
-NAMES = _FAMILY.google.within(julia, _WEIGHTS)
 
 
 def recognises(path: Path) -> bool:
@@ -75,7 +56,7 @@ def recognises(path: Path) -> bool:
         begins = file.read(2) == b"PK"  # others may end as one, such as a .tar of one
     if not begins or not zipfile.is_zipfile(path):
         return path.suffix.lower() in SUFFIXES  # damaged
-    with _archive(path) as archive:
+    with zip_members.opened(path, _KIND) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
     return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in names)
 
@@ -84,42 +65,35 @@ def fits_target(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def read(path: Path) -> Checkpoint:
+def place(path: Path) -> Path:
+    return path
+
+
+def read(path: Path, config: Path | None = None) -> Checkpoint:
     members = _members(path)
     if "config" not in members:
         raise CorruptError(path, "no member 'config'; this is another kind of .npz")
-    where = f"{path} member config"
-    data, settings = variables.split_settings(parse_json(_text(members, "config", path), where))
-    config = config_from_json(data, where, dialect="google")
+    settled, settings = google.parse_config(_text(members, "config", path), f"{path} member config")
     spiece, vocab, wordpiece = (
         _text(members, name, path) if name in members else None for name in ("spiece", "vocab", "wordpiece")
     )
-    step = members.pop(_WEIGHTS + tf.STEP, None)
-    weights = {name: tensor for name, tensor in members.items() if name not in _TEXTS}
-    canonical = variables.to_canonical(weights, NAMES, config, str(path))
-    return Checkpoint(
-        config=config,
-        tensors=canonical.tensors,
-        tokenizer=TokenizerFiles.of(
-            str(path),
-            spiece=spiece,
-            vocab=None if vocab is None else vocab + b"\n",  # lines are joined by \n, files end with one
-            wordpiece=wordpiece,
-            settings=settings,
-            origin=f"member {'spiece' if spiece else 'vocab' if vocab else 'wordpiece'}",
-        ),
-        optimizer=canonical.optimizer,
-        global_step=None if step is None else tf.scalar(step, tf.STEP, str(path)),
-        dropped=canonical.dropped,
-        format=NAME,
-        where=str(path),
+    tokenizer = TokenizerFiles.of(
+        str(path),
+        spiece=spiece,
+        vocab=None if vocab is None else vocab + b"\n",  # lines are joined by \n, files end with one
+        wordpiece=wordpiece,
+        settings=settings,
+        origin={name: f"member {name}" for name in _TEXTS},
     )
+    step = members.pop(_WEIGHTS + variables.STEP, None)
+    weights = {name: tensor for name, tensor in members.items() if name not in _TEXTS}
+    return variables.to_canonical(weights, _NAMES, settled, str(path)).checkpoint(NAME, tokenizer, step)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     tokenizer = checkpoint.tokenizer
     texts = {
-        "config": dump_json(to_google(checkpoint.config) | tokenizer.settings),
+        "config": dump_json(google.config_of(checkpoint)),
         "vocab": (tokenizer.lines() or b"").removesuffix(b"\n") or None,
         "spiece": tokenizer.spiece,
         "wordpiece": tokenizer.wordpiece,
@@ -128,14 +102,12 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         for name, text in texts.items():
             if text is not None:
                 _write_member(archive, name, np.frombuffer(text, np.uint8))
-        for name, tensor in variables.to_foreign(checkpoint, NAMES).items():
+        weights = variables.to_foreign(checkpoint, _NAMES) | variables.step_of(checkpoint, _WEIGHTS)
+        for name, tensor in weights.items():
             _write_member(archive, name, tensor.read())
-        if checkpoint.global_step is not None:
-            _write_member(archive, _WEIGHTS + tf.STEP, np.asarray(checkpoint.global_step, np.int64))
 
 
-def notes(checkpoint: Checkpoint) -> list[str]:
-    """What a reader of the written file should know."""
+def notes(checkpoint: Checkpoint) -> Sequence[str]:
     return checkpoint.tokenizer.notes_for_google()
 
 
@@ -150,33 +122,19 @@ def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
             member.write(raw(block))
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with file_errors(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
-            yield archive
-    except _ZIP_FAULTS as error:
-        raise CorruptError(path, f"not a sound .npz ({error})") from None
-
-
 def _members(path: Path) -> dict[str, Tensor]:
     """The arrays of an archive by member name, none of them read; every oddity of the archive is refused here."""
     tensors: dict[str, Tensor] = {}
-    with _archive(path) as archive:
-        total = sum(info.file_size for info in archive.infolist())
-        if total > _MOST_EXPANSION * path.stat().st_size + SMALL_FILE_BYTES:
-            raise CorruptError(path, f"unpacks to {total} bytes from {path.stat().st_size}, which no weights do")
-        for info in archive.infolist():
+    with zip_members.opened(path, _KIND) as archive:
+        infos = archive.infolist()
+        for info in infos:
             name = info.filename.removesuffix(".npy")
             if name == info.filename or ".." in name.split("/") or name.startswith("/") or "\\" in name:
                 raise CorruptError(path, f"member {info.filename!r} is not a plain .npy name")
-            if info.flag_bits & 1:
-                raise CorruptError(path, f"member {info.filename!r} is encrypted; save it without a password")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise CorruptError(path, f"member {info.filename!r} is not compressed as numpy does; save it anew")
-            if name in tensors:
-                raise CorruptError(path, f"member {info.filename!r} occurs twice")
-            tensors[name] = _member(path, archive, info)
+        zip_members.check_names(path, infos)
+        zip_members.check_members(path, infos, most=_MOST_EXPANSION * path.stat().st_size + SMALL_FILE_BYTES)
+        for info in infos:
+            tensors[info.filename.removesuffix(".npy")] = _member(path, archive, info)
     return tensors
 
 
@@ -205,10 +163,10 @@ def _load(
     """The array of one member; the archive's CRC-32 is checked on the way."""
     array = empty(shape[::-1] if fortran else shape, dtype)
     if info.compress_type == zipfile.ZIP_STORED:
-        _fill_stored(array, path, info, start)
+        zip_members.fill_stored(array, path, info, start, f"member {info.filename}")
     else:
         target = raw(array)
-        with _archive(path) as archive, archive.open(info) as member:
+        with zip_members.opened(path, _KIND) as archive, archive.open(info) as member:
             member.read(start)
             for begin in range(0, len(target), _READ_BYTES):
                 piece = target[begin : begin + _READ_BYTES]
@@ -220,20 +178,6 @@ def _load(
                 raise CorruptError(path, f"member {info.filename} is longer than its array")
     array = array.astype(dtype.newbyteorder("="), copy=False)
     return array.T if fortran else array
-
-
-def _fill_stored(array: Array, path: Path, info: zipfile.ZipInfo, start: int) -> None:
-    """Read an uncompressed member straight from the file, several times as fast as through zipfile (APPNOTE 4.3.7)."""
-    with file_errors(path), open_regular(path) as file:
-        file.seek(info.header_offset)
-        local = file.read(_LOCAL_HEADER.size)
-        name_length, extra_length = _LOCAL_HEADER.unpack(local) if len(local) == _LOCAL_HEADER.size else (0, 0)
-        offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-        file.seek(offset)
-        crc = zlib.crc32(file.read(start))
-    member = f"member {info.filename}"
-    if fill(array, path, offset + start, member, lambda piece, crc: zlib.crc32(piece.data, crc), crc) != info.CRC:
-        raise CorruptError(path, f"{member} is damaged (its CRC-32 does not match)")
 
 
 def _text(members: dict[str, Tensor], name: str, path: Path) -> bytes:

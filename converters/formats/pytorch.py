@@ -18,7 +18,7 @@ import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,12 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from converters import hf_directory, zip_members
 from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into, fill
 from converters.errors import CorruptError, MissingLibraryError, TargetError
-from converters.files import SMALL_FILE_BYTES, Bounded, file_errors, open_regular
-from converters.formats import safetensors
+from converters.files import SMALL_FILE_BYTES, file_errors, open_regular
 from converters.libraries import require_library
-from converters.sentence_files import encoder_or_self
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +39,14 @@ if TYPE_CHECKING:
 NAME = "torch"
 DESCRIPTION = "Hugging Face directory of older date (config.json, pytorch_model.bin, spiece.model)"
 DTYPES = FLOATS
-OURS = safetensors.OURS
+OURS: re.Pattern[str] | None = hf_directory.OURS
+SUFFIXES: tuple[str, ...] = ()
+TAKES_CONFIG = False
 HOLDS_SENTENCE_FILES = True
 
-_WEIGHTS, _INDEX = safetensors.PICKLES
+_WEIGHTS = hf_directory.PICKLES[0]
 _OPTIMIZER = "optimizer_slots.bin"  # accelerate has an optimizer.bin of its own
-_SUFFIXES = (".bin", ".pt", ".pth")
+_FILES = (".bin", ".pt", ".pth")
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
@@ -57,32 +58,27 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
 # With older ones a file could run code of its own in spite of weights_only (CVE-2025-32434, CVE-2026-24747).
 _SAFE_FROM = (2, 10)
 _MOST_MEMBERS = 100_000
-_LOCAL_HEADER = struct.Struct("<26xHH")  # the lengths of name and extra field (APPNOTE 4.3.7)
-_ZIP_FAULTS = (zipfile.BadZipFile, struct.error, EOFError, OverflowError, RuntimeError, ValueError, NotImplementedError)
+_KIND = "PyTorch file"  # in "not a sound PyTorch file"
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
 
 
 def recognises(path: Path) -> bool:
     if path.is_dir():
         # Where both are, safetensors is what every other program loads.
-        where = encoder_or_self(path)
-        found = where is not None and any((where / name).exists() for name in (_WEIGHTS, _INDEX))
-        return found and not safetensors.recognises(path)
+        return hf_directory.holds_pickles(path) and not hf_directory.holds_safetensors(path)
     if not path.is_file():
         return False
     with file_errors(path), open_regular(path) as file:
         start = file.read(2 + len(_LEGACY_MAGIC))
-        if (
-            path.suffix.lower() in _SUFFIXES
-        ):  # damaged ones too, but no document of BSON, which begins with its own length
-            return int.from_bytes(start[:4], "little") != path.stat().st_size
-        if start[:4] != b"PK\3\4":
-            return start[2:] == _LEGACY_MAGIC
-        try:
-            with zipfile.ZipFile(Bounded(file, path)) as archive:
-                return any(name.endswith("/data.pkl") for name in archive.namelist())
-        except _ZIP_FAULTS:
-            return False
+    if path.suffix.lower() in _FILES:  # damaged ones too, but no document of BSON, which begins with its own length
+        return int.from_bytes(start[:4], "little") != path.stat().st_size
+    if start[:4] != b"PK\3\4":
+        return start[2:] == _LEGACY_MAGIC
+    try:
+        with zip_members.opened(path, _KIND) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except CorruptError:
+        return False
 
 
 def fits_target(path: Path) -> bool:
@@ -91,20 +87,25 @@ def fits_target(path: Path) -> bool:
 
 def place(path: Path) -> Path:
     """The directory to write; a name of one file is refused."""
-    if path.suffix.lower() in _SUFFIXES and not path.is_dir():
+    if path.suffix.lower() in _FILES and not path.is_dir():
         raise TargetError(path, f"{NAME} is a directory of {_WEIGHTS}, config.json and tokenizer; name a directory")
     return path
 
 
-def read(path: Path) -> Checkpoint:
-    return safetensors.read_directory(path, safetensors.Weights(NAME, _WEIGHTS, _OPTIMIZER, _read_file))
+def read(path: Path, config: Path | None = None) -> Checkpoint:
+    kind = hf_directory.Weights(NAME, hf_directory.PICKLES, _OPTIMIZER, _read_file)
+    return hf_directory.read_directory(path, kind)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     _save(checkpoint.tensors, path / _WEIGHTS, checkpoint.global_step)
     if checkpoint.optimizer:
         _save(checkpoint.optimizer, path / _OPTIMIZER)
-    safetensors.write_beside(checkpoint, path)
+    hf_directory.write_beside(checkpoint, path)
+
+
+def notes(checkpoint: Checkpoint) -> Sequence[str]:
+    return ()
 
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -184,35 +185,26 @@ def _members(path: Path) -> dict[int, zipfile.ZipInfo]:
 
     What `torch.save` makes and nothing else: plain copies, each once, so that nothing can swell.
     """
-    try:
-        with file_errors(path), open_regular(path) as file, zipfile.ZipFile(Bounded(file, path)) as archive:
-            infos = archive.infolist()
-            if len(infos) > _MOST_MEMBERS:
-                raise CorruptError(path, f"holds {len(infos)} members, more than any model has")
-            if len({info.filename for info in infos}) < len(infos):
-                raise CorruptError(path, "a member occurs twice")
-            for info in infos:
-                member = f"member {info.filename!r}"
-                if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED:
-                    raise CorruptError(path, f"{member} is packed or encrypted, where PyTorch stores plain copies")
-                if info.filename.endswith(".pkl") and info.file_size > SMALL_FILE_BYTES:
-                    raise CorruptError(path, f"{member} has {info.file_size} bytes, which no list of tensors takes")
-            for info in infos:
-                # PyTorch 2.13 crashes when it swaps bytes of tensors without values.
-                if info.filename.endswith("/byteorder") and archive.read(info) != sys.byteorder.encode():
-                    raise CorruptError(path, "written on a machine of another byte order; save it anew on a usual one")
-            starts = {}
-            for info in infos:
-                file.seek(info.header_offset)
-                name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-                starts[info.header_offset + _LOCAL_HEADER.size + name + extra] = info
-    except _ZIP_FAULTS as error:
-        raise CorruptError(path, f"not a sound PyTorch file ({error})") from None
-    return starts
+    with zip_members.opened(path, _KIND) as archive, file_errors(path), open_regular(path) as file:
+        infos = archive.infolist()
+        if len(infos) > _MOST_MEMBERS:
+            raise CorruptError(path, f"holds {len(infos)} members, more than any model has")
+        zip_members.check_names(path, infos)
+        for info in infos:
+            member = f"member {info.filename!r}"
+            if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED:
+                raise CorruptError(path, f"{member} is packed or encrypted, where PyTorch stores plain copies")
+            if info.filename.endswith(".pkl") and info.file_size > SMALL_FILE_BYTES:
+                raise CorruptError(path, f"{member} has {info.file_size} bytes, which no list of tensors takes")
+        for info in infos:
+            # PyTorch 2.13 crashes when it swaps bytes of tensors without values.
+            if info.filename.endswith("/byteorder") and archive.read(info) != sys.byteorder.encode():
+                raise CorruptError(path, "written on a machine of another byte order", "save it again on a usual one")
+        return {zip_members.offset_of(file, info): info for info in infos}
 
 
 def _tensor(path: Path, name: str, value: torch.Tensor, members: Mapping[int, zipfile.ZipInfo] | None) -> Tensor:
-    """The promise of one tensor's array; every oddity of where and how it lies is refused here."""
+    """One tensor, to be read lazily; every oddity of where and how it lies is refused here."""
     import torch
 
     kind = str(value.dtype).removeprefix("torch.")

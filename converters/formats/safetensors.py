@@ -11,46 +11,30 @@ import functools
 import json
 import re
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from converters import sentence_files, spec, strangers
+from converters import hf_directory
 from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
-from converters.config import EncoderConfig, dump_json, parse_json
-from converters.config_keys import check_files, holds_refused_file
-from converters.dialects import config_from_json, to_hf
-from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
-from converters.families import family_of
-from converters.files import file_errors, open_regular, read_small
+from converters.config import parse_json
+from converters.errors import CorruptError
+from converters.files import file_errors, open_regular
 from converters.libraries import require_library
-from converters.names import slot_of
-from converters.tokenizers.files import FILE_NAMES, TokenizerFiles
-from converters.tokenizers.settings import read_tokenizer
-from converters.tokenizers.tokenizer_json import tokenizer_config, tokenizer_json
 
 NAME = "safetensors"
 DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.model)"
-
-_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-_OPTIMIZER = "optimizer.safetensors"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # the same directory as PyTorch alone writes it
-_HEAD = "head.safetensors"  # a fine-tuned MLP, which no format has a place for (albert_cli.training.run_directory)
-_SPIECE, _VOCAB, _WORDPIECE = "spiece.model", "spiece.vocab", "vocab.txt"
-_TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
-# Weights of both kinds, so that no directory is left with new ones of one kind and old ones of the other.
-OURS = re.compile(
-    r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
-    r"|pytorch_model\.bin(\.index\.json)?|pytorch_model-\d+-of-\d+\.bin|optimizer_slots\.bin"
-    rf"|{FILE_NAMES}|{sentence_files.OURS}"
-)
+DTYPES = FLOATS
+OURS: re.Pattern[str] | None = hf_directory.OURS
+SUFFIXES: tuple[str, ...] = ()
+TAKES_CONFIG = False
 HOLDS_SENTENCE_FILES = True
 
+_WEIGHTS, _OPTIMIZER = hf_directory.SAFETENSORS[0], "optimizer.safetensors"
 _CODES: Mapping[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
@@ -59,33 +43,29 @@ _CODES: Mapping[str, np.dtype[Any]] = {
     "I64": np.dtype(np.int64),  # the position_ids buffer
 }
 _CODE_OF = {dtype: code for code, dtype in _CODES.items()}
-DTYPES = FLOATS
-
-_WORDS = "embeddings.word_embeddings.weight"
-_PLAIN = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
-# Parts of names that stand in an encoder alone: what is so named is no head, and never left out.
-_INSIDE = frozenset({"albert", "bert", "embeddings", "encoder"})
 
 
 def recognises(path: Path) -> bool:
     if path.is_dir():
-        where = sentence_files.encoder_or_self(path)
-        if where is None:
-            return True  # and reading it says what is wrong
-        return (where / _WEIGHTS).exists() or (where / _INDEX).exists() or holds_refused_file(where)
+        return hf_directory.holds_safetensors(path)
     return path.is_file() and path.suffix.lower() == ".safetensors"
 
 
 def fits_target(path: Path) -> bool:
-    return False  # a bare directory is this format's by default: see hub.target_format
+    return False  # a bare directory is this format's by default: see convert.target_format
 
 
-def read(path: Path) -> Checkpoint:
-    checkpoint = read_directory(path, Weights(NAME, _WEIGHTS, _OPTIMIZER, _read_file))
-    dropped = dict(checkpoint.dropped)
-    if path.is_dir() and any((sentence_files.encoder_directory(path) / name).exists() for name in PICKLES):
-        dropped[f"{PICKLES[0]} beside {_WEIGHTS} (--from torch reads it)"] = 1
-    return dataclasses.replace(checkpoint, dropped=dropped)
+def place(path: Path) -> Path:
+    return path
+
+
+def read(path: Path, config: Path | None = None) -> Checkpoint:
+    kind = hf_directory.Weights(NAME, hf_directory.SAFETENSORS, _OPTIMIZER, _read_file)
+    checkpoint = hf_directory.read_directory(path, kind)
+    if not (path.is_dir() and hf_directory.holds_pickles(path)):
+        return checkpoint
+    beside = f"{hf_directory.PICKLES[0]} beside {_WEIGHTS} (--from torch reads it)"
+    return dataclasses.replace(checkpoint, dropped=dict(checkpoint.dropped) | {beside: 1})
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
@@ -95,195 +75,11 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     _write_file(checkpoint.tensors, path / _WEIGHTS, metadata)
     if checkpoint.optimizer:
         _write_file(checkpoint.optimizer, path / _OPTIMIZER, {"format": "pt"})
-    write_beside(checkpoint, path)
+    hf_directory.write_beside(checkpoint, path)
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What differs between the kinds of Hugging Face directories: the names of their files and what reads one of them.
-
-    `read_file` gives the tensors of a file by name, and its metadata as text.
-    """
-
-    format: str
-    single: str
-    optimizer: str
-    read_file: Callable[[Path], tuple[dict[str, Tensor], dict[str, str]]]
-
-
-def read_directory(path: Path, kind: Weights) -> Checkpoint:
-    """A Hugging Face directory, or one file of weights in it, whatever kind its weights are of."""
-    root = path if path.is_dir() else path.parent
-    directory = sentence_files.encoder_directory(root)
-    check_files(directory)
-    stored, metadata = _read_sharded(directory, kind) if path.is_dir() else kind.read_file(path)
-    strangers.refuse(stored, str(path))
-    if not (directory / _CONFIG).exists():
-        raise CheckpointError(directory, f"no {_CONFIG} beside the weights; copy the model's one there")
-    data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
-    config = config_from_json(data, str(directory / _CONFIG), dialect="hf")
-    named, notes = _unwrapped(stored, config, str(path))
-    tensors, dropped = _canonical(named, config)
-    if path.is_dir() and (directory / _HEAD).exists():
-        dropped[f"head of another shape than linear ({_HEAD})"] = 1
-    optimizer: dict[str, Tensor] = {}
-    if path.is_dir() and (directory / kind.optimizer).exists():
-        optimizer, _ = kind.read_file(directory / kind.optimizer)
-        if stray := [name for name in optimizer if slot_of(name) is None]:
-            raise SpecError(directory / kind.optimizer, f"{spec.listing(stray)} is no optimizer slot (variable/adam_m)")
-    step = metadata.get("global_step")
-    if step is not None and not (re.fullmatch(r"-?\d{1,19}", step) and -(2**63) <= int(step) < 2**63):
-        raise CorruptError(path, f"global_step in the metadata is {step!r}, not a whole number")
-    return Checkpoint(
-        config=config,
-        tensors=tensors,
-        tokenizer=read_tokenizer(directory, first=(_SPIECE, _VOCAB, _WORDPIECE)),
-        optimizer=optimizer,
-        global_step=None if step is None else int(step),
-        sentence=sentence_files.read_sentence_files(root, config),
-        dropped=dropped,
-        format=kind.format,
-        where=str(path),
-        notes=notes,
-    )
-
-
-def write_beside(checkpoint: Checkpoint, path: Path) -> None:
-    """What lies in a Hugging Face directory beside the weights: config, tokenizer, Sentence-Transformers' files."""
-    config = to_hf(checkpoint.config)
-    config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
-    words = f"{family_of(checkpoint.config).prefix}{_WORDS}"
-    config["dtype"] = checkpoint.tensors[words].dtype.name
-    (path / _CONFIG).write_bytes(dump_json(config))
-    _write_tokenizer(checkpoint.tokenizer, path)
-    for name, content in (checkpoint.sentence.files if checkpoint.sentence else {}).items():
-        (path / name).parent.mkdir(exist_ok=True)
-        (path / name).write_bytes(content)
-
-
-def _unwrapped(
-    stored: Mapping[str, Tensor], config: EncoderConfig, where: str
-) -> tuple[Mapping[str, Tensor], list[str]]:
-    """The tensors as transformers' classes call them, whatever module they were a part of; and a note of what changed.
-
-    The encoder is what the word embeddings are in: itself (as AlbertModel saves it), `albert`, or a module of another
-    name. What stands before it was put there by a wrapper (DataParallel's `module.`, Lightning's `model.`, …).
-    """
-    found = [name for name in stored if name == _WORDS or name.endswith(f".{_WORDS}")]
-    if len(found) > 1:
-        raise SpecError(where, f"holds {len(found)} encoders ({spec.listing(found)}); save the one you want alone")
-    if not found:
-        return stored, []
-    encoder = found[0].removesuffix(_WORDS)
-    if not _PLAIN.fullmatch(found[0]):
-        return stored, []
-    prefix = family_of(config).prefix
-    outer = "".join(f"{part}." for part in encoder.split(".")[:-2])
-    table = family_of(config).hf
-    known = table.expand(config).by_foreign
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in stored.items():
-        inside = prefix + name.removeprefix(encoder)
-        if name.startswith(encoder) and (encoder or inside in known or table.dropped(inside)):
-            new = inside
-        else:
-            new = name.removeprefix(outer)
-        if new in renamed:
-            raise SpecError(where, f"{name} stands for {new}, of which there is another one")
-        renamed[new] = tensor
-    if encoder in ("", prefix):
-        return renamed, []
-    return renamed, [f"the encoder's names begin with {encoder!r} (a module around it), read as {prefix!r}"]
-
-
-def _canonical(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Rename to canonical. Tied copies are dropped once shown to be copies; heads that no table knows are, by name."""
-    table = family_of(config).hf
-    known = table.expand(config).by_foreign
-    kept, dropped = _tied(stored, config)
-    others = []
-    for name in list(kept):
-        if reason := table.dropped(name):
-            dropped[reason] = dropped.get(reason, 0) + 1
-        elif name in known or _INSIDE.intersection(name.split(".")) or not _PLAIN.fullmatch(name):
-            continue
-        else:
-            others.append(name)
-        del kept[name]
-    if others:
-        dropped[f"tensors of a head that is not known here ({spec.listing(others)})"] = len(others)
-    return kept, dropped
-
-
-def _tied(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """As transformers 5 ties on loading: a copy is the tensor that it is tied to, also where that one is absent.
-
-    Where both are there and differ, or the config says that they are not tied, both are kept.
-    """
-    kept = dict(stored)
-    if config.extra.get("tie_word_embeddings") is False:
-        return kept, {}
-    copies = 0
-    for copy, source in family_of(config).tied.items():
-        if copy in kept and source not in kept:
-            kept[source] = kept.pop(copy)
-        elif copy in kept and _same(kept[copy], kept[source]):
-            del kept[copy]
-            copies += 1
-    return kept, {"tied decoder copies": copies} if copies else {}
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.read().tobytes() == b.read().tobytes()
-
-
-def _write_tokenizer(tokenizer: TokenizerFiles, path: Path) -> None:
-    model = tokenizer.model()
-    if model is not None:
-        (path / _SPIECE).write_bytes(model)
-    if tokenizer.vocab is not None and tokenizer.spiece is not None:
-        (path / _VOCAB).write_bytes(tokenizer.vocab)
-    if tokenizer.wordpiece is not None:
-        (path / _WORDPIECE).write_bytes(tokenizer.wordpiece)
-    if tokenizer:
-        settings = tokenizer_config(tokenizer)
-        pipeline = tokenizer_json(tokenizer)
-        if pipeline is not None:
-            (path / _TOKENIZER).write_bytes(pipeline)
-        else:
-            settings["tokenizer_class"] = "AlbertTokenizer"
-        (path / _TOKENIZER_CONFIG).write_bytes(dump_json(settings))
-
-
-def _read_sharded(directory: Path, kind: Weights) -> tuple[dict[str, Tensor], dict[str, str]]:
-    single = directory / kind.single
-    index = single.with_name(f"{kind.single}.index.json")
-    if single.exists() and index.exists():
-        raise FormatError(directory, f"holds both {single.name} and {index.name}; remove the one that is out of date")
-    if single.exists():
-        return kind.read_file(single)
-    data = parse_json(read_small(index), str(index))
-    weight_map = data.get("weight_map") if isinstance(data, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        raise CorruptError(index, "no weight_map from tensor to file")
-    tensors: dict[str, Tensor] = {}
-    metadata: dict[str, str] = {}
-    for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard or shard in ("", ".", ".."):
-            raise CorruptError(index, f"names the shard {shard!r}, which is not a plain file name")
-        if not (directory / shard).exists():
-            raise CorruptError(directory, f"the shard {shard} that {index.name} names is missing")
-        found, extra = kind.read_file(directory / shard)
-        metadata |= extra
-        listed = {name for name, file in weight_map.items() if file == shard}
-        if missing := sorted(listed - set(found)):
-            raise CorruptError(directory / shard, f"lacks {spec.listing(missing)}, which {index.name} places there")
-        if stray := sorted(set(found) - listed):
-            raise CorruptError(
-                directory / shard, f"holds {spec.listing(stray)}, which {index.name} does not place there"
-            )
-        tensors |= found
-    return tensors, metadata
+def notes(checkpoint: Checkpoint) -> Sequence[str]:
+    return ()
 
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -10,37 +10,45 @@ ours, like some of Google's, has `albert_config.json` among its assets.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from converters import spec, strangers, variables
+from converters import google, spec, strangers, variables
 from converters.checkpoint import FLOATS, Checkpoint, Tensor
-from converters.config import REQUIRED, Json, dump_json, parse_json
-from converters.dialects import config_from_json, from_google, to_google, to_hf
+from converters.config import REQUIRED, Json, parse_json
+from converters.dialects import config_from_json, from_google, to_hf
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
 from converters.families import families
 from converters.files import read_optional, read_small
-from converters.formats import tf
 from converters.libraries import require_library
 from converters.tensorflow import wire
-from converters.tensorflow.bundle import read_bundle
+from converters.tensorflow.bundle import OBJECT_GRAPH, read_bundle
 from converters.tensorflow.saved_graph import SavedGraph
 from converters.tokenizers.settings import tokenizer_beside
 
 NAME = "saved-model"
 DESCRIPTION = "TF-Hub module: SavedModel of TF1 or TF2 (saved_model.pb, variables/, assets/)"
 DTYPES = FLOATS
-
-_GRAPH, _KERAS, _ASSETS = "saved_model.pb", "keras_metadata.pb", "assets"
-_VARIABLES = "variables/variables"
-_SPIECE, _VOCAB, _WORDPIECE = "30k-clean.model", "30k-clean.vocab", "vocab.txt"
-OURS = re.compile(
+OURS: re.Pattern[str] | None = re.compile(
     r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|tfhub_module\.pb"
     r"|variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
     r"|assets(/(30k-clean\.(model|vocab)|vocab\.txt|albert_config\.json))?"
 )
+SUFFIXES: tuple[str, ...] = ()
+TAKES_CONFIG = True
+HOLDS_SENTENCE_FILES = False
 
+_GRAPH, _KERAS, _ASSETS = "saved_model.pb", "keras_metadata.pb", "assets"
+_VARIABLES = "variables/variables"
+_WORDPIECE = "vocab.txt"
+# The module's attributes that are files, as Model Garden calls them.
+_ATTRIBUTES = {
+    "albert_config": google.CONFIG,
+    "sp_model_file": google.SPIECE,
+    "sp_vocab_file": google.VOCAB,
+    "vocab_file": _WORDPIECE,
+}
 # Those of the published modules take a few megabytes.
 _MOST_GRAPH_BYTES = 32 * 2**20
 _LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
@@ -59,6 +67,10 @@ def fits_target(path: Path) -> bool:
     return False  # a bare directory becomes a Hugging Face one: say --to saved-model
 
 
+def place(path: Path) -> Path:
+    return path
+
+
 def read(path: Path, config: Path | None = None) -> Checkpoint:
     """`config` is a file of settings that override, or complete, what the module tells."""
     if not path.is_dir() and path.name != _GRAPH:
@@ -69,7 +81,7 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
         raise CheckpointError(directory, f"no {_GRAPH} beside the variables; copy the whole module")
     graph = SavedGraph(read_small(directory / _GRAPH, _MOST_GRAPH_BYTES), str(directory / _GRAPH))
     found = _variables(directory)
-    lower, step = found.pop(_LOWER, None), found.pop(tf.STEP, None)
+    lower, step = found.pop(_LOWER, None), found.pop(variables.STEP, None)
     _refuse_others(found, where)
     assets = directory / _ASSETS
     said, settings = _config_among(assets)
@@ -82,43 +94,28 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
     canonical = variables.to_canonical(found, table, settled, where)
     if lower is not None and "do_lower_case" not in settings:
         settings = settings | {"do_lower_case": bool(lower.read().all())}
-    return Checkpoint(
-        config=settled,
-        tensors=canonical.tensors,
-        tokenizer=tokenizer_beside(assets, settings),
-        optimizer=canonical.optimizer,
-        global_step=None if step is None else tf.scalar(step, tf.STEP, where),
-        dropped=canonical.dropped,
-        format=NAME,
-        where=where,
-        notes=notes,
-    )
+    return canonical.checkpoint(NAME, tokenizer_beside(assets, settings), step, notes)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     require_library("tensorflow", "writing a SavedModel")
     from converters.tensorflow import module
 
-    config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    assets = {
-        "albert_config": ("albert_config.json", dump_json(to_google(config) | tokenizer.settings)),
-        "sp_model_file": (_SPIECE, tokenizer.model()),
-        "sp_vocab_file": (_VOCAB, tokenizer.lines()),
-        "vocab_file": (_WORDPIECE, tokenizer.wordpiece),
-    }
+    config = checkpoint.config
     table, wanted = _FAMILY.keras(config), spec.spec(config)
+    assets = google.files(checkpoint, wordpiece=_WORDPIECE)
     module.save(
         config,
         variables.to_foreign(checkpoint, table),
         {row.foreign: wanted[row.canonical].attribute for row in table.expand(config).by_foreign.values()},
         checkpoint.global_step,
-        {attribute: (name, data) for attribute, (name, data) in assets.items() if data is not None},
-        lowercase=tokenizer.lowercase,
+        {attribute: (name, assets[name]) for attribute, name in _ATTRIBUTES.items() if name in assets},
+        lowercase=checkpoint.tokenizer.lowercase,
         path=path,
     )
 
 
-def notes(checkpoint: Checkpoint) -> list[str]:
+def notes(checkpoint: Checkpoint) -> Sequence[str]:
     """What a user of the written module should know."""
     found = checkpoint.tokenizer.notes_for_google()
     if "pooler" not in spec.components(checkpoint.tensors, checkpoint.config):
@@ -135,8 +132,8 @@ def _variables(directory: Path) -> dict[str, Tensor]:
     prefix = directory / _VARIABLES
     if not prefix.with_name(prefix.name + ".index").exists():
         raise CheckpointError(directory, f"no {_VARIABLES}.index, so a SavedModel without variables, not an ALBERT")
-    found = read_bundle(prefix, texts=[tf.OBJECT_GRAPH])
-    objects = found.pop(tf.OBJECT_GRAPH, None)
+    found = read_bundle(prefix, texts=[OBJECT_GRAPH])
+    objects = found.pop(OBJECT_GRAPH, None)
     if objects is not None:
         readable = _object_names(objects.read().tobytes(), f"{prefix}.index")
         named = [(readable.get(key, key), tensor) for key, tensor in found.items()]
@@ -158,7 +155,7 @@ def _object_names(data: bytes, where: str) -> dict[str, str]:
                 if key != _LOWER and (name := wire.text(attribute, 2)):
                     names[key] = name
     except wire.FAULTS as error:
-        raise CorruptError(where, f"its {tf.OBJECT_GRAPH} is not sound ({error})") from None
+        raise CorruptError(where, f"its {OBJECT_GRAPH} is not sound ({error})") from None
     return names
 
 
@@ -180,11 +177,11 @@ def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
 
 def _config_among(assets: Path) -> tuple[Json | None, Json]:
     """The config among a module's assets in Hugging Face's terms, None without one; and its tokenizer's settings."""
-    path = assets / tf.CONFIG
+    path = assets / google.CONFIG
     data = read_optional(path)
     if data is None:
         return None, {}
-    parsed, settings = variables.split_settings(parse_json(data, str(path)))
+    parsed, settings = google.split_settings(parse_json(data, str(path)))
     return to_hf(config_from_json(parsed, str(path), dialect="google")), settings
 
 
@@ -192,7 +189,7 @@ def _settings(path: Path | None) -> Json:
     """The settings in a config of either dialect, told apart by Hugging Face's model_type; none without a file."""
     if path is None:
         return {}
-    data, _ = variables.split_settings(parse_json(read_small(path), str(path)))
+    data, _ = google.split_settings(parse_json(read_small(path), str(path)))
     if not isinstance(data, dict):
         raise ConfigError(path, f"holds a JSON {type(data).__name__}, not an object of settings")
     return data if "model_type" in data else from_google(data)

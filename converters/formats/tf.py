@@ -6,42 +6,31 @@ Variable names: `converters.families`.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import ml_dtypes
-import numpy as np
-
-from converters import strangers, variables
-from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into
-from converters.config import dump_json, parse_json
-from converters.dialects import config_from_json, notes_for_google, to_google
+from converters import google, strangers, variables
+from converters.checkpoint import FLOATS, Checkpoint, Tensor
 from converters.errors import PLACE, CheckpointError, FormatError, SpecError, TargetError
 from converters.families import families
 from converters.files import read_optional, read_small
 from converters.libraries import require_library
-from converters.tensorflow.bundle import is_index, read_bundle
+from converters.tensorflow.bundle import OBJECT_GRAPH, is_index, read_bundle
 from converters.tokenizers.settings import tokenizer_beside
 
 NAME = "tf"
-_ALIGNMENT = 64
 DESCRIPTION = "Google's TF1 checkpoint (albert_config.json, model.ckpt-best.*, 30k-clean.*)"
 DTYPES = FLOATS
-
-CONFIG = families()["albert"].config.google_file
-_PREFIX = "model.ckpt-best"
-_SPIECE, _VOCAB, _WORDPIECE = "30k-clean.model", "30k-clean.vocab", "vocab_chinese.txt"
-STEP = "global_step"
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-OURS = re.compile(
+OURS: re.Pattern[str] | None = re.compile(
     r"albert_config\.json|checkpoint|model\.ckpt[-\w]*\.(index|meta|data-\d{5}-of-\d{5})"
     r"|30k-clean\.(model|vocab)|vocab_chinese\.txt"
 )
+SUFFIXES: tuple[str, ...] = ()
+TAKES_CONFIG = False
+HOLDS_SENTENCE_FILES = False
 
+_PREFIX, _WORDPIECE = "model.ckpt-best", "vocab_chinese.txt"
 _FAMILY = families()["albert"]
 
 
@@ -62,7 +51,7 @@ def place(path: Path) -> Path:
     return path.parent
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, config: Path | None = None) -> Checkpoint:
     prefix = _prefix(path)
     directory = prefix.parent
     found = read_bundle(prefix, texts=[OBJECT_GRAPH])
@@ -74,51 +63,31 @@ def read(path: Path) -> Checkpoint:
             "names of their own; save the model with tf.saved_model.save, which is read",
         )
     found, notes = _unwrapped(found)
-    if not (directory / CONFIG).exists():
-        raise CheckpointError(directory, f"no {CONFIG} beside {prefix.name}; copy the model's one there")
-    data, settings = variables.split_settings(parse_json(read_small(directory / CONFIG), str(directory / CONFIG)))
-    config = config_from_json(data, str(directory / CONFIG), dialect="google")
-    step = found.pop(STEP, None)
-    canonical = variables.to_canonical(found, _FAMILY.google, config, str(prefix), head=_of_a_head)
-    return Checkpoint(
-        config=config,
-        tensors=canonical.tensors,
-        tokenizer=tokenizer_beside(directory, settings),
-        optimizer=canonical.optimizer,
-        global_step=None if step is None else scalar(step, STEP, str(prefix)),
-        dropped=canonical.dropped,
-        format=NAME,
-        where=str(prefix),
-        notes=notes,
-    )
+    said = directory / google.CONFIG
+    if not said.exists():
+        raise CheckpointError(directory, f"no {said.name} beside {prefix.name}; copy the model's one there")
+    settled, settings = google.parse_config(read_small(said), str(said))
+    step = found.pop(variables.STEP, None)
+    canonical = variables.to_canonical(found, _FAMILY.google, settled, str(prefix), head=_of_a_head)
+    return canonical.checkpoint(NAME, tokenizer_beside(directory, settings), step, notes)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     require_library("tensorflow", "writing a TensorFlow checkpoint")
-    _save(variables.to_foreign(checkpoint, _FAMILY.google), checkpoint.global_step, path / _PREFIX)
-    (path / CONFIG).write_bytes(dump_json(to_google(checkpoint.config) | checkpoint.tokenizer.settings))
+    from converters.tensorflow.runtime import save_bundle, tensorflow_errors
+
+    tensors = variables.to_foreign(checkpoint, _FAMILY.google) | variables.step_of(checkpoint)
+    with tensorflow_errors(path / _PREFIX):
+        save_bundle(tensors, path / _PREFIX)
+    for name, content in google.files(checkpoint, wordpiece=_WORDPIECE).items():
+        (path / name).write_bytes(content)
     (path / "checkpoint").write_text(
         f'model_checkpoint_path: "{_PREFIX}"\nall_model_checkpoint_paths: "{_PREFIX}"\n', encoding="utf-8"
     )
-    for name, part in (
-        (_SPIECE, checkpoint.tokenizer.model()),
-        (_VOCAB, checkpoint.tokenizer.lines()),
-        (_WORDPIECE, checkpoint.tokenizer.wordpiece),
-    ):
-        if part is not None:
-            (path / name).write_bytes(part)
 
 
-def notes(checkpoint: Checkpoint) -> list[str]:
-    """What a reader of the written checkpoint should know."""
-    return notes_for_google(checkpoint.config) + checkpoint.tokenizer.notes_for_google()
-
-
-def scalar(tensor: Tensor, name: str, where: str) -> int:
-    """The whole number in a 0-d variable."""
-    if tensor.shape not in ((), (1,)) or tensor.dtype.kind != "i":
-        raise SpecError(where, f"{name} is {tensor.dtype.name}{list(tensor.shape)}, not one whole number")
-    return int(tensor.read().reshape(()))
+def notes(checkpoint: Checkpoint) -> Sequence[str]:
+    return google.notes(checkpoint)
 
 
 def _of_a_head(name: str) -> bool:
@@ -161,49 +130,3 @@ def _checkpoints(directory: Path) -> list[str]:
 def _state(directory: Path) -> str:
     """The `checkpoint` file, of which only base names are believed: it often holds paths of another machine."""
     return (read_optional(directory / "checkpoint") or b"").decode("utf-8", "replace")
-
-
-def _save(tensors: Mapping[str, Tensor], step: int | None, prefix: Path) -> None:
-    """Write a version-2 checkpoint with TensorFlow; it holds the whole model once."""
-    tf = tensorflow()
-    names = list(tensors)
-    try:
-        with tf.device("CPU"):
-            held = [to_tensorflow(tensor.read()) for tensor in tensors.values()]
-            if step is not None:
-                names.append(STEP)
-                held.append(tf.constant(step, tf.int64))
-            tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=held)
-    except tf.errors.OpError as error:
-        raise CheckpointError(prefix, f"TensorFlow could not write it ({error.message.splitlines()[0]})") from error
-
-
-def tensorflow() -> Any:
-    """TensorFlow, imported without its announcements on stderr and without Keras, which `tf.keras` still loads."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # saving needs none of it, and it announces itself
-    # Keras brings matplotlib, pandas, SciPy and more, two of five seconds; TensorFlow passes over one that is absent.
-    hidden = "keras" not in sys.modules
-    if hidden:
-        sys.modules["keras"] = None  # type: ignore[assignment]
-    try:
-        import tensorflow as tf
-    finally:
-        if hidden:
-            del sys.modules["keras"]
-    return tf
-
-
-def to_tensorflow(array: Array) -> Any:
-    """TensorFlow's tensor of an array, copied once: into memory that it takes over as it is.
-
-    `tf.constant` takes three times the memory on the way. TensorFlow asks for multiples of 64 bytes (EIGEN_MAX_ALIGN).
-    """
-    tf = tensorflow()
-    memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    brief = array.dtype == ml_dtypes.bfloat16  # which numpy cannot hand over under its name
-    held = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy_into(held, array)
-    tensor = tf.experimental.dlpack.from_dlpack((held.view(np.uint16) if brief else held).__dlpack__())
-    return tf.bitcast(tensor, tf.bfloat16) if brief else tensor

@@ -79,7 +79,6 @@ class Stored(NamedTuple):
 @contextmanager
 def opened(path: Path) -> Iterator[File]:
     """A BSON file to read from, its size and outermost lengths checked; CorruptError for anything else."""
-    require_library("bson", "reading Julia's BSON")
     with file_errors(path), open_regular(path) as file:
         size = file.seek(0, io.SEEK_END)
         if size > MOST_BYTES:

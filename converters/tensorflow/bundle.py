@@ -24,6 +24,8 @@ from converters.errors import CorruptError, SpecError
 from converters.files import file_errors, open_regular, read_small
 from converters.tensorflow import wire
 
+# The variable that holds the graph of objects in a checkpoint of TF2.
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER_BYTES = 48
 # A thousand variables take 100 kB. Shared prefixes and Snappy may unpack to this many times their size, no more.

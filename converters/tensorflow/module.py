@@ -16,12 +16,13 @@ from typing import Any
 
 from converters.checkpoint import Tensor
 from converters.config import EncoderConfig
-from converters.errors import CheckpointError, ConfigError
-from converters.formats.tf import STEP, tensorflow, to_tensorflow
+from converters.errors import ConfigError
+from converters.tensorflow.runtime import save_bundle, tensorflow, tensorflow_errors, to_tensorflow
+from converters.variables import STEP
 
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 
-# TensorFlow's counters are in these names; see `_settle`.
+# TensorFlow's counters are in these names; see `_make_deterministic`.
 _FUNCTION = re.compile(r"(__inference_.*_)(\d+)")
 
 
@@ -44,50 +45,53 @@ def save(
     """
     tf = tensorflow()
     act = _activation(config.hidden_act)
-    sources = path / "assets-to-be"
+    sources = path / "assets-staging"
     sources.mkdir()
     try:
-        with tf.device("CPU"):
-            weights = {
-                attributes[name]: tf.Variable(to_tensorflow(tensor.read()), name=name)
-                for name, tensor in variables.items()
-                if name in attributes
-            }
-            # Its variables are attributes here, saved with it, where tf.Module has properties of these names.
-            module = type("Module", (tf.Module,), {"variables": None, "trainable_variables": None})()
-            module.variables = [weights[name] for name in weights if name.startswith("encoder.")]
-            module.trainable_variables = list(module.variables)
-            module.regularization_losses = []
-            module.heads = [weights[name] for name in weights if not name.startswith("encoder.")]
-            module.do_lower_case = tf.Variable(lowercase, trainable=False, name="do_lower_case")
-            if step is not None:
-                module.global_step = tf.Variable(step, dtype=tf.int64, trainable=False, name=STEP)
+        with tensorflow_errors(path), tf.device("CPU"):
+            module, weights = _module(variables, attributes, step, lowercase=lowercase)
             for attribute, (name, data) in assets.items():
                 (sources / name).write_bytes(data)
                 setattr(module, attribute, tf.saved_model.Asset(str(sources / name)))
-        module.__call__, signature = _functions(config, weights, act)
-        with _quiet():
-            tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
-        if slots := {name: tensor for name, tensor in variables.items() if name not in attributes}:
-            _add(slots, path / "variables", path / "parts")
-    except tf.errors.OpError as error:
-        raise CheckpointError(path, f"TensorFlow could not write it ({error.message.splitlines()[0]})") from error
+        with tensorflow_errors(path):
+            module.__call__, signature = _functions(config, weights, act)
+            with _quiet():
+                tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
+            if slots := {name: tensor for name, tensor in variables.items() if name not in attributes}:
+                _add(slots, path / "variables", path / "parts")
     finally:
         shutil.rmtree(sources, ignore_errors=True)
-    _settle(path)
+    _make_deterministic(path)
+
+
+def _module(
+    variables: Mapping[str, Tensor], attributes: Mapping[str, str], step: int | None, *, lowercase: bool
+) -> tuple[Any, dict[str, Any]]:
+    """The object to be saved, with its variables, which are also given by the names of `converters.roles`."""
+    tf = tensorflow()
+    weights = {
+        attributes[name]: tf.Variable(to_tensorflow(tensor.read()), name=name)
+        for name, tensor in variables.items()
+        if name in attributes
+    }
+    # Its variables are attributes here, saved with it, where tf.Module has properties of these names.
+    module = type("Module", (tf.Module,), {"variables": None, "trainable_variables": None})()
+    module.variables = [weights[name] for name in weights if name.startswith("encoder.")]
+    module.trainable_variables = list(module.variables)
+    module.regularization_losses = []
+    module.heads = [weights[name] for name in weights if not name.startswith("encoder.")]
+    module.do_lower_case = tf.Variable(lowercase, trainable=False, name="do_lower_case")
+    if step is not None:
+        module.global_step = tf.Variable(step, dtype=tf.int64, trainable=False, name=STEP)
+    return module, weights
 
 
 def _add(tensors: Mapping[str, Tensor], bundle: Path, parts: Path) -> None:
     """Put more tensors into the files of the variables; `parts` is a name for a directory to work in."""
     tf = tensorflow()
     bundle.rename(parts)
+    save_bundle(tensors, parts / "more")
     with tf.device("CPU"):
-        tf.raw_ops.SaveV2(
-            prefix=str(parts / "more"),
-            tensor_names=list(tensors),
-            shape_and_slices=[""] * len(tensors),
-            tensors=[to_tensorflow(tensor.read()) for tensor in tensors.values()],
-        )
         prefixes = [str(parts / name) for name in ("variables", "more")]
         tf.raw_ops.MergeV2Checkpoints(
             checkpoint_prefixes=prefixes, destination_prefix=str(bundle / "variables"), delete_old_dirs=False
@@ -238,7 +242,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _settle(path: Path) -> None:
+def _make_deterministic(path: Path) -> None:
     """Make the files' bytes follow from the model alone.
 
     TensorFlow numbers functions through the life of a process, and signs what it saves with a random number in

@@ -116,13 +116,15 @@ class TokenizerFiles:
         vocab: bytes | None = None,
         wordpiece: bytes | None = None,
         settings: Mapping[str, Any] | None = None,
-        origin: str,
+        origin: str | Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
     ) -> TokenizerFiles:
         """Check the parts found at `where` (CorruptError) and keep what is not derivable from another part.
 
-        `settings` are those of the property of this name; what is not among them is as usual (ConfigError).
+        `settings` are those of the property of this name; what is not among them is as usual (ConfigError). `origin`
+        says where the parts are from, for all or for each by name; the part's own name by default.
         """
+        parts = {"spiece": spiece, "vocab": vocab, "wordpiece": wordpiece}
         if vocab and not vocab.endswith(b"\n"):
             vocab += b"\n"  # a format of lines cannot tell
         if spiece is not None and vocab == vocab_lines(spiece, where):
@@ -139,7 +141,7 @@ class TokenizerFiles:
             spiece,
             vocab,
             wordpiece,
-            origin=origin if spiece or vocab or wordpiece else "none",
+            origin=_origin(parts, origin),
             notes=tuple(notes),
             **fields,
         )
@@ -209,6 +211,14 @@ class TokenizerFiles:
     @property
     def rebuilt(self) -> bool:
         return self.spiece is None and self.vocab is not None
+
+
+def _origin(parts: Mapping[str, bytes | None], origin: str | Mapping[str, str] | None) -> str:
+    """Where the first of the parts is from; see `TokenizerFiles.of`."""
+    first = next((name for name, content in parts.items() if content), None)
+    if first is None:
+        return "none"
+    return origin if isinstance(origin, str) else (origin or {}).get(first, first)
 
 
 def _from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:

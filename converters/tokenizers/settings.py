@@ -133,8 +133,8 @@ def tokenizer_beside(directory: Path, settings: Json) -> TokenizerFiles:
     return TokenizerFiles.of(str(directory), **parts, settings=settings, origin=_origin(paths))
 
 
-def _origin(paths: Mapping[str, Path]) -> str:
-    return next((paths[kind].name for kind in _KINDS if kind in paths), PIPELINE)
+def _origin(paths: Mapping[str, Path]) -> Mapping[str, str]:
+    return {kind: path.name for kind, path in paths.items()}
 
 
 def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool) -> list[str]:
@@ -170,9 +170,9 @@ class _Source:
 
     def files(self, notes: list[str]) -> TokenizerFiles:
         parts: dict[str, Any] = {kind: read_small(path) for kind, path in self.paths.items()}
-        origin = _origin(self.paths)
+        origin: str | Mapping[str, str] = _origin(self.paths)
         if not parts:
-            parts = self._derived()
+            parts, origin = self._derived(), PIPELINE
         listed = "wordpiece" in parts
         settings = self._preparation(listed) | self._lengths()
         names = self._names(listed)
