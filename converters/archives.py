@@ -14,19 +14,18 @@ import os
 import re
 import shutil
 import stat
-import struct
 import tarfile
 import tempfile
 import weakref
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from converters import zip_members
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.errors import CorruptError, errors_name, renamed
-from converters.files import Bounded, file_errors, open_regular
+from converters.files import Bounded, file_errors, open_regular, over_limit
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _GZIP, _ZIP, _USTAR, _USTAR_AT = b"\x1f\x8b", b"PK\3\4", b"ustar", 257
@@ -37,18 +36,7 @@ _MOST_DEPTH = 16
 _MOST_EXPANSION = 50
 _SLACK_BYTES = 64 * 2**20
 _PIECE_BYTES = 2**20
-_FAULTS = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    IndexError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
+_FAULTS = (*zip_members.FAULTS, tarfile.TarError, gzip.BadGzipFile, IndexError)
 # What macOS adds to archives.
 _IGNORED_MEMBERS = re.compile(r"__MACOSX(/.*)?|(.*/)?(\._[^/]*|\.DS_Store)")
 
@@ -146,7 +134,7 @@ class Opened:
                 self._count(number)
                 total += member.size
                 if total > most or member.size < 0:
-                    raise CorruptError(self.archive, f"unpacks to more than {most} bytes, which no weights do")
+                    raise CorruptError(self.archive, over_limit(most))
                 if member.issparse():
                     raise CorruptError(self.archive, f"member {member.name!r} is a sparse file, which no model's is")
                 target = self._target(member.name)
@@ -163,17 +151,8 @@ class Opened:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
             self._count(len(infos) - 1)
-            total = sum(info.file_size for info in infos)
-            if total > most:
-                raise CorruptError(self.archive, f"unpacks to more than {most} bytes, which no weights do")
+            zip_members.check_members(self.archive, infos, most=most)
             for info in infos:
-                member = f"member {info.filename!r}"
-                if info.flag_bits & 1:
-                    raise CorruptError(self.archive, f"{member} is encrypted", "pack it without a password")
-                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise CorruptError(
-                        self.archive, f"{member} is packed in a way that is not read here", "pack it as usual"
-                    )
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 target = self._target(info.filename)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -67,6 +67,11 @@ def open_regular(path: Path) -> io.BufferedReader:
     return open(path, "rb")
 
 
+def over_limit(most: int) -> str:
+    """What is said of an archive that grows, while it is read, beyond a number of bytes."""
+    return f"decompresses to more than the limit of {most} bytes (decompression bomb?)"
+
+
 class Bounded(io.RawIOBase):
     """A file for the libraries that read archives, which trust every length in them.
 
@@ -103,4 +108,4 @@ class Bounded(io.RawIOBase):
 
     def _check(self, place: int) -> None:
         if self._most is not None and place > self._most:
-            raise CorruptError(self._where, f"unpacks to more than {self._most} bytes, which no weights do")
+            raise CorruptError(self._where, over_limit(self._most))

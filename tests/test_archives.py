@@ -475,7 +475,9 @@ def test_a_gzip_bomb(tmp_path, temporary, refused, where):
         assert message == f"{tmp_path / 'x.tgz'}: holds a list or name longer than 4194304 bytes; no model does"
     else:
         assert message.startswith(f"{tmp_path / 'x.tgz'}: ")
-        assert message.endswith(f"unpacks to more than {most(tmp_path / 'x.tgz')} bytes, which no weights do")
+        assert message.endswith(
+            f"decompresses to more than the limit of {most(tmp_path / 'x.tgz')} bytes (decompression bomb?)"
+        )
     assert not left(temporary)
 
 
@@ -483,7 +485,8 @@ def test_a_gzip_bomb(tmp_path, temporary, refused, where):
 def test_a_zip_bomb(tmp_path, temporary, refused):
     making.write_zip(tmp_path / "x.zip", [("model.safetensors", bytes(10**8))], zipfile.ZIP_DEFLATED)
     assert refused("inspect", tmp_path / "x.zip") == (
-        f"{tmp_path / 'x.zip'}: unpacks to more than {most(tmp_path / 'x.zip')} bytes, which no weights do"
+        f"{tmp_path / 'x.zip'}: decompresses to 100000000 bytes, over the limit of {most(tmp_path / 'x.zip')} "
+        "(decompression bomb?)"
     )
     content = bytearray((tmp_path / "x.zip").read_bytes())
     at = content.rindex(b"PK\1\2") + 24
@@ -515,12 +518,12 @@ def test_a_zip_that_cannot_be_read(base, tmp_path, refused):
     content[at + 8] |= 1
     path.write_bytes(content)
     name = "albert_base/albert_config.json"
-    assert refused("inspect", path) == f"{path}: member {name!r} is encrypted; pack it without a password"
+    assert refused("inspect", path) == f"{path}: member {name!r} is encrypted; save it without a password"
     content = bytearray(sound)
     content[at + 10] = 14  # LZMA
     path.write_bytes(content)
     assert refused("inspect", path) == (
-        f"{path}: member {name!r} is packed in a way that is not read here; pack it as usual"
+        f"{path}: member {name!r} is compressed by another method than deflate; save it with that"
     )
 
 

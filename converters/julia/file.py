@@ -27,6 +27,7 @@ from converters.julia.values import (
     UINT8,
     VARIABLE,
     Document,
+    Node,
     Symbol,
     Type,
     Values,
@@ -57,14 +58,6 @@ _MOST_HEAD = 1 + _MOST_KEY + 1 + 4  # kind, key, length
 _MOST_KEYS = 64
 _MOST_REFERENCES = 100_000
 _MOST_LINES = 500_000
-
-
-class Node(NamedTuple):
-    """Where a value lies in a file: its BSON kind and the span of its bytes."""
-
-    kind: int
-    start: int
-    end: int
 
 
 class Stored(NamedTuple):
@@ -318,7 +311,7 @@ class File:
 
     def _check_length(self, node: Node, what: str, limit: int) -> None:
         if node.end - node.start > limit:
-            raise self.fault(what, f"{node.end - node.start} bytes, where {limit} are plenty")
+            raise self.fault(what, f"{node.end - node.start} bytes exceed the limit of {limit}")
 
     def _string(self, node: Node, what: str) -> bytes:
         if node.kind != _STRING:

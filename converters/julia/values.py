@@ -9,15 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from converters.checkpoint import Array
 from converters.errors import CheckpointError, CorruptError
-
-if TYPE_CHECKING:
-    from converters.julia.file import File, Node
 
 _MOST_RANK = 32
 _MOST_SHOWN = 120
@@ -45,6 +42,27 @@ _WIDE: Mapping[tuple[str, ...], bool] = {("Core", "Int128"): True, ("Core", "UIn
 _COMPLEX, DICT, VARIABLE = ("Base", "Complex"), ("Base", "Dict"), ("Core", "TypeVar")
 _OTHERS = {("Core", name) for name in ("Any", "Array", "Nothing", "String", "Symbol", "Tuple")}
 _KNOWN = {*_BITS, *_WIDE, *_OTHERS, _COMPLEX, DICT, VARIABLE}
+
+
+class Node(NamedTuple):
+    """Where a value lies in a file: its BSON kind and the span of its bytes."""
+
+    kind: int
+    start: int
+    end: int
+
+
+class Reader(Protocol):
+    """The file that values are read from; `what` names a value in errors."""
+
+    def decoded(self, node: Node, what: str, limit: int) -> Any:
+        """What pymongo makes of a small value, of at most `limit` bytes."""
+
+    def referred(self, number: Any, what: str) -> Node:
+        """The node that a backref of that number stands for."""
+
+    def fault(self, what: str, text: str) -> CorruptError:
+        """The error of a value that is not sound."""
 
 
 class Symbol(str):
@@ -108,7 +126,7 @@ class Document(dict[str, Any]):
 class Values:
     """From decoded documents to values. What is referred to counts against the limit each time."""
 
-    def __init__(self, file: File, what: str, limit: int) -> None:
+    def __init__(self, file: Reader, what: str, limit: int) -> None:
         self._file, self._what, self._limit, self._left = file, what, limit, limit
         self._inside: set[int] = set()
 

@@ -218,7 +218,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         position += fresh
         unpacked += len(key)
         if unpacked > _MOST_EXPANSION * len(block):
-            raise _Bad(f"the names of the block at byte {offset} unpack beyond all measure")
+            raise _Bad(f"the names of the block at byte {offset} expand beyond {_MOST_EXPANSION} times the block size")
         yield key, block[position : position + length]
         position += length
 

@@ -515,7 +515,7 @@ def bombs():
     for place, said, change in (
         (
             "the weights' tag",
-            "weights, its tag: 20000005 bytes, where 4096 are plenty",
+            "weights, its tag: 20000005 bytes exceed the limit of 4096",
             lambda text: member("weights", {"tag": text}),
         ),
         (
@@ -540,7 +540,7 @@ def bombs():
         ),
         (
             "a key",
-            "weights, key 1: 20000005 bytes, where 4096 are plenty",
+            "weights, key 1: 20000005 bytes exceed the limit of 4096",
             lambda text: inside("weights", "data", 0, 0, text),
         ),
     ):

@@ -103,7 +103,7 @@ def _hostile():
     yield Corruption(
         "zeros that pack well",
         with_query(lambda array: npy_bytes(array) + bomb, zipfile.ZIP_DEFLATED),
-        "$file: unpacks to 134<any> bytes from <any>, which no weights do",
+        "$file: decompresses to 134<any> bytes, over the limit of <any> (decompression bomb?)",
     )
     for name, shape in (
         ("negative", (-8, -8)),

@@ -108,7 +108,7 @@ def entries():
 BLOCKS = {
     "keys that grow beyond measure": (
         making.sealed(b"".join(varint(n) + b"\1\0a" for n in range(4000)) + struct.pack("<II", 0, 1)),
-        "unpack beyond all measure",
+        "expand beyond 64 times the block size",
     ),
     "an entry beyond its block": (
         making.sealed(varint(0) + varint(5) + varint(2**40) + b"abcde" + struct.pack("<II", 0, 1)),

@@ -194,7 +194,9 @@ def _archives():
         archived(lambda members: [(members[0][0], members[0][1] + bytes(10**7)), *members[1:]], zipfile.ZIP_DEFLATED),
         "$file: member 'archive/data.pkl' is packed or encrypted, where PyTorch stores plain copies",
     )
-    yield Corruption("a member twice", archived(lambda members: [*members, members[4]]), "$file: a member occurs twice")
+    yield Corruption(
+        "a member twice", archived(lambda members: [*members, members[4]]), "$file: member 'archive/<any>' occurs twice"
+    )
     yield Corruption(
         "no pickle",
         archived(lambda members: [member for member in members if not member[0].endswith(".pkl")]),
