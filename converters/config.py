@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from converters.activations import ACTIVATIONS
 from converters.errors import ConfigError
 
 Json = dict[str, Any]
@@ -83,6 +84,8 @@ class EncoderConfig:
             if self.hidden_size % self.num_attention_heads:
                 heads = self.num_attention_heads
                 faults.append(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {heads}")
+            if self.hidden_act not in ACTIVATIONS:
+                faults.append(f"hidden_act is {self.hidden_act!r}, not one of {', '.join(ACTIVATIONS)}")
             if self.num_hidden_groups > self.num_hidden_layers:
                 faults.append(
                     f"num_hidden_groups {self.num_hidden_groups} exceeds num_hidden_layers {self.num_hidden_layers}"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters import convert
+from converters.activations import ACTIVATIONS
 from converters.config import dump_json, parse_json
 from converters.dialects import config_from_json, to_google, to_hf
 from converters.errors import CheckpointError, ConfigError
@@ -114,6 +115,8 @@ def test_every_wrong_type_at_once(config, refused):
         ("layer_norm_eps", {}, "layer_norm_eps is {}, not a number from 0 up"),
         ("hidden_dropout_prob", True, "hidden_dropout_prob is True, not a number from 0 up"),
         ("hidden_act", 3, "hidden_act is 3, not a name"),
+        ("hidden_act", "geglu", f"hidden_act is 'geglu', not one of {', '.join(ACTIVATIONS)}"),
+        ("hidden_act", "", f"hidden_act is '', not one of {', '.join(ACTIVATIONS)}"),
         ("hidden_act", ["gelu"], "hidden_act is ['gelu'], not a name"),
         ("hidden_act", None, "hidden_act is None, not a name"),
         ("share", ["all"], "share is ['all'], not a name"),
@@ -215,7 +218,7 @@ def test_another_model_type_beside_a_tensorflow_checkpoint(sound, tmp_path, refu
     assert refused("inspect", tmp_path / "tf") == message
 
 
-@pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh", "an activation of mine"])
+@pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh", "swish"])
 def test_activations_survive_the_way_round(act):
     config = dataclasses.replace(making.TINY, hidden_act=act)
     there = config_from_json(to_google(config), "x", dialect="google")

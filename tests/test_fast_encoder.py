@@ -13,11 +13,12 @@ from encoding import encode
 from albert_cli.embedding.encoders import make_encoder
 from albert_cli.errors import EmbeddingError
 from albert_cli.model import hidden_states, kernels, packed
-from albert_cli.model.encoder import ACTIVATIONS, Encoder, activation
+from albert_cli.model.encoder import Encoder, activation
 from albert_cli.model.packed import PackedEncoder
 from albert_cli.model.plain import PlainEncoder
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from converters import spec
+from converters.activations import ACTIVATIONS
 from converters.config import EncoderConfig
 from converters.dialects import to_hf
 from converters.families.albert import PRESETS

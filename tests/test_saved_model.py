@@ -481,12 +481,6 @@ def test_notes_on_what_a_module_cannot_say(tmp_path):
     ]
 
 
-def test_an_activation_that_tensorflow_has_not(tmp_path, refused):
-    convert.save(making.model(dataclasses.replace(TINY, hidden_act="odd")), tmp_path / "hf")
-    message = refused("convert", tmp_path / "hf", tmp_path / "out", "--to", "saved-model")
-    assert message.startswith("hidden_act is 'odd'; a SavedModel computes one of gelu, gelu_accurate, ")
-
-
 # --- places
 
 

@@ -19,23 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albert_cli.model.encoder import activation
+from converters.activations import ACTIVATIONS
 
-# Activation -> what oneDNN calls it: (attr, algorithm). The others are applied after the product.
-_ERF, _TANH = ("gelu", "none"), ("gelu", "tanh")
-_FUSED = {
-    "gelu": _ERF,
-    "gelu_accurate": _TANH,
-    "gelu_fast": _TANH,
-    "gelu_new": _TANH,
-    "gelu_python": _ERF,
-    "gelu_python_tanh": _TANH,
-    "gelu_pytorch_tanh": _TANH,
-    "linear": ("none", ""),
-    "relu": ("relu", ""),
-}
+# A function of converters.activations -> what oneDNN calls it (attr, algorithm). Others are applied after the product.
+_FUSED = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "linear": ("none", ""), "relu": ("relu", "")}
 
 # The least value of an activation: its outputs then use all 256 steps of a byte, not little more than the upper half.
-FLOORS = {name: 0.0 if name == "relu" else -0.1701 for name in _FUSED if name != "linear"}
+_FLOORS = {"gelu": -0.1701, "gelu_tanh": -0.1701, "relu": 0.0}
+FLOORS = {name: _FLOORS[function] for name, function in ACTIVATIONS.items() if function in _FLOORS}
 
 # x (M, K), or its bytes, and perhaps a residual (M, N) -> act(x·Wᵀ + b) + residual, float32 (M, N)
 Linear = Callable[[Tensor, "Tensor | None"], Tensor]
@@ -45,7 +36,7 @@ Int8Linear = Callable[["QuantizedRows", "Tensor | None"], Tensor]
 def linear(weight: Tensor, bias: Tensor, act: str = "linear") -> Linear:
     """A float32 linear layer with its activation: `weight` (N, K), `bias` (N,)."""
     function = activation(act)
-    fused = act in _FUSED and _float_operators_work(act)
+    fused = ACTIVATIONS[act] in _FUSED and _float_operators_work(act)
     return _packed(weight, bias, act) if fused else _plain(weight, bias, function)
 
 
@@ -58,7 +49,7 @@ def _plain(weight: Tensor, bias: Tensor, function: Callable[[Tensor], Tensor]) -
 
 
 def _packed(weight: Tensor, bias: Tensor, act: str) -> Linear:
-    attr, algorithm = _FUSED[act]
+    attr, algorithm = _FUSED[ACTIVATIONS[act]]
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def layer(x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from converters.activations import ACTIVATIONS
 from converters.checkpoint import Tensor
 from converters.config import EncoderConfig
-from converters.errors import ConfigError
 from converters.tensorflow.runtime import save_bundle, tensorflow, tensorflow_errors, to_tensorflow
 from converters.variables import STEP
 
@@ -40,8 +40,7 @@ def save(
 
     `variables` are tensors by their name in the module, and `attributes` gives those of `converters.roles` for those
     that are weights; the rest (optimizer slots) lie beside them in the files and are no part of the module that is
-    loaded. `assets` are files (name, bytes) by attribute. Raises ConfigError for an activation that TensorFlow has not,
-    CheckpointError where TensorFlow cannot write.
+    loaded. `assets` are files (name, bytes) by attribute. Raises CheckpointError where TensorFlow cannot write.
     """
     tf = tensorflow()
     act = _activation(config.hidden_act)
@@ -198,20 +197,11 @@ def _encode(
 
 
 def _activation(name: str) -> Callable[[Any], Any]:
-    """The activation of that name in TensorFlow; ConfigError lists the known ones."""
+    """The activation that a config calls so, in TensorFlow."""
     nn = tensorflow().nn
-
-    def gelu_tanh(x: Any) -> Any:
-        return nn.gelu(x, approximate=True)
-
-    known: dict[str, Callable[[Any], Any]] = {
+    functions: dict[str, Callable[[Any], Any]] = {
         "gelu": nn.gelu,
-        "gelu_accurate": gelu_tanh,
-        "gelu_fast": gelu_tanh,
-        "gelu_new": gelu_tanh,
-        "gelu_python": nn.gelu,
-        "gelu_python_tanh": gelu_tanh,
-        "gelu_pytorch_tanh": gelu_tanh,
+        "gelu_tanh": lambda x: nn.gelu(x, approximate=True),
         "hardswish": lambda x: x * nn.relu6(x + 3) / 6,
         "leaky_relu": lambda x: nn.leaky_relu(x, alpha=0.01),
         "linear": lambda x: x,
@@ -222,12 +212,9 @@ def _activation(name: str) -> Callable[[Any], Any]:
         "relu6": nn.relu6,
         "sigmoid": nn.sigmoid,
         "silu": nn.silu,
-        "swish": nn.silu,
         "tanh": nn.tanh,
     }
-    if name not in known:
-        raise ConfigError(f"hidden_act is {name!r}; a SavedModel computes one of {', '.join(known)}")
-    return known[name]
+    return functions[ACTIVATIONS[name]]
 
 
 @contextlib.contextmanager
