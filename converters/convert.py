@@ -24,6 +24,7 @@ from converters.errors import (
 )
 from converters.files import file_errors
 from converters.formats import Format, formats
+from converters.messages import listing
 from converters.names import slot_of
 from converters.proof import Progress
 from converters.sentence_files import encoder_or_self
@@ -83,7 +84,7 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
         elif slot.shape != owner.shape:
             faults.append(f"optimizer slot {name} is {list(slot.shape)}, its variable {list(owner.shape)}")
     if faults:
-        raise SpecError(checkpoint.where, spec.listing(faults, "; "))
+        raise SpecError(checkpoint.where, listing(faults, separator="; "))
     return checkpoint
 
 
@@ -136,7 +137,7 @@ def _model_in(opened: archives.Opened, format: str | None) -> Path:
         known = ", ".join(module.NAME for module in readers)
         raise FormatError(opened.root, f"an archive that holds no model of a known format ({known}){links}")
     if len(found) > 1:
-        names = spec.listing(f"{PLACE}/{path.relative_to(opened.root).as_posix()}" for path in found)
+        names = listing(f"{PLACE}/{path.relative_to(opened.root).as_posix()}" for path in found)
         raise FormatError(opened.root, f"holds {len(found)} models; name one of {names}")
     return found[0]
 
@@ -200,7 +201,7 @@ def convert(
     if sentence := checkpoint.sentence:
         lost = () if writer.HOLDS_SENTENCE_FILES else sentence.files
         if left_out := [*lost, *sentence.left_out]:
-            dropped[f"Sentence-Transformers files ({spec.listing(left_out)})"] = len(left_out)
+            dropped[f"Sentence-Transformers files ({listing(left_out)})"] = len(left_out)
     sources = _files(source, formats()[checkpoint.format])
     survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = spec.components(checkpoint.tensors, checkpoint.config)

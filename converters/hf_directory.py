@@ -18,6 +18,7 @@ from converters.dialects import config_from_json, to_hf
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.families import family_of
 from converters.files import read_small
+from converters.messages import listing
 from converters.names import slot_of
 from converters.tokenizers.files import FILE_NAMES, TokenizerFiles
 from converters.tokenizers.settings import read_tokenizer
@@ -92,7 +93,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     if path.is_dir() and (directory / kind.optimizer).exists():
         optimizer, _ = kind.read_file(directory / kind.optimizer)
         if stray := [name for name in optimizer if slot_of(name) is None]:
-            raise SpecError(directory / kind.optimizer, f"{spec.listing(stray)} is no optimizer slot (variable/adam_m)")
+            raise SpecError(directory / kind.optimizer, f"{listing(stray)} is no optimizer slot (variable/adam_m)")
     step = metadata.get("global_step")
     if step is not None and not (re.fullmatch(r"-?\d{1,19}", step) and -(2**63) <= int(step) < 2**63):
         raise CorruptError(path, f"global_step in the metadata is {step!r}, not a whole number")
@@ -133,7 +134,7 @@ def _unwrapped(
     """
     found = [name for name in stored if name == _WORDS or name.endswith(f".{_WORDS}")]
     if len(found) > 1:
-        raise SpecError(where, f"holds {len(found)} encoders ({spec.listing(found)}); save the one you want alone")
+        raise SpecError(where, f"holds {len(found)} encoders ({listing(found)}); save the one you want alone")
     if not found:
         return stored, []
     encoder = found[0].removesuffix(_WORDS)
@@ -173,7 +174,7 @@ def _canonical(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dic
             others.append(name)
         del kept[name]
     if others:
-        dropped[f"tensors of a head that is not known here ({spec.listing(others)})"] = len(others)
+        dropped[f"tensors of a head that is not known here ({listing(others)})"] = len(others)
     return kept, dropped
 
 
@@ -234,10 +235,8 @@ def _read_sharded(directory: Path, kind: Weights) -> tuple[dict[str, Tensor], di
         metadata |= extra
         listed = {name for name, file in weight_map.items() if file == shard}
         if missing := sorted(listed - set(found)):
-            raise CorruptError(directory / shard, f"lacks {spec.listing(missing)}, which {index.name} places there")
+            raise CorruptError(directory / shard, f"lacks {listing(missing)}, which {index.name} places there")
         if stray := sorted(set(found) - listed):
-            raise CorruptError(
-                directory / shard, f"holds {spec.listing(stray)}, which {index.name} does not place there"
-            )
+            raise CorruptError(directory / shard, f"holds {listing(stray)}, which {index.name} does not place there")
         tensors |= found
     return tensors, metadata

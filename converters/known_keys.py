@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Treatment = Literal["honoured", "no effect", "refused"]
+from converters.messages import brief
 
-_MOST_SHOWN = 60
+Treatment = Literal["honoured", "no effect", "refused"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Key:
 def refusals(settings: Mapping[str, Any], keys: Iterable[Key], file: str) -> list[str]:
     """What of a file's settings is refused, in the order of `keys`: `key is value: note`."""
     return [
-        f"{key.key} is {shown(settings[key.key])}: {key.note}"
+        f"{key.key} is {brief(settings[key.key])}: {key.note}"
         for key in keys
         if key.file == file
         and key.treatment == "refused"
@@ -45,9 +45,3 @@ def unknown(settings: Iterable[str], keys: Iterable[Key], file: str) -> list[str
     """The settings of a file that nothing is known of."""
     known = {key.key for key in keys if key.file == file}
     return [name for name in settings if name not in known]
-
-
-def shown(value: object) -> str:
-    """A value of a file as a message shows it: escaped, and not too long."""
-    text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"

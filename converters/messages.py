@@ -1,20 +1,36 @@
-"""Parts of messages: lists cut short, counted nouns."""
+"""Parts of messages: lists and values cut short, counted nouns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
 
-# So many names are listed in a message, and so many lines of a file.
+# So many names are listed in a message, and so many lines of a file; and a value has so many characters.
 NAMES, LINES = 8, 50
+_CHARACTERS = 60
 
 
-def listing(items: Iterable[str], shown: int = NAMES) -> str:
-    """The first `shown` items, separated by commas, and how many more there are."""
-    items = list(items)
+def listing(items: Iterable[str], shown: int = NAMES, *, separator: str = ", ") -> str:
+    """The first `shown` items and how many more there are, on one line whatever a file calls them."""
+    items = [escaped(item) for item in items]
     rest = len(items) - shown
-    return ", ".join(items[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    return separator.join(items[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def counted(items: Sized, noun: str) -> str:
     """How many items there are, as "1 row" or "3 rows"."""
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def brief(value: object, most: int = _CHARACTERS) -> str:
+    """A value of a file: as Python writes it, so escaped, and cut short."""
+    return shortened(repr(value), most)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of a text, and an ellipsis where there were more."""
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def escaped(text: str) -> str:
+    """A text with escape sequences for what is not printable."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from converters import spec
 from converters.buffer_pool import reused
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, same_bits, scan
 from converters.dialects import to_hf
 from converters.errors import CheckpointError
+from converters.messages import listing
 
 _COMPARED = 2**19  # elements at a time, for their gaps take several arrays of float64
 
@@ -57,7 +57,7 @@ def describe_not_finite(counts: Mapping[str, Any]) -> str:
     values = counts["nan"] + counts["infinite"]
     return (
         f"{values:,} value{'s' if values > 1 else ''} ({counts['nan']:,} NaN, {counts['infinite']:,} infinite) in "
-        f"{len(tensors)} tensor{'s' if len(tensors) > 1 else ''}: {spec.listing(tensors)}"
+        f"{len(tensors)} tensor{'s' if len(tensors) > 1 else ''}: {listing(tensors)}"
     )
 
 
@@ -153,7 +153,7 @@ def check_written(
     faults += [f"{item.name} differs ({item.detail})" for item in _rest(wanted, written)]
     if faults:
         raise CheckpointError(
-            target, f"what was written does not read back equal, so nothing was kept: {spec.listing(faults)}"
+            target, f"what was written does not read back equal, so nothing was kept: {listing(faults)}"
         )
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from converters.config import EncoderConfig, Json, dump_json, parse_json
 from converters.errors import CheckpointError, ConfigError
 from converters.files import read_optional, read_small
-from converters.known_keys import Key, refusals, shown, unknown
+from converters.known_keys import Key, refusals, unknown
+from converters.messages import brief
 
 MODULES, MODEL = "modules.json", "config_sentence_transformers.json"
 # The Transformer's own settings; each version of the library takes the first of these names that there is.
@@ -150,9 +151,9 @@ class SentenceFiles:
             instead = "weighted is this one" if mode == "weightedmean" else "mean, cls or max overrides it"
             faults.append(f"{POOLING}: pooling_mode {mode} is not supported; --pooling {instead}")
         if isinstance(length, bool) or not isinstance(length, int) or length < _SHORTEST:
-            faults.append(f"{self._name(TRANSFORMER)}: max_seq_length is {shown(length)}, not a whole number from 3 up")
+            faults.append(f"{self._name(TRANSFORMER)}: max_seq_length is {brief(length)}, not a whole number from 3 up")
         if not isinstance(lowercase, bool):
-            faults.append(f"{self._name(TRANSFORMER)}: do_lower_case is {shown(lowercase)}, not true or false")
+            faults.append(f"{self._name(TRANSFORMER)}: do_lower_case is {brief(lowercase)}, not true or false")
         if faults:
             raise ConfigError(where, f"{'; '.join(faults)}")
         return SentenceSettings(
@@ -189,7 +190,7 @@ class SentenceFiles:
         if not known:
             others = [name for name in classes if name not in ("Transformer", "Pooling", "Normalize")]
             what = (
-                f"{', '.join(map(shown, others))}: not supported" if others else f"the modules are {', '.join(classes)}"
+                f"{', '.join(map(brief, others))}: not supported" if others else f"the modules are {', '.join(classes)}"
             )
             yield f"{MODULES}: {what}; {_STACK}"
         for number, module in enumerate(self._modules()):
@@ -212,9 +213,9 @@ class SentenceFiles:
         faults += [f"{path}: {key!r} is no setting known here" for key in unknown(data, SENTENCE_KEYS, POOLING)]
         if data.get("pooling_mode") is None:
             wrong = [flag for flag in _FLAGS if not isinstance(data.get(flag, False), bool)]
-            faults += [f"{path}: {flag} is {shown(data[flag])}, not true or false" for flag in wrong]
+            faults += [f"{path}: {flag} is {brief(data[flag])}, not true or false" for flag in wrong]
         elif not isinstance(data["pooling_mode"], (str, list)):
-            return "mean", [*faults, f"{path}: pooling_mode is {shown(data['pooling_mode'])}, not a name"]
+            return "mean", [*faults, f"{path}: pooling_mode is {brief(data['pooling_mode'])}, not a name"]
         return pooling_of(data), faults
 
     def _refusals(self, file: str, *, only: str = "", but: str = "") -> list[str]:
@@ -252,7 +253,7 @@ def encoder_directory(directory: Path) -> Path:
         return directory / path
     if (directory / "config.json").exists():
         return directory
-    raise ConfigError(directory, f"{MODULES}: {shown(first['type'])} is not supported; {_STACK}")
+    raise ConfigError(directory, f"{MODULES}: {brief(first['type'])} is not supported; {_STACK}")
 
 
 def encoder_or_self(directory: Path) -> Path | None:
@@ -327,7 +328,7 @@ def _modules(data: bytes, where: str) -> list[Json]:
                 raise ConfigError(where, f"{MODULES}: module {number} has no {key}")
         path = module["path"] = module["path"].removesuffix("/") or module["path"]
         if path in (".", "..") or re.search(r"[/\\\0]", path):
-            raise ConfigError(where, f"{MODULES}: path {shown(path)} is not the name of a directory in this one")
+            raise ConfigError(where, f"{MODULES}: path {brief(path)} is not the name of a directory in this one")
     return found
 
 

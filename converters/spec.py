@@ -10,11 +10,10 @@ from converters.config import EncoderConfig
 from converters.errors import SpecError
 from converters.families import family_of
 from converters.family import Entry, Family
+from converters.messages import counted, listing
 from converters.roles import HEADS, OPTIONAL, REQUIRED, ROLES, in_module
 
 Shape = tuple[int, ...]
-
-_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -156,11 +155,11 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
         if part in parts and "pooler" not in parts
     ]
     if missing:
-        faults.append(f"{_count(missing, 'tensor')} missing: {listing(missing)}")
+        faults.append(f"{counted(missing, 'tensor')} missing: {listing(missing)}")
     if unknown:
-        faults.append(f"{_count(unknown, 'tensor')} unknown: {listing(unknown)}")
+        faults.append(f"{counted(unknown, 'tensor')} unknown: {listing(unknown)}")
     if wrong:
-        faults.append(f"{_count(wrong, 'tensor')} of another shape: {listing(wrong, '; ')}")
+        faults.append(f"{counted(wrong, 'tensor')} of another shape: {listing(wrong, separator='; ')}")
     if faults:
         raise SpecError(where, "does not match its config: " + "; ".join(faults))
 
@@ -168,13 +167,6 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
 def _read_pooler(family: Family) -> list[str]:
     """The heads that read the pooler: the last component of each class that needs it."""
     return [part for part in HEADS if any(parts[-1] == part and "pooler" in parts for parts in family.classes.values())]
-
-
-def listing(items: Iterable[str], separator: str = ", ") -> str:
-    """The first few items and a count of the rest, in one line whatever a file names its tensors."""
-    items = ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in item) for item in items]
-    rest = len(items) - _SHOWN
-    return separator.join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def bert_parameters(config: EncoderConfig, *, pooler: bool = True) -> int:
@@ -191,7 +183,3 @@ def _fits(shape: Shape, wanted: tuple[int | None, ...]) -> bool:
 
 def _show(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
-
-
-def _count(items: list[str], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

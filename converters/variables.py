@@ -12,6 +12,7 @@ from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig
 from converters.errors import CorruptError, SpecError
+from converters.messages import listing
 from converters.names import SLOTS, NameTable, slot_of
 from converters.tokenizers.files import TokenizerFiles
 
@@ -82,13 +83,13 @@ def to_canonical(
         else:
             unknown.append(name)
     if unknown and all(map(head, unknown)):
-        dropped[f"variables of a head that is not known here ({spec.listing(unknown)})"] = len(unknown)
+        dropped[f"variables of a head that is not known here ({listing(unknown)})"] = len(unknown)
     elif unknown:
         raise SpecError(
             where,
             f"holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
             f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: "
-            f"{spec.listing(unknown)}",
+            f"{listing(unknown)}",
         )
     if not weights.keys() & set(_identity_projection(config)):
         weights |= _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
@@ -100,7 +101,7 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     known = table.expand(checkpoint.config).by_canonical
     without = [name for name in checkpoint.tensors if name not in known]
     if without:
-        raise SpecError(checkpoint.where, f"the target format has no name for {spec.listing(without)}")
+        raise SpecError(checkpoint.where, f"the target format has no name for {listing(without)}")
     variables = {}
     left_out = _identity_projection(checkpoint.config) if _projects_nothing(checkpoint) else ()
     for name, tensor in checkpoint.everything().items():

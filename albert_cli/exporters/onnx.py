@@ -23,6 +23,7 @@ from converters.checkpoint import Checkpoint
 from converters.errors import SpecError
 from converters.files import file_errors
 from converters.libraries import require_library
+from converters.messages import listing
 from converters.staging import atomic_write, check_target
 from converters.tokenizers.files import FILE_NAMES
 
@@ -85,7 +86,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
         allowed_difference=ALLOWED,
         left_out=[
             *(what for part, what in roles.HEADS.items() if part in parts),
-            *([f"Sentence-Transformers files ({spec.listing(sentence.files)})"] if sentence else []),
+            *([f"Sentence-Transformers files ({listing(sentence.files)})"] if sentence else []),
         ],
         tokenizer="none: a directory as target carries it" if ours is None else convert.describe_tokenizer(checkpoint),
     )

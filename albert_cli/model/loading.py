@@ -20,6 +20,7 @@ from converters.checkpoint import Array, Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig
 from converters.errors import SpecError
 from converters.families import family_of
+from converters.messages import listing
 from converters.tokenizers.files import TokenizerFiles
 
 # numpy has no bfloat16 of its own, so its two bytes cross as int16.
@@ -104,7 +105,7 @@ def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = tor
         names.setdefault(parameter, []).append(canonical.get(name, name))
     missing = [name for group in names.values() for name in group if name not in checkpoint.tensors]
     if missing:
-        raise SpecError(f"{checkpoint.where}: has no {spec.listing(missing)}, which the model needs")
+        raise SpecError(f"{checkpoint.where}: has no {listing(missing)}, which the model needs")
     state: dict[str, torch.Tensor] = {}
     differing = []
     for first, *copies in names.values():
@@ -115,7 +116,7 @@ def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = tor
         state |= dict.fromkeys((attributes[name] for name in (first, *copies)), _to_torch(array).to(dtype))
     if differing:
         raise SpecError(
-            f"{checkpoint.where}: share is {checkpoint.config.share!r}, yet {spec.listing(differing, '; ')}; "
+            f"{checkpoint.where}: share is {checkpoint.config.share!r}, yet {listing(differing, separator='; ')}; "
             "set share to 'none' in its config if every layer has weights of its own"
         )
     model.load_state_dict(state, assign=True)

@@ -25,10 +25,10 @@ from albert_cli.training.metrics import compute
 from albert_cli.training.problems import BatchMetrics, Choices, Unlabelled
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
-from converters import spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.julia.values import brief
+from converters.messages import listing
 
 Found = Predictions[NDArray[Any]]
 # The options of albert predict that messages advise.
@@ -136,14 +136,12 @@ class TextProblem(ABC):
             raise RunError(f"{where}: id2label in its config is {brief(names)}, not names by number")
         if set(names) != {str(number) for number in range(count)}:
             raise RunError(
-                f"{where}: id2label in its config names {spec.listing(names) or 'nothing'}, but its head has {count} "
+                f"{where}: id2label in its config names {listing(names) or 'nothing'}, but its head has {count} "
                 f"rows (0 to {count - 1}); name each of them there"
             )
         labels = tuple(names[str(number)] for number in range(count))
         if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise RunError(
-                f"{where}: id2label in its config names {spec.listing(twice)} twice; give each row its own name"
-            )
+            raise RunError(f"{where}: id2label in its config names {listing(twice)} twice; give each row its own name")
         return labels
 
     # --- Training and evaluation

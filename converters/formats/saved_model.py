@@ -22,6 +22,7 @@ from converters.errors import CheckpointError, ConfigError, CorruptError, Format
 from converters.families import families
 from converters.files import read_optional, read_small
 from converters.libraries import require_library
+from converters.messages import listing
 from converters.tensorflow import wire
 from converters.tensorflow.bundle import OBJECT_GRAPH, read_bundle
 from converters.tensorflow.saved_graph import SavedGraph
@@ -171,7 +172,7 @@ def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
     if unshared := next((name for name in found if _STRANGERS.fullmatch(name)), None):
         raise SpecError(where, f"a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
     if _scheme(found) is None:
-        held = f"it holds {spec.listing(found)}" if found else "it holds none"
+        held = f"it holds {listing(found)}" if found else "it holds none"
         raise SpecError(where, f"a SavedModel without the variables of an ALBERT ({held})")
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from converters import messages
 from converters.checkpoint import Array
 from converters.errors import CheckpointError, CorruptError
 
@@ -330,8 +331,7 @@ def repeated(items: list[Any]) -> Any:
 
 def brief(item: Any) -> str:
     """The item for a message: on one line, and not too long."""
-    text = repr(item)
-    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+    return messages.brief(item, _MOST_SHOWN)
 
 
 def _little(items: Array) -> Array:

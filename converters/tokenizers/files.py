@@ -19,6 +19,7 @@ from typing import Any
 
 from converters.errors import ConfigError, CorruptError
 from converters.libraries import require_library
+from converters.messages import brief, shortened
 
 # The names of a tokenizer's files in a Hugging Face directory, as a pattern.
 FILE_NAMES = r"spiece\.(model|vocab)|vocab\.txt|tokenizer(_config)?\.json|added_tokens\.json|special_tokens_map\.json"
@@ -266,8 +267,7 @@ def added_token(data: Any, where: str) -> AddedToken:
         sound = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_LINES
         if sound and isinstance(content, str) and content and all(isinstance(flag, bool) for flag in flags):
             return AddedToken(**data)
-    shown = repr(data)
-    raise ConfigError(where, f"{shown[:_MOST_SHOWN]} is no added token of id, content and true or false flags")
+    raise ConfigError(where, f"{brief(data, _MOST_SHOWN)} is no added token of id, content and true or false flags")
 
 
 def vocab_lines(model: bytes, where: str) -> bytes:
@@ -316,7 +316,7 @@ def _scored(vocab: bytes, where: str) -> Iterator[tuple[str, float]]:
         piece, _, score = text.removesuffix("\r").rpartition("\t")
         value = _score(score)
         if not piece or value is None:
-            shown = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+            shown = shortened(text, _MOST_SHOWN)
             raise CorruptError(where, f"line {number} of the vocabulary is {shown!r}, not piece<TAB>score")
         yield piece, value
 

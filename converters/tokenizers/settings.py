@@ -15,6 +15,7 @@ from typing import Any
 from converters.config import parse_json
 from converters.errors import ConfigError, CorruptError, FormatError
 from converters.files import read_optional, read_small
+from converters.messages import brief
 from converters.tokenizers.files import (
     CONTROL_PIECES,
     SENTENCEPIECE_TOKENS,
@@ -147,7 +148,7 @@ def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool
                 unknown.append(f"{key} of {file}")
             elif known is not None and known.treatment == "refused" and value not in USUAL[key]:
                 dropped = has_pipeline and key in ("add_bos_token", "add_eos_token")
-                refused += [] if dropped else [f"{key} is {_brief(value)} ({known.note})"]
+                refused += [] if dropped else [f"{key} is {brief(value)} ({known.note})"]
     if refused:
         raise ConfigError(
             directory / CONFIG, f"{', '.join(refused)}: not computed here; remove it if it is of no account"
@@ -227,7 +228,7 @@ class _Source:
         for key, usual in _PREPARATION.items():
             mine, other = ours.get(key, usual), wanted.get(key, usual)
             if mine != other:
-                raise self.wrong(f"{key} is {_brief(mine)}, in {PIPELINE} {_brief(other)}")
+                raise self.wrong(f"{key} is {brief(mine)}, in {PIPELINE} {brief(other)}")
         return wanted | limit
 
     def _lengths(self) -> Json:
@@ -236,7 +237,7 @@ class _Source:
         if longest is not None:
             if isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1:
                 raise ConfigError(
-                    self.directory / CONFIG, f"model_max_length is {_brief(longest)}, not a number of tokens"
+                    self.directory / CONFIG, f"model_max_length is {brief(longest)}, not a number of tokens"
                 )
             if longest < MODEL_MAX_LENGTH:
                 found["model_max_length"] = int(longest)
@@ -309,7 +310,7 @@ class _Source:
             raise ConfigError(where, "added_tokens_decoder is no object from id to token")
         for number, token in decoder.items():
             if not re.fullmatch("[0-9]{1,9}", number) or not isinstance(token, dict):
-                raise ConfigError(where, f"added_tokens_decoder has {_brief({number: token})}, no id and token")
+                raise ConfigError(where, f"added_tokens_decoder has {brief({number: token})}, no id and token")
             flags = {key: value for key, value in token.items() if key != "__type"}
             found.append(added_token({**flags, "id": int(number)}, where))
         if self.pipeline is not None:
@@ -326,7 +327,7 @@ class _Source:
         for key in (*EXTRA_TOKENS, "model_specific_special_tokens"):
             value = self.said.get(key) or ()
             if not isinstance(value, list | tuple | dict):
-                raise ConfigError(self.directory / CONFIG, f"{key} is {_brief(value)}, not a list of tokens")
+                raise ConfigError(self.directory / CONFIG, f"{key} is {brief(value)}, not a list of tokens")
             for token in value.values() if isinstance(value, dict) else value:
                 yield self._special_token(key, token)
         for key, value in self.said.items():
@@ -435,10 +436,10 @@ def _effective(said: Json, listed: bool, where: str) -> Json:
     """The preparation's settings with every usual value left out, so that two ways to say the same are equal."""
     for key in ("do_lower_case", "keep_accents", "tokenize_chinese_chars"):
         if not isinstance(said.get(key, True), bool):
-            raise ConfigError(where, f"{key} is {_brief(said[key])}, not true or false")
+            raise ConfigError(where, f"{key} is {brief(said[key])}, not true or false")
     strip = said.get("strip_accents")
     if strip is not None and not isinstance(strip, bool):
-        raise ConfigError(where, f"strip_accents is {_brief(strip)}, not true, false or null")
+        raise ConfigError(where, f"strip_accents is {brief(strip)}, not true, false or null")
     lower = said.get("do_lower_case", True)
     found = {} if lower else {"do_lower_case": False}
     if not listed:
@@ -475,8 +476,3 @@ def _object(path: Path) -> Json:
     if not isinstance(parsed, dict):
         raise ConfigError(path, f"holds a JSON {type(parsed).__name__}, not an object of settings")
     return parsed
-
-
-def _brief(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:60] + "…"

@@ -16,7 +16,7 @@ from albert_cli.tasks.examples import Question, Questions
 from albert_cli.tasks.task import Sources
 from converters.config import parse_json
 from converters.files import file_errors
-from converters.spec import listing
+from converters.messages import listing
 
 _MISPLACED = "answers do not stand at their answer_start"
 _NO_ANSWER = "questions have no answer though is_impossible is false"
