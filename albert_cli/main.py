@@ -75,21 +75,28 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("always", category=Notice)
-            warnings.showwarning = _tell(warnings.showwarning)
+            warnings.showwarning = _show_notices(warnings.showwarning)
             app(prog_name="albert", standalone_mode=True)
-    except Exception as error:
-        sys.stderr = stderr  # an error is told by whichever process it befell
-        _explain(error)
+    except (Exception, interruption.Interrupted) as error:
+        sys.stderr = stderr  # an error is reported by whichever process it befell
+        if isinstance(error, Exception):
+            _explain(error)
+        if stop := _interruption_behind(error):
+            _fail(f"interrupted; {stop.kept or interruption.NOTHING}", 128 + stop.number, command=stop.command)
         raise
-    except interruption.Interrupted as stop:
-        sys.stderr = stderr
-        _fail(f"interrupted; {stop.kept or interruption.NOTHING}", 128 + stop.number, command=stop.command)
     finally:
         interruption.over()
 
 
+def _interruption_behind(error: BaseException | None) -> interruption.Interrupted | None:
+    """The interruption itself, or the one that was being handled when a library failed at clearing away."""
+    while error is not None and not isinstance(error, interruption.Interrupted):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _explain(error: Exception) -> None:
-    """Exit with one line, where the error is none of this program's own."""
+    """Exit with one line, unless the error is a defect of this program."""
     if isinstance(error, AlbertError):
         _fail(str(error), 2 if isinstance(error, UsageError) else 1, of_others=isinstance(error, LostProcessError))
     if isinstance(error, BrokenPipeError):
@@ -125,18 +132,18 @@ def _is_installed(library: str) -> bool:
         return False
 
 
-def _tell(show: Callable[..., None]) -> Callable[..., None]:
+def _show_notices(show: Callable[..., None]) -> Callable[..., None]:
     """Our own notices as one line on stderr, each once; other warnings as they were shown before."""
-    told = set()
+    shown = set()
 
-    def tell(message: Warning | str, category: type[Warning], *arguments: Any, **more: Any) -> None:
+    def show_notice(message: Warning | str, category: type[Warning], *arguments: Any, **more: Any) -> None:
         if not issubclass(category, Notice):
             show(message, category, *arguments, **more)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in shown:
+            shown.add(str(message))
             console.warn(str(message))
 
-    return tell
+    return show_notice
 
 
 def _fail(message: str, code: int, *, command: str | None = None, of_others: bool = False) -> None:

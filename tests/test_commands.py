@@ -59,6 +59,28 @@ def test_help_is_quick_and_imports_nothing_heavy():
         assert command in done.stdout
 
 
+def test_a_library_that_fails_on_the_way_out_of_an_interruption_does_not_hide_it():
+    """As zipfile does, which cannot close an archive whose member is still open."""
+    code = (
+        "import os, signal, sys, time\n"
+        "from albert_cli import main\n"
+        "def app(**options):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        raise ValueError('an open writing handle')\n"
+        "main.app = app\n"
+        "main.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        130,
+        "",
+        "albert: interrupted; nothing was left half-written, and there is nothing to resume\n",
+    )
+
+
 def test_tensorflow_comes_without_keras_until_somebody_asks_for_it(model, tmp_path):
     code = (
         "import sys; from converters.convert import convert\n"

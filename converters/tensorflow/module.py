@@ -190,8 +190,7 @@ def _encode(
         outputs.append(x)
     found = {"sequence_output": x, "encoder_outputs": outputs}
     if "encoder.pooler.weight" in weights:
-        first = x[:, 0]
-        pooled = tf.tanh(tf.matmul(first, weight("encoder.pooler.weight")) + weight("encoder.pooler.bias"))
+        pooled = tf.tanh(tf.matmul(x[:, 0], weight("encoder.pooler.weight")) + weight("encoder.pooler.bias"))
         found |= {"pooled_output": pooled, "default": pooled}
     return found
 

@@ -7,13 +7,13 @@ converters.tokenizers.keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from converters.config import parse_json
-from converters.errors import ConfigError, CorruptError, FormatError
+from converters.errors import ConfigError, CorruptError
 from converters.files import read_optional, read_small
 from converters.messages import brief
 from converters.tokenizers.files import (
@@ -25,65 +25,19 @@ from converters.tokenizers.files import (
     TokenizerFiles,
     added_token,
     make_model,
-    parse_model,
-    parse_vocab,
-    parse_wordpiece,
 )
 from converters.tokenizers.keys import ADDED, BY_FILE, CONFIG, EXTRA_TOKENS, NAMED_TOKENS, PIPELINE, SPECIAL_MAP, USUAL
 from converters.tokenizers.pipeline import Pipeline, read_pipeline
 from converters.tokenizers.tokenizer_json import MODEL_MAX_LENGTH
+from converters.tokenizers.vocabulary import ALBERT, BERT, KINDS, Vocabulary, find_vocabulary
 
 Json = dict[str, Any]
 
-_KINDS = {
-    "spiece": re.compile(r".*\.model"),
-    "vocab": re.compile(r".*\.vocab"),
-    "wordpiece": re.compile(r"(.*[-_.])?vocab([-_.].*)?\.txt"),
-}
-# Classes of transformers whose ids are those of a BERT; "Fast" at the end is left out.
-_BERT = {f"{name}Tokenizer" for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "SqueezeBert")}
-_BERT |= {"BertTokenizerLegacy"}
-_ALBERT = {"AlbertTokenizer"}
 # These take a tokenizer.json as it is.
 _ANY = {"PreTrainedTokenizer", "TokenizersBackend", "PythonBackend", "PreTrainedTokenizerBase"}
 _SCORE_TOLERANCE = 1e-3
 _PREPARATION = {"do_lower_case": True, "keep_accents": False, "strip_accents": None, "tokenize_chinese_chars": True}
 _SPECIAL = ("bos_token", "eos_token", *NAMED_TOKENS)
-
-
-def find_vocabulary(directory: Path, first: Sequence[str] = (), tokenizer_class: str = "") -> dict[str, Path]:
-    """The files of a vocabulary by kind: `spiece` and `vocab`, or `wordpiece`; empty where there are none.
-
-    `first`: the names that count before others of their kind. FormatError names the files where there are several.
-    """
-    names = sorted(path for path in directory.iterdir() if not path.is_dir()) if directory.is_dir() else []
-    found: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
-    for path in names:
-        for kind, pattern in _KINDS.items():
-            if pattern.fullmatch(path.name):
-                listed = kind == "vocab" and b"\t" not in read_small(path) and read_small(path).strip()
-                found["wordpiece" if listed else kind].append(path)
-    chosen: dict[str, Path] = {}
-    for kind, paths in found.items():
-        named = [path for path in paths if path.name in first]
-        several = {read_small(path): path for path in reversed(named or paths)}
-        if len(several) > 1:
-            raise _several(directory, sorted(several.values()))
-        if several:
-            chosen[kind] = (named or paths)[0]
-    sentencepiece = [chosen[kind] for kind in ("spiece", "vocab") if kind in chosen]
-    if "wordpiece" in chosen and sentencepiece:
-        if tokenizer_class in _BERT:
-            return {"wordpiece": chosen["wordpiece"]}
-        if tokenizer_class not in _ALBERT:
-            raise _several(directory, [sentencepiece[0], chosen["wordpiece"]])
-        del chosen["wordpiece"]
-    return chosen
-
-
-def _several(directory: Path, paths: Iterable[Path]) -> FormatError:
-    names = " and ".join(path.name for path in paths)
-    return FormatError(directory, f"holds several vocabularies, {names}; remove all but the model's own")
 
 
 def read_tokenizer(directory: Path, *, first: Sequence[str] = (), only: Path | None = None) -> TokenizerFiles:
@@ -107,12 +61,12 @@ def _read(directory: Path, first: Sequence[str], only: Path | None) -> Tokenizer
     if only is None:
         paths = find_vocabulary(directory, first, name)
     else:
-        paths = {kind: only for kind, pattern in _KINDS.items() if pattern.fullmatch(only.name)}
+        paths = {kind: only for kind, pattern in KINDS.items() if pattern.fullmatch(only.name)}
         paths = paths or {"wordpiece": only}
     pipeline_bytes = read_optional(directory / PIPELINE)
     if not paths and pipeline_bytes is None:
         return TokenizerFiles()
-    if name and name not in _BERT | _ALBERT | _ANY:
+    if name and name not in BERT | ALBERT | _ANY:
         wanted = "AlbertTokenizer, BertTokenizer or PreTrainedTokenizerFast"
         raise ConfigError(directory / CONFIG, f"tokenizer_class is {kind!r}, whose ids differ from those of {wanted}")
     notes = _check_keys(directory, said, mapped, has_pipeline=pipeline_bytes is not None)
@@ -179,7 +133,7 @@ class _Source:
         names = self._names(listed)
         settings |= {f"{name}_token": token for name, token in names.items()}
         files = TokenizerFiles.of(self.where, **parts, settings=settings, origin=origin, notes=notes)
-        vocabulary = _Vocabulary.of(files, where=self.where, needed=self._needs_vocabulary)
+        vocabulary = Vocabulary.of(files, where=self.where, needed=self._needs_vocabulary)
         if self.pipeline is not None:
             self._compare(self.pipeline, files, vocabulary)
         if vocabulary.unknown is not None and files.special_tokens["unk"] != vocabulary.unknown:
@@ -220,10 +174,10 @@ class _Source:
             return _effective(said, listed, str(self.directory / CONFIG))
         theirs = dict(self.pipeline.settings)
         limit = {key: theirs.pop(key) for key in ("max_input_chars_per_word",) if key in theirs}
-        if listed and self.name in _BERT:
+        if listed and self.name in BERT:
             return _effective(said, listed, str(self.directory / CONFIG)) | limit
         # Of what ALBERT's class has by default, transformers 4 and 5 differ on which file counts.
-        ours = _effective(said if self.name in _ALBERT else theirs | said, listed, str(self.directory / CONFIG))
+        ours = _effective(said if self.name in ALBERT else theirs | said, listed, str(self.directory / CONFIG))
         wanted = _effective(theirs, listed, str(self.directory / PIPELINE))
         for key, usual in _PREPARATION.items():
             mine, other = ours.get(key, usual), wanted.get(key, usual)
@@ -261,7 +215,7 @@ class _Source:
             said["unk"] = unknown
         return {name: token for name, token in said.items() if token is not None and token != usual[name]}
 
-    def _compare(self, pipeline: Pipeline, files: TokenizerFiles, vocabulary: _Vocabulary) -> None:
+    def _compare(self, pipeline: Pipeline, files: TokenizerFiles, vocabulary: Vocabulary) -> None:
         """ConfigError where tokenizer.json has another vocabulary than the file beside it, or other tokens around."""
         where = str(self.directory / PIPELINE)
         beside = next(iter(self.paths.values()), Path(PIPELINE)).name
@@ -292,7 +246,7 @@ class _Source:
         ids = {token.content: token.id for token in pipeline.added} | dict(own)
         named = files.special_tokens
         wanted = (ids.get(named["cls"]), ids.get(named["sep"]))
-        if pipeline.around is None and (self.name in _BERT | _ALBERT or None in wanted):
+        if pipeline.around is None and (self.name in BERT | ALBERT or None in wanted):
             return
         if pipeline.around != wanted:
             raise ConfigError(
@@ -342,8 +296,8 @@ class _Source:
             return added_token({"normalized": False, "special": True, **flags, "id": 0}, where)
         return added_token({"id": 0, "content": token, "normalized": False, "special": True}, where)
 
-    def _added(self, files: TokenizerFiles, vocabulary: _Vocabulary) -> tuple[AddedToken, ...]:
-        """Every added token but the vocabulary's own special pieces and symbols; see `_Vocabulary.own`."""
+    def _added(self, files: TokenizerFiles, vocabulary: Vocabulary) -> tuple[AddedToken, ...]:
+        """Every added token but the vocabulary's own special pieces and symbols; see `Vocabulary.own`."""
         if not vocabulary.tokens:
             return ()
         ids = {token: number for number, token in enumerate(vocabulary.tokens)}
@@ -376,7 +330,7 @@ class _Source:
         return tuple(sorted(kept, key=lambda token: token.id))
 
     def _check_id(
-        self, token: AddedToken, ids: Mapping[str, int], vocabulary: _Vocabulary, taken: Mapping[int, str]
+        self, token: AddedToken, ids: Mapping[str, int], vocabulary: Vocabulary, taken: Mapping[int, str]
     ) -> None:
         if ids.get(token.content, token.id) != token.id:
             raise self._clash(token, f"the id {ids[token.content]} in the vocabulary")
@@ -388,47 +342,6 @@ class _Source:
     def _clash(self, token: AddedToken, other: str) -> ConfigError:
         return ConfigError(
             self.directory, f"the added token {token.content!r} has the id {token.id}, but {other}; make them agree"
-        )
-
-
-@dataclass(frozen=True)
-class _Vocabulary:
-    """Tokens in id order, and of a SentencePiece model its scores, unknown piece and normalisation.
-
-    `own`: the ids of its control, unknown and user-defined pieces. transformers lists them as added tokens, but under
-    Google's rules the model itself finds the last and never the others.
-    """
-
-    tokens: Sequence[str] = ()
-    scores: Sequence[float] = ()
-    own: frozenset[int] = frozenset()
-    unknown: str | None = None
-    charsmap: bytes = b""
-
-    @classmethod
-    def of(cls, files: TokenizerFiles, *, where: str, needed: bool) -> _Vocabulary:
-        renamed = files.names.get("unk") is not None
-        if files.wordpiece is not None and files.spiece is None and files.vocab is None:
-            if not needed and not renamed:
-                return cls()
-            return cls(parse_wordpiece(files.wordpiece, where, files.special_tokens["unk"]))
-        if not needed and not renamed:
-            return cls()
-        if files.spiece is None:
-            if files.vocab is None:
-                return cls()
-            if not renamed and not needed:
-                return cls()
-            parse_vocab(files.vocab, where)
-        model = parse_model(files.model() or b"", where)
-        kinds = type(model.pieces[0])
-        own = (kinds.CONTROL, kinds.UNKNOWN, kinds.USER_DEFINED)
-        return cls(
-            [piece.piece for piece in model.pieces],
-            [piece.score for piece in model.pieces],
-            frozenset(number for number, piece in enumerate(model.pieces) if piece.type in own),
-            next((piece.piece for piece in model.pieces if piece.type == kinds.UNKNOWN), None),
-            model.normalizer_spec.precompiled_charsmap,
         )
 
 

@@ -1,0 +1,99 @@
+"""The vocabulary in a directory: which files it is in, and its tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.errors import FormatError
+from converters.files import read_small
+from converters.tokenizers.files import TokenizerFiles, parse_model, parse_vocab, parse_wordpiece
+
+# The names that the files of each kind have.
+KINDS = {
+    "spiece": re.compile(r".*\.model"),
+    "vocab": re.compile(r".*\.vocab"),
+    "wordpiece": re.compile(r"(.*[-_.])?vocab([-_.].*)?\.txt"),
+}
+# Classes of transformers whose ids are those of a BERT; "Fast" at the end is left out.
+BERT = {f"{name}Tokenizer" for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "SqueezeBert")}
+BERT |= {"BertTokenizerLegacy"}
+ALBERT = {"AlbertTokenizer"}
+
+
+def find_vocabulary(directory: Path, first: Sequence[str] = (), tokenizer_class: str = "") -> dict[str, Path]:
+    """The files of a vocabulary by kind: `spiece` and `vocab`, or `wordpiece`; empty where there are none.
+
+    `first`: the names that count before others of their kind. FormatError names the files where there are several.
+    """
+    names = sorted(path for path in directory.iterdir() if not path.is_dir()) if directory.is_dir() else []
+    found: dict[str, list[Path]] = {kind: [] for kind in KINDS}
+    for path in names:
+        for kind, pattern in KINDS.items():
+            if pattern.fullmatch(path.name):
+                listed = kind == "vocab" and b"\t" not in read_small(path) and read_small(path).strip()
+                found["wordpiece" if listed else kind].append(path)
+    chosen: dict[str, Path] = {}
+    for kind, paths in found.items():
+        named = [path for path in paths if path.name in first]
+        several = {read_small(path): path for path in reversed(named or paths)}
+        if len(several) > 1:
+            raise _several(directory, sorted(several.values()))
+        if several:
+            chosen[kind] = (named or paths)[0]
+    sentencepiece = [chosen[kind] for kind in ("spiece", "vocab") if kind in chosen]
+    if "wordpiece" in chosen and sentencepiece:
+        if tokenizer_class in BERT:
+            return {"wordpiece": chosen["wordpiece"]}
+        if tokenizer_class not in ALBERT:
+            raise _several(directory, [sentencepiece[0], chosen["wordpiece"]])
+        del chosen["wordpiece"]
+    return chosen
+
+
+def _several(directory: Path, paths: Iterable[Path]) -> FormatError:
+    names = " and ".join(path.name for path in paths)
+    return FormatError(directory, f"holds several vocabularies, {names}; remove all but the model's own")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens in id order, and of a SentencePiece model its scores, unknown piece and normalisation.
+
+    `own`: the ids of its control, unknown and user-defined pieces. transformers lists them as added tokens, but under
+    Google's rules the model itself finds the last and never the others.
+    """
+
+    tokens: Sequence[str] = ()
+    scores: Sequence[float] = ()
+    own: frozenset[int] = frozenset()
+    unknown: str | None = None
+    charsmap: bytes = b""
+
+    @classmethod
+    def of(cls, files: TokenizerFiles, *, where: str, needed: bool) -> Vocabulary:
+        renamed = files.names.get("unk") is not None
+        if files.wordpiece is not None and files.spiece is None and files.vocab is None:
+            if not needed and not renamed:
+                return cls()
+            return cls(parse_wordpiece(files.wordpiece, where, files.special_tokens["unk"]))
+        if not needed and not renamed:
+            return cls()
+        if files.spiece is None:
+            if files.vocab is None:
+                return cls()
+            if not renamed and not needed:
+                return cls()
+            parse_vocab(files.vocab, where)
+        model = parse_model(files.model() or b"", where)
+        kinds = type(model.pieces[0])
+        own = (kinds.CONTROL, kinds.UNKNOWN, kinds.USER_DEFINED)
+        return cls(
+            [piece.piece for piece in model.pieces],
+            [piece.score for piece in model.pieces],
+            frozenset(number for number, piece in enumerate(model.pieces) if piece.type in own),
+            next((piece.piece for piece in model.pieces if piece.type == kinds.UNKNOWN), None),
+            model.normalizer_spec.precompiled_charsmap,
+        )
