@@ -53,7 +53,7 @@ def is_archive(path: Path) -> bool:
 
 
 def split(path: Path) -> tuple[Path, Path]:
-    """A path that goes on inside an archive, as `models.zip/base`, in two: the archive, and the place in it."""
+    """A path into an archive, such as `models.zip/base`, as two: the archive, and the place in it."""
     for parent in path.parents:
         if is_archive(parent):
             return parent, path.relative_to(parent)
@@ -63,7 +63,7 @@ def split(path: Path) -> tuple[Path, Path]:
 class Opened:
     """An archive's plain files in a private directory, `root`, that is removed once this object is gone.
 
-    Raises CorruptError for an archive that is damaged, or that holds what none of a model does.
+    Raises CorruptError for an archive that is damaged, or contains what no model does.
     """
 
     def __init__(self, archive: Path) -> None:

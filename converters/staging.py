@@ -112,7 +112,7 @@ def atomic_write(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> 
             yield beside
             _sync(beside)
             place = _place_file if ours is None else functools.partial(_place_directory, ours=ours)
-            with ThreadPoolExecutor(1) as placing:  # Ctrl-C stops the main thread only: what is begun is finished
+            with ThreadPoolExecutor(1) as placing:  # Ctrl-C stops the main thread only: what has started is finished
                 placing.submit(place, beside, target, force=force).result()
             _sync_entry(target.parent)
     finally:
@@ -125,7 +125,7 @@ def atomic_write(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> 
 
 @contextlib.contextmanager
 def syncing(path: Path) -> Iterator[None]:
-    """Bring what was written to the disk while the work goes on."""
+    """Flush what was written to the disk during other work."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
@@ -214,7 +214,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or a directory of files, to the disk."""
+    """Flush a file, or a directory of files, to the disk."""
     for file in sorted(path.rglob("*")) if path.is_dir() else ():
         _sync_entry(file)
     _sync_entry(path)

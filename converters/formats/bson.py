@@ -113,7 +113,7 @@ def notes(checkpoint: Checkpoint) -> Sequence[str]:
 
 
 def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
-    """The config, by way of JSON: what it cannot hold is no setting."""
+    """The config, by way of JSON: what JSON cannot express is not a setting."""
     try:
         text = json.dumps(_each(found, _number), default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:

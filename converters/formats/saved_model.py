@@ -3,8 +3,8 @@
 TF1 modules (google/albert_base/1-3: Google's variable names, under `module/` or not) and TF2 ones
 (tensorflow/albert_en_base/1-3: Keras names of TensorFlow Model Garden's AlbertEncoder, kernels by head) are read
 without TensorFlow; written are TF2 ones, by TensorFlow. A module of others holds no config: sizes are read off its
-variables, layers and heads off its graph (tensorflow.saved_graph), and what had to be assumed is told. A module of
-ours, like some of Google's, has `albert_config.json` among its assets.
+variables, layers and heads off its graph (tensorflow.saved_graph), and what had to be assumed is in its notes. A
+module of ours, like some of Google's, has `albert_config.json` among its assets.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _MOST_GRAPH_BYTES = 32 * 2**20
 _LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
 _FAMILY = families()["albert"]
 
-_STRANGERS = re.compile(r"(bert/encoder|transformer)/layer_\d+/.*")
+_UNSUPPORTED = re.compile(r"(bert/encoder|transformer)/layer_\d+/.*")
 
 
 def recognises(path: Path) -> bool:
@@ -73,7 +73,7 @@ def place(path: Path) -> Path:
 
 
 def read(path: Path, config: Path | None = None) -> Checkpoint:
-    """`config` is a file of settings that override, or complete, what the module tells."""
+    """`config` is a file of settings that override, or complete, what the module says."""
     if not path.is_dir() and path.name != _GRAPH:
         raise FormatError(path, f"not a SavedModel; name its directory, or the {_GRAPH} in it")
     directory = path if path.is_dir() else path.parent
@@ -169,7 +169,7 @@ def _scheme(found: Mapping[str, Tensor]) -> Literal["google", "keras"] | None:
 def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
     """SpecError for the variables of another model than an ALBERT."""
     strangers.refuse(found, where, kind="variable")
-    if unshared := next((name for name in found if _STRANGERS.fullmatch(name)), None):
+    if unshared := next((name for name in found if _UNSUPPORTED.fullmatch(name)), None):
         raise SpecError(where, f"a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
     if _scheme(found) is None:
         held = f"it holds {listing(found)}" if found else "it holds none"
@@ -199,7 +199,7 @@ def _settings(path: Path | None) -> Json:
 def _facts(
     found: Mapping[str, Tensor], graph: SavedGraph, keras: bytes | None, where: str, overriding: Json
 ) -> tuple[Json, list[str]]:
-    """The config that variables and graph tell, and notes on what was read there and what assumed."""
+    """The config that follows from variables and graph, and notes on what was read there and what assumed."""
     scheme = _scheme(found) or "keras"
     google = scheme == "google"
     places = _FAMILY.places_in(found) or {(0, 0)}
@@ -217,7 +217,7 @@ def _facts(
 
     settings = graph.keras_settings(keras)
     hidden = size(query, 0)
-    told: dict[str, Any] = {
+    stated: dict[str, Any] = {
         "vocab_size": size(words, 0),
         "embedding_size": size(words, 1),
         "hidden_size": hidden,
@@ -234,23 +234,23 @@ def _facts(
         "attention_probs_dropout_prob": settings.get("attention_dropout_rate"),
         "initializer_range": _deviation(settings),
     }
-    told = {key: value for key, value in told.items() if value is not None}
-    if absent := [key for key in REQUIRED if key not in told and key not in overriding]:
+    stated = {key: value for key, value in stated.items() if value is not None}
+    if absent := [key for key in REQUIRED if key not in stated and key not in overriding]:
         raise ConfigError(
             where,
             f"neither its variables nor its graph tell {', '.join(absent)}; say it with --model-config FILE "
             "(the model's albert_config.json, or a JSON object of just that)",
         )
-    read_off = {key: told[key] for key in _GRAPH_TOLD if key in told and key not in overriding}
-    assumed = {key: usual for key, usual in _ASSUMED.items() if key not in told and key not in overriding}
+    read_off = {key: stated[key] for key in _FROM_GRAPH if key in stated and key not in overriding}
+    assumed = {key: usual for key, usual in _ASSUMED.items() if key not in stated and key not in overriding}
     notes = [f"the module holds no config; read off its variables and graph: {_listed(read_off)}"] if read_off else []
     if assumed:
         notes.append(f"assumed, for the module does not tell: {_listed(assumed)}; --model-config FILE says otherwise")
-    return told | assumed, notes
+    return stated | assumed, notes
 
 
-# What no variable's shape tells; and the values of the published models for what the graph may not tell either.
-_GRAPH_TOLD = ("num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
+# What follows from no variable's shape; and the published models' values of what may not follow from the graph.
+_FROM_GRAPH = ("num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
 _ASSUMED = {
     "hidden_act": "gelu_new",
     "layer_norm_eps": 1e-12,

@@ -83,7 +83,7 @@ def read_bundle(prefix: Path, *, texts: Collection[str] = ()) -> dict[str, Tenso
             raise _Bad("big-endian data")
         if not 0 < shards <= len(items) + 1:
             raise _Bad(f"{shards} data files")
-        # The slices of a partitioned variable have binary keys; the entry under its name tells of them.
+        # The slices of a partitioned variable have binary keys; the entry under its name describes them.
         entries = {key.decode("utf-8"): value for key, value in items[1:] if not key.startswith(b"\0")}
         parsed = {name: _entry(name, value, index, texts) for name, value in entries.items()}
     except wire.FAULTS as error:

@@ -145,7 +145,7 @@ def _encode(
 ) -> dict[str, Any]:
     """Ids, mask and token types (batch, tokens) -> the outputs of Model Garden's encoder, in float32.
 
-    A shared layer's variables are read each time the layer is applied, so that the graph tells the number of layers.
+    A shared layer's variables are read each time the layer is applied, so that the graph shows the number of layers.
     """
     tf = tensorflow()
 

@@ -1,4 +1,4 @@
-"""What the graph of a SavedModel tells of an ALBERT and its variables do not: how often a layer is applied, and how.
+"""What the graph of a SavedModel says of an ALBERT and its variables do not: how often a layer is applied, and how.
 
 The graph is data to be searched, never run. A variable's uses are counted along the edges from a signature's outputs,
 through the functions that call one another (tensorflow/core/protobuf/meta_graph.proto, framework/graph.proto,
@@ -92,7 +92,7 @@ class SavedGraph:
         self._live = self._ancestors(self._outputs())
 
     def uses(self, variable: str) -> int | None:
-        """How often one pass through the graph reads a variable; None where that cannot be told."""
+        """How often one pass through the graph reads a variable; None if that cannot be determined."""
         nodes = [self._graph.nodes[name] for name in _aliases(variable) if name in self._graph.nodes]
         if not nodes or nodes[0].op not in _HANDLES:
             return None
@@ -119,7 +119,7 @@ class SavedGraph:
         return None
 
     def activation(self) -> str | None:
-        """Hugging Face's name of the feed-forward layers' activation, told by what only that one computes."""
+        """Hugging Face's name of the feed-forward layers' activation, recognised by what only that one computes."""
         try:
             nodes = [node for _, node in self._reached()]
             if any(node.op == "Const" and _number(node) == _GELU_TANH for node in nodes):

@@ -82,12 +82,12 @@ class TokenizerFiles:
 
     `spiece`: a SentencePiece model. `vocab`: `piece<TAB>score` lines, held only where they cannot be derived from
     `spiece`. `wordpiece`: a BERT vocabulary list. `lowercase` and `keep_accents` say how text is prepared (Google's
-    English models: lower-cased, accents dropped). `origin` tells where the parts came from.
+    English models: lower-cased, accents dropped). `origin`: where the parts came from.
 
     Of WordPiece alone: `strip_accents` (None: as `lowercase`), `chinese_chars` (each is a word), `word_limit` (a word
     of more characters is unknown). `names`: the special tokens that are not called as usual. `cut_left`: a long text
     loses its beginning. `one_type`: the second text of a pair has type 0 too. `max_length`: tokens of a text, where
-    the tokenizer says fewer than 512. `notes`: what a reader of the files should be told.
+    the tokenizer says fewer than 512. `notes`: what a reader of the files should know.
     `fault`: why there is a tokenizer that is not taken.
     """
 
@@ -127,7 +127,7 @@ class TokenizerFiles:
         """
         parts = {"spiece": spiece, "vocab": vocab, "wordpiece": wordpiece}
         if vocab and not vocab.endswith(b"\n"):
-            vocab += b"\n"  # a format of lines cannot tell
+            vocab += b"\n"  # lost in a format that stores lines
         if spiece is not None and vocab == vocab_lines(spiece, where):
             vocab = None
         elif spiece is None and vocab is not None:
@@ -186,7 +186,7 @@ class TokenizerFiles:
         return found
 
     def model(self) -> bytes | None:
-        """The SentencePiece model, rebuilt from the vocabulary lines where only those are at hand."""
+        """The SentencePiece model, rebuilt from the vocabulary lines where there is nothing else."""
         if self.spiece is None and self.vocab is not None:
             return rebuild_model(self.vocab, "the vocabulary")
         return self.spiece

@@ -2,7 +2,7 @@
 
 Those are what `transformers` 4 and 5 write for ALBERT's and BERT's tokenizers, and what tokenizers.tokenizer_json
 writes. For a SentencePiece model all of them stand for Google's rules, whose ids are the ones computed (transformers'
-differ on some texts). Any other pipeline is told by name, in a ConfigError: its ids would be others.
+differ on some texts). Any other pipeline is a ConfigError that names it: its ids would be others.
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ class _Source:
             )
 
     def _listed_ids(self) -> list[AddedToken]:
-        """The added tokens whose ids are told, each file's in turn; the first one's flags count."""
+        """The added tokens with an id, each file's in turn; the first one's flags count."""
         found: list[AddedToken] = []
         decoder = self.said.get("added_tokens_decoder") or {}
         where = str(self.directory / CONFIG)
@@ -277,7 +277,7 @@ class _Source:
         return found
 
     def _extra(self) -> Iterator[AddedToken]:
-        """The special tokens beside the usual five; their ids are not told (0)."""
+        """The special tokens beside the usual five; their ids are not given (0)."""
         for key in (*EXTRA_TOKENS, "model_specific_special_tokens"):
             value = self.said.get(key) or ()
             if not isinstance(value, list | tuple | dict):
