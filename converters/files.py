@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from converters.errors import CorruptError, FileError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Configs, vocabularies and indices are a few megabytes at the most.
 SMALL_FILE_BYTES = 64 * 2**20
 _MOST_AT_ONCE = 4 * 2**20
+_BLOCK_BYTES = 2**20
 
 
 @contextlib.contextmanager
@@ -65,6 +67,16 @@ def open_regular(path: Path) -> io.BufferedReader:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CorruptError(path, "a pipe or device, not a regular file")
     return open(path, "rb")
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """The SHA-256 of an open file, read from its beginning in blocks; left at its beginning."""
+    sha = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_BLOCK_BYTES):
+        sha.update(block)
+    file.seek(0)
+    return sha.hexdigest()
 
 
 def over_limit(most: int) -> str:

@@ -6,7 +6,6 @@ create_pretraining_data.py); paragraphs are cut into sentences here. Every n-th 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from albert_cli.tables.lines import lines_of
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import dump_json, parse_json
 from converters.errors import CheckpointError, CorruptError, FileError
-from converters.files import file_errors, read_small
+from converters.files import file_errors, read_small, sha256_of
 from converters.staging import atomic_write
 
 NAME, MANIFEST = "corpus", "corpus.json"
@@ -167,11 +166,8 @@ def fingerprint(files: Files, tokenizer_digest: str) -> dict[str, Any]:
     """What the tokens depend on: the files' contents and the tokenizer."""
     contents = []
     for path in files.paths:
-        sha = hashlib.sha256()
         with file_errors(path), open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                sha.update(block)
-        contents.append([path.name, sha.hexdigest()])  # names may repeat
+            contents.append([path.name, sha256_of(file)])  # names may repeat
     return {
         "version": _VERSION,
         "files": contents,

@@ -20,7 +20,7 @@ from albert_cli.tables.lines import Errors, opened, where_of
 from albert_cli.tables.readers import rows_of
 from albert_cli.tokenization.preparation import encodable
 from converters.errors import did_you_mean
-from converters.files import file_errors, open_regular
+from converters.files import file_errors, open_regular, sha256_of
 from converters.messages import LINES, listing
 
 # A row's line (or number) in its file, from 1; `file:line` where a table is of several files.
@@ -107,7 +107,7 @@ def read_table(
 def _read(file: Path, kind: Kind, request: Request) -> Table:
     where = where_of(file)
     with file_errors(where), seekable(file) as opened_file:
-        digest = _digest(opened_file)
+        digest = sha256_of(opened_file)
         with decompressed(contextlib.nullcontext(opened_file), where) as stream:
             rows = rows_of(stream, where, kind, request)
             lines: list[Line] = []
@@ -151,15 +151,6 @@ def seekable(path: Path) -> Iterator[BinaryIO]:
         shutil.copyfileobj(stream, copy)
         copy.seek(0)
         yield copy
-
-
-def _digest(file: BinaryIO) -> str:
-    sha = hashlib.sha256()
-    file.seek(0)
-    for block in iter(lambda: file.read(1 << 20), b""):
-        sha.update(block)
-    file.seek(0)
-    return sha.hexdigest()
 
 
 def _cell(value: Any) -> str:

@@ -206,7 +206,7 @@ def _members():
         yield Corruption(
             f"compressed by method {method}",
             lambda path, method=method: write_npz(path, npz_members(), compression=method),
-            "$file: member 'config.npy' is not compressed as numpy does; save it anew",
+            "$file: member 'config.npy' is compressed by another method than deflate; save it with that",
         )
     yield Corruption(
         "a name that is no text",

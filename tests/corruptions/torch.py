@@ -135,7 +135,7 @@ def _tensors():
         yield Corruption(
             f"the byte order {order.decode()}",
             archived(lambda members, order=order: (dict(members) | {"archive/byteorder": order}).items()),
-            "$file: written on a machine of another byte order; save it anew on a usual one",
+            "$file: written on a machine of another byte order; save it again on a usual one",
         )
     yield Corruption(
         "names with a line break",
