@@ -18,7 +18,8 @@ from albert_cli import commands as package
 from albert_cli.arguments import marks_of
 from albert_cli.exporters import exporters
 from albert_cli.help_pages import parted
-from converters import convert
+from converters.families import families
+from converters.formats import formats as all_formats
 from converters.known_keys import Key
 from converters.model_settings import KNOWN_KEYS
 
@@ -70,18 +71,17 @@ def _value(kind: Any, metavar: str | None) -> str:
 
 
 def formats() -> str:
-    """Every format, and the names of one layer's tensors in it."""
+    """Every format, the names of every family's tensors, and what is done with each setting."""
     parts = [_FORMATS_HEAD]
-    for name, module in convert.formats().items():
+    for name, module in all_formats().items():
         dtypes = ", ".join(dtype.name for dtype in module.DTYPES)
-        read, write = ("yes" if hasattr(module, part) else "no" for part in ("read", "write"))
-        parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | {read} | {write} |")
+        parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | yes | yes |")
     for name, module in exporters().items():
         parts.append(f"| `{name}` | {module.DESCRIPTION} | float32 | no | yes, checked |")
-    for name, module in convert.formats().items():
-        if hasattr(module, "NAMES"):
-            table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in module.NAMES.rows)
-            parts.append(f"\n## Names in `{name}`\n\n| canonical (Hugging Face) | `{name}` |\n|---|---|\n{table}")
+    for name, family in families().items():
+        if rows := family.google.rows:
+            table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in rows)
+            parts.append(f"\n## Names of the family {name}\n\n{_NAMES_HEAD}\n{table}")
     parts.append(_SETTINGS_HEAD)
     parts += [_row(list(same)) for _, same in groupby(KNOWN_KEYS, lambda key: (key.file, key.treatment, key.note))]
     return "\n".join(parts) + "\n"
@@ -94,6 +94,11 @@ def _row(keys: list[Key]) -> str:
     note = f"{keys[0].note} (accepted: {values})" if values else keys[0].note
     return f"| `{keys[0].file}` | {names} | {keys[0].treatment} | {note} |".replace("\n", " ")
 
+
+_NAMES_HEAD = """`npz` has `weights/` before each name.
+
+| canonical (Hugging Face: `safetensors`, `torch`) | Google (`tf`, `bson`, `npz`) |
+|---|---|"""
 
 _SETTINGS_HEAD = """
 ## Settings of a model directory

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from albert_cli.model.loading import load_model
-from converters import convert, files
+from converters import convert, libraries
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def test_without_tensorflow_its_formats_are_refused(
 ):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "tensorflow" else find(name))
-    monkeypatch.setattr(files, "sys", SimpleNamespace(platform=system))
-    monkeypatch.setattr(files.platform, "machine", lambda: processor)
+    monkeypatch.setattr(libraries, "sys", SimpleNamespace(platform=system))
+    monkeypatch.setattr(libraries.platform, "machine", lambda: processor)
     for form, what in (("tf", "a TensorFlow checkpoint"), ("saved-model", "a SavedModel")):
         message = refused("convert", letter_model, tmp_path / "out", "--to", form)
         assert message == f"writing {what} needs the library 'tensorflow', {says}"
