@@ -1,6 +1,9 @@
 """Errors of the commands, beside those of checkpoints (converters.errors); and notices."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from pathlib import Path
 
 from converters.errors import AlbertError, UsageError
 
@@ -32,8 +35,10 @@ class DataError(AlbertError):
 class ColumnError(DataError):
     """A table lacks columns, or has several of one name. `missing`: the columns that are not there."""
 
-    def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self, where: Path | str, detail: str | None = None, advice: str = "", *, missing: Sequence[str] = ()
+    ) -> None:
+        super().__init__(where, detail, advice)
         self.missing = tuple(missing)
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from albert_cli.embedding.settings import Settings
     from albert_cli.embedding.similarity import Neighbour, VectorFile, Vectors
-    from albert_cli.tables.input_files import Kind as InputKind
-    from albert_cli.tables.lines import Errors
 
 app = typer.Typer()
 
@@ -89,6 +87,7 @@ def similarity(
     """
     from albert_cli.embedding import similarity as engine
     from albert_cli.embedding.settings import Settings
+    from albert_cli.tables.texts import given_or_read
 
     files, texts = _sorted(items or [], errors)
     if len(files) > 2 or (len(files) == 2 and (texts or source)):
@@ -106,15 +105,14 @@ def similarity(
     settings = Settings(
         pooling=pooling, layers=(-1 if layer is None else layer,), max_length=max_length, lowercase=lowercase
     )
-    lines = _lines(source, text_column, input_format, delimiter, errors) if source else []
+    lines = given_or_read(
+        None, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors
+    ).firsts
     if files and lines:
         texts, lines = [*texts, *lines], []
     if top is None or plot is not None:
         _check_size([len(file) for file in stored] + [len(texts), len(lines)], plot if top else None)
-    for file in stored:
-        if not file.has_texts:
-            called = "id" if file.has_ids else "number"
-            console.warn(f"{file.path}: holds no texts, so rows go by {called}; albert embed --keep-text copies them")
+    _warn_of_names(stored)
     with console.progress_count("embedding", "texts") as tick:
         a, b = _sides(stored, texts, lines, model, settings, device=device, tick=tick)
     same = a is b or (len(stored) == 1 and not texts)
@@ -134,6 +132,14 @@ def similarity(
         draw(table, a.labels, other.labels, plot, force=force)
         if not json:
             console.say(f"{plot}: {len(a)} x {len(other)} cosines")
+
+
+def _warn_of_names(stored: list[VectorFile]) -> None:
+    """Say what rows are called in files that hold no texts."""
+    for file in stored:
+        if not file.has_texts:
+            called = "id" if file.has_ids else "number"
+            console.warn(f"{file.path}: holds no texts, so rows go by {called}; albert embed --keep-text copies them")
 
 
 def _check_size(sides: list[int], plot: Path | None) -> None:
@@ -265,11 +271,3 @@ def _facts(one: Neighbour) -> dict[str, Any]:
 def _shown(labels: list[str], *, numbered: bool) -> list[str]:
     """Labels for people: rows that have no other name are counted from 1."""
     return [str(int(label) + 1) for label in labels] if numbered else labels
-
-
-def _lines(
-    source: str, text_column: str | None, kind: InputKind | None, delimiter: str | None, errors: Errors
-) -> list[str]:
-    from albert_cli.tables.texts import read
-
-    return read(source, text_column=text_column, kind=kind, delimiter=delimiter, errors=errors).firsts

@@ -84,13 +84,7 @@ def sop(
             batch_tokens=batch_tokens,
             tick=tick,
         )
-    cut, limit = int((order.truncated > 0).sum()), heads.model.config.max_tokens
-    if cut:
-        console.warn(
-            f"{cut:,} of {len(given):,} pairs are longer than the {limit} tokens the model takes: "
-            f"{int(order.truncated.sum()):,} tokens were left out, of the longer text first (column truncated); "
-            "--on-truncate error refuses such pairs"
-        )
+    _warn_of_cut(order, heads.model.config.max_tokens)
     if out is not None:
         console.print_written(out, write_rows(_rows(given, order), out, force=force), json=json)
     elif json:
@@ -100,6 +94,16 @@ def sop(
     else:
         console.print_table(
             [["in order", f"{order.in_order[0]:.4f}"], ["swapped", f"{1 - order.in_order[0]:.4f}"]], right=[1]
+        )
+
+
+def _warn_of_cut(order: Order, limit: int) -> None:
+    cut = int((order.truncated > 0).sum())
+    if cut:
+        console.warn(
+            f"{cut:,} of {len(order.truncated):,} pairs are longer than the {limit} tokens the model takes: "
+            f"{int(order.truncated.sum()):,} tokens were left out, of the longer text first (column truncated); "
+            "--on-truncate error refuses such pairs"
         )
 
 

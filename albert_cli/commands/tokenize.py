@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -122,9 +122,9 @@ def tokenize(
     """
     from albert_cli.registry.resolve import resolve
     from albert_cli.tables.columns import Columns
+    from albert_cli.tables.write import check_output
     from albert_cli.tokenization import reports
     from albert_cli.tokenization.tokenizer import Tokenizer
-    from converters.staging import check_target
 
     modes = {
         "--stats": stats,
@@ -132,18 +132,13 @@ def tokenize(
         "--decode": decode is not None,
         "--nbest and --sample": nbest is not None or sample,
     }
-    given = [name for name, wanted in modes.items() if wanted]
-    if len(given) > 1:
-        raise typer.BadParameter(f"{' and '.join(given)} do not go together; choose one")
+    mode = _mode(modes)
     _check_input(texts or [], source, pair=pair, decode=decode)
     if text_pair_column is not None and not pair:
         raise typer.BadParameter("--text-pair-column needs --pair")
     if pad and max_length is None:
         raise typer.BadParameter("--pad needs --max-length: the length to fill up to")
-    shown = _format("json" if json else format, out)
-    if shown in ("ids", "tokens", "html") and given:
-        raise typer.BadParameter(f"--format {shown} does not go with {given[0]}; choose table, json or jsonl")
-
+    shown = _format("json" if json else format, out, mode)
     flags: dict[str, Any] = {
         "lowercase": None if cased is None else not cased,
         "keep_accents": keep_accents,
@@ -151,8 +146,7 @@ def tokenize(
     }
     found = resolve(model, tokenizer_only=True)
     if out is not None and out != STANDARD_OUTPUT:
-        sources = [*found.files(), *(Path(path) for path in (source, compare) if path is not None)]
-        check_target(out, force=force, sources=sources, ours=None)
+        check_output(out, source, force=force, others=[*found.files(), *([compare] if compare else [])])
     tokenizer = Tokenizer.from_pretrained(found.path, **flags)
     view = reports.View(
         tokenizer,
@@ -187,8 +181,16 @@ def tokenize(
         console.write(output, out, force=force)
 
 
-def _format(wanted: _Format | None, out: Path | None) -> _Format:
-    """What is asked for, or what the name of the file says; BadParameter where these differ."""
+def _mode(modes: Mapping[str, bool]) -> str | None:
+    """The one that is asked for, if any; BadParameter for several."""
+    given = [name for name, wanted in modes.items() if wanted]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} do not go together; choose one")
+    return given[0] if given else None
+
+
+def _format(wanted: _Format | None, out: Path | None, mode: str | None) -> _Format:
+    """What is asked for, or what the name of the file says; BadParameter where these differ, or a mode lacks it."""
     from converters.staging import meant_as_file
 
     suffix = "" if out is None else out.suffix.lower()
@@ -198,7 +200,10 @@ def _format(wanted: _Format | None, out: Path | None) -> _Format:
         raise typer.BadParameter(f"tokens are written as {kinds}, not {suffix}; name such a file", param_hint="--out")
     if wanted and named and wanted != named:
         raise typer.BadParameter(f"{out} is to be {named} by its name, and {wanted} by --format; change one")
-    return wanted or named or "table"
+    shown = wanted or named or "table"
+    if shown in ("ids", "tokens", "html") and mode:
+        raise typer.BadParameter(f"--format {shown} does not go with {mode}; choose table, json or jsonl")
+    return shown
 
 
 def _check_input(texts: list[str], source: str | None, *, pair: bool, decode: str | None) -> None:

@@ -67,8 +67,8 @@ def _array(cells: Sequence[Any], kind: pa.DataType | None, where: str, lines: Se
         if _try_array([cell], kind) is None:
             faults.add(f"line {line}: {column!r} is {cell!r:.60}, {wanted}")
     if faults:
-        raise TextError(f"{where}: {faults.joined()}")
-    raise TextError(f"{where}: lines {lines[0]} to {lines[-1]}: {column!r} holds values of several types")
+        raise TextError(where, faults.joined())
+    raise TextError(where, f"lines {lines[0]} to {lines[-1]}: {column!r} holds values of several types")
 
 
 def _try_type(cells: Sequence[Any]) -> pa.DataType | None:

@@ -59,7 +59,9 @@ class Request:
             ]
             advice = f". {', '.join(options)}" if options else ""
             near = "".join(did_you_mean(name, present) for name in missing)
-            raise ColumnError(f"{where}: {what} has no {missing_columns(missing, present)}{advice}{near}", missing)
+            raise ColumnError(
+                where, f"{what} has no {missing_columns(missing, present)}{advice}{near}", missing=missing
+            )
         check_single(self.required, present, where)
 
 
@@ -67,7 +69,7 @@ def check_single(names: Sequence[str], present: Sequence[str], where: str) -> No
     """Raise ColumnError where several columns have one of these names."""
     twice = [name for name in names if present.count(name) > 1]
     if twice:
-        raise ColumnError(f"{where}: several columns are called {twice[0]!r}; rename all but one")
+        raise ColumnError(where, f"several columns are called {twice[0]!r}", "rename all but one")
 
 
 def missing_columns(missing: Sequence[str], present: Sequence[str], purpose: str = "") -> str:
@@ -118,6 +120,6 @@ class Columns:
             where = where_of(found.files[found.kinds.index("txt")])
             if self.pair:
                 advice = "give a table with a column for each of the two texts"
-                raise TextError(f"{where}: lines of text hold no pairs; {advice}")
-            raise TextError(f"{where}: lines of text have no columns; leave out --text-column and its like")
+                raise TextError(where, "lines of text hold no pairs", advice)
+            raise TextError(where, "lines of text have no columns", "leave out --text-column and its like")
         return found

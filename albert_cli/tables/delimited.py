@@ -66,7 +66,7 @@ class Records:
             elif not faults or skip_bad:
                 yield line, cells if places is None else [cells[place] for place in places]
         if faults and not skip_bad:
-            raise TextError(f"{self._where}: {self._ragged(faults)}")
+            raise TextError(self._where, self._ragged(faults))
         if faults:
             self.left_out = {f"not of {width} columns": ragged}
 
@@ -104,8 +104,9 @@ class Records:
                 bare = "new-line character" in str(error)
                 reason = "a carriage return stands outside of quotes" if bare else str(error)
                 raise TextError(
-                    f"{self._where}: broken quoting in the row that begins at line {self._begun} ({reason}); is a "
-                    'quotation mark left open? one inside a quoted cell is doubled ("")'
+                    self._where,
+                    f"broken quoting in the row that begins at line {self._begun} ({reason})",
+                    'is a quotation mark left open? one inside a quoted cell is doubled ("")',
                 ) from None
             begun, self._begun = self._begun, self._lines.number + 1
             # A line of blanks is none of several columns.

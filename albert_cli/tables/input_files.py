@@ -64,7 +64,7 @@ def kind_of(file: Path, options: Collection[str] = ()) -> Kind:
         known = ", ".join(KINDS)
         seen = f"files of the kind {suffix!r} are" if suffix else "a file without a suffix is"
         advice = "; --input-format says what it holds" if "--input-format" in options else ""
-        raise TextError(f"{file}: {seen} not read; tables are {known}, gzip, zstd or xz too{advice}")
+        raise TextError(file, f"{seen} not read", f"tables are {known}, gzip, zstd or xz too{advice}")
     return KINDS[suffix]
 
 
@@ -100,7 +100,7 @@ def find_files(
             files[0].stat()  # what is not there has no kind
     kinds = [kind or kind_of(file, options) for file in files]
     if delimiter and not {"csv", "tsv"} & set(kinds):
-        raise TextError(f"{path}: --delimiter is for CSV and TSV, and this is {', '.join(sorted(set(kinds)))}")
+        raise TextError(path, f"--delimiter is for CSV and TSV, and this is {', '.join(sorted(set(kinds)))}")
     return Files(files, kinds, skipped)
 
 
@@ -123,13 +123,13 @@ def _find(path: str) -> tuple[list[Path], list[Path]]:
         )
         files = [file for file in found if suffix_of(file) in KINDS]
         if not files:
-            raise TextError(f"{path}: the directory holds no file of a known kind ({', '.join(KINDS)})")
+            raise TextError(path, f"the directory holds no file of a known kind ({', '.join(KINDS)})")
         return files, [file for file in found if file not in set(files)]
     if not given.exists() and glob.has_magic(path):
         matches = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207
         matches = [match for match in matches if not match.is_dir()]
         if not matches:
-            raise TextError(f"{path}: no file matches the pattern")
+            raise TextError(path, "no file matches the pattern")
         return matches, []
     return [given], []
 
@@ -187,7 +187,7 @@ def decompressed(opened: contextlib.AbstractContextManager[BinaryIO], where: str
         except (OSError, EOFError, lzma.LZMAError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise TextError(f"{where}: the compressed data is damaged or cut short ({error})") from None
+            raise TextError(where, f"the compressed data is damaged or cut short ({error})") from None
 
 
 def _unpacked(file: BinaryIO, codec: str) -> BinaryIO:

@@ -47,7 +47,7 @@ class Objects:
         # The lines of an array that is damaged are no rows to choose from.
         if faults and (damaged_array or not request.skip_bad):
             advice = "" if damaged_array else request.advice("--skip-bad", SKIP_BAD)
-            raise TextError(f"{self._where}: {faults.joined()}{advice}")
+            raise TextError(self._where, f"{faults.joined()}{advice}")
 
     def _misfit(self, record: dict[str, Any]) -> _Fault | None:
         """What is wrong with an object: a required column is missing, a text is none."""

@@ -42,7 +42,7 @@ def read_lines(
             empty = False
             yield line
     if empty:
-        raise TextError(f"{where}: there is no text to read")
+        raise TextError(where, "there is no text to read")
 
 
 def lines_of(
@@ -61,7 +61,7 @@ def lines_of(
     offset = 0
     for number, line in enumerate(_raw_lines(file, where), 1):
         if len(line) > LINE_BYTES:
-            raise TextError(f"{where}: line {number} is longer than {LINE_BYTES // 2**20} MiB; is this a text file?")
+            raise TextError(where, f"line {number} is longer than {LINE_BYTES // 2**20} MiB", "is this a text file?")
         start = len(_BYTE_ORDER_MARK) if number == 1 and line.startswith(_BYTE_ORDER_MARK) else 0
         body = line[start:].removesuffix(b"\n").removesuffix(b"\r")
         try:
@@ -69,7 +69,9 @@ def lines_of(
         except UnicodeDecodeError as error:
             place = offset + start + error.start
             raise TextError(
-                f"{where}: line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place}; {advice}"
+                where,
+                f"line {number} is not UTF-8: byte 0x{body[error.start]:02x} at offset {place}",
+                advice,
             ) from None
         yield text + line[start + len(body) :].decode() if ends else text
         offset += len(line)
@@ -82,11 +84,12 @@ def _raw_lines(file: BinaryIO, where: str) -> Iterator[bytes]:
     first = file.readline(LINE_BYTES + 1)
     if mark := next((mark for mark in _OTHER_MARKS if first.startswith(mark)), None):
         raise TextError(
-            f"{where}: {_OTHER_MARKS[mark]} by its byte-order mark, not UTF-8; convert it: "
-            f"iconv -f {_OTHER_MARKS[mark]} -t UTF-8"
+            where,
+            f"{_OTHER_MARKS[mark]} by its byte-order mark, not UTF-8",
+            f"convert it: iconv -f {_OTHER_MARKS[mark]} -t UTF-8",
         )
     if len(first) > 3 and first.count(b"\0") * 3 > len(first):
-        raise TextError(f"{where}: full of zero bytes; if it is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8")
+        raise TextError(where, "full of zero bytes", "if it is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8")
     if first.endswith(b"\n") or b"\r" not in first[:-1]:
         if first:
             yield first

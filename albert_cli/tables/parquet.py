@@ -37,7 +37,7 @@ class ParquetRows:
             self._table = pq.ParquetFile(file, memory_map=False)
         except pa.ArrowException as error:
             reason = str(error).split("\n", maxsplit=1)[0]
-            raise TextError(f"{where}: not a Parquet file, or a damaged one ({reason})") from None
+            raise TextError(where, f"not a Parquet file, or a damaged one ({reason})") from None
         names = self._table.schema_arrow.names
         request.check(names, where, "the file")
         self.header: list[str] = names if request.names is None else list(request.names)
@@ -53,7 +53,7 @@ class ParquetRows:
                 try:
                     batch = next(found, None)
                 except (OSError, pa.ArrowException) as error:
-                    raise TextError(f"{self._where}: cannot be read from row {row} on ({error})") from None
+                    raise TextError(self._where, f"cannot be read from row {row} on ({error})") from None
                 if batch is None:
                     return
                 rows = range(row, row + batch.num_rows)
@@ -76,12 +76,12 @@ class ParquetRows:
         kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
             advice = self._request.advice("--text-column", "; --text-column names another column")
-            raise TextError(f"{self._where}: {name!r} is {array.type}, not text{advice}")
+            raise TextError(self._where, f"{name!r} is {array.type}, not text{advice}")
         text = array.cast(pa.string())
         try:
             text.validate(full=True)
         except pa.ArrowInvalid:
-            raise TextError(f"{self._where}: rows {rows[0]} to {rows[-1]}: {name!r} is not UTF-8") from None
+            raise TextError(self._where, f"rows {rows[0]} to {rows[-1]}: {name!r} is not UTF-8") from None
         return text
 
 

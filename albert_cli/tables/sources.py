@@ -159,7 +159,7 @@ class Source:
             faults = Faults()
             for place in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)):
                 faults.add(f"line {lines[int(place)]} has no {self.columns.id!r}")
-            raise TextError(f"{file}: {faults.joined(', ')}; every row needs an id of its own")
+            raise TextError(file, faults.joined(", "), "every row needs an id of its own")
         file = file.encode("utf-8", "backslashreplace").decode()  # a name may be any bytes, a column is text
         placed = {
             "_row": numbers,
@@ -180,7 +180,7 @@ def _cast(array: pa.Array, kind: pa.DataType, where: str, lines: Sequence[int], 
         return array if array.type == kind else array.cast(kind)
     except pa.ArrowException:
         raise TextError(
-            f"{where}: lines {lines[0]} to {lines[-1]}: {column!r} is {array.type} there and {kind} before"
+            where, f"lines {lines[0]} to {lines[-1]}: {column!r} is {array.type} there and {kind} before"
         ) from None
 
 

@@ -58,7 +58,7 @@ class Table:
         if place is None:
             near = did_you_mean(str(name), self.header)
             lacks = missing_columns([str(name)], self.header, purpose)
-            raise ColumnError(f"{self.where}: the header has no {lacks}{near}", [str(name)])
+            raise ColumnError(self.where, f"the header has no {lacks}{near}", missing=[str(name)])
         if isinstance(name, str):
             check_single([name], self.header, self.where)
         return [row[place] for row in self.rows]
@@ -100,7 +100,7 @@ def read_table(
     if not table.rows and table.left_out:
         raise DataError(f"{told_left_out(table.where, table.left_out)}; no row is left")
     if not table.rows:
-        raise DataError(f"{table.where}: there is no text to read")
+        raise DataError(table.where, "there is no text to read")
     return table
 
 

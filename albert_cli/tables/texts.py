@@ -52,7 +52,7 @@ def stream(
                     progress(now - position)
                     position = now
     if not any_row:
-        raise TextError(f"{where_of(Path(path))}: there is no text to read")
+        raise TextError(where_of(Path(path)), "there is no text to read")
 
 
 @dataclass(frozen=True)

@@ -30,21 +30,25 @@ def check(
     what: str = "a table is",
     answers: bool = False,
 ) -> None:
-    """Refuse a file that cannot be written as a table, before any work is done (TargetError).
+    """Refuse a file that cannot be written as a table, before any work is done; see `check_output` (TargetError).
 
-    It must be none of those that `source` names, nor of the `others` that are read. Standard output and None pass.
-    `what` begins the message; with `answers` .json passes too.
+    Standard output and None pass. `what` begins the message; with `answers` .json passes too.
     """
     if out is None or out == STANDARD_OUTPUT:
         return
     if out.suffix.lower() not in (*SUFFIXES, *([".json"] if answers else [])):
         more = " (.json for answers)" if answers else ""
-        raise TargetError(f"{out}: {what} written as {', '.join(SUFFIXES)}{more}; name such a file")
-    check_target(out, force=force, sources=[*([Path(source)] if source else []), *others], ours=None)
-    if source and would_read(source, out):
-        raise TargetError(f"{out}: lies in the input ({source}), and would be read as a part of it; name another --out")
+        raise TargetError(out, f"{what} written as {', '.join(SUFFIXES)}{more}", "name such a file")
+    check_output(out, source, force=force, others=others)
     if out.suffix.lower() == ".parquet":
         require_library("pyarrow", "writing Parquet")
+
+
+def check_output(out: Path, source: str | None, *, force: bool, others: Sequence[Path] = ()) -> None:
+    """Refuse a file that cannot be written, or is one of those that `source` names or of the `others` (TargetError)."""
+    check_target(out, force=force, sources=[*([Path(source)] if source else []), *others], ours=None)
+    if source and would_read(source, out):
+        raise TargetError(out, f"lies in the input ({source}), and would be read as a part of it", "name another --out")
 
 
 def write_rows(rows: Iterable[dict[str, Any]], out: Path, *, force: bool) -> int:
@@ -94,7 +98,8 @@ def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:
         cells = ["" if cell is None else str(cell) for cell in row]
         if any(set(cell) & {"\t", "\n", "\r"} for cell in cells):
             raise DataError(
-                f"{out}: row {number} holds a tab or line break, which TSV has no way to write; name a .csv, .jsonl or "
-                ".parquet file"
+                out,
+                f"row {number} holds a tab or line break, which TSV has no way to write",
+                "name a .csv, .jsonl or .parquet file",
             )
         yield "\t".join(cells) + "\n"

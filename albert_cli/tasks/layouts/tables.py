@@ -39,7 +39,7 @@ class Tables:
             if (sources.label_column or "label") not in error.missing:
                 raise
             advice = f"without labels it can only be predicted: albert predict RUN --in {path}"
-            raise ColumnError(f"{error}; {advice}", error.missing) from None
+            raise ColumnError(error.where, error.detail, advice, missing=error.missing) from None
 
     def _read(self, path: Path, sources: Sources, *, test: bool = False) -> Examples:
         check_files(path)
