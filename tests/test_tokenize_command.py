@@ -112,6 +112,39 @@ def test_pairs_from_a_file_windows_and_padding(model, tmp_path):
     assert "1 tokens left out" in run("a a a", "--model", model, "--max-length", 4).stdout
 
 
+def test_texts_and_pairs_of_a_table(model, tmp_path):
+    def tokens(*arguments):
+        done = run(*arguments, "--model", model, "--format", "tokens", "--no-special")
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    table = tmp_path / "t.csv"
+    table.write_text('id,review,reply\n1,"the, of",and\n2,in,to\n')
+    named = ["--in", table, "--text-column", "review"]
+    assert tokens(*named) == "▁the , ▁of\n▁in\n"
+    assert tokens(*named, "--pair", "--text-pair-column", "reply") == "▁the , ▁of ▁and\n▁in ▁to\n"
+    assert tokens("--in", table, "--input-format", "txt") == tokens(*table.read_text().splitlines())
+    (tmp_path / "t.jsonl").write_text('{"text": "in", "pair": "to"}\n')
+    assert tokens("--in", tmp_path / "t.jsonl", "--pair") == "▁in ▁to\n"
+    (tmp_path / "semicolons.csv").write_text("text;n\nin;1\n")
+    assert tokens("--in", tmp_path / "semicolons.csv", "--delimiter", ";") == "▁in\n"
+    (tmp_path / "notes.md").write_text("in\n")
+    assert tokens("--in", tmp_path / "notes.md") == "▁in\n"
+
+
+def test_what_a_table_lacks_is_said_with_the_options_that_name_it(model, tmp_path):
+    table = tmp_path / "t.tsv"
+    table.write_text("a\tb\nc\td\n")
+    assert fault("--in", table, "--pair", "--model", model) == (
+        f"{table}: the header has no column 'text', 'pair'; it has 'a', 'b'. --text-column names the one with the "
+        "texts, --text-pair-column names the one with the second texts"
+    )
+    inside = ["--in", tmp_path, "--text-column", "a", "--model", model, "--format", "json"]
+    assert fault(*inside, "--out", tmp_path / "o.json") == (
+        f"{tmp_path / 'o.json'}: lies in the input ({tmp_path}), and would be read as a part of it; name another --out"
+    )
+
+
 def test_flags_reach_the_tokenizer(model):
     def tokens(*arguments):
         return run(*arguments, "--model", model, "--format", "tokens", "--no-special").stdout.strip()
@@ -308,6 +341,7 @@ def test_a_file_is_replaced_only_when_told_to(model, tmp_path):
         (["x", "--in", "y"], "texts on the command line and --in do not go together"),
         (["x", "--pair"], "--pair takes two texts, not 1"),
         (["x", "--stats", "--nbest", "3"], "--stats and --nbest and --sample do not go together"),
+        (["x", "--text-pair-column", "y"], "--text-pair-column needs --pair"),
         (["x", "--pad"], "--pad needs --max-length"),
         (["x", "--stats", "--format", "html"], "--format html does not go with --stats"),
         (["x", "--decode", "2"], "--decode takes its ids in one argument"),
