@@ -27,7 +27,7 @@ from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.main import app
 from albert_cli.model.loading import assign
 from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
-from albert_cli.runs.events import Evaluated, Note, Trained
+from albert_cli.runs.events import Evaluated, Note, Trained, WorkDone
 from albert_cli.runs.log import read_log
 from albert_cli.tables.table import read_table
 from albert_cli.tokenization.batch import TokenBatch
@@ -497,7 +497,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_trains_the_head(world, finished,
     out = tmp_path / "run"
     seen = []
     summary = run(out, options(world, model=str(finished), freeze_encoder=True, learning_rate=0.05), report=seen.append)
-    assert {record["done"] for record in seen if record.get("what") == "features"} >= {128, 24}
+    assert {event.done for event in seen if isinstance(event, WorkDone) and event.what == "features"} >= {128, 24}
     before, after = convert.load(finished).tensors, convert.load(out).tensors
     for name in before:
         if name.startswith("albert."):

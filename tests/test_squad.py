@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -265,6 +266,23 @@ def run(tmp_path_factory):
 
 def invoke(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_a_head_that_reads_no_tokens_is_refused(run, tmp_path, refused):
+    words = ("finetune", "squad", "--data", run.parent, "--model", run.parent / "model", "--out", tmp_path / "run")
+    message = "--head mlp is for labels of texts; squad trains a linear head on every token; leave --head out"
+    assert refused(*words, "--max-length", 64, "--head", "mlp:8") == message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_an_older_version_is_read_under_its_former_name(run, tmp_path):
+    assert 'kind = "question_answering"' in (run / "run.toml").read_text()
+    old = shutil.copytree(run, tmp_path / "old")
+    text = (run / "run.toml").read_text().replace('kind = "question_answering"', 'kind = "answers"')
+    (old / "run.toml").write_text(text)
+    found = [json.loads(invoke("evaluate", path, "--json").stdout)[str(path)] for path in (run, old)]
+    assert found[0] == found[1]
+    assert load_run(old).info.problem == "question_answering"
 
 
 def test_a_run_learns_to_point_at_the_good_word(run):

@@ -128,9 +128,9 @@ def scores(questions: Sequence[Question], texts: Sequence[str]) -> tuple[list[in
     """Exact match and F1 of each answer, against the closest of the given ones (official SQuAD evaluation)."""
     exact, f1 = [], []
     for item, text in zip(questions, texts, strict=True):
-        wanted = [answer for answer, _ in item.answers if normal_form(answer)] or [""]
-        exact.append(max(int(normal_form(answer) == normal_form(text)) for answer in wanted))
-        f1.append(max(_f1(normal_form(answer).split(), normal_form(text).split()) for answer in wanted))
+        targets = [answer for answer, _ in item.answers if normal_form(answer)] or [""]
+        exact.append(max(int(normal_form(answer) == normal_form(text)) for answer in targets))
+        f1.append(max(_f1(normal_form(answer).split(), normal_form(text).split()) for answer in targets))
     return exact, f1
 
 
@@ -140,13 +140,14 @@ def normal_form(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def _f1(wanted: list[str], given: list[str]) -> float:
-    if not wanted or not given:
-        return float(wanted == given)
-    common = sum((Counter(wanted) & Counter(given)).values())
+def _f1(target: list[str], prediction: list[str]) -> float:
+    """F1 of a prediction's words."""
+    if not target or not prediction:
+        return float(target == prediction)
+    common = sum((Counter(target) & Counter(prediction)).values())
     if not common:
         return 0.0
-    precision, recall = common / len(given), common / len(wanted)
+    precision, recall = common / len(prediction), common / len(target)
     return 2 * precision * recall / (precision + recall)
 
 

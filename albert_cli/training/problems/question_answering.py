@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from albert_cli.errors import TrainingError
 from albert_cli.model.task_heads import QuestionAnswering as Head
 from albert_cli.tasks.examples import Question, Questions
 from albert_cli.tasks.layouts.squad import read_squad
@@ -65,6 +66,10 @@ class QuestionAnswering:
 
     def fit(self, info: RunInfo, train: Questions, task: Task, hint: str) -> tuple[RunInfo, list[str]]:
         """Whether there may be no answer follows from the training questions."""
+        if info.hidden:
+            raise TrainingError(
+                f"--head mlp is for labels of texts; {task.name} trains a linear head on every token; leave --head out"
+            )
         return replace(info, no_answer=train.unanswerable > 0), []
 
     def split(
