@@ -15,8 +15,9 @@ import torch
 from scipy.stats import spearmanr
 
 from albert_cli.model.loading import load_model
+from albert_cli.pretraining.distillation import unit
 from albert_cli.pretraining.objective import sentence_vectors
-from albert_cli.pretraining.teacher import Teacher, unit
+from albert_cli.pretraining.teacher import Teacher
 from albert_cli.registry import resolve
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.initialize import initialize

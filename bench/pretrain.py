@@ -32,7 +32,8 @@ from accelerate import Accelerator
 from albert_cli.model.loading import load_model
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import masking, sequences
-from albert_cli.pretraining.loop import Job, train
+from albert_cli.pretraining.job import Job
+from albert_cli.pretraining.loop import train
 from albert_cli.pretraining.settings import PretrainSettings
 from albert_cli.registry.builtin import built_in
 from albert_cli.runs.events import Event, Trained

@@ -25,15 +25,23 @@ from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.model.loading import load_model
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import corpus as corpora
-from albert_cli.pretraining import masking, optimizers, order_by_length, sequences, vocabulary
-from albert_cli.pretraining import pretrain as runs
-from albert_cli.pretraining import teacher as teachers
-from albert_cli.pretraining.local_heads import start_local
+from albert_cli.pretraining import (
+    distillation,
+    masking,
+    optimizers,
+    order_by_length,
+    preparation,
+    sequences,
+    vocabulary,
+)
+from albert_cli.pretraining.local_heads import initialize_local_heads
 from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.pretraining.objective import Batch, Objective, sentence_vectors, teacher_loss
 from albert_cli.pretraining.pretrain import pretrain
+from albert_cli.pretraining.random_streams import Stream, generator
 from albert_cli.pretraining.sequences import IN_ORDER, NO_ORDER, SWAPPED
 from albert_cli.pretraining.settings import PretrainSettings
+from albert_cli.pretraining.teacher import Teacher
 from albert_cli.pretraining.vocabulary import train_vocabulary
 from albert_cli.runs.events import Evaluated, Note, PretrainingPlan
 from albert_cli.runs.log import read_log
@@ -195,7 +203,7 @@ def test_every_byte_of_the_training_documents_reaches_the_trainer(monkeypatch, t
     (tmp_path / "long.txt").write_text("\n\n".join(lines))
     (tmp_path / "block.txt").write_text("\n\n".join(["with \u2585 a block"] * 6))  # SentencePiece's own mark
     files = corpora.Files.find([tmp_path])
-    fed = fed_to_the_trainer(monkeypatch, runs._training_sentences(files, 10))
+    fed = fed_to_the_trainer(monkeypatch, preparation._training_sentences(files, 10))
     documents = [" ".join(document) for n, (_, document) in enumerate(files.documents()) if n % 10 != 9]
     wanted = "".join(" ".join(documents).replace("\u2585", "").split())
     assert len("".join("".join(fed).split()).encode()) == len(wanted.encode()) > 30_000
@@ -672,6 +680,14 @@ def test_truncation_takes_from_the_longer_until_both_fit(sizes, room, seed):
         assert abs(lengths[0] - lengths[1]) <= 1
 
 
+def test_a_seed_means_the_same_numbers_for_ever():
+    assert {stream.name: stream.value for stream in Stream} == {
+        "SEQUENCES": 1, "DISTILLATION": 2, "CHOICE": 3, "MASKS": 4,
+    }  # fmt: skip
+    drawn = generator(Stream.MASKS, 42, 3, 7).random(4)
+    assert drawn.tolist() == np.random.default_rng((42, 3, 7, 4)).random(4).tolist()
+
+
 def test_an_epoch_is_a_function_of_seed_and_epoch(corpus):
     def epoch(seed, number, weights=(1.0, 1.0)):
         batches = sequences.epoch_batches(
@@ -1016,7 +1032,7 @@ def test_local_heads_begin_by_looking_at_their_neighbours():
     config = config_from_json(shape | {"max_position_embeddings": 96}, "test", dialect="google")
     torch.manual_seed(0)
     model = PreTrainingModel(config).eval()
-    start_local(model, 4)
+    initialize_local_heads(model, 4)
     layer = model.encoder.layers[0]
 
     @torch.no_grad()
@@ -1210,7 +1226,7 @@ def test_training_goes_on_from_a_model(texts, tmp_path, albert):
     tensors = {name: item for name, item in checkpoint.tensors.items() if not name.startswith("sop")}
     convert.save(dataclasses.replace(checkpoint, tensors=tensors), headless)
     with pytest.raises(
-        TrainingError, match=r"headless.*: has no sentence-order head \(SOP\), which pretraining goes on with"
+        TrainingError, match=r"headless.*: has no sentence-order head \(SOP\), which pretraining continues to train"
     ):
         pretrain(dataclasses.replace(given, init=str(headless)), tmp_path / "third")
 
@@ -1270,7 +1286,7 @@ def encoder(tmp_path_factory):
 
 
 def test_teacher_vectors_do_not_depend_on_their_company(encoder):
-    teacher = teachers.Teacher(encoder, torch.device("cpu"))
+    teacher = Teacher(encoder, torch.device("cpu"))
     sentences = ["a door.", "the window was closed at nine, and then again", "tea", ""]
     together = teacher.vectors(sentences)
     alone = np.concatenate([teacher.vectors([sentence]) for sentence in sentences])
@@ -1279,14 +1295,14 @@ def test_teacher_vectors_do_not_depend_on_their_company(encoder):
 
 
 def test_axes_keep_cosines():
-    vectors = teachers.unit(
+    vectors = distillation.unit(
         np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32) * [9, 8, 7, 6, 0.01, 0.01]
     )
-    axes = teachers.principal_axes(vectors.astype(np.float32), 4)
+    axes = distillation.principal_axes(vectors.astype(np.float32), 4)
     assert axes.T @ axes == pytest.approx(np.eye(4), abs=1e-5)
-    kept = teachers.unit(vectors @ axes)
+    kept = distillation.unit(vectors @ axes)
     assert np.abs(kept @ kept.T - vectors @ vectors.T).max() < 1e-3
-    assert teachers.principal_axes(vectors.astype(np.float32), 8).shape == (6, 8)
+    assert distillation.principal_axes(vectors.astype(np.float32), 8).shape == (6, 8)
 
 
 def test_a_teachers_vectors_are_learnt_beside_the_words(texts, encoder, tmp_path):
@@ -1322,19 +1338,19 @@ def test_a_teachers_axes_turn_to_what_a_model_knows(corpus, tokenizer, encoder, 
     """
     torch.manual_seed(3)
     model = PreTrainingModel(EncoderConfig(**SHAPE))
-    chosen = teachers.choose(corpus, np.arange(20), np.ones(1), 60, seed=0)
+    chosen = distillation.choose_sentences(corpus, np.arange(20), np.ones(1), 60, seed=0)
     misses = {}
-    for learner in (None, model):
-        lessons, axes = teachers.prepare(
-            teachers.Teacher(encoder, torch.device("cpu")), corpus, chosen, None, tokenizer, SHAPE["hidden_size"],
-            tmp_path / "teacher", learner=learner,
+    for student in (None, model):
+        made, axes = distillation.prepare_distillation(
+            Teacher(encoder, torch.device("cpu")), corpus, chosen, None, tokenizer, SHAPE["hidden_size"],
+            tmp_path / "teacher", student=student,
         )  # fmt: skip
-        ids, mask = map(torch.from_numpy, lessons.inputs(np.arange(len(lessons)), tokenizer.pad_id))
+        ids, mask = map(torch.from_numpy, made.inputs(np.arange(len(made)), tokenizer.pad_id))
         with torch.inference_mode():
             learnt = sentence_vectors(model.eval(), ids, mask).numpy()
-        vectors = lessons.vectors.astype(np.float32)
-        best = vectors @ teachers.turn(vectors, learnt)
-        misses[learner is None] = float(((best - vectors) * learnt).sum(1).mean())
+        vectors = made.vectors.astype(np.float32)
+        best = vectors @ distillation.rotation_towards(vectors, learnt)
+        misses[student is None] = float(((best - vectors) * learnt).sum(1).mean())
         assert axes @ axes.T == pytest.approx(np.eye(len(axes)), abs=1e-4)
     assert misses[False] == pytest.approx(0, abs=1e-3)
     assert misses[True] > 0.1
@@ -1342,9 +1358,9 @@ def test_a_teachers_axes_turn_to_what_a_model_knows(corpus, tokenizer, encoder, 
 
 def test_a_rotation_is_found():
     random = np.random.default_rng(1)
-    vectors = teachers.unit(random.normal(size=(50, 4)).astype(np.float32))
+    vectors = distillation.unit(random.normal(size=(50, 4)).astype(np.float32))
     rotation = np.linalg.qr(random.normal(size=(4, 4)))[0].astype(np.float32)
-    assert teachers.turn(vectors, vectors @ rotation) == pytest.approx(rotation, abs=1e-5)
+    assert distillation.rotation_towards(vectors, vectors @ rotation) == pytest.approx(rotation, abs=1e-5)
 
 
 def test_what_is_no_teacher_is_told(texts, tmp_path):
@@ -1354,12 +1370,12 @@ def test_what_is_no_teacher_is_told(texts, tmp_path):
 
 @settings(max_examples=30)
 @given(rows=st.integers(1, 40), size=st.integers(1, 16), skip=st.integers(0, 9))
-def test_lessons_come_in_the_same_order_however_they_are_begun(rows, size, skip):
+def test_sentences_come_in_the_same_order_wherever_they_start(rows, size, skip):
     starts = np.concatenate([[0], np.cumsum(np.arange(rows) % 7 + 3)])
-    lessons = teachers.Lessons(np.arange(starts[-1]), starts, np.zeros((rows, 4), np.float16))
-    whole = lessons.batches(size, seed=1)
+    made = distillation.DistillationSet(np.arange(starts[-1]), starts, np.zeros((rows, 4), np.float16))
+    whole = made.batches(size, seed=1)
     first = [next(whole).tolist() for _ in range(skip + 40)]
-    later = lessons.batches(size, seed=1, skip=skip)
+    later = made.batches(size, seed=1, skip=skip)
     assert [next(later).tolist() for _ in range(12)] == first[skip : skip + 12]
     each = -(-rows // size)
     assert sorted(row for batch in first[:each] for row in batch) == list(range(rows))

@@ -1,8 +1,8 @@
-"""Attention heads that begin by looking at a neighbour, so that a fresh model has local order from its first step.
+"""Positional attention initialisation: heads that attend to a neighbour from the first step on.
 
-A small model left to find the use of positions by itself stays long at what word frequencies alone tell. Positions
-begin as sinusoids (arXiv 1706.03762, section 3.5) in a few of the E dimensions; a turn of each frequency's plane leads
-from one place to another (the same section), and a head's query and key are given that turn.
+A small model that has to discover positions by itself stays long at what word frequencies alone allow. Positions
+start as sinusoids (arXiv 1706.03762, section 3.5) in a few of the E dimensions; a rotation of each frequency's plane
+leads from one position to another (the same section), and a head's query and key get that rotation.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from converters.config import EncoderConfig
 
 # Wavelengths in tokens, from the shortest that tells neighbours apart.
 _SHORTEST, _LONGEST = 4.0, 256.0
-# By how much the score of the wanted neighbour is above that of the token after it: e ** 5 times the attention.
-_LEAD = 5.0
+# By how much the logit of the intended neighbour is above that of the token after it: e ** 5 times the attention.
+_LOGIT_MARGIN = 5.0
 # Of the E dimensions, those that positions share with words.
 _SHARE = 1 / 4
 
 
-def waves(config: EncoderConfig, heads: int) -> int:
+def frequency_count(config: EncoderConfig, heads: int) -> int:
     """How many sinusoids (of two dimensions each) a head and the embeddings have room for.
 
     Raises TrainingError when that is none, or when the model has fewer heads than `heads`.
@@ -43,13 +43,13 @@ def waves(config: EncoderConfig, heads: int) -> int:
 
 
 @torch.no_grad()
-def start_local(model: PreTrainingModel, heads: int) -> None:
-    """Write sinusoids over the position embeddings, and the turns into query and key of the first `heads` heads of
-    every layer. Raises TrainingError as `waves` does."""
+def initialize_local_heads(model: PreTrainingModel, heads: int) -> None:
+    """Write sinusoids over the position embeddings, and the rotations into query and key of the first `heads` heads of
+    every layer. Raises TrainingError as `frequency_count` does."""
     config = model.config
     embeddings, encoder = model.encoder.embeddings, model.encoder
     assert encoder.projection is not None
-    count = waves(config, heads)
+    count = frequency_count(config, heads)
     first = config.embedding_size - 2 * count  # of the dimensions that positions take
     frequencies = 2 * np.pi / np.geomspace(_SHORTEST, _LONGEST, count)
     angles = np.arange(config.max_position_embeddings)[:, None] * frequencies
@@ -57,19 +57,19 @@ def start_local(model: PreTrainingModel, heads: int) -> None:
     table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1) * spread * math.sqrt(2)
     embeddings.positions.weight.zero_()
     embeddings.positions.weight[:, first:] = torch.from_numpy(table).float()
-    back = torch.linalg.pinv(encoder.projection.weight)[first:]  # (2 waves, H)
-    # What LayerNorm makes of a wave's amplitude, then the score a head would give with a scale of 1.
+    back = torch.linalg.pinv(encoder.projection.weight)[first:]  # (2 frequencies, H)
+    # What LayerNorm makes of a sinusoid's amplitude, then the score a head would give with a scale of 1.
     amplitude = 2 / (1 + len(back) / config.embedding_size)
     gap = amplitude * float((1 - np.cos(frequencies)).sum()) / math.sqrt(config.head_size)
-    scale = math.sqrt(_LEAD / gap)
+    scale = math.sqrt(_LOGIT_MARGIN / gap)
     for layer in (module for module in encoder.modules() if isinstance(module, Layer)):
         for head, offset in enumerate(OFFSETS[:heads]):
             rows = slice(head * config.head_size, head * config.head_size + len(back))
-            layer.query.weight[rows] = scale * _turn(frequencies, offset) @ back
+            layer.query.weight[rows] = scale * _rotation(frequencies, offset) @ back
             layer.key.weight[rows] = scale * back
 
 
-def _turn(frequencies: np.ndarray, offset: int) -> torch.Tensor:
-    """The matrix that makes the sinusoids of place p those of place p + offset."""
+def _rotation(frequencies: np.ndarray, offset: int) -> torch.Tensor:
+    """The matrix that makes the sinusoids of position p those of position p + offset."""
     cosines, sines = np.diag(np.cos(frequencies * offset)), np.diag(np.sin(frequencies * offset))
     return torch.from_numpy(np.block([[cosines, sines], [-sines, cosines]])).float()

@@ -11,6 +11,7 @@ from albert_cli.pretraining.sequences import Tokens
 from albert_cli.tokenization.segmenters import SPACE
 from albert_cli.tokenization.tokenizer import Tokenizer
 
+MASK_RATE = 0.15  # of the tokens of a sequence
 LONGEST = 3  # words of an n-gram
 MASKED, RANDOM = 0.8, 0.1  # the rest stays as it is
 
@@ -50,7 +51,12 @@ class Masked:
 
 
 def mask(
-    batch: Tokens, vocabulary: Vocabulary, random: np.random.Generator, *, rate: float = 0.15, whole_words: bool = True
+    batch: Tokens,
+    vocabulary: Vocabulary,
+    random: np.random.Generator,
+    *,
+    rate: float = MASK_RATE,
+    whole_words: bool = True,
 ) -> Masked:
     """Choose `rate` of each row's tokens in n-grams of 1 to 3 words (or pieces), n with probability 1/n; 80 % become
     `[MASK]`, 10 % another piece, 10 % stay."""

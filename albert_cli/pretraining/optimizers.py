@@ -70,6 +70,8 @@ class Muon(torch.optim.Optimizer):
     """
 
     _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+    _ITERATIONS = 5
+    _ADAMW_RMS = 0.2  # the root mean square of AdamW's steps, which the paper measured
 
     def __init__(self, params: Any, lr: float, *, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": WEIGHT_DECAY})
@@ -90,7 +92,7 @@ class Muon(torch.optim.Optimizer):
                         state["momentum"] = torch.zeros_like(parameter)
                     state["momentum"].lerp_(gradient, 1 - group["momentum"])
                     updates.append(gradient.lerp(state["momentum"], group["momentum"]))
-                scale = group["lr"] * 0.2 * max(shape) ** 0.5
+                scale = group["lr"] * self._ADAMW_RMS * max(shape) ** 0.5
                 for parameter, update in zip(parameters, self._orthogonal(torch.stack(updates)), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=scale)
 
@@ -100,7 +102,7 @@ class Muon(torch.optim.Optimizer):
         tall = matrices.shape[1] > matrices.shape[2]
         x = matrices.transpose(1, 2) if tall else matrices
         x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
-        for _ in range(5):
+        for _ in range(self._ITERATIONS):
             gram = x @ x.transpose(1, 2)
             x = a * x + (b * gram + c * gram @ gram) @ x
         result: Tensor = x.transpose(1, 2) if tall else x

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 
 from albert_cli.declared import faults_of, load_toml
 from albert_cli.errors import RunError, TrainingError
-from albert_cli.model.loading import assign, to_checkpoint, untied
+from albert_cli.model.loading import to_checkpoint
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import order_by_length
-from albert_cli.pretraining import survey as surveys
-from albert_cli.pretraining import teacher as teachers
-from albert_cli.pretraining.local_heads import start_local, waves
-from albert_cli.pretraining.loop import Job, train
-from albert_cli.pretraining.settings import PATHS, VOCAB_SIZE, PretrainSettings, read_settings
+from albert_cli.pretraining.corpus import Files
+from albert_cli.pretraining.distillation import DistillationSet, choose_sentences, prepare_distillation
+from albert_cli.pretraining.initialization import initial_model, initialize_from_teacher, piece_counts
+from albert_cli.pretraining.job import Job
+from albert_cli.pretraining.local_heads import initialize_local_heads
+from albert_cli.pretraining.loop import train
+from albert_cli.pretraining.preparation import Prepared, digest, prepare
+from albert_cli.pretraining.settings import PATHS, PretrainSettings, read_settings
+from albert_cli.pretraining.teacher import Teacher
 from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
 from albert_cli.runs.directory import RunDirectory, prepare_run_directory
-from albert_cli.runs.events import Counter, Evaluated, Note, PretrainingPlan, Report, Trained, records_of, silent
+from albert_cli.runs.events import Evaluated, PretrainingPlan, Report, Trained, records_of, silent
 from albert_cli.runs.files import CURVES, RUN, pattern
 from albert_cli.runs.log import read_log
 from albert_cli.runs.processes import accelerator_for
-from albert_cli.tokenization.loading import find_tokenizer_files
-from albert_cli.tokenization.tokenizer import Tokenizer
-from converters import convert, roles, spec
-from converters.checkpoint import Checkpoint
-from converters.config import EncoderConfig, dump_json, parse_json
-from converters.dialects import config_from_json
-from converters.families.albert import PRESETS
-from converters.files import file_errors, open_regular, read_small
+from converters import convert
+from converters.files import file_errors, open_regular
 from converters.libraries import require_library
-from converters.staging import atomic_write
-from converters.tokenizers.files import TokenizerFiles
 
 TEACHER = "teacher"
 # What a run may leave in its directory, beside folders of tokens and vectors; all that --force removes.
@@ -64,7 +57,7 @@ def pretrain(
     """Train a model from scratch, or from `settings.init` on; the summary (steps, held-out figures) is returned.
 
     The run directory is a Hugging Face directory with run.toml, metrics.jsonl, curves.png and summary.json. `resume`
-    goes on where a run with the same settings and data stopped, on a CPU to the same bits. Raises AlbertError's
+    continues a run with the same settings and data, on a CPU to a bit-identical result. Raises AlbertError's
     children, each with one line.
     """
     accelerator = accelerator_for(settings.precision)
@@ -93,90 +86,71 @@ def _run(
 ) -> dict[str, Any]:
     """The run in `held.work`; tokens and a teacher's vectors are kept in `out`, for this run and the next."""
     work = held.work
-    main = accelerator.is_main_process
+    resuming = resume and (work / RUN).exists()
     teacher = _teacher(settings, accelerator)
-    files = corpora.Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
-    if resume and (work / RUN).exists():
+    files = Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
+    if resuming:
         _check_same(work, settings, {})  # before any work
-    base = resolve.resolve(settings.init).load() if settings.init else None
-    config = _config(settings, base)
-    with accelerator.main_process_first():  # the others find its files
-        tokenizer_files = _given_tokenizer(settings, base)
-        if main and not (resume and (work / RUN).exists()):
-            _tell_survey(settings, files, tokenizer_files, report)
-        if base is None and settings.tokenizer is None:
-            tokenizer_files = _trained_tokenizer(settings, files, out, report)
-        tokenizer = Tokenizer.of_model(base) if base else Tokenizer.from_files(tokenizer_files)
-        corpus = corpora.prepare(
-            files,
-            tokenizer,
-            tokenizer_files.ids_digest() or "",
-            out / corpora.NAME,
-            progress=Counter(report, "tokenizing", "bytes"),
-        )
-    for note in surveys.notes_of_tokens(
-        corpus, np.array(files.ordered), settings.hold_out, settings.max_length, tokenizer.unk_id
-    ):
-        report(Note(note))
-    train_documents, held_out = corpus.split(settings.hold_out)
-    config = _sized(config, base, tokenizer)
-    facts = {
-        "documents": len(train_documents),
-        "held_out_documents": len(held_out),
-        "tokens": int(corpus.facts["counts"]["ids"]),
-    }
-    hashes = {"corpus": _digest(corpus.facts["fingerprint"])}
-    if base is not None:
-        hashes["init"] = run_info.digest_of(base)
-    model = _model(config, base, corpus, train_documents, settings.seed)
-    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    weights = np.array(files.weights)
-    lessons = None
+    prepared = prepare(settings, files, out, accelerator, report, resuming=resuming)
+    hashes = {"corpus": digest(prepared.corpus.facts["fingerprint"])}
+    if prepared.base is not None:
+        hashes["init"] = run_info.digest_of(prepared.base)
+    model = initial_model(prepared.config, prepared.base, prepared.corpus, prepared.train, settings.seed)
+    facts = prepared.facts | {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    distillation = None
     if teacher:
         with accelerator.main_process_first():
-            lessons, hashes["teacher"] = _teach(
-                settings, model, corpus, files, train_documents, tokenizer, out, teacher, report,
-                fresh=base is None,
-            )  # fmt: skip
+            distillation = _distillation(settings, model, prepared, teacher, out / TEACHER, report)
+        hashes["teacher"] = distillation.digest
     if settings.local_heads:
-        start_local(model, settings.local_heads)
-    if resume and (work / RUN).exists():
+        initialize_local_heads(model, settings.local_heads)
+    if resuming:
         _check_same(work, settings, hashes)
         if (finished := run_info.read_summary(work)) is not None:
             return finished
     accelerator.wait_for_everyone()
-    if main:
+    if accelerator.is_main_process:
         if not resume:
             held.begin()
         work.mkdir(parents=True, exist_ok=True)
         run_info.write_info(work, {"settings": _plain(settings), "data": facts, "hashes": hashes})
     accelerator.wait_for_everyone()
     report(PretrainingPlan(settings.steps, settings.minutes, **facts))
-    job = Job(
+    train(_job(settings, prepared, model, distillation, work, accelerator, report), resume=resume)
+    return _finish(work, facts) if accelerator.is_main_process else {}
+
+
+def _job(
+    settings: PretrainSettings,
+    prepared: Prepared,
+    model: PreTrainingModel,
+    distillation: DistillationSet | None,
+    work: Path,
+    accelerator: Accelerator,
+    report: Report,
+) -> Job:
+    def save(step: int) -> None:
+        checkpoint = to_checkpoint(model, prepared.config, prepared.tokenizer_files, global_step=step)
+        convert.save(checkpoint, work, format="safetensors", force=True)
+
+    return Job(
         model=model.to(accelerator.device),
-        corpus=corpus,
-        train=train_documents,
-        held_out=held_out,
-        weights=weights,
-        ordered=np.array(files.ordered),
-        tokenizer=tokenizer,
+        corpus=prepared.corpus,
+        train=prepared.train,
+        held_out=prepared.held_out,
+        weights=np.array(prepared.files.weights),
+        ordered=np.array(prepared.files.ordered),
+        tokenizer=prepared.tokenizer,
         settings=settings,
         directory=work,
         accelerator=accelerator,
-        save=lambda step: convert.save(
-            to_checkpoint(model, config, tokenizer_files, global_step=step), work, format="safetensors", force=True
-        ),
-        lessons=lessons,
+        save=save,
+        distillation=distillation,
         report=report,
     )
-    train(job, resume=resume)
-    summary: dict[str, Any] = {}
-    if main:
-        summary = _finish(work, settings, facts)
-    return summary
 
 
-def _teacher(settings: PretrainSettings, accelerator: Accelerator) -> teachers.Teacher | None:
+def _teacher(settings: PretrainSettings, accelerator: Accelerator) -> Teacher | None:
     """The teacher, if any; refuses what lacks a library, or cannot be shared, before any work is done."""
     require_library("matplotlib", "drawing a run's curves")
     if settings.teacher:
@@ -188,156 +162,41 @@ def _teacher(settings: PretrainSettings, accelerator: Accelerator) -> teachers.T
     if settings.teacher_texts:
         with file_errors(settings.teacher_texts), open_regular(Path(settings.teacher_texts)):
             pass
-    return teachers.Teacher(Path(settings.teacher), accelerator.device) if settings.teacher else None
+    return Teacher(Path(settings.teacher), accelerator.device) if settings.teacher else None
 
 
-def _given_tokenizer(settings: PretrainSettings, base: Checkpoint | None) -> TokenizerFiles:
-    """The tokenizer of the model to start from, or the one named, prepared as the settings say; else none yet."""
-    if base is not None:
-        return base.tokenizer
-    if settings.tokenizer is None:
-        return TokenizerFiles(**_preparation(settings))
-    files, flags = find_tokenizer_files(Path(settings.tokenizer)), _preparation(settings)
-    if files.wordpiece and "keep_accents" in flags:
-        flags["strip_accents"] = not flags.pop("keep_accents")  # the same thing by BERT's name
-    return dataclasses.replace(files, **flags)
-
-
-def _preparation(settings: PretrainSettings) -> dict[str, Any]:
-    """The tokenizer's flags that the settings decide."""
-    flags = {"keep_accents": settings.keep_accents, "lowercase": None if settings.cased is None else not settings.cased}
-    return {key: value for key, value in flags.items() if value is not None}
-
-
-def _tell_survey(settings: PretrainSettings, files: corpora.Files, tokenizer: TokenizerFiles, report: Report) -> None:
-    """Look at the corpus before any work: DataError where it will not do, notes of what is left out of it."""
-    found = surveys.survey(files, settings.hold_out, Counter(report, "looking at the corpus", "bytes"))
-    notes = surveys.notes_of_files(files, found)
-    strips = not tokenizer.keep_accents
-    if tokenizer.wordpiece:
-        strips = strips and (tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents)
-    if strips:
-        can = settings.init is None
-        notes += surveys.note_of_marks(found, "--keep-accents keeps them" if can else "the model of --init was made so")
-    for note in notes:
-        report(Note(note))
-
-
-def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Path, report: Report) -> TokenizerFiles:
-    """A tokenizer trained on what is not held out, or kept from an earlier time."""
-    flags = _preparation(settings)
-    made = out / corpora.NAME / "spiece.model"
-    wanted = _digest([corpora.fingerprint(files, ""), settings.hold_out, settings.vocab_size, settings.seed, flags])
-    stamp = out / corpora.NAME / "spiece.json"
-    if made.is_file() and stamp.is_file() and parse_json(read_small(stamp), str(stamp)) == {"made_of": wanted}:
-        data = read_small(made)
-    else:
-        from albert_cli.pretraining.vocabulary import train_vocabulary
-
-        report(Note("training a vocabulary: no --tokenizer is given"))
-        data = train_vocabulary(
-            _training_sentences(files, settings.hold_out),
-            settings.vocab_size or VOCAB_SIZE,
-            seed=settings.seed,
-            note=lambda text: report(Note(text)),
-            **flags,
-        )
-        for path, content in ((made, data), (stamp, dump_json({"made_of": wanted}))):
-            with atomic_write(path, force=True, ours=None) as beside:
-                beside.write_bytes(content)
-    files_made = TokenizerFiles.of("the corpus", spiece=data, origin="trained on the corpus")
-    return dataclasses.replace(files_made, **flags)
-
-
-def _training_sentences(files: corpora.Files, hold_out: int) -> Iterable[str]:
-    for number, (_, document) in enumerate(files.documents()):
-        if not corpora.is_held_out(number, hold_out):
-            yield from document
-
-
-def _config(settings: PretrainSettings, base: Checkpoint | None) -> EncoderConfig:
-    """The model's config with the wanted sharing; the size of the vocabulary is the tokenizer's, see `_sized`."""
-    if base is not None:
-        config = base.config
-    elif settings.model_config:
-        data = {"vocab_size": settings.vocab_size or VOCAB_SIZE} | dict(settings.model_config)
-        config = config_from_json(data, "the config", dialect="google")
-    else:
-        config = PRESETS["tiny"]
-    if settings.share is not None:
-        config = config.sharing(settings.share)
-    if settings.max_length > config.max_tokens:
-        raise TrainingError(f"--max-length is {settings.max_length}, but the model has {config.max_tokens} positions")
-    if settings.local_heads:
-        waves(config, settings.local_heads)  # told before the corpus is read
-    return config
-
-
-def _sized(config: EncoderConfig, base: Checkpoint | None, tokenizer: Tokenizer) -> EncoderConfig:
-    if base is None:
-        return dataclasses.replace(config, vocab_size=len(tokenizer))
-    return config
-
-
-def _model(
-    config: EncoderConfig, base: Checkpoint | None, corpus: corpora.Corpus, documents: Any, seed: int
-) -> PreTrainingModel:
-    """The model to start from; of a fresh one, the output bias is the log-frequency of each piece."""
-    torch.manual_seed(seed)
-    model = PreTrainingModel(config, untied=untied(base) if base else ())
-    if base is not None:
-        present = spec.components(base.tensors, base.config)
-        absent = [roles.HEADS[part] for part in ("mlm", "sop") if part not in present]
-        if absent:
-            raise TrainingError(f"{base.where}: has no {' and no '.join(absent)}, which pretraining goes on with")
-        assign(model, base)
-        return model
-    frequencies = teachers.counts(corpus, documents, config.vocab_size)
-    with torch.no_grad():
-        shares = (frequencies + 1) / (frequencies.sum() + len(frequencies))
-        assert model.mlm is not None
-        model.mlm.bias.copy_(torch.from_numpy(np.log(shares) - np.log(shares).mean()))
-    return model
-
-
-def _teach(
+def _distillation(
     settings: PretrainSettings,
     model: PreTrainingModel,
-    corpus: corpora.Corpus,
-    files: corpora.Files,
-    documents: Any,
-    tokenizer: Tokenizer,
-    out: Path,
-    teacher: teachers.Teacher,
+    prepared: Prepared,
+    teacher: Teacher,
+    directory: Path,
     report: Report,
-    *,
-    fresh: bool,
-) -> tuple[teachers.Lessons, str]:
-    """The teacher's lessons; a fresh model starts from its vectors of single pieces."""
+) -> DistillationSet:
+    """What is learnt of the teacher; a fresh model starts from its vectors of single pieces."""
+    corpus, tokenizer = prepared.corpus, prepared.tokenizer
     weights = settings.teacher_weights or settings.weights
-    by_source = np.array(corpora.Files.find(files.paths, weights, ()).weights)
-    chosen = teachers.choose(corpus, documents, by_source, settings.teacher_sentences, seed=settings.seed)
-    texts = Path(settings.teacher_texts) if settings.teacher_texts else None
-    lessons, axes = teachers.prepare(
+    by_source = np.array(Files.find(prepared.files.paths, weights, ()).weights)
+    chosen = choose_sentences(corpus, prepared.train, by_source, settings.teacher_sentences, seed=settings.seed)
+    distillation, axes = prepare_distillation(
         teacher,
         corpus,
         chosen,
-        texts,
+        Path(settings.teacher_texts) if settings.teacher_texts else None,
         tokenizer,
         model.config.hidden_size,
-        out / TEACHER,
-        learner=model if settings.init else None,
+        directory,
+        student=model if settings.init else None,
         report=report,
     )
-    if fresh:
-        teachers.start_static(
-            model, teacher, tokenizer, axes, teachers.counts(corpus, documents, model.config.vocab_size)
-        )
-    sha = hashlib.sha256(lessons.vectors.tobytes() + lessons.ids.tobytes())
-    return lessons, sha.hexdigest()
+    if prepared.base is None:
+        frequencies = piece_counts(corpus, prepared.train, model.config.vocab_size)
+        initialize_from_teacher(model, teacher, tokenizer, axes, frequencies)
+    return distillation
 
 
 def _plain(settings: PretrainSettings) -> dict[str, Any]:
+    """The settings as run.toml has them: without those that are not given."""
     values = json.loads(json.dumps(dataclasses.asdict(settings)))
     return {key: value for key, value in values.items() if value not in (None, {}, [])}
 
@@ -350,7 +209,8 @@ def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -
     run_info.check_same(out, settings=(before, _plain(settings)), hashes=(content["hashes"], hashes), paths=PATHS)
 
 
-def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dict[str, Any]:
+def _finish(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Curves and the summary; the state is removed."""
     from albert_cli.pretraining import figures
 
     records = read_log(out)
@@ -367,10 +227,6 @@ def _finish(out: Path, settings: PretrainSettings, facts: dict[str, Any]) -> dic
     }
     run_info.write_summary(out, summary)
     return summary
-
-
-def _digest(data: Any) -> str:
-    return hashlib.sha256(dump_json(data)).hexdigest()
 
 
 __all__ = ["OURS", "pretrain"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from albert_cli.batching import by_length, pooled_order, shuffled
 from albert_cli.pretraining.corpus import Corpus
+from albert_cli.pretraining.random_streams import Stream, generator
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.tokenizers.template import CLS_A_SEP_B_SEP
@@ -84,7 +85,7 @@ def epoch_batches(
     `weights` and `ordered` go by source: how often each document occurs (2.5: twice, and half of the time once more)
     and whether its sentences follow on one another.
     """
-    random = np.random.default_rng((seed, epoch, 1))
+    random = generator(Stream.SEQUENCES, seed, epoch)
     wanted = weights[corpus.sources[documents]]
     times = np.floor(wanted).astype(np.int64) + (random.random(len(documents)) < wanted % 1)
     order = random.permutation(np.repeat(documents, times))
