@@ -723,7 +723,7 @@ def test_a_model_fine_tuned_elsewhere_can_be_asked_too(finished, tmp_path):
 def test_bf16_trains_on_the_cpu(world, tmp_path):
     given = options(world, epochs=1, precision="bf16")
     done = subprocess.run(
-        command(tmp_path / "run", given),
+        [sys.executable, "-m", "albert_cli", *command(tmp_path / "run", given)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
