@@ -6,19 +6,19 @@ epoch with a frozen encoder.
 """
 
 # ruff: noqa: E402
+import os
+import sys
+
+# In place of this folder, whose tokenize.py would hide the standard library's.
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120
+
 import argparse
 import logging
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
-
-from converters.dialects import to_hf
-
-# In place of this folder, whose tokenize.py would hide the standard library's.
-sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
 import transformers
@@ -34,8 +34,9 @@ from albert_cli.training import labels, problems, session
 from albert_cli.training.loop import FinetuneJob, train
 from albert_cli.training.rows import TokenRows
 from albert_cli.training.settings import Plan, Settings
-from converters import convert
+from converters import convert, spec
 from converters.config import EncoderConfig
+from converters.dialects import to_hf
 from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles
 
@@ -86,7 +87,8 @@ def trainers(
     model = transformers.AlbertForSequenceClassification(
         transformers.AlbertConfig(**(to_hf(config) | {"num_labels": 2}))
     )
-    model.load_state_dict(weights)
+    names = spec.canonical_names(config)
+    model.load_state_dict({names[name]: item for name, item in weights.items()})
     clock = Clock()
 
     class Callback(transformers.TrainerCallback):
