@@ -322,7 +322,7 @@ def killed_until_done(out, given, delays):
         assert process.wait() == 0, process.said()
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(world, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(world, tmp_path):
     given = options(world, epochs=8, eval_every=9)
     run(tmp_path / "whole", given)
     killed_until_done(tmp_path / "killed", given, [2])
@@ -331,7 +331,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(world, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"freeze_encoder": True}, {"head": "mlp:6,4", "early_stop": 5}])
-def test_a_run_killed_again_and_again_goes_on_to_the_same_bits(world, tmp_path, more):
+def test_a_run_killed_again_and_again_resumes_to_the_same_bits(world, tmp_path, more):
     given = options(world, epochs=20, eval_every=7) | more
     run(tmp_path / "whole", given)
     killed_until_done(tmp_path / "killed", given, [1, 3, 2])

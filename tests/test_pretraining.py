@@ -1156,7 +1156,7 @@ def test_the_same_seed_gives_the_same_bits_in_parts_too(texts, tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lamb", "muon"])
-def test_a_killed_run_goes_on_to_the_same_bits(texts, tmp_path, optimizer):
+def test_a_killed_run_resumes_to_the_same_bits(texts, tmp_path, optimizer):
     class Killed(Exception):
         pass
 
@@ -1177,7 +1177,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(texts, tmp_path, optimizer):
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
 
 
-def test_a_run_killed_by_the_system_goes_on_to_the_same_bits(texts, tmp_path, albert):
+def test_a_run_killed_by_the_system_resumes_to_the_same_bits(texts, tmp_path, albert):
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     arguments = [
         "pretrain", "--corpus", str(texts), "--model-config", str(tmp_path / "config.json"), "--vocab-size", "100",
@@ -1214,7 +1214,7 @@ def test_every_sharing_variant_trains_and_keeps_sharing(texts, tmp_path, share):
     assert load_model(checkpoint)
 
 
-def test_training_goes_on_from_a_model(texts, tmp_path, albert):
+def test_training_continues_from_a_model(texts, tmp_path, albert):
     pretrain(wanted(texts), tmp_path / "first")
     given = wanted(texts, model_config={}, vocab_size=None, init=str(tmp_path / "first"), learning_rate=1e-9, steps=2)
     pretrain(given, tmp_path / "second")

@@ -139,7 +139,7 @@ def wait_for(path, process):
 
 
 @pytest.mark.parametrize("old", ["finetune", pytest.param("pretrain", marks=pytest.mark.slow)], indirect=True)
-def test_a_forced_run_that_is_killed_leaves_the_old_one_and_goes_on(world, run, tmp_path, albert):
+def test_a_forced_run_that_is_killed_leaves_the_old_one_and_is_resumed(world, run, tmp_path, albert):
     command, out = run
     before, steps = kept(out), ["--steps", "100000", "--eval-every", "2"]
     process = Program(*command(world, out, "--force", *steps))
@@ -161,7 +161,7 @@ def test_a_forced_run_that_is_killed_leaves_the_old_one_and_goes_on(world, run, 
     assert not (out / claim.REPLACEMENT).exists()
 
 
-def test_a_forced_run_goes_on_with_resume(world, run, albert, monkeypatch):
+def test_a_forced_run_is_resumed(world, run, albert, monkeypatch):
     command, out = run
     with monkeypatch.context() as patched:
         patched.setattr(claim.Claim, "finish", lambda self: (_ for _ in ()).throw(TargetError("killed")))

@@ -55,6 +55,7 @@ def facts_of(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def directory_of(target: Path) -> Path:
+    """Where the parts of a target are kept until it is finished."""
     return target.with_name(f"{target.name}.parts")
 
 

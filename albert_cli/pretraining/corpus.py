@@ -95,7 +95,7 @@ class Files:
         )
 
     def documents(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Number of the file and sentences of each document, in order; `progress` is told bytes of text.
+        """Number of the file and sentences of each document, in order; `progress` is called with bytes of text.
 
         A document of more than _MOST_SENTENCES comes in parts of so many.
         """

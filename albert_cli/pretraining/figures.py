@@ -18,7 +18,7 @@ _ACCURACIES = {"masked_lm_accuracy": "masked words", "sentence_order_accuracy": 
 
 
 def curves(records: Sequence[dict[str, Any]], target: Path) -> None:
-    """Training thin, held-out documents thick with marks; what segment lengths alone tell of their order dotted."""
+    """Training thin, held-out documents thick with marks; what segment lengths alone say of their order dotted."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
     train = records_of(records, Trained)

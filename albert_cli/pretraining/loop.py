@@ -40,7 +40,7 @@ def train(job: Job, *, resume: bool) -> Progress:
     own_dropout(job.accelerator, job.settings.seed)
     path = job.directory / STATE
     if resume and path.exists():
-        loop.progress = checkpointing.load(path, job.model, loop.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
+        loop.progress = checkpointing.load(path, job.model, loop.plain_optimizer, job.accelerator)
     log.cut(job, loop.progress)
     loop.run(path)
     return loop.progress
@@ -99,7 +99,7 @@ class _Loop:
                         self.end()
                     if self.main:
                         job.save(at.step)
-                    checkpointing.save(path, at, job.model, self.plain_optimizer, job.accelerator)  # type: ignore[arg-type]
+                    checkpointing.save(path, at, job.model, self.plain_optimizer, job.accelerator)
                     started += time.perf_counter() - paused  # evaluating is no training
                 if at.finished:
                     return

@@ -28,13 +28,14 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Vocabulary:
+        """That of a tokenizer."""
         pieces = [tokenizer.segmenter.piece(number) for number in range(len(tokenizer))]
         special = np.zeros(len(pieces), bool)
         template = tokenizer.template
         special[[*template.before, *template.between, *template.after, tokenizer.mask_id, tokenizer.pad_id]] = True
-        # Google's _is_start_piece_sp: a piece goes on a word if it begins with a letter or digit.
+        # Google's _is_start_piece_sp: a piece continues a word if it starts with a letter or digit.
         begins = np.array([piece.startswith(SPACE) or not piece[:1].isalnum() for piece in pieces])
-        if tokenizer.segmenter.wordpiece:  # it marks what goes on
+        if tokenizer.segmenter.wordpiece:  # it marks what continues a word
             begins = np.array([not piece.startswith("##") for piece in pieces])
         begins |= np.array([tokenizer.is_added(piece) for piece in pieces])
         return cls(begins, special, np.flatnonzero(~special), tokenizer.mask_id)

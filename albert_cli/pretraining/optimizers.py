@@ -43,6 +43,7 @@ class Lamb(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update; `closure` is not called."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for parameter in group["params"]:
@@ -78,6 +79,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update; `closure` is not called."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
@@ -117,17 +119,21 @@ class CombinedOptimizer:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all parts."""
         return [group for part in self.parts for group in part.param_groups]
 
     def step(self) -> None:
+        """One update of all parts."""
         for part in self.parts:
             part.step()
 
     def zero_grad(self) -> None:
+        """Forget all gradients."""
         for part in self.parts:
             part.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
+        """The state, as of one optimizer over all parameters."""
         whole: dict[str, Any] = {"state": {}, "param_groups": []}
         for part in self.parts:
             offset = sum(len(group["params"]) for group in whole["param_groups"])
@@ -139,6 +145,7 @@ class CombinedOptimizer:
         return whole
 
     def load_state_dict(self, whole: dict[str, Any]) -> None:
+        """Put a state back that `state_dict` gave."""
         groups, offset = list(whole["param_groups"]), 0
         for part in self.parts:
             mine, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]

@@ -1,4 +1,4 @@
-"""What segment lengths alone tell of sentence order: the figure that an accuracy of the model is to be held against.
+"""What segment lengths alone say of sentence order: the figure to compare an accuracy of the model with.
 
 Packing ends a sequence with the sentence that fills it, so the second segment tends to be the longer one, in order or
 not; cutting to the maximal length hides most of it, not all.

@@ -47,6 +47,7 @@ class Prepared:
 
     @property
     def facts(self) -> dict[str, int]:
+        """Documents and tokens."""
         return {
             "documents": len(self.train),
             "held_out_documents": len(self.held_out),

@@ -129,6 +129,8 @@ def _job(
     accelerator: Accelerator,
     report: Report,
 ) -> Job:
+    """All that the loop needs."""
+
     def save(step: int) -> None:
         checkpoint = to_checkpoint(model, prepared.config, prepared.tokenizer_files, global_step=step)
         convert.save(checkpoint, work, format="safetensors", force=True)

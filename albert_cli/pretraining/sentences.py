@@ -6,7 +6,8 @@ import re
 
 from unicode_segmentation_rs import unicode_sentences
 
-# UAX #29 goes on over an ellipsis, and over a number with a small letter after it: "In 1950. 12 men came."
+# UAX #29 does not end a sentence at an ellipsis, nor before a number with a small letter after
+# it: "In 1950. 12 men came."
 _FURTHER = re.compile(r"""(?:[.!?]["'”’»)\]]*\s+(?=["'“‘«(\[]?\d)|…["'”’»)\]]*\s+(?=["'“‘«(\[]?[^\W_]))""")
 _ABBREVIATION = re.compile(
     r"\b(?:([^\W\d_])|Mr|Mrs|Ms|Dr|St|Mt|Gen|Col|Capt|Lt|Hon|Rev|Prof|No|vs|e\.g|i\.e|etc|cf|al|Sr|Jr)\.$"
@@ -22,7 +23,7 @@ def sentences(paragraph: str) -> list[str]:
     parts, start = [], 0
     for end in _boundaries(paragraph):
         sentence = paragraph[start:end].strip()
-        if sentence and not _goes_on(sentence, paragraph, end):
+        if sentence and not _continues(sentence, paragraph, end):
             parts.append(sentence)
             start = end
     rest = paragraph[start:].strip()
@@ -41,7 +42,7 @@ def _boundaries(paragraph: str) -> list[int]:
     return sorted(set(found))
 
 
-def _goes_on(sentence: str, paragraph: str, end: int) -> bool:
+def _continues(sentence: str, paragraph: str, end: int) -> bool:
     if sentence.endswith("."):
         match = _ABBREVIATION.search(sentence[-_LONGEST_ABBREVIATION:])
         return bool(match and (match[1] is None or match[1].isupper()))

@@ -1,6 +1,6 @@
 """Sequences of sentence pairs from documents, as Google's create_pretraining_data.py makes them for ALBERT.
 
-Consecutive sentences are packed to the wanted length and parted at a random sentence; half of the pairs are swapped
+Consecutive sentences are packed to the wanted length and split at a random sentence; half of the pairs are swapped
 (sentence-order prediction, arXiv 1909.11942 section 3.1). One in ten sequences is made short. What an epoch looks like
 is a function of seed and epoch, so any place in it is found again.
 """
@@ -45,6 +45,7 @@ class Sequences:
         return first + second + np.where(second > 0, TEMPLATE.added(pair=True), TEMPLATE.added(pair=False))
 
     def take(self, rows: NDArray[np.int64]) -> Sequences:
+        """Those rows, in that order."""
         return Sequences(self.spans[rows], self.orders[rows])
 
 
@@ -125,7 +126,7 @@ def of_document(
             swapped = random.random() < 0.5
             if swapped:
                 a, b = b, a
-            # Cut after swapping: which one loses the odd token must not tell the order.
+            # Cut after swapping: which one loses the odd token must not give the order away.
             a, b = _truncate(a, b, target, random)
             spans.append((*a, *b))
             orders.append(SWAPPED if swapped else IN_ORDER)

@@ -27,6 +27,9 @@ else:
     Sharing = Literal[SHARE_CHOICES]
 # Where the heads of `local_heads` begin to look, in tokens from their own: the first one back, the second ahead, ...
 OFFSETS = (-1, 1, -2, 2)
+# By the clock no time has passed at the first update, whose learning rate must not be 0: this share of the run stands
+# for it.
+_FIRST_SHARE = 1e-4
 
 
 def _weights(typed: list[str]) -> dict[str, float]:
@@ -204,11 +207,11 @@ class PretrainSettings:
         if self.steps is None and self.warmup >= 1:
             return min((step + 1) / self.warmup, max(0.0, 1 - done))
         if self.steps is None:
-            warmup, begun = self.warmup, done + 1e-4  # not from 0: the first update counts
+            warmup, reached = self.warmup, done + _FIRST_SHARE
         else:
             warmup = min(1.0, self.warmup / self.steps) if self.warmup >= 1 else self.warmup
-            begun = done + 1 / self.steps
-        up = begun / warmup if warmup else 1.0
+            reached = done + 1 / self.steps
+        up = reached / warmup if warmup else 1.0
         return min(up, max(0.0, (1 - done) / (1 - warmup)) if warmup < 1 else up)
 
     def done(self, step: int, seconds: float) -> float:

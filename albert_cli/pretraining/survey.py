@@ -35,11 +35,12 @@ class Survey:
 
     @property
     def share_of_marks(self) -> float:
+        """Of the characters."""
         return self.marks / max(1, self.characters)
 
 
 def survey(files: Files, hold_out: int, progress: Callable[[int], None] | None = None) -> Survey:
-    """Read the files once; DataError tells every one that is no text, and a corpus that is too small to hold out of."""
+    """Read the files once; DataError names every one that is no text, and a corpus that is too small to hold out of."""
     found, faults = Survey(), []
     for path in files.paths:
         characters = nuls = 0
@@ -156,11 +157,11 @@ def _notes_of_order(corpus: Corpus, sizes: NDArray[np.int64], ordered: NDArray[n
         return [
             (
                 "no document has two sentences that follow on one another, so there are no sentence-order pairs: only "
-                "masked words are trained and judged, and the sentence-order head stays as it began"
+                "masked words are trained and judged, and the sentence-order head keeps its initial weights"
             )
         ]
     if not paired[~held].any():
-        return ["no training document has two sentences in order: the sentence-order head stays as it began"]
+        return ["no training document has two sentences in order: the sentence-order head keeps its initial weights"]
     if not paired[held].any():
         return ["no held-out document has two sentences in order: sentence order is trained, but not judged"]
     return []

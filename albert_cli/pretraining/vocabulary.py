@@ -39,8 +39,8 @@ def train_vocabulary(
 
     Google's special and user-defined symbols, in its order. Text is prepared as for tokenizing; sentences too long for
     SentencePiece are cut. Every printable ASCII character gets a piece (`required_chars`), which a small clean corpus
-    would leave some without, and digits stand alone. `note` is told of a sample. Raises DataError where the text does
-    not yield that many pieces.
+    would leave some without, and digits stand alone. `note` is called where a sample is taken. Raises
+    DataError where the text does not yield that many pieces.
     """
     sample = list(_texts(_sample(sentences, most, seed, note), lowercase, keep_accents))
     if not any(character.isalnum() for text in sample for character in text):

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +24,16 @@ from albert_cli.errors import Notice, RunError
 from converters import spec
 from converters.config import EncoderConfig
 from converters.staging import atomic_write
+
+
+class Stateful(Protocol):
+    """An optimizer, or several that are used as one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs of it."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Put that back."""
 
 
 @dataclass
@@ -55,10 +66,8 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors | dict(model.named_buffers())
 
 
-def save(
-    path: Path, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator
-) -> None:
-    """Write everything that continuing needs. Every process calls it, the main one writes."""
+def save(path: Path, progress: Progress, model: nn.Module, optimizer: Stateful, accelerator: Accelerator) -> None:
+    """Write everything that a resumed run needs. Every process calls it, the main one writes."""
     generators = _generators()
     if accelerator.num_processes > 1:
         generators = {}
@@ -73,7 +82,7 @@ def _write(
     path: Path,
     progress: Progress,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Stateful,
     accelerator: Accelerator,
     generators: Mapping[str, Tensor],
 ) -> None:
@@ -95,7 +104,7 @@ def _write(
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
 
 
-def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> Progress:
+def load(path: Path, model: nn.Module, optimizer: Stateful, accelerator: Accelerator) -> Progress:
     """Put a saved state back; RunError where it is damaged or another model's, a Notice where the processes differ."""
     from safetensors import SafetensorError, safe_open
 

@@ -31,18 +31,21 @@ _LOSSES: Mapping[str, tuple[str, Callable[[float], str]]] = {
 
 @contextlib.contextmanager
 def shown(*, quiet: bool) -> Iterator[Report]:
-    """Yields a listener that shows what it hears; without the lines on stdout if `quiet`."""
+    """Yields a listener that shows the events; without the lines on stdout if `quiet`."""
     with console.bars() as show:
         yield _Reporter(show, quiet=quiet).on_event
 
 
 class _Reporter:
+    """Shows events: `show` draws a bar (albert_cli.live.Bars.show)."""
+
     def __init__(self, show: Callable[..., None], *, quiet: bool) -> None:
         self._show, self._quiet = show, quiet
         self._steps: int | None = None
         self._minutes: float | None = None
 
     def on_event(self, event: Event) -> None:
+        """Show an event, if it is one of those that are shown."""
         match event:
             case Note() | Remark():
                 console.warn(f"note: {event.text}")

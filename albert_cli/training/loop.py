@@ -90,6 +90,8 @@ def _kept(at: Progress, job: FinetuneJob) -> str:
 
 
 class _Loop:
+    """A job being trained: its optimizer, its place, and what is to be logged next."""
+
     def __init__(self, job: FinetuneJob) -> None:
         self.job, self.progress = job, Progress()
         self.plain_optimizer = optimizer.adamw(optimizer.trainable(job.model), job.settings.learning_rate)
@@ -101,8 +103,9 @@ class _Loop:
         self.main = job.accelerator.is_main_process
 
     def run(self, state_file: Path) -> None:
+        """Train from the place on to the end, or until early stopping; the state is kept in `state_file`."""
         job, plan, at = self.job, self.job.plan, self.progress
-        began = job.started
+        started = job.started
         job.model.train()
         while not at.finished:
             batches = epoch_batches(
@@ -125,18 +128,18 @@ class _Loop:
                 if at.step % self.log_every == 0 or evaluating:
                     self.log_losses()
                 if epoch_over:
-                    at.epoch_seconds += time.perf_counter() - began
+                    at.epoch_seconds += time.perf_counter() - started
                     log.add(job, at, EpochEnded(at.epoch + 1, round(at.epoch_seconds, 4)))
-                    at.epoch, at.batch, at.epoch_seconds, began = at.epoch + 1, 0, 0.0, time.perf_counter()
+                    at.epoch, at.batch, at.epoch_seconds, started = at.epoch + 1, 0, 0.0, time.perf_counter()
                 if evaluating:
                     paused = time.perf_counter()
                     with out_of_memory(self._evaluation_message, TrainingError):
                         self.evaluate()
-                    at.epoch_seconds += paused - began
+                    at.epoch_seconds += paused - started
                     if at.finished:
                         self.end()
                     checkpointing.save(state_file, at, job.model, self.plain_optimizer, job.accelerator)
-                    began = time.perf_counter()
+                    started = time.perf_counter()
                 if at.finished:
                     break
 
@@ -190,6 +193,7 @@ class _Loop:
         )
 
     def evaluate(self) -> None:
+        """Log the figures of an evaluation; keep the model if it is the best so far."""
         job, at = self.job, self.progress
         figures = dict(job.evaluate(job.model))
         if job.accelerator.num_processes > 1:
@@ -222,10 +226,12 @@ class _Loop:
         return value < best if self.job.selection_metric in SMALLER_IS_BETTER else value > best
 
     def end(self) -> None:
+        """Log the end of the run."""
         at, sha = self.progress, log.weights_sha256(self.job.model)
         log.add(self.job, at, Ended(at.step, sha, at.best_step))
 
     def log_losses(self) -> None:
+        """Log the means since the last record."""
         if self.losses:
             rate = self.plain_optimizer.param_groups[0]["lr"]
             loss, norm = sum(self.losses) / len(self.losses) * self.job.loss_unit, float(self.norm)
@@ -234,6 +240,7 @@ class _Loop:
             self.losses.clear()
 
     def epochs(self) -> float:
+        """How often the rows have been seen."""
         return round(self.progress.step / self.job.plan.steps_per_epoch, 4)
 
     def _evaluation_message(self) -> str:
