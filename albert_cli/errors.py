@@ -20,6 +20,10 @@ class TextError(AlbertError):
     """A text file cannot be read as text."""
 
 
+class DeviceError(AlbertError):
+    """A device to compute on is not there, or cannot compute as asked."""
+
+
 class EmbeddingError(AlbertError):
     """Vectors cannot be made, stored or compared as asked."""
 

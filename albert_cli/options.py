@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from albert_cli import machine
 from albert_cli.arguments import Formerly, Kind
 from converters.families.albert import PRESETS
 
@@ -210,8 +211,7 @@ def _batch_tokens(text: str) -> int | None:
     return int(text)
 
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
+Device = Annotated[machine.DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="Processor threads; all cores by default.")
 ]
@@ -228,6 +228,7 @@ PRECISION = typer.Option(
     "--precision", help="Numbers to compute in; auto: for vectors and training bf16 on a GPU that has it, else fp32."
 )
 VectorPrecision = Annotated[Literal["auto", "fp32", "bf16", "int8"], PRECISION]
+Precision = Annotated[machine.Precision, PRECISION]
 
 # --- Runs
 
@@ -242,7 +243,6 @@ SkipBad = Annotated[bool, SKIP_BAD]
 
 # --- What both trainings have: options of fields of their settings
 
-TrainingPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 STEPS = typer.Option("--steps", metavar="N", help="Number of updates.")
 LEARNING_RATE = typer.Option("--lr", metavar="X", help="Peak learning rate.")
 WARMUP = typer.Option("--warmup", metavar="X", help="Steps of warm-up; below 1, a share of the whole run.")

@@ -23,6 +23,10 @@ def answer(
         Kind.RAW,
     ],
     json: options.Json = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
+    batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Answer a question from a text of any length, or say that it holds no answer.
 
@@ -32,11 +36,14 @@ def answer(
 
         albert answer runs/squad "Who wrote Emma?" @article.txt --json
     """
+    from albert_cli.machine import Machine
     from albert_cli.training import prediction
     from albert_cli.training.run_directory import load_run
 
     text = _context(context)
-    found = prediction.one(load_run(run), "answer", question, text)
+    with Machine(device, threads, precision).at_work() as where:
+        loaded = load_run(run, device=where, batch_tokens=batch_tokens)
+        found = prediction.one(loaded, "answer", question, text)
     if json:
         console.print_json(found)
     else:

@@ -154,10 +154,10 @@ def embed(
     if engine == "local" and (address or num_actors or gpus_per_actor):
         raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
     from albert_cli.embedding.embedder import Plan
-    from albert_cli.embedding.encoders import find_device
     from albert_cli.embedding.engine import Job, run
     from albert_cli.embedding.parquet import Layout
     from albert_cli.embedding.settings import Settings
+    from albert_cli.machine import find_device
     from albert_cli.registry.resolve import resolve
     from albert_cli.tables.columns import Columns
     from albert_cli.tables.input_files import warn_of_skipped

@@ -31,6 +31,10 @@ def evaluate(
     skip_bad: options.SkipBad = False,
     force: options.Force = False,
     json: options.Json = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
+    batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Measure a fine-tuned model on labelled data, by its task's metrics.
 
@@ -51,13 +55,14 @@ def evaluate(
 
         for path in runs:
             read_log(path)
+    from albert_cli.machine import Machine
     from albert_cli.training import prediction
     from albert_cli.training.run_directory import load_run, read_history
 
     found = {}
     for path in runs:
-        with console.progress_count(str(path)) as tick:
-            loaded = load_run(path)
+        with console.progress_count(str(path)) as tick, Machine(device, threads, precision).at_work() as where:
+            loaded = load_run(path, device=where, batch_tokens=batch_tokens)
             splits = prediction.dev_splits(loaded, data, delimiter, skip_bad=skip_bad)
             rows = sum(len(split.rows) for split in splits.values())
             found[str(path)] = {

@@ -34,6 +34,8 @@ def fill_mask(
     out: options.OutTable = None,
     force: options.Force = False,
     device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Fill in the [MASK] of a text: the likeliest pieces of the vocabulary, each with its probability.
@@ -56,6 +58,7 @@ def fill_mask(
         raise typer.BadParameter("--targets takes comma-separated words, and does not go with --top")
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
+    from albert_cli.machine import Machine
     from albert_cli.scoring.fill_mask import fill_masks
     from albert_cli.scoring.load import load
     from albert_cli.tables.texts import given_or_read
@@ -63,18 +66,19 @@ def fill_mask(
 
     check(out, source, force=force)
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    heads = load(model, "mlm", device=device)
-    with console.progress_count("filling in") as tick:
-        filled = fill_masks(
-            heads.model,
-            heads.tokenizer,
-            given.firsts,
-            top=top or 5,
-            targets=words,
-            places=given.places,
-            batch_tokens=batch_tokens,
-            tick=tick,
-        )
+    with Machine(device, threads, precision).at_work():
+        heads = load(model, "mlm", device=device)
+        with console.progress_count("filling in") as tick:
+            filled = fill_masks(
+                heads.model,
+                heads.tokenizer,
+                given.firsts,
+                top=top or 5,
+                targets=words,
+                places=given.places,
+                batch_tokens=batch_tokens,
+                tick=tick,
+            )
     if out is not None:
         rows = write_rows(_rows(given.firsts, filled), out, force=force)
         console.print_written(out, rows, json=json)

@@ -32,6 +32,8 @@ def finetune(
         str | None, typer.Option("--seeds", metavar="N,N,…", help="A run for each seed; mean and spread are printed.")
     ] = None,
     config: options.SettingsFile = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -87,24 +89,15 @@ def finetune(
     check_directory_name(out, "a run")
     kept = interruption.of_run(out, resume=resume)
     with interruption.keeping(kept), progress.shown(quiet=json) as report:
+        from albert_cli.machine import on_threads
         from albert_cli.training import session
 
-        if task == "glue":
-            result = session.glue(
-                given, out, config=config, submission=submission, resume=resume, force=force, report=report
-            )
-        else:
-            result = session.one(
-                task,
-                given,
-                out,
-                config=config,
-                seeds=numbers,
-                compare=compare or [],
-                resume=resume,
-                force=force,
-                report=report,
-            )
+        how: dict[str, Any] = {"resume": resume, "force": force, "report": report, "device": device}
+        with on_threads(threads):
+            if task == "glue":
+                result = session.glue(given, out, config=config, submission=submission, **how)
+            else:
+                result = session.one(task, given, out, config=config, seeds=numbers, compare=compare or [], **how)
     if not result:
         return  # a further process of a distributed run
     if json:

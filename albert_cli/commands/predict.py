@@ -56,6 +56,10 @@ def predict(
     ] = False,
     force: options.Force = False,
     json: options.Json = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
+    batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Predict with a fine-tuned model: one text, one pair, or a whole table.
 
@@ -85,14 +89,17 @@ def predict(
 
         others = list(run.iterdir()) if run.is_dir() else []
         check(out, str(source), force=force, others=others, what="predictions are", answers=True)
+    from albert_cli.machine import Machine
     from albert_cli.training import prediction as predictions
     from albert_cli.training.problems import Choices
     from albert_cli.training.run_directory import load_run
 
-    loaded = load_run(run)
+    machine = Machine(device, threads, precision)
+    with machine.at_work() as where:
+        loaded = load_run(run, device=where, batch_tokens=batch_tokens)
     if source is not None:
         predictions.check_out(loaded.problem, out)
-        with console.progress_count("predicting") as tick:
+        with console.progress_count("predicting") as tick, machine.at_work():
             choices = Choices(input_format, delimiter, text_column, text_pair_column, errors)
             found = predictions.file(loaded, source, choices, probabilities=probabilities, tick=tick)
         if out == STANDARD_OUTPUT:
@@ -105,7 +112,8 @@ def predict(
         else:
             _tell(found)
         return
-    result = predictions.one(loaded, "predict", *texts)
+    with machine.at_work():
+        result = predictions.one(loaded, "predict", *texts)
     if json:
         console.print_json(result)
     elif "probabilities" not in result:

@@ -28,6 +28,8 @@ def pretrain(
     model_config: Annotated[Path | None, options.MODEL_CONFIG] = None,
     config: options.SettingsFile = None,
     settings: Annotated[Path | None, typer.Option("--settings", metavar="FILE", hidden=True)] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -72,11 +74,13 @@ def pretrain(
     check_directory_name(out, "a run")
     kept = interruption.of_run(out, resume=resume)
     with interruption.keeping(kept), progress.shown(quiet=json) as report:
+        from albert_cli.machine import on_threads
         from albert_cli.pretraining.pretrain import pretrain as run
         from albert_cli.pretraining.settings import resolve
 
         wanted = resolve(given, settings, current(out) if resume else None)
-        summary = run(wanted, out, resume=resume, force=force, report=report)
+        with on_threads(threads):
+            summary = run(wanted, out, resume=resume, force=force, report=report, device=device)
     if not summary:
         return  # a further process of a distributed run
     if json:

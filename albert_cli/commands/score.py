@@ -50,6 +50,8 @@ def score(
     out: options.OutTable = None,
     force: options.Force = False,
     device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Score each token of a text by how likely the model finds it where it is masked, and mark the odd one.
@@ -71,6 +73,7 @@ def score(
     """
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
+    from albert_cli.machine import Machine
     from albert_cli.scoring.load import load
     from albert_cli.scoring.pseudo_likelihood import score_texts
     from albert_cli.tables.texts import given_or_read
@@ -82,12 +85,19 @@ def score(
 
         bars.check(plot, force=force, sources=[Path(source)] if source else [])
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    heads = load(model, "mlm", device=device)
-    tokenizer = heads.tokenizer
-    with console.progress_count("scoring") as tick:
-        found = score_texts(
-            heads.model, tokenizer, given.firsts, mask=mask, places=given.places, batch_tokens=batch_tokens, tick=tick
-        )
+    with Machine(device, threads, precision).at_work():
+        heads = load(model, "mlm", device=device)
+        tokenizer = heads.tokenizer
+        with console.progress_count("scoring") as tick:
+            found = score_texts(
+                heads.model,
+                tokenizer,
+                given.firsts,
+                mask=mask,
+                places=given.places,
+                batch_tokens=batch_tokens,
+                tick=tick,
+            )
     empty = sum(not len(one) for one in found)
     if empty:
         console.warn(f"{empty:,} of {len(found):,} texts are empty")

@@ -65,6 +65,9 @@ def similarity(
         str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
     ] = None,
     device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.VectorPrecision = "auto",
+    batch_tokens: options.BatchTokens = None,
     force: options.Force = False,
 ) -> None:
     """Compare texts or embedding files by the cosine of their vectors.
@@ -114,7 +117,8 @@ def similarity(
         _check_size([len(file) for file in stored] + [len(texts), len(lines)], plot if top else None)
     _warn_of_names(stored)
     with console.progress_count("embedding", "texts") as tick:
-        a, b = _sides(stored, texts, lines, model, settings, device=device, tick=tick)
+        how = {"device": device, "threads": threads, "precision": precision, "batch_tokens": batch_tokens}
+        a, b = _sides(stored, texts, lines, model, settings, how, tick)
     same = a is b or (len(stored) == 1 and not texts)
 
     if top is not None:
@@ -180,21 +184,20 @@ def _sides(
     lines: list[str],
     model: str | None,
     settings: Settings,
-    *,
-    device: options.DeviceName,
+    how: dict[str, Any],
     tick: Callable[[int, int], None],
 ) -> tuple[Vectors, Vectors | VectorFile]:
     """What is compared with what; the same twice where texts are compared with one another."""
     from albert_cli.embedding import similarity as engine
 
     if stored and texts:
-        return engine.embedded_like(stored[0], texts, model, device=device, tick=tick), stored[0]
+        return engine.embedded_like(stored[0], texts, model, tick=tick, **how), stored[0]
     if stored:
         return stored[0].all(), stored[-1]
     if texts and lines:
-        both = engine.embedded([*texts, *lines], model, settings, device=device, tick=tick)
+        both = engine.embedded([*texts, *lines], model, settings, tick=tick, **how)
         return engine.Vectors(texts, both.values[: len(texts)]), engine.Vectors(lines, both.values[len(texts) :])
-    same = engine.embedded(texts or lines, model, settings, device=device, tick=tick)
+    same = engine.embedded(texts or lines, model, settings, tick=tick, **how)
     return same, same
 
 

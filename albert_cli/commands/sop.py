@@ -36,6 +36,8 @@ def sop(
     out: options.OutTable = None,
     force: options.Force = False,
     device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
     """Say how likely it is that two segments stand in this order, the second going on where the first ends.
@@ -54,6 +56,7 @@ def sop(
     """
     if bool(segments) == bool(source) or (segments and len(segments) != 2):
         raise typer.BadParameter("give two segments, or --in FILE")
+    from albert_cli.machine import Machine
     from albert_cli.scoring.load import load
     from albert_cli.scoring.sentence_pairs import sentence_order
     from albert_cli.tables.texts import Texts, read
@@ -72,18 +75,19 @@ def sop(
         )
     else:
         given = Texts((segments or [])[:1], (segments or [])[1:])
-    heads = load(model, "sop", device=device)
-    with console.progress_count("ordering") as tick:
-        order = sentence_order(
-            heads.model,
-            heads.tokenizer,
-            given.firsts,
-            given.seconds or [],
-            on_truncate=on_truncate,
-            places=given.places,
-            batch_tokens=batch_tokens,
-            tick=tick,
-        )
+    with Machine(device, threads, precision).at_work():
+        heads = load(model, "sop", device=device)
+        with console.progress_count("ordering") as tick:
+            order = sentence_order(
+                heads.model,
+                heads.tokenizer,
+                given.firsts,
+                given.seconds or [],
+                on_truncate=on_truncate,
+                places=given.places,
+                batch_tokens=batch_tokens,
+                tick=tick,
+            )
     _warn_of_cut(order, heads.model.config.max_tokens)
     if out is not None:
         console.print_written(out, write_rows(_rows(given, order), out, force=force), json=json)

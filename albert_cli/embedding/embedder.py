@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from albert_cli import batching
-from albert_cli.embedding.encoders import find_device, find_precision, make_encoder
+from albert_cli.embedding.encoders import find_precision, make_encoder
 from albert_cli.embedding.pooling import pool
-from albert_cli.embedding.settings import Device, Precision, Settings, as_options
+from albert_cli.embedding.settings import Precision, Settings, as_options
 from albert_cli.errors import EmbeddingError
 from albert_cli.finite import check_finite
+from albert_cli.machine import DeviceName, find_device, on_threads
 from albert_cli.model.hidden_states import encode
 from albert_cli.registry.resolve import Model, resolve
 from albert_cli.tokenization.batch import TokenBatch
@@ -159,7 +159,7 @@ class Embedder:
         name: str | None,
         settings: Settings | None = None,
         *,
-        device: Device = "auto",
+        device: DeviceName = "auto",
         precision: Precision = "auto",
         batch_tokens: int | None = None,
         threads: int | None = None,
@@ -214,7 +214,7 @@ class Embedder:
         rows = len(windows.ids) if by_token else len(windows)
         layers = settings.layers or ()
         made = [np.empty((rows, self.config.hidden_size), np.float32) for _ in layers]
-        with _threads(self.plan.threads):
+        with on_threads(self.plan.threads):
             for batch in encode(self.encoder, windows, batch_tokens=self.plan.batch_tokens, layers=layers):
                 for layer, states in zip(made, batch.layers, strict=True):
                     if by_token:
@@ -287,14 +287,3 @@ class Embedder:
             np.array([all(encoding.special_tokens_mask) for encoding in encodings], bool),
             every,
         )
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """PyTorch on so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from albert_cli.embedding.settings import Device, Precision
+from albert_cli.embedding.settings import Precision
 from albert_cli.errors import EmbeddingError
 from albert_cli.model.packed import PRECISIONS, PackedEncoder
 from albert_cli.model.plain import PlainEncoder
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from albert_cli.model.hidden_states import InferenceEncoder
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def find_device(wanted: Device = "auto") -> str:
-    """The type of the device to compute on; EmbeddingError for one that PyTorch does not find."""
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return next(name for name, present in found.items() if present)
-    if not found[wanted]:
-        raise EmbeddingError(f"--device {wanted}: PyTorch {torch.__version__} finds no such device; choose cpu or auto")
-    return wanted
 
 
 def find_precision(wanted: Precision, device: str) -> Precision:

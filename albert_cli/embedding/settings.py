@@ -15,7 +15,6 @@ OutDtype = Literal["float32", "float16", "int8", "binary"]
 VectorType = Literal["fixed", "list"]
 OnTruncate = Literal["warn", "error", "window"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 DEFAULT_MAX_LENGTH = 512
 

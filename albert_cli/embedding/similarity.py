@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from albert_cli.embedding import parquet
 from albert_cli.embedding.embedder import Embedder
-from albert_cli.embedding.settings import Device, Settings
+from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import file_errors
 
@@ -139,13 +139,14 @@ def _is_scale(name: str, names: list[str]) -> bool:
 
 
 def embedded(
-    texts: list[str], model: str | None, settings: Settings, *, device: Device = "auto", tick: Tick | None = None
+    texts: list[str], model: str | None, settings: Settings, *, tick: Tick | None = None, **how: Any
 ) -> Vectors:
     """The vectors of texts, and a Notice of what was taken from the model's files.
 
+    `how`: device, threads, precision and batch_tokens, as `Embedder.from_pretrained` takes them. Raises
     ConfigError for a model whose vectors are compared otherwise than by their cosine.
     """
-    embedder = Embedder.from_pretrained(model, settings, device=device)
+    embedder = Embedder.from_pretrained(model, settings, **how)
     checkpoint = embedder.plan.checkpoint
     if checkpoint.sentence:
         checkpoint.sentence.check_similarity(checkpoint.where)
@@ -172,14 +173,15 @@ def embedded_like(
     texts: list[str],
     model: str | None = None,
     *,
-    device: Device = "auto",
     tick: Tick | None = None,
+    **how: Any,
 ) -> Vectors:
     """The vectors of texts by the model and settings that a file's metadata name.
 
-    `model` is where that model is now, if it moved. Raises EmbeddingError where it is another one.
+    `model` is where that model is now, if it moved; `how` as for `embedded`. Raises EmbeddingError where it is another
+    one.
     """
-    embedder = Embedder.from_pretrained(model or file.facts.get("model"), file.settings(), device=device)
+    embedder = Embedder.from_pretrained(model or file.facts.get("model"), file.settings(), **how)
     found, wanted = embedder.plan.weights_sha256, file.facts["weights_sha256"]
     if found != wanted:
         raise EmbeddingError(

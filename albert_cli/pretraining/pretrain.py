@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from albert_cli.declared import faults_of, load_toml
 from albert_cli.errors import RunError, TrainingError
+from albert_cli.machine import DeviceName
 from albert_cli.model.loading import to_checkpoint
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining import order_by_length
@@ -52,7 +53,13 @@ class _RunFile:
 
 
 def pretrain(
-    settings: PretrainSettings, out: Path, *, resume: bool = False, force: bool = False, report: Report = silent
+    settings: PretrainSettings,
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    report: Report = silent,
+    device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Train a model from scratch, or from `settings.init` on; the summary (steps, held-out figures) is returned.
 
@@ -60,7 +67,7 @@ def pretrain(
     continues a run with the same settings and data, on a CPU to a bit-identical result. Raises AlbertError's
     children, each with one line.
     """
-    accelerator = accelerator_for(settings.precision)
+    accelerator = accelerator_for(settings.precision, device)
     report = report if accelerator.is_main_process else silent
     with prepare_run_directory(
         accelerator, out, ours=OURS, inputs=lambda: _inputs(settings), resume=resume, force=force

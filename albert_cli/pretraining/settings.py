@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 from typer import Option
 
-from albert_cli import declared, options
+from albert_cli import declared, machine, options
 from albert_cli.arguments import Formerly, Kind
 from albert_cli.errors import TrainingError
 from converters.config import SHARE_CHOICES
@@ -142,7 +142,7 @@ class PretrainSettings:
     eval_sequences: int = 1000
     hold_out: Annotated[int, Option("--hold-out", metavar="N", help="Hold out every Nth document for evaluation.")] = 50
     seed: Annotated[int, options.SEED] = 42
-    precision: Annotated[options.TrainingPrecision, options.PRECISION] = "auto"
+    precision: options.Precision = "auto"
 
     def __post_init__(self) -> None:
         faults = []
@@ -175,10 +175,8 @@ class PretrainSettings:
             faults.append(f"optimizer is {self.optimizer!r}, not one of {', '.join(get_args(Optimizer))}")
         if self.share is not None and self.share not in SHARE_CHOICES:
             faults.append(f"share is {self.share!r}, not one of {', '.join(SHARE_CHOICES)}")
-        if self.precision not in get_args(options.TrainingPrecision):
-            faults.append(
-                f"precision is {self.precision!r}, not one of {', '.join(get_args(options.TrainingPrecision))}"
-            )
+        if self.precision not in get_args(machine.Precision):
+            faults.append(f"precision is {self.precision!r}, not one of {', '.join(get_args(machine.Precision))}")
         if self.tokenizer is not None and self.vocab_size is not None:
             faults.append("tokenizer and vocab_size are both given; a tokenizer has its own size")
         if self.init is not None and (

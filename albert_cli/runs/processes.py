@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from albert_cli import processes
-from albert_cli.errors import LostProcessError, TrainingError
+from albert_cli.errors import DeviceError, LostProcessError, TrainingError
+from albert_cli.machine import DeviceName, find_device
 from converters.errors import AlbertError
 
 T = TypeVar("T")
@@ -23,12 +24,14 @@ _PATIENCE = datetime.timedelta(days=7)
 _LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|peer|store", re.IGNORECASE)
 
 
-def accelerator_for(precision: str) -> Accelerator:
-    """What to compute with; auto is bf16 on a GPU that has it. TrainingError for fp16 without a GPU.
+def accelerator_for(precision: str, device: DeviceName = "auto") -> Accelerator:
+    """What to compute with; the precision auto is bf16 on a GPU that has it.
 
-    Without a GPU the processes of a launcher share the work on their processors.
+    Without a GPU the processes of a launcher share the work on their processors. Raises TrainingError for fp16 without
+    a GPU, DeviceError for a device that is not there.
     """
-    gpu = torch.cuda.is_available()
+    wanted = find_device(device)
+    gpu = wanted == "cuda"
     if precision == "auto":
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
     if precision == "fp16" and not gpu:
@@ -36,9 +39,11 @@ def accelerator_for(precision: str) -> Accelerator:
     many = processes.world() > 1
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        cpu=many and not gpu,
+        cpu=device == "cpu" or (many and not gpu),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)] if many else None,
     )
+    if device not in ("auto", accelerator.device.type):
+        raise DeviceError(f"--device {device}: accelerate computes on {accelerator.device.type} here; leave it out")
     if accelerator.num_processes != processes.world():
         raise TrainingError(
             f"{processes.world()} processes were started, but {accelerator.num_processes} can share the work; start "

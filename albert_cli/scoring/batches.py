@@ -1,7 +1,7 @@
 """Texts through the encoder in batches of like length, some of their tokens masked; logits of these alone.
 
-All is computed in fp32; a result depends neither on its neighbours nor on the size of a batch, but for rounding. Of
-equal scores the lower id comes first.
+All is computed in fp32, unless the caller asks for another precision (albert_cli.machine). A result depends neither on
+its neighbours nor on the size of a batch, but for rounding. Of equal scores the lower id comes first.
 """
 
 from __future__ import annotations

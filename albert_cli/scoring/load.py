@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from albert_cli.embedding.encoders import find_device
-from albert_cli.embedding.settings import Device
 from albert_cli.errors import HeadError
+from albert_cli.machine import DeviceName, find_device
 from albert_cli.model.loading import load_model
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.registry import builtin
@@ -29,7 +28,7 @@ class Heads(NamedTuple):
     name: str
 
 
-def load(name: str | None, head: Literal["mlm", "sop"], *, device: Device = "auto") -> Heads:
+def load(name: str | None, head: Literal["mlm", "sop"], *, device: DeviceName = "auto") -> Heads:
     """The model of that name (see `albert_cli.registry.resolve.resolve`) on the device.
 
     Raises HeadError where it holds no such head: the answers of random weights would mean nothing.

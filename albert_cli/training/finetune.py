@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
+from albert_cli.machine import DeviceName
 from albert_cli.model.task_heads import TaskModel, without_dropout
 from albert_cli.runs import info as run_info
 from albert_cli.runs.directory import prepare_run_directory
@@ -49,6 +50,7 @@ def finetune(
     resume: bool = False,
     force: bool = False,
     report: Report = silent,
+    device: DeviceName = "auto",
     feature_cache: Path | None = None,
 ) -> dict[str, Any]:
     """Train a task and write the run directory; the summary of it (best step, metrics) is returned.
@@ -57,7 +59,7 @@ def finetune(
     finished is left as it is. `feature_cache`: a directory that keeps the features of a frozen encoder for other runs.
     Raises AlbertError's children, each with one line.
     """
-    accelerator = accelerator_for(settings.precision)
+    accelerator = accelerator_for(settings.precision, device)
     checks.check_processes(settings, accelerator)
     report = report if accelerator.is_main_process else silent
     inputs = partial(checks.inputs_of, settings)
@@ -118,7 +120,7 @@ def _train(run: _Run, *, resume: bool, feature_cache: Path | None) -> dict[str, 
     train(job, resume=resume)
     if not run.accelerator.is_main_process:
         return {}
-    summary = results.finish(run.out, prepared, plan, run.report)
+    summary = results.finish(run.out, prepared, plan, run.report, device=str(run.accelerator.device))
     if cache is not None and feature_cache is None:
         cache.remove()
     return summary

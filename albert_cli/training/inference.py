@@ -16,6 +16,8 @@ from albert_cli.batching import evaluation_batches
 from albert_cli.training.rows import Rows
 
 Tick = Callable[[int], None]
+# Computed at once, where nobody says otherwise.
+_TOKENS = 8192
 
 
 def infer(
@@ -25,11 +27,13 @@ def infer(
     device: torch.device,
     forward: Callable[..., Tensor] | None = None,
     share: tuple[int, int] = (0, 1),
+    batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> dict[int, NDArray[np.float32]]:
     """Run `forward` (the model itself by default) in eval mode over the rows; outputs by row, of its own length.
 
-    `share` (rank, processes): this process's part of the batches. `tick` is told the rows of each batch.
+    `share` (rank, processes): this process's part of the batches. `batch_tokens`: how many tokens are computed at once.
+    `tick` is called with the rows of each batch.
     """
     outputs: dict[int, NDArray[np.float32]] = {}
     was_training = model.training
@@ -37,7 +41,7 @@ def infer(
     lengths = rows.lengths
     try:
         with torch.inference_mode():
-            for batch in evaluation_batches(lengths, len(rows))[share[0] :: share[1]]:
+            for batch in evaluation_batches(lengths, len(rows), tokens=batch_tokens or _TOKENS)[share[0] :: share[1]]:
                 logits = (forward or model)(**rows.inputs(batch, device)).float().cpu().numpy()
                 for row, output in zip(batch.tolist(), logits, strict=True):
                     outputs[row] = output[: lengths[row]] if output.ndim == 2 and lengths is not None else output

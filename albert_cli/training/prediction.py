@@ -26,17 +26,14 @@ from albert_cli.training.splits import score
 from albert_cli.training.submission import cells, write_tsv
 
 
-def device() -> torch.device:
-    """Where predictions are computed: the GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def run_on(loaded: LoadedRun, split: Split[Any], *, tick: Tick | None = None) -> Predictions[Any]:
     """The model's predictions for every row of a split."""
-    where = device()
+    where = torch.device(loaded.device)
     model = loaded.model.to(where)
-    with out_of_memory(lambda: "out of memory while predicting; split the file, or cut its texts", RunError):
-        found = infer(model, split.rows, device=where, tick=tick)
+    with out_of_memory(
+        lambda: "out of memory while predicting; lower --batch-tokens, or compute on --device cpu", RunError
+    ):
+        found = infer(model, split.rows, device=where, batch_tokens=loaded.batch_tokens, tick=tick)
     outputs = [found[row] for row in range(len(split.rows))]
     if outputs:
         largest = np.array([np.max(np.abs(output), initial=0) for output in outputs])  # NaN where one of them is

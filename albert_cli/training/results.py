@@ -16,12 +16,12 @@ from albert_cli.training.settings import Plan
 from albert_cli.training.splits import Prepared
 
 
-def finish(out: Path, prepared: Prepared, plan: Plan, report: Report) -> dict[str, Any]:
+def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device: str) -> dict[str, Any]:
     """Write all that comes of a trained model; its summary."""
     from albert_cli.training import figures
     from albert_cli.training import report as pages
 
-    loaded = load_run(out)
+    loaded = load_run(out, device=device)
     predicted = {}
     for name, split in prepared.dev.items():
         whole, found = _predict(loaded, split, report)

@@ -17,6 +17,7 @@ from torch import nn
 
 from albert_cli.declared import faults_of, load_toml
 from albert_cli.errors import RunError
+from albert_cli.machine import find_device
 from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.model.task_heads import TaskModel
 from albert_cli.registry import resolve
@@ -68,7 +69,7 @@ class _RunFile:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run's best model, in eval mode, and all that its use needs."""
+    """A run's best model, in eval mode, and all that its use needs: where it computes, how many tokens at once, too."""
 
     directory: Path
     info: RunInfo
@@ -76,6 +77,8 @@ class LoadedRun:
     problem: AnyProblem
     model: TaskModel
     tokenizer: Tokenizer
+    device: str
+    batch_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -200,8 +203,12 @@ def read_info(directory: Path) -> RunInfo:
     )
 
 
-def load_run(directory: Path) -> LoadedRun:
-    """The best model of a run, in eval mode on the CPU, with its tokenizer."""
+def load_run(directory: Path, *, device: str | None = None, batch_tokens: int | None = None) -> LoadedRun:
+    """The best model of a run, in eval mode, with its tokenizer; `device` None: a GPU if there is one.
+
+    The weights are on the CPU until the model computes.
+    """
+    device = device or find_device()
     info = read_info(directory)
     if (directory / RUN).exists() and not (directory / "config.json").exists():
         raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
@@ -214,7 +221,8 @@ def load_run(directory: Path) -> LoadedRun:
     else:
         _load_head(directory / HEAD, model.mlp.to_empty(device="cpu"))
         assign(nn.ModuleDict({"encoder": model.encoder}), checkpoint)
-    return LoadedRun(directory, info, task_of(info), problem, model.eval(), Tokenizer.of_model(checkpoint))
+    tokenizer = Tokenizer.of_model(checkpoint)
+    return LoadedRun(directory, info, task_of(info), problem, model.eval(), tokenizer, device, batch_tokens)
 
 
 def task_of(info: RunInfo) -> Task:

@@ -8,6 +8,7 @@ from typing import Any
 
 from albert_cli import tasks
 from albert_cli.errors import DataError, NoDataError, RunError
+from albert_cli.machine import DeviceName
 from albert_cli.registry.builtin import NAME, named_or_default
 from albert_cli.runs.claim import check_free, current
 from albert_cli.runs.events import Report, RunBegun
@@ -35,6 +36,7 @@ def one(
     resume: bool,
     force: bool,
     report: Report,
+    device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Train one task; with `seeds`, once for each. `compare`: runs to draw over the new one's curves."""
     if seeds and (out / RUN).exists():
@@ -44,10 +46,10 @@ def one(
     first = place / f"seed-{seeds[0]}" if seeds else place
     wanted = _settings(task, given, first, config=config, resume=resume)
     if seeds:
-        return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report)
+        return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report, device=device)
     for path in compare:
         read_history(path)
-    summary = finetune(wanted, out, resume=resume, force=force, report=report)
+    summary = finetune(wanted, out, resume=resume, force=force, report=report, device=device)
     if summary and compare:
         figures.curves({path.name: read_history(path) for path in [out, *compare]}, out / CURVES)
     return summary
@@ -62,6 +64,7 @@ def glue(
     resume: bool,
     force: bool,
     report: Report,
+    device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Train every task of GLUE into `out/TASK`; with `submission`, predict the test files and pack them."""
     check_free(out, OURS, resume=resume, force=force, members=GLUE)
@@ -78,11 +81,11 @@ def glue(
         ]
         if absent:
             raise DataError(f"a submission needs every test file; missing: {', '.join(absent)}")
-    with several(wanted, out, resume=resume, force=force) as work:
+    with several(wanted, out, resume=resume, force=force, device=device) as work:
         summaries = {}
         for name, item in wanted.items():
             report(RunBegun("task", name))
-            summaries[name] = finetune(item, work / name, resume=resume, report=report)
+            summaries[name] = finetune(item, work / name, resume=resume, report=report, device=device)
     if not all(summaries.values()):
         return {}  # a further process of a distributed run
     notes: list[str] = []

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 
 from typer import Option
 
-from albert_cli import declared, options
+from albert_cli import declared, machine, options
 from albert_cli.arguments import Kind
 from albert_cli.errors import TrainingError
 from albert_cli.tables.input_files import streams
@@ -68,7 +68,7 @@ class Settings:
         str,
         Option("--head", metavar="HEAD", help="linear, or mlp:128,30,8 with batch norm, without --grad-accum."),
     ] = "linear"
-    precision: Annotated[options.TrainingPrecision, options.PRECISION] = "auto"
+    precision: options.Precision = "auto"
     grad_accum: Annotated[int, options.GRAD_ACCUM] = 1
     eval_every: Annotated[int | None, options.EVAL_EVERY] = None
     early_stop: Annotated[
@@ -103,8 +103,8 @@ class Settings:
             for name in PATHS
             if name != "model" and (path := getattr(self, name)) and streams(Path(path))
         ]
-        if self.precision not in get_args(options.TrainingPrecision):
-            known = ", ".join(get_args(options.TrainingPrecision))
+        if self.precision not in get_args(machine.Precision):
+            known = ", ".join(get_args(machine.Precision))
             faults.append(f"precision is {self.precision!r}, not one of {known}")
         if self.grad_accum > self.batch_size:
             faults.append(f"grad_accum {self.grad_accum} exceeds batch_size {self.batch_size}, of which it makes parts")

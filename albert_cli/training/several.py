@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from albert_cli.machine import DeviceName
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
 from albert_cli.runs.directory import prepare_run_directory
@@ -30,18 +31,21 @@ def finetune_seeds(
     resume: bool = False,
     force: bool = False,
     report: Report = silent,
+    device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Train with each seed into `out/seed-N`; mean and spread (standard deviation) of every metric over the seeds."""
     from albert_cli.training import figures
     from albert_cli.training import report as pages
 
     members = {f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
-    with several(members, out, resume=resume, force=force) as work:
+    with several(members, out, resume=resume, force=force, device=device) as work:
         summaries = []
         for name, item in members.items():
             report(RunBegun("seed", item.seed))
             cache = work if settings.freeze_encoder else None
-            summaries.append(finetune(item, work / name, resume=resume, report=report, feature_cache=cache))
+            summaries.append(
+                finetune(item, work / name, resume=resume, report=report, device=device, feature_cache=cache)
+            )
         if not all(summaries):
             return {}  # a further process of a distributed run
         metrics = {name: _over_seeds([item["dev"][name] for item in summaries]) for name in summaries[0]["dev"]}
@@ -60,13 +64,15 @@ def _over_seeds(values: list[float]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def several(members: Mapping[str, Settings], out: Path, *, resume: bool, force: bool) -> Iterator[Path]:
+def several(
+    members: Mapping[str, Settings], out: Path, *, resume: bool, force: bool, device: DeviceName = "auto"
+) -> Iterator[Path]:
     """Hold a directory of several runs, `members` by the name of each; where they are built is given.
 
     The data and models of all of them are checked before the first is trained.
     """
     every = list(members.values())
-    accelerator = accelerator_for(every[0].precision)
+    accelerator = accelerator_for(every[0].precision, device)
 
     def inputs() -> Inputs:
         each = [checks.inputs_of(item) for item in every]
