@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sized
 
-# So many names are listed in a message, and so many lines of a file; and a value has so many characters.
+# The most names that a message lists, the most lines of a file, and the most characters of a value.
 NAMES, LINES = 8, 50
 _CHARACTERS = 60
 
@@ -27,7 +27,7 @@ def brief(value: object, most: int = _CHARACTERS) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """At most so many characters of a text, and an ellipsis where there were more."""
+    """The beginning of a text, and an ellipsis where it is longer."""
     return text if len(text) <= most else text[:most] + "…"
 
 

@@ -93,7 +93,7 @@ def instead(path: Path) -> str | None:
             return f"holds {found}, {what}"
     files = [name for name in names if re.fullmatch(_WEIGHTS, name) and (path / name).is_file()]
     if files:
-        return f"holds no model under a name that says so, but {_listed(files)}: name the file, as {PLACE}/{files[0]}"
+        return f"contains no model under a known name, but {_listed(files)}: name the file, as {PLACE}/{files[0]}"
     below = [name for name in names if (path / name).is_dir() and _is_model(path / name)]
     if below:
         return f"holds no model itself, but its directories {_listed(below)} may: name one, as {PLACE}/{below[0]}"

@@ -208,8 +208,8 @@ def test_any_value_comes_back(tmp_path_factory, held):
     [
         (2**127, "a whole number of 128 bits, where Julia's have 128 at the most"),
         ("\ud800", "'\\ud800', which is no Unicode text"),
-        ({Symbol("tag"): 1}, "a Dict with the Symbol 'tag', which a file cannot tell from others"),
-        ({Symbol("a\0b"): 1}, "a Dict with the Symbol 'a\\x00b', which a file cannot tell from others"),
+        ({Symbol("tag"): 1}, "a Dict with the Symbol 'tag', which a file cannot distinguish from others"),
+        ({Symbol("a\0b"): 1}, "a Dict with the Symbol 'a\\x00b', which a file cannot distinguish from others"),
         ({1, 2}, "a set, for which Julia's files have no place"),
         (np.zeros(2, "M8[s]"), "Julia has no datetime64[s]"),
     ],

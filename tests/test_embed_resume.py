@@ -131,8 +131,8 @@ def test_a_changed_option_is_refused_with_the_difference(texts, model, interrupt
     with pytest.raises(EmbeddingError) as error:
         engine.run(job(texts, model, resume=True, **change))
     assert str(error.value) == (
-        f"{directory}: the unfinished run was begun otherwise ({difference}); repeat it as it was, or start anew with "
-        "--force"
+        f"{directory}: the unfinished run was started with other settings ({difference}); repeat these settings, or "
+        "restart with --force"
     )
     engine.run(job(texts, model, resume=True))
     with pytest.raises(EmbeddingError) as error:
@@ -167,16 +167,16 @@ def test_changed_input_is_refused(texts, model, interrupted):
     lines[number] = "q" * (len(lines[number]) - 1) + "\n"
     texts.write_text("".join(lines))
     wanted = (
-        f"{texts}: line 26 and the 24 rows after it: not the rows that {texts.with_suffix('.parquet')} was begun with"
+        f"{texts}: line 26 and the 24 rows after it: not the rows that {texts.with_suffix('.parquet')} was started with"
     )
     with pytest.raises(EmbeddingError) as error:
         engine.run(job(texts, model, resume=True))
-    assert str(error.value) == f"{wanted}; --force starts anew with these"
+    assert str(error.value) == f"{wanted}; --force restarts with these"
 
 
 def test_what_is_there_is_kept_unless_forced(texts, model, interrupted):
     target = texts.with_suffix(".parquet")
-    with pytest.raises(TargetError, match=r"holds an unfinished run \(\d parts\); --resume goes on with it, --force"):
+    with pytest.raises(TargetError, match=r"contains an unfinished run \(\d parts\); --resume resumes it, --force"):
         engine.run(job(texts, model))
     engine.run(job(texts, model, force=True, layout=Layout(dtype="float16")))
     assert parquet.read_metadata(target)["dtype"] == "float16"

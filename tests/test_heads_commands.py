@@ -500,7 +500,7 @@ def test_targets_that_are_no_single_piece_are_refused(letter_model, refused):
     end = "; a mask stands for one piece of the vocabulary"
     assert refused("fill-mask", "a [MASK]", *options, "b,cat") == f"'cat' is 3 pieces (▁c a t){end}"
     assert refused("fill-mask", "a[MASK]", *options, "cat,é,中") == (
-        f"'cat' is 3 pieces where a word goes on (c a t); the vocabulary does not know '中'{end}"
+        f"'cat' is 3 pieces in the middle of a word (c a t); the vocabulary does not know '中'{end}"
     )
 
 

@@ -153,8 +153,8 @@ def test_a_module_of_tensorflow_1(tmp_path, config, resource, module):
         "num_attention_heads 2, hidden_act gelu_new, layer_norm_eps 1e-12"
     )
     assert assumed == (
-        "assumed, for the module does not tell: hidden_dropout_prob 0.0, attention_probs_dropout_prob 0.0, "
-        "initializer_range 0.02; --model-config FILE says otherwise"
+        "assumed, as the module does not say: hidden_dropout_prob 0.0, attention_probs_dropout_prob 0.0, "
+        "initializer_range 0.02; --model-config FILE overrides"
     )
     found = convert.load(tmp_path / "m")
     assert found.config == dataclasses.replace(config, extra={})
@@ -209,7 +209,7 @@ def bare(tmp_path):
 
 def test_layers_that_cannot_be_found_are_asked_for(bare, tmp_path, refused):
     message = (
-        f"{bare}: neither its variables nor its graph tell num_hidden_layers, num_attention_heads; say it with "
+        f"{bare}: neither its variables nor its graph give num_hidden_layers, num_attention_heads; say it with "
         "--model-config FILE (the model's albert_config.json, or a JSON object of just that)"
     )
     assert refused("convert", bare, tmp_path / "out") == message
@@ -235,7 +235,7 @@ def test_config_says_what_the_module_does_not(bare, tmp_path, albert, settings, 
     found = convert.load(tmp_path / "out").config
     assert (found.num_hidden_layers, found.num_attention_heads, found.hidden_act) == (7, 4, act)
     (note,) = json.loads(out)["notes"]
-    assert note.startswith("assumed, for the module does not tell: ")
+    assert note.startswith("assumed, as the module does not say: ")
     assert ("hidden_act" in note) == ("hidden_act" not in settings)
     assert ("initializer_range" in note) == ("initializer_range" not in settings)
     facts = json.loads(albert("inspect", bare, "--model-config", tmp_path / "some.json", "--json")[1])
@@ -623,7 +623,7 @@ def test_layers_from_keras_where_the_graph_tells_none(tmp_path):
     assert (config.num_hidden_layers, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (6, 0.1, 0.2)
     assert config.initializer_range == 0.5
     assumed = "hidden_act gelu_new, layer_norm_eps 1e-12"
-    assert found.notes[1:] == [f"assumed, for the module does not tell: {assumed}; --model-config FILE says otherwise"]
+    assert found.notes[1:] == [f"assumed, as the module does not say: {assumed}; --model-config FILE overrides"]
 
 
 def test_counters_of_keras_are_left_out_and_said(tmp_path, albert):

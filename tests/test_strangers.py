@@ -72,7 +72,7 @@ def test_weights_under_a_name_of_ones_own(folder, refused):
     (folder / "optimizer.pt").write_bytes(b"")
     (folder / "best.pt").write_bytes(b"")
     assert refused("inspect", folder) == (
-        f"{folder}: holds no model under a name that says so, but best.pt: name the file, as {folder / 'best.pt'}"
+        f"{folder}: contains no model under a known name, but best.pt: name the file, as {folder / 'best.pt'}"
     )
 
 

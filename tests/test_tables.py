@@ -89,7 +89,7 @@ def test_what_people_call_a_table_is_read(tmp_path, read, name, data, rows):
 )
 def test_another_delimiter_is_found_and_said(tmp_path, read, name, data, seen):
     (tmp_path / name).write_text(data)
-    with pytest.warns(Notice, match=f"its columns seem to be separated by {seen}; --delimiter says so"):
+    with pytest.warns(Notice, match=f"its columns seem to be separated by {seen}; --delimiter sets it"):
         assert read(tmp_path / name) == [(2, "a, b", "c")]
 
 

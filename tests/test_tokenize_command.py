@@ -312,7 +312,7 @@ def test_other_faults(model, tmp_path):
         "--in", tmp_path / "pairs.txt", "--pair", "--model", model, "--format", "ids", "--out", tmp_path / "o"
     ) == (f"{tmp_path}/pairs.txt: line 2 holds 1 texts separated by tabs, where --pair needs 2")
     assert fault("--decode", "2 x", "--model", model) == (
-        "line 1: 'x' is not an id; ids are whole numbers parted by blanks or commas"
+        "line 1: 'x' is not an id; ids are whole numbers separated by blanks or commas"
     )
     assert fault("--decode", "99999", "--model", model) == (
         "id 99999 at position 0 is not in the vocabulary (0 to 29999)"

@@ -97,7 +97,7 @@ class Plan:
             checkpoint,
             settings.said(sentence),
         )
-        _ = plan.tokenizer  # what is wrong with it is told before any work
+        _ = plan.tokenizer  # its errors are reported before any work
         return plan
 
     def taken(self) -> str:
@@ -122,7 +122,7 @@ class Plan:
         return proof.weights_digest(self.checkpoint, proof.tensor_digests(self.checkpoint))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy in another process opens the model anew."""
+        """A copy in another process opens the model again."""
         again = functools.partial(
             Plan.of,
             device=self.device,
@@ -206,7 +206,7 @@ class Embedder:
     def vectors(self, tokens: Tokens, progress: Callable[[int], None] | None = None) -> list[NDArray[np.float32]]:
         """Per layer the vectors (texts, dims); of pooling "tokens" those of all tokens, (tokens, dims).
 
-        `progress` is told the number of windows of each batch that is done. Raises EmbeddingError where a number is
+        `progress` receives the number of windows of each finished batch. Raises EmbeddingError where a number is
         not finite.
         """
         settings, windows = self.settings, tokens.windows

@@ -119,7 +119,7 @@ class Block(NamedTuple):
 def run(job: Job, progress: Progress | None = None) -> Report:
     """Embed the source into the target. Raises AlbertError's children; what was done stays for --resume."""
     started = time.monotonic()
-    with begun(job) as work:
+    with open_work(job) as work:
         if work.complete:
             return finished(job, work, started)
         embedder = Embedder(job.plan)
@@ -141,7 +141,7 @@ def run(job: Job, progress: Progress | None = None) -> Report:
 
 
 @contextlib.contextmanager
-def begun(job: Job) -> Iterator[Work]:
+def open_work(job: Job) -> Iterator[Work]:
     """The checks before any work is done, and the place of the parts."""
     resuming.check_free(job.target, job.source, resume=job.resume, force=job.force)
     if job.source.columns.pair and job.plan.settings.on_truncate == "window":
@@ -184,7 +184,7 @@ def blocks(job: Job, work: Work, progress: Progress | None = None) -> Iterator[B
             yield Block(number, batch, digest, begin, end)
         begin = end
     if not work.total:
-        # A shard can be without rows, and its file says so; no rows at all are a mistake.
+        # A shard may have no rows; no rows at all are a mistake.
         whole = next(job.source.blocks(rows, characters), None)
         if whole is None:
             where = "standard input" if STANDARD_INPUT in job.source.files else job.source.path
@@ -214,7 +214,7 @@ def embed(
     windows, done = len(tokens.windows), 0
 
     def advance(count: int) -> None:
-        # Rows are told in proportion to the windows, of which a row may have several.
+        # Progress in rows is proportional to the windows, of which a row may have several.
         nonlocal done
         before, done = block.rows.num_rows * done // windows, done + count
         if progress:

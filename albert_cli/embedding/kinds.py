@@ -1,8 +1,8 @@
 """The kinds of file that embeddings are written as, by the ending of the name.
 
 Parquet says how its vectors were made, so only there a finished file can be resumed, sharded and merged. JSON lines and
-CSV have the same columns; a list is JSON there, also in a cell of CSV, and a float32 as short as it can be told apart
-from others. A `.npy` file is the matrix of the vectors alone: (rows, dims), in input order.
+CSV have the same columns; a list is JSON there, also in a cell of CSV, and a float32 has the fewest digits
+that identify it. A `.npy` file is the matrix of the vectors alone: (rows, dims), in input order.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The same run on a Ray cluster: one task reads, actors embed and commit the parts, this process writes the file.
 
-Blocks of rows are those of a local run, so either engine can go on with what the other began. Model, input and target
+Blocks of rows are those of a local run, so either engine can resume the other's run. Model, input and target
 must be on storage that every node reaches by the same path. Only the public interface of Ray Data is used.
 """
 
@@ -49,7 +49,7 @@ class Worker:
             self._embedder = Embedder(plan)
         else:
             self._fault = (
-                f"{plan.model.path} on {os.uname().nodename}: not the model that the run was begun with (weights "
+                f"{plan.model.path} on {os.uname().nodename}: not the model that the run was started with (weights "
                 f"SHA-256 {plan.weights_sha256[:12]}…, wanted {weights_sha256[:12]}…)"
             )
 
@@ -74,7 +74,7 @@ def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = No
     if STANDARD_INPUT in job.source.files:
         raise EmbeddingError("--engine ray reads the input on the cluster; name a file instead of standard input")
     started, cluster = time.monotonic(), cluster or Cluster()
-    with engine.begun(job) as work:
+    with engine.open_work(job) as work:
         if not work.complete:
             with _connected(cluster):
                 _embed(job, work, cluster, progress)
@@ -92,7 +92,7 @@ def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | N
     actors, cpus = _pool(cluster, job.plan)
 
     def read(_: pa.Table) -> Iterator[pa.Table]:
-        """The blocks that are to be done, and at the end a row that tells how many there are in all."""
+        """The blocks that are to be done, and at the end a row with their total number."""
         try:
             for block in engine.blocks(job, work):
                 yield _message(
@@ -223,7 +223,7 @@ def _start(ray: Any, cluster: Cluster) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """EmbeddingError where nobody listens at HOST:PORT: Ray would try for a quarter of an hour."""
+    """EmbeddingError where nothing listens at HOST:PORT: Ray would retry for a quarter of an hour."""
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()) or "/" in address:
         return

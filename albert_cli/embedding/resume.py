@@ -78,7 +78,7 @@ def check_free(target: Path, source: Source, *, resume: bool, force: bool) -> No
     count = sum(_PART.fullmatch(entry.name) is not None for entry in directory.iterdir()) if begun else 0
     if count and not resume and not force:
         raise TargetError(
-            f"{directory}: holds an unfinished run ({count} parts); --resume goes on with it, --force starts anew"
+            f"{directory}: contains an unfinished run ({count} parts); --resume resumes it, --force restarts"
         )
 
 
@@ -101,12 +101,12 @@ class Parts:
     @classmethod
     @contextlib.contextmanager
     def open(cls, target: Path, facts: Facts, notes: Facts, *, resume: bool, force: bool) -> Iterator[Parts]:
-        """Begin a run, or with `resume` go on with one.
+        """Start a run, or with `resume` resume one.
 
         `facts` decide the result and must be those of the run that is resumed; `notes` (the model's name) go into the
         file as they were at its beginning. Raises TargetError for a target or an unfinished run that is in the way,
         EmbeddingError where the facts differ, naming the differences. A run without a finished part is nothing that
-        could go on: it is in nobody's way, and leaves nothing where it ends by an error.
+        could resume: it does not block a new run, and leaves nothing if it ends with an error.
         """
         parts = cls(target, facts, notes)
         parts._check_target(resume=resume, force=force)
@@ -129,7 +129,7 @@ class Parts:
         _, metadata = parquet.load_part(_part(self.directory, number))
         if metadata.get(_INPUT_DIGEST) != digest:
             raise EmbeddingError(
-                f"{rows}: not the rows that {self.target} was begun with; --force starts anew with these"
+                f"{rows}: not the rows that {self.target} was started with; --force restarts with these"
             )
 
     def finish(self, count: int) -> Summary:
@@ -139,7 +139,7 @@ class Parts:
             raise EmbeddingError(f"{self.directory}: part {missing[0]} is missing; run again with --resume")
         if len(self.committed) > count:
             raise EmbeddingError(
-                f"{self.target}: the input has fewer rows than when this run was begun; --force starts anew"
+                f"{self.target}: the input has fewer rows than when this run was started; --force restarts"
             )
         summary, digest = self._summary(count)
         totals = {
@@ -221,7 +221,7 @@ class Parts:
             if not resume and not force:
                 raise TargetError(
                     f"{self.directory}: holds an unfinished run ({len(self.committed)} parts); "
-                    "--resume goes on with it, --force starts anew"
+                    "--resume resumes it, --force restarts"
                 )
             different = _differences(found["facts"], self._facts)
             if resume and not different:
@@ -229,8 +229,8 @@ class Parts:
                 return
             if not force:
                 raise EmbeddingError(
-                    f"{self.directory}: the unfinished run was begun otherwise ({different}); "
-                    "repeat it as it was, or start anew with --force"
+                    f"{self.directory}: the unfinished run was started with other settings ({different}); "
+                    "repeat these settings, or restart with --force"
                 )
             self._remove()
             self.committed = set()
@@ -245,7 +245,7 @@ class Parts:
                 self._remove()
 
     def _remove(self) -> None:
-        """Remove our own files, the manifest last so that a kill in between leaves a run that can go on.
+        """Remove our own files, the manifest last so that a kill in between leaves a run that can be resumed.
 
         The directory itself goes with its lock, if nothing else is in it.
         """

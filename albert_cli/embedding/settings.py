@@ -24,7 +24,7 @@ class Settings:
     """How texts become vectors. What is None is as the model's Sentence-Transformers files say, if it has them.
 
     `layers`: numbers of hidden states, 0 for the projected embeddings, 1 for the first layer's output, negative ones
-    from the end, None for all. `dims`: keep the first so many numbers of each vector. `max_length` counts special
+    from the end, None for all. `dims`: keep the first `dims` numbers of each vector. `max_length` counts special
     tokens; by default 512 or what the model can take, if less. `pooling` is mean by default. `lowercase`: whether texts
     are lower-cased; by default as the tokenizer's files say. `on_truncate`: what happens to a longer text: "warn"
     and "error" leave the rest out (the latter refuses the file), "window" embeds it in consecutive windows and joins

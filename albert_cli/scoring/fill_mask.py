@@ -116,7 +116,7 @@ def _target_ids(tokenizer: Tokenizer, targets: Sequence[str], continued: Sequenc
             elif any(piece.kind == "unknown" for piece in pieces) or not pieces:
                 faults.append(f"the vocabulary does not know {target!r}")
             else:
-                within = " where a word goes on" if going_on else ""
+                within = " in the middle of a word" if going_on else ""
                 faults.append(f"{target!r} is {len(pieces)} pieces{within} ({' '.join(p.piece for p in pieces)})")
         found[going_on] = list(dict.fromkeys(ids))
     raise_if_any(list(dict.fromkeys(faults)), "a mask stands for one piece of the vocabulary")

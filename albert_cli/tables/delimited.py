@@ -38,7 +38,7 @@ class Records:
             delimiter = delimiter or hint[1]
             first = next((line for line in self._lines if line.strip()), "")
         self._delimiter = delimiter or self._found(first, {"csv": ",", "tsv": "\t"}[kind])
-        self._begun = self._lines.number if first else 1
+        self._first = self._lines.number if first else 1
         self._lines.back(first)
         csv.field_size_limit(LINE_BYTES)
         plain = kind == "tsv" and self._delimiter == "\t"
@@ -78,7 +78,7 @@ class Records:
         if found != usual:
             warnings.warn(
                 f"{self._where}: its columns seem to be separated by {_DELIMITERS[found]}, not by "
-                f"{_DELIMITERS[usual]}; --delimiter says so",
+                f"{_DELIMITERS[usual]}; --delimiter sets it",
                 Notice,
                 stacklevel=2,
             )
@@ -105,13 +105,13 @@ class Records:
                 reason = "a carriage return stands outside of quotes" if bare else str(error)
                 raise TextError(
                     self._where,
-                    f"broken quoting in the row that begins at line {self._begun} ({reason})",
+                    f"broken quoting in the row that begins at line {self._first} ({reason})",
                     'is a quotation mark left open? one inside a quoted cell is doubled ("")',
                 ) from None
-            begun, self._begun = self._begun, self._lines.number + 1
+            first, self._first = self._first, self._lines.number + 1
             # A line of blanks is none of several columns.
             if cells and not (len(cells) == 1 and not cells[0].strip() and len(getattr(self, "_columns", "ab")) > 1):
-                yield begun, cells
+                yield first, cells
 
 
 class _Counted:

@@ -101,7 +101,7 @@ def json_lines(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
         every = [line, *lines]
         try:
             yield from list(_items("\n".join(every), number))
-        except (ValueError, RecursionError):  # whoever reads the lines says what is wrong
+        except (ValueError, RecursionError):  # the reader of the lines reports what is wrong
             yield from enumerate(every, number)
 
 

@@ -17,7 +17,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # The longest first: UTF-16's begins UTF-32's.
 _OTHER_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CHUNK = 2**20
-# A line is held in memory whole; nobody writes a text of this length, but binary files have no line ends.
+# A line is held in memory whole; texts are never this long, but binary files have no line ends.
 LINE_BYTES = 64 * 2**20
 STANDARD_INPUT = Path("-")
 
@@ -32,7 +32,7 @@ def read_lines(
 ) -> Iterator[str]:
     """The lines of a UTF-8 file without their ends (LF or CRLF) and without a byte-order mark; `-` is standard input.
 
-    `progress` is told the bytes of each line. Raises TextError as `lines_of` does, and for an empty file;
+    `progress` receives the bytes of each line. Raises TextError as `lines_of` does, and for an empty file;
     FileError where the file cannot be opened.
     """
     empty = True
@@ -97,7 +97,7 @@ def _raw_lines(file: BinaryIO, where: str) -> Iterator[bytes]:
         return
     rest = first
     while more := file.read(_CHUNK):
-        *lines, rest = (rest + more).splitlines(keepends=True)  # the last one may go on
+        *lines, rest = (rest + more).splitlines(keepends=True)  # the last one may be incomplete
         yield from lines
         if len(rest) > LINE_BYTES:
             break

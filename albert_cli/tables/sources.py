@@ -34,7 +34,7 @@ class Source:
     """The rows of a file, a directory, a glob pattern or standard input (`-`), in a fixed order.
 
     `kind` says what the files hold where their names do not. Raises TextError and FileError with the file and
-    line; every file is opened once at the start, so that an unreadable one is told before any work is done.
+    line; every file is opened once at the start, so that an unreadable one is reported before any work is done.
     `skipped` lists the files of a directory that are of no known kind.
     """
 
@@ -76,7 +76,7 @@ class Source:
                 shutil.copyfileobj(sys.stdin.buffer, self._spooled)
 
     def batches(self, progress: Callable[[int], None] | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows; `progress` is told how many bytes of the files have been read so far."""
+        """All rows; `progress` receives how many bytes of the files have been read so far."""
         schema: pa.Schema | None = None
         row = before = 0
         for file, kind in zip(self.files, self._kinds, strict=True):

@@ -1,6 +1,6 @@
 """QQP: do the two questions ask the same (1) or not (0)?
 
-Some rows of the official files are cut short; as Google's reader does, they are left out, and their number is told.
+Some rows of the official files are cut short; as Google's reader does, they are left out, and their number is reported.
 """
 
 from albert_cli.tasks.examples import ExampleColumns

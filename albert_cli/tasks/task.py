@@ -14,7 +14,7 @@ from albert_cli.tasks.examples import ExampleColumns, Examples, Questions
 class Recipe:
     """Hyper-parameters for a training set of `train_rows` rows; another size or batch keeps the number of epochs.
 
-    `eval_every` is in steps, `max_length` in tokens; `name` tells a task's several recipes apart. `dropout` is that of
+    `eval_every` is in steps, `max_length` in tokens; `name` distinguishes a task's recipes. `dropout` is that of
     the encoder (table 14 of the ALBERT paper, "ALBERT DR"), None where the model's config decides. AdamW with decay
     0.01, linear warm-up and decay, clipping at 1.
     """

@@ -179,7 +179,7 @@ def _parse_ids(line: str, number: int, index_base: int) -> list[int]:
     for word in line.replace(",", " ").replace("[", " ").replace("]", " ").split():
         if not word.isdecimal():
             raise TokenizerError(
-                f"line {number}: {word!r} is not an id; ids are whole numbers parted by blanks or commas"
+                f"line {number}: {word!r} is not an id; ids are whole numbers separated by blanks or commas"
             )
         ids.append(int(word) - index_base)
     return ids

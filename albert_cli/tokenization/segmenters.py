@@ -46,7 +46,7 @@ class Segmenter(Protocol):
 
     @property
     def wordpiece(self) -> bool:
-        """Whether pieces are marked that go on a word (##), not those that begin one (▁)."""
+        """Whether pieces are marked that continue a word (##), not those that begin one (▁)."""
 
     def __len__(self) -> int:
         """The size of the vocabulary."""
@@ -55,7 +55,7 @@ class Segmenter(Protocol):
         """The ids of each text."""
 
     def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
-        """The pieces of one text with their spans; `continued`: it goes on a word begun before."""
+        """The pieces of one text with their spans; `continued`: it continues a word that began before."""
 
     def prepare(self, text: str) -> str:
         """The text as it is before it is cut."""
@@ -167,7 +167,7 @@ class SentencePieceSegmenter:
         return prepare_with_sources(text, lowercase=self.lowercase, keep_accents=self.keep_accents)
 
     def _split_again(self, piece: str) -> list[str]:
-        """Google's rule (tokenization.py, encode_pieces): encode what stands before the comma anew."""
+        """Google's rule (tokenization.py, encode_pieces): encode the part before the comma again."""
         again: list[str] = self._processor.encode(piece[:-1].replace(SPACE, ""), out_type=str)
         if not piece.startswith(SPACE) and again[0].startswith(SPACE):
             again = [again[0][1:], *again[1:]] if len(again[0]) > 1 else again[1:]

@@ -29,7 +29,7 @@ class Limit:
         self.tokens = None if max_length is None else max_length - added
 
     def kept(self, first: int, second: int = 0) -> tuple[int, int]:
-        """The tokens that are kept of so many."""
+        """How many of these tokens are kept."""
         if self.tokens is None or first + second <= self.tokens:
             return first, second
         if self.strategy == "longest_first":

@@ -142,7 +142,9 @@ def _variables(directory: Path) -> dict[str, Tensor]:
         inside = all(name.startswith("module/") for name in found)
         named = [(name.removeprefix("module/") if inside else name, tensor) for name, tensor in found.items()]
     if twice := len(named) - len(dict(named)):
-        raise SpecError(directory, f"{twice} of its variables bear the name of another, so they cannot be told apart")
+        raise SpecError(
+            directory, f"{twice} of its variables have the name of another, so they cannot be distinguished"
+        )
     return dict(named)
 
 
@@ -187,7 +189,7 @@ def _config_among(assets: Path) -> tuple[Json | None, Json]:
 
 
 def _settings(path: Path | None) -> Json:
-    """The settings in a config of either dialect, told apart by Hugging Face's model_type; none without a file."""
+    """The settings in a config of either dialect, distinguished by Hugging Face's model_type; none without a file."""
     if path is None:
         return {}
     data, _ = google.split_settings(parse_json(read_small(path), str(path)))
@@ -238,14 +240,14 @@ def _facts(
     if absent := [key for key in REQUIRED if key not in stated and key not in overriding]:
         raise ConfigError(
             where,
-            f"neither its variables nor its graph tell {', '.join(absent)}; say it with --model-config FILE "
+            f"neither its variables nor its graph give {', '.join(absent)}; give it with --model-config FILE "
             "(the model's albert_config.json, or a JSON object of just that)",
         )
     read_off = {key: stated[key] for key in _FROM_GRAPH if key in stated and key not in overriding}
     assumed = {key: usual for key, usual in _ASSUMED.items() if key not in stated and key not in overriding}
     notes = [f"the module holds no config; read off its variables and graph: {_listed(read_off)}"] if read_off else []
     if assumed:
-        notes.append(f"assumed, for the module does not tell: {_listed(assumed)}; --model-config FILE says otherwise")
+        notes.append(f"assumed, as the module does not say: {_listed(assumed)}; --model-config FILE overrides")
     return stated | assumed, notes
 
 

@@ -280,7 +280,9 @@ def lower(value: Any) -> Any:
     if isinstance(value, dict):
         if value and all(isinstance(key, Symbol) for key in value):
             if taken := [key for key in value if key == "tag" or "\0" in key]:
-                raise CheckpointError(f"a Dict with the Symbol {brief(taken[0])}, which a file cannot tell from others")
+                raise CheckpointError(
+                    f"a Dict with the Symbol {brief(taken[0])}, which a file cannot distinguish from others"
+                )
             return {checked(key): lower(item) for key, item in value.items()}
         return {
             "tag": "struct",

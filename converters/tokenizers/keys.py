@@ -1,7 +1,7 @@
 """What the files of an ALBERT's tokenizer may say, and what is made of each setting.
 
 The settings are those that `transformers` 4 and 5 write for SentencePiece and WordPiece tokenizers. `USUAL` holds the
-values at which a refused setting changes nothing; any other value of one is told as an error by
+values at which a refused setting changes nothing; any other value of one is reported as an error by
 `converters.tokenizers.settings`, and a setting that is not listed here as a warning.
 """
 
@@ -113,7 +113,7 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
         response_template="texts are no chats",
         clean_up_tokenization_spaces="how ids are decoded",
         clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output="how ids are decoded",
-        trim_offsets="how spans are told",
+        trim_offsets="how spans are reported",
         backend="which library was used",
         is_local="where it was read from",
         local_files_only="where it was read from",
@@ -127,12 +127,12 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
         device_map="how the model was read",
         processor_class="the class of another library's part",
         transformers_version="who wrote it",
-        verbose="what transformers tells",
+        verbose="what transformers prints",
         errors="how text that is not UTF-8 was read",
         vocab_size="the vocabulary has its own size",
         model_type="config.json says it",
         spaces_between_special_tokens="how ids are decoded",
-        deprecation_warnings="what transformers tells",
+        deprecation_warnings="what transformers prints",
     ),
     *_keys(
         SPECIAL_MAP,

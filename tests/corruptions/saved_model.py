@@ -17,7 +17,7 @@ DATA = "variables/variables.data-00000-of-00001"
 
 
 def asked(*sizes):
-    return f"$source: neither its variables nor its graph tell {', '.join(sizes)}; say it with --model-config FILE<any>"
+    return f"$source: neither its variables nor its graph give {', '.join(sizes)}; say it with --model-config FILE<any>"
 
 
 def make(folder):
@@ -316,7 +316,7 @@ def _objects():
     yield Corruption(
         "two variables of one name",
         keras(names={"pooler_transform/bias": "transformer/output/bias"}),
-        "$source: 1 of its variables bear the name of another, so they cannot be told apart",
+        "$source: 1 of its variables have the name of another, so they cannot be distinguished",
     )
     not_text = field(1, field(2, field(3, b"\xff\xff") + field(2, b"\xfe")))
     for name, objects in (("no message", b"\xff"), ("no text", not_text), ("a number", field(1, 7))):
