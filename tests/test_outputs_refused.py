@@ -83,7 +83,7 @@ def test_what_is_there_is_refused_before_any_work(command, world, refused):
     assert message.startswith(str(target)), message
     told = (
         "exists already; --force replaces",
-        "holds a run already; --resume goes on",
+        "holds a run already; --resume continues it",
         "holds a run of one seed; name",
     )
     assert any(text in message for text in told), message

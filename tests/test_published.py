@@ -69,13 +69,13 @@ def oracle(google_model):
     outputs = Outputs(google_model)
     ids = outputs.julia_ids
     with torch.inference_mode():
-        embedding = model.encoder.embeddings(ids)
+        embedding = model.albert.embeddings(ids)
         unmasked, masked = (
-            model.encoder(ids, attention_mask=mask) for mask in (torch.ones_like(ids), (ids != 0).long())
+            model.albert(ids, attention_mask=mask) for mask in (torch.ones_like(ids), (ids != 0).long())
         )
         words = torch.tensor([[2, 28823, 25, 136, 16, 9111, 17, 4769, 9, 3]])
-        kathmandu = model.encoder(words)
-    bias = model.mlm.bias.detach()
+        kathmandu = model.albert(words)
+    bias = model.predictions.bias.detach()
     wanted = [
         embedding[0, 0, :5],
         unmasked.last_hidden_state[0, 0, :5],
