@@ -38,7 +38,7 @@ class Kind(Enum):
 class Formerly:
     """An earlier name of an option, or of a key of a TOML file: still read, and shown nowhere.
 
-    `now`: which of the option's names it stands for; the first by default. `notice`: whoever uses it is told the name
+    `now`: which of the option's names it stands for; the first by default. `notice`: its use gives a notice of the name
     of today, for elsewhere the earlier one means something else.
     """
 

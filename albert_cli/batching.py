@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# Rows are sorted by length within pools of so many batches: long enough to leave hardly any padding, short enough
+# Rows are sorted by length within pools of this many batches: long enough to leave hardly any padding, short enough
 # that every epoch makes other batches.
 _POOL = 64
 

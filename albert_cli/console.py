@@ -24,7 +24,7 @@ from albert_cli.arguments import STANDARD_OUTPUT
 if TYPE_CHECKING:
     from albert_cli.live import Bars, Lines
 
-# So many seconds without a word, and a spinner says that something is going on.
+# After this many seconds without output a spinner shows that work is in progress.
 _PATIENCE = 1.2
 
 

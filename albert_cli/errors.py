@@ -9,7 +9,7 @@ from converters.errors import AlbertError, UsageError
 
 
 class Notice(UserWarning):
-    """What the reader should know of something that is done all the same; a command tells it once, in one line."""
+    """What the user should know although the work is done; a command prints it once, in one line."""
 
 
 class TokenizerError(AlbertError):
@@ -55,7 +55,7 @@ class NoDataError(DataError, UsageError):
 
 
 class TrainingError(AlbertError):
-    """Training cannot start, or cannot go on."""
+    """Training cannot start or continue."""
 
 
 class LostProcessError(TrainingError):

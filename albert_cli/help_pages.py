@@ -29,7 +29,7 @@ _DEFAULT = re.compile(r"(\[default: )\((.*?)\)(; |\]$)")
 _KINDS = {"int": "N", "int range": "N", "float": "X", "float range": "X", "path": "PATH", "str": "TEXT"}
 
 
-def parted(callback: Any) -> tuple[str, list[str]]:
+def split_examples(callback: Any) -> tuple[str, list[str]]:
     """A command's docstring: the text, and the lines of its examples as one pastes them, comments included."""
     text, _, below = (inspect.getdoc(callback) or "").partition(EXAMPLES)
     return text.strip(), [line for line in textwrap.dedent(below).splitlines() if line.strip()]
@@ -51,7 +51,7 @@ class Command(arguments.Command):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page."""
-        text, examples = parted(self.callback)
+        text, examples = split_examples(self.callback)
         formatter.write("\n".join([*_head(self.get_usage(ctx), text), *_parameters(self, ctx), *_examples(examples)]))
 
 
@@ -64,7 +64,7 @@ class Group(TyperGroup):
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                rows.append((name, parted(command.callback)[0].partition("\n\n")[0]))
+                rows.append((name, split_examples(command.callback)[0].partition("\n\n")[0]))
         lines = [*_head(self.get_usage(ctx), self.help or ""), *_parameters(self, ctx), *_section("Commands", rows)]
         lines += _examples(_FIRST)
         formatter.write("\n".join(lines))
@@ -137,4 +137,4 @@ def use(app: typer.Typer) -> None:
         info.cls = Command
 
 
-__all__ = ["EXAMPLES", "Command", "Group", "parted", "use"]
+__all__ = ["EXAMPLES", "Command", "Group", "split_examples", "use"]

@@ -27,7 +27,7 @@ def locked(directory: Path, what: Path, *, temporary: bool = False) -> Iterator[
     """Hold a directory, which is made if need be; TargetError names the process that holds it already.
 
     `what` is the target as the user named it. Directories made here vanish again where nothing else came into them;
-    a `temporary` one does so whoever made it.
+    a `temporary` one always does.
     """
     made = [path for path in (directory, *directory.parents) if not path.exists() or (temporary and path == directory)]
     try:

@@ -28,7 +28,7 @@ class Machine:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[str]:
-        """Compute in this precision on so many threads for a while; the type of the device is given.
+        """Compute in this precision and on this many threads for a while; the type of the device is given.
 
         auto is fp32. Raises DeviceError for a device that is not there, and for fp16 on a processor.
         """
@@ -56,7 +56,7 @@ def find_device(wanted: DeviceName = "auto") -> str:
 
 @contextlib.contextmanager
 def on_threads(count: int | None) -> Iterator[None]:
-    """PyTorch on so many threads for a while."""
+    """Set PyTorch's number of threads for a while."""
     import torch
 
     before = torch.get_num_threads()

@@ -117,7 +117,7 @@ def _explain(error: Exception) -> None:
 def _library_of(error: ImportError) -> str | None:
     """The library that could not be imported; None where it is this program's own fault."""
     name: str | None = error.name
-    if name is None:  # as of a shared library that is missing: where it was raised tells whose it is
+    if name is None:  # as of a shared library that is missing: the place of the error shows whose it is
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         names = [str(frame.f_globals.get("__name__")) for frame in frames]
         name = next((item for item in reversed(names) if not item.startswith("importlib")), None)

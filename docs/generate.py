@@ -17,7 +17,7 @@ import typer
 from albert_cli import commands as package
 from albert_cli.arguments import marks_of
 from albert_cli.exporters import exporters
-from albert_cli.help_pages import parted
+from albert_cli.help_pages import split_examples
 from converters.families import families
 from converters.formats import formats as all_formats
 from converters.known_keys import Key
@@ -37,7 +37,7 @@ def commands() -> str:
 
 
 def _command(name: str, callback: Callable[..., None]) -> Iterator[str]:
-    body, examples = parted(callback)
+    body, examples = split_examples(callback)
     arguments, rows = [], []
     hints = get_type_hints(callback, include_extras=True)
     for name_of, parameter in inspect.signature(callback).parameters.items():

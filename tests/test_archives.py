@@ -152,7 +152,7 @@ def test_as_the_model_of_a_command(letter_model, tmp_path, temporary, albert, mo
     assert not left(temporary)
 
 
-def test_the_format_may_be_said(models, base, tmp_path):
+def test_the_format_may_be_reported(models, base, tmp_path):
     archive = pack(tmp_path / "two.zip", base, models / "safetensors")
     assert convert.load(archive, format="tf").format == "tf"
     assert convert.load(archive, format="safetensors").format == "safetensors"
@@ -215,7 +215,7 @@ def test_advice_names_the_archive(base, tmp_path, refused):
     )
 
 
-def test_what_is_said_of_a_tokenizer_names_the_archive(models, tmp_path, temporary):
+def test_what_is_reported_of_a_tokenizer_names_the_archive(models, tmp_path, temporary):
     folder = tmp_path / "hf"
     shutil.copytree(models / "safetensors", folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text())
@@ -540,7 +540,7 @@ def test_truncated_anywhere(base, tmp_path, packing):
 
 
 @pytest.mark.parametrize("packing", PACKINGS[1:])
-def test_a_changed_byte_is_told(base, tmp_path, packing):
+def test_a_changed_byte_is_reported(base, tmp_path, packing):
     """By the checksums of gzip and zip."""
     path = pack(tmp_path / f"x{packing}", base)
     content = bytearray(path.read_bytes())

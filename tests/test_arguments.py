@@ -179,7 +179,7 @@ def test_a_name_with_a_dot_can_be_a_directory(letter_model, albert, tmp_path):
     assert albert("diff", letter_model, tmp_path / "M.NPZ")[0] == 0
 
 
-def test_a_file_that_is_taken_as_a_text_is_said(letter_model, albert, tmp_path, monkeypatch):
+def test_a_file_that_is_taken_as_a_text_is_reported(letter_model, albert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("a\n")
     for command in (["tokenize", "notes.txt"], ["score", "notes.txt"], ["sop", "notes.txt", "b"]):

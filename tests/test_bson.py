@@ -557,7 +557,7 @@ def test_arrays_stay_in_the_file_until_read(path):
         found.tensors["albert.embeddings.word_embeddings.weight"].read()
 
 
-def test_an_inspected_file_says_so(path, albert):
+def test_an_inspected_file_reports_it(path, albert):
     convert.save(making.model(), path)
     code, out, _ = albert("inspect", path, "--json")
     assert code == 0

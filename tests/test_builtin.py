@@ -140,7 +140,7 @@ def test_a_named_model_gives_no_notice(albert):
     assert (code, err) == (0, "")
 
 
-def test_a_head_at_chance_says_so(albert, monkeypatch):
+def test_a_head_at_chance_reports_it(albert, monkeypatch):
     facts = card()
     for accuracy, said in ((0.52, True), (0.7, False)):
         held = facts["held_out"] | {"sentence_order_accuracy": accuracy}
@@ -192,7 +192,7 @@ def _plain(text):
     return re.sub(r"[.!?]$", "", text.strip().lower())
 
 
-def test_figures_of_sentences_it_was_trained_on_are_said_to_be_so():
+def test_figures_of_sentences_it_was_trained_on_are_labelled():
     made = {_plain(text) for text in plain_sentences(40_000)}
     assert [text for text in SIX if _plain(text) not in made] == ["Recently a lot of hurricanes have hit the US"]
     for page, figure in (

@@ -159,7 +159,7 @@ def test_cast_reports_its_largest_error(model, tmp_path):
     assert errors[data["cast"]["worst"]] == max(errors.values())
 
 
-def test_cast_that_changes_nothing_says_so(model, tmp_path):
+def test_cast_that_changes_nothing_reports_it(model, tmp_path):
     done = run("convert", model, tmp_path / "same", "--dtype", "float32")
     assert "cast       0 tensors to float32, no value changed" in done.stdout
 
@@ -207,7 +207,7 @@ def test_diff_names_the_place_of_the_largest_gap(model, tmp_path):
     assert data["equal_tensors"] == data["tensors"] - 3
 
 
-def test_diff_tells_signs_of_zero_and_nan_bits(model, tmp_path):
+def test_diff_reports_signs_of_zero_and_nan_bits(model, tmp_path):
     from safetensors.numpy import load_file, save_file
 
     run("convert", model, tmp_path / "other", "--to", "safetensors")

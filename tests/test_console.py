@@ -22,7 +22,7 @@ LOSSES = {"masked_lm_loss": 4.5, "sentence_order_loss": 0.7}
 EVALUATION = Evaluated(4, 0.5, {"loss": 0.25, "accuracy": 0.75}, best=True, early_stop=True)
 
 
-def test_fine_tuning_is_told(terminal):
+def test_fine_tuning_is_reported(terminal):
     with progress.shown(quiet=False) as report:
         report(RunBegun("task", "cola"))
         report(Note("a note"))
@@ -43,7 +43,7 @@ def test_fine_tuning_is_told(terminal):
         assert shown in err
 
 
-def test_pretraining_is_told(terminal):
+def test_pretraining_is_reported(terminal):
     with progress.shown(quiet=False) as report:
         report(WorkDone("reading", 2, 5, "sentences"))
         report(PretrainingPlan(steps=6, minutes=None, **COUNTS))

@@ -69,7 +69,9 @@ def test_your_own_data_keeps_the_models_dropout():
         ("rte", {"freeze_encoder": True}, (0.0, 0.0, 0.1), ""),
     ],
 )
-def test_a_run_trains_with_its_dropout_and_its_config_says_so(world, tmp_path, monkeypatch, task, more, wanted, said):
+def test_a_run_trains_with_its_dropout_and_its_config_reports_it(
+    world, tmp_path, monkeypatch, task, more, wanted, said
+):
     seen, found = [], []
     train = flow.train
 
@@ -117,7 +119,7 @@ def test_the_dropout_of_the_recipe_survives_a_resume_to_the_bit(world, tmp_path)
     assert (again / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
-def test_a_run_that_was_begun_without_a_dropout_of_its_own_goes_on_so(world, tmp_path):
+def test_a_run_that_was_started_without_a_dropout_of_its_own_continues_so(world, tmp_path):
     out = tmp_path / "run"
     summary = run("rte", out, options(world))
     text = (out / "run.toml").read_text()

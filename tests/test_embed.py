@@ -417,7 +417,7 @@ def test_what_does_not_fit_is_one_line(letter_model, texts, options, message):
     assert not texts.with_suffix(".parquet").exists()
 
 
-def test_nothing_to_read_is_said(letter_model, tmp_path):
+def test_nothing_to_read_is_reported(letter_model, tmp_path):
     out = ["--out", str(tmp_path / "o.parquet"), "--model", str(letter_model)]
     command = [sys.executable, "-m", "albert_cli.main", "embed", "--in", "-", *out]
     done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=300)

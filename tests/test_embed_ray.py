@@ -138,7 +138,7 @@ def test_rows_and_vectors_are_those_of_a_local_run(cluster, texts, letter_model,
 
 
 @pytest.mark.slow
-def test_it_goes_on_with_what_a_local_run_began(cluster, texts, letter_model, tmp_path):
+def test_it_continues_with_what_a_local_run_began(cluster, texts, letter_model, tmp_path):
     class Killed(Exception):
         pass
 
@@ -160,7 +160,7 @@ def test_it_goes_on_with_what_a_local_run_began(cluster, texts, letter_model, tm
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_on_the_cluster_is_said_as_here(cluster, texts, letter_model, tmp_path):
+def test_what_goes_wrong_on_the_cluster_is_reported_as_here(cluster, texts, letter_model, tmp_path):
     target = tmp_path / "out.parquet"
     settings = Settings(max_length=20, on_truncate="error")
     with pytest.raises(
@@ -174,7 +174,7 @@ def test_what_goes_wrong_on_the_cluster_is_said_as_here(cluster, texts, letter_m
 
 
 @pytest.mark.slow
-def test_what_does_not_fit_the_cluster_is_said(cluster, texts, letter_model, tmp_path):
+def test_what_does_not_fit_the_cluster_is_reported(cluster, texts, letter_model, tmp_path):
     from albert_cli.embedding.ray_engine import Cluster
 
     wanted = "3 actors of 1 CPUs do not fit a cluster of 2 CPUs and 0 GPUs; change --num-actors, --threads or "
@@ -190,7 +190,7 @@ def test_what_does_not_fit_the_cluster_is_said(cluster, texts, letter_model, tmp
         run(stdin, cluster)
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once(texts, letter_model, tmp_path):
+def test_a_cluster_that_is_not_there_is_reported_at_once(texts, letter_model, tmp_path):
     from albert_cli.embedding.ray_engine import Cluster
 
     for address, reason in (("127.0.0.1:1", "Connection refused"), ("[::1]:1", ""), ("no-such-host.invalid:1", "")):

@@ -73,7 +73,7 @@ def test_every_kind_gives_the_same_rows(tmp_path, kind, codec):
     assert [row["_line"] for row in rows] == list(range(first, first + 5))
 
 
-def test_standard_input_is_lines_unless_said_otherwise(monkeypatch):
+def test_standard_input_is_lines_unless_reported_otherwise(monkeypatch):
     def pipe(data):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(data))))
 
@@ -212,14 +212,14 @@ def test_bad_input_is_one_line_with_file_and_line(tmp_path, name, data, columns,
     assert "\n" not in str(error.value)
 
 
-def test_damaged_compression_is_said(tmp_path):
+def test_damaged_compression_is_reported(tmp_path):
     whole = gzip.compress("\n".join(str(n * n) for n in range(20_000)).encode())
     (tmp_path / "t.txt.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TextError, match=r"t\.txt\.gz: the compressed data is damaged or cut short"):
         read(tmp_path / "t.txt.gz")
 
 
-def test_an_unreadable_file_of_a_glob_is_told_before_any_work(tmp_path):
+def test_an_unreadable_file_of_a_glob_is_reported_before_any_work(tmp_path):
     (tmp_path / "a.txt").write_text("fine\n")
     (tmp_path / "b.txt").symlink_to(tmp_path / "nowhere")
     with pytest.raises(AlbertError, match=r"b\.txt: no such file or directory"):
@@ -231,7 +231,7 @@ def test_replaced_characters_are_asked_for(tmp_path):
     assert [row["text"] for row in read(tmp_path / "t.txt", errors="replace")] == ["b�d"]
 
 
-def test_a_column_that_changes_its_type_between_files_is_said(tmp_path):
+def test_a_column_that_changes_its_type_between_files_is_reported(tmp_path):
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["b"], "n": [[1]]}), tmp_path / "b.parquet")
     with pytest.raises(TextError, match=r"b\.parquet: lines 1 to 1: 'n' is list<.*> there and int64 before"):

@@ -529,7 +529,7 @@ def test_rows_are_held_out_where_there_is_no_development_set(world, tmp_path):
     assert notes == ["there is no development set: 13 of the training rows are held out as one"]
 
 
-def test_a_model_without_pooler_gets_a_fresh_one_and_says_so(world, tmp_path):
+def test_a_model_without_pooler_gets_a_fresh_one_and_reports_it(world, tmp_path):
     checkpoint = convert.load(world / "model")
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if "pooler" not in name and "sop" not in name}
     convert.save(dataclasses.replace(checkpoint, tensors=kept), tmp_path / "bare")
@@ -619,7 +619,7 @@ def test_of_equal_evaluations_that_of_the_lower_loss_is_the_best(world, tmp_path
     assert [event.best for event in seen if isinstance(event, Evaluated)] == [True, True, False, False]
 
 
-def test_faulty_settings_are_told_at_once(world, tmp_path):
+def test_faulty_settings_are_reported_at_once(world, tmp_path):
     given = options(world, batch_size=0, learning_rate=-1.0, head="mlp:", warmup=-1.0, precision="int8")
     with pytest.raises(TrainingError) as caught:
         run(tmp_path / "run", given)
@@ -639,7 +639,7 @@ def test_faulty_settings_are_told_at_once(world, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_unknown_to_the_training_set_are_told_before_training(world, tmp_path):
+def test_labels_unknown_to_the_training_set_are_reported_before_training(world, tmp_path):
     path = write_csv(tmp_path / "dev.csv", [("a good film", "pos"), ("a story", "positive")])
     message = r"dev\.csv: 1 unknown label: line 3 has 'positive'; known: neg, pos"
     with pytest.raises(DataError, match=message):

@@ -532,7 +532,7 @@ def test_replaced_bytes_are_scored(letter_model, albert, tmp_path):
     assert json.loads(out)[0]["text"] == "caf\ufffd"
 
 
-def test_a_pair_that_is_too_long_is_cut_and_said_so_or_refused(letter_model, albert, refused, tmp_path):
+def test_a_pair_that_is_too_long_is_cut_and_reported_or_refused(letter_model, albert, refused, tmp_path):
     pair = ["x" * 50, "y" * 20]
     code, out, err = albert("sop", *pair, "--model", letter_model, "--json")
     assert code == 0
@@ -608,7 +608,7 @@ def test_a_sure_head_overflows_nothing(letter_model, albert, tmp_path):
     assert ok(albert("score", "ab", "--model", unlikely)).endswith("pseudo-perplexity inf\n")
 
 
-def test_memory_that_runs_out_is_told_in_one_line(letter_model, refused, monkeypatch):
+def test_memory_that_runs_out_is_reported_in_one_line(letter_model, refused, monkeypatch):
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -149,7 +149,7 @@ def test_a_stream_is_no_data_of_a_run(world, tmp_path, refused):
     assert "no such directory" in refused(*words[:4], "--data", tmp_path / "no", "--out", tmp_path / "new")
 
 
-def test_the_faults_of_all_files_are_told_together(world, tmp_path):
+def test_the_faults_of_all_files_are_reported_together(world, tmp_path):
     rows = reviews(8)
     train = write_csv(tmp_path / "train.csv", [*rows, ("a plot", "x")])
     dev = write_csv(tmp_path / "dev.csv", [*rows, ("a plot", "1.0")])
@@ -158,7 +158,7 @@ def test_the_faults_of_all_files_are_told_together(world, tmp_path):
         run(tmp_path / "run", given)
 
 
-def test_labels_that_differ_in_case_alone_are_said(world, tmp_path):
+def test_labels_that_differ_in_case_alone_are_reported(world, tmp_path):
     path = write(tmp_path / "train.csv", ["Pos", "New York"])
     rows = [*path.read_text().splitlines(), "a plot,new  york"]
     path.write_text("\n".join(rows) + "\n")
@@ -183,11 +183,11 @@ def test_classes_may_be_called_none_or_na_or_have_leading_zeros(world, tmp_path)
     assert f"{path}: {taken}" in notes
 
 
-def test_one_label_for_all_rows_is_said_at_the_end(world, tmp_path):
+def test_one_label_for_all_rows_is_reported_at_the_end(world, tmp_path):
     seen = []
     run(tmp_path / "run", options(world, write_csv(tmp_path / "t.csv", reviews(12)), steps=1), report=seen.append)
     (note,) = (event.text for event in seen if isinstance(event, Remark))
-    assert re.fullmatch(r"dev: the best model gives all 8 rows the label '(pos|neg)'; it tells nothing apart", note)
+    assert re.fullmatch(r"dev: the best model gives all 8 rows the label '(pos|neg)'; it distinguishes nothing", note)
     assert f"- {note}" in (tmp_path / "run" / "report.md").read_text()
 
 

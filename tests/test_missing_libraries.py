@@ -152,14 +152,14 @@ def check(server, world, library, use, needed):
 CASES = {library: [use for use, needed in USES.items() if library in needed] for library in LIBRARIES}
 
 
-def test_what_a_command_needs_is_told_in_one_line(server, world):
+def test_what_a_command_needs_is_reported_in_one_line(server, world):
     """Every library once, by the last of the uses that need it; the whole table is gone through below."""
     for library, uses in CASES.items():
         for use in uses[-1:]:
             check(server, world, library, use, USES[use])
 
 
-def test_what_cannot_be_imported_is_told_in_one_line(server, world):
+def test_what_cannot_be_imported_is_reported_in_one_line(server, world):
     for library in ("safetensors", "sentencepiece", "pyarrow", "sklearn", "bson"):
         said = tried(server, world, library, CASES[library][0], "broken")
         package = PACKAGES.get(library, library)

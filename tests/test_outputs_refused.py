@@ -195,7 +195,7 @@ def test_embed_does_not_write_what_its_pattern_names(world, refused):
     assert message.startswith(f"{world / 'x.jsonl'}: lies in the input ({pattern})")
 
 
-def test_a_faulty_test_file_is_told_before_training(tmp_path, refused):
+def test_a_faulty_test_file_is_reported_before_training(tmp_path, refused):
     write_model(tmp_path / "model")
     write_glue(tmp_path / "glue", rows=8, test_rows=3)
     (tmp_path / "glue/RTE/test.tsv").write_text("index\tsentence1\n0\ta film\n")
@@ -205,7 +205,7 @@ def test_a_faulty_test_file_is_told_before_training(tmp_path, refused):
 
 
 @pytest.mark.parametrize("what", ["no directory", "no model", "no weights"])
-def test_a_teacher_that_is_none_is_told_before_any_work(tmp_path, refused, what, monkeypatch):
+def test_a_teacher_that_is_none_is_reported_before_any_work(tmp_path, refused, what, monkeypatch):
     from albert_cli.pretraining import survey
 
     monkeypatch.setattr(survey, "survey", lambda *_: pytest.fail("the corpus was looked at before the teacher"))

@@ -46,7 +46,7 @@ def chinese(fonts, tmp_path):
     return "Squares"
 
 
-def test_a_character_that_no_font_has_is_told(fonts, tmp_path):
+def test_a_character_that_no_font_has_is_reported(fonts, tmp_path):
     target = tmp_path / "heat.png"
     with pytest.warns(Notice) as told:
         draw(TABLE, ["中文", "b"], ["c", "国"], target)

@@ -136,7 +136,7 @@ def test_the_vocabulary_has_googles_layout_and_every_ascii_character(tokenizer_f
     assert all(len(re.findall(r"\d", piece)) <= 1 for piece in pieces)
 
 
-def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(texts, tokenizer_files):
+def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_reported(texts, tokenizer_files):
     sentences = [sentence for _, document in corpora.Files.find([texts]).documents() for sentence in document]
     assert train_vocabulary(sentences, 100) == tokenizer_files.spiece
     with pytest.raises(DataError) as error:
@@ -151,7 +151,7 @@ def test_the_same_text_gives_the_same_vocabulary_and_too_little_text_is_told(tex
         train_vocabulary([" "], 100)
 
 
-def test_what_is_no_text_or_too_little_is_not_told_to_lower_the_size():
+def test_what_is_no_text_or_too_little_is_not_reported_to_lower_the_size():
     with pytest.raises(DataError, match=r"there is no text to train a vocabulary on: 2 lines without one letter or di"):
         train_vocabulary(["...", "!!!"], 100)
     with pytest.raises(DataError, match=r"not one letter or digit; pass more text$"):
@@ -220,7 +220,7 @@ def test_no_language_of_a_mixed_corpus_becomes_unknown():
     assert tokenizer.unk_id not in tokenizer.ids(["猫山庭"])[0]
 
 
-def test_a_sample_of_the_sentences_is_told(monkeypatch):
+def test_a_sample_of_the_sentences_is_reported(monkeypatch):
     told = []
     assert len(fed_to_the_trainer(monkeypatch, [f"word {n}" for n in range(50)], most=20, note=told.append)) == 20
     assert told == ["the vocabulary is trained on 20 of 50 sentences, a uniform sample"]
@@ -344,7 +344,7 @@ def test_a_damaged_corpus_is_tokenized_again(texts, corpus, tokenizer, tmp_path,
     assert {path.name: path.read_bytes() for path in (tmp_path / "c").iterdir()} == whole
 
 
-def test_faults_of_a_corpus_are_told_in_one_line(texts, tokenizer_files, tmp_path, refused):
+def test_faults_of_a_corpus_are_reported_in_one_line(texts, tokenizer_files, tmp_path, refused):
     (tmp_path / "spiece.model").write_bytes(tokenizer_files.spiece)
 
     def start(*more):
@@ -422,13 +422,13 @@ def test_what_a_run_cannot_do_without_is_wrong_usage(albert, arguments, missing)
         ("steps = 'a'\nseed = []", "steps is 'a', not a whole number; seed is [], not a whole number"),
     ],
 )
-def test_settings_of_another_type_are_told_in_one_line(texts, tmp_path, refused, toml, message):
+def test_settings_of_another_type_are_reported_in_one_line(texts, tmp_path, refused, toml, message):
     (tmp_path / "run.toml").write_text(toml + "\n")
     told = refused("pretrain", "--corpus", texts, "--out", tmp_path / "run", "--config", tmp_path / "run.toml")
     assert told == f"{tmp_path}/run.toml: {message}"
 
 
-def test_numbers_no_machine_holds_are_told(texts, tmp_path, refused):
+def test_numbers_no_machine_holds_are_reported(texts, tmp_path, refused):
     given = ("pretrain", "--corpus", texts, "--out", tmp_path / "run")
     assert refused(*given, "--steps", 10**400).endswith("not a positive whole number below 2**63")
     assert refused(*given, "--steps", 1, "--seed", 2**64) == f"seed is {2**64}, not from 0 to 2**64 - 1"
@@ -460,7 +460,7 @@ def notes(heard):
     return [event.text for event in heard if isinstance(event, Note)]
 
 
-def test_what_is_left_out_of_a_corpus_is_told(tmp_path):
+def test_what_is_left_out_of_a_corpus_is_reported(tmp_path):
     folder = tmp_path / "texts"
     (folder / "inner").mkdir(parents=True)
     (folder / "stories.txt").write_bytes("\n\n".join(story(n) for n in range(40)).replace("\n", "\r").encode())
@@ -484,7 +484,7 @@ def test_what_is_left_out_of_a_corpus_is_told(tmp_path):
     assert tokenizer.unk_id not in tokens.ids
 
 
-def test_files_of_one_name_are_told_apart(tmp_path):
+def test_files_of_one_name_are_reported_apart(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "text.txt").write_text(f"From {folder}.\n")
@@ -494,7 +494,7 @@ def test_files_of_one_name_are_told_apart(tmp_path):
     assert corpora.fingerprint(files, "x") != before
 
 
-def test_long_documents_long_sentences_and_unknown_pieces_are_told(tmp_path, tokenizer_files):
+def test_long_documents_long_sentences_and_unknown_pieces_are_reported(tmp_path, tokenizer_files):
     long = " ".join(f"Anna sat down at {n} o'clock." for n in range(450))
     many = " ".join(["Anna sat down and Ben wrote a letter"] * 12)
     texts = [*(story(n) for n in range(8)), long, many, "人 " * 400]
@@ -524,7 +524,7 @@ def accented(tmp_path):
     return path
 
 
-def test_dropped_accents_are_told_where_they_are_common(accented, texts, tmp_path):
+def test_dropped_accents_are_reported_where_they_are_common(accented, texts, tmp_path):
     heard = []
     pretrain(wanted(accented, vocab_size=85, steps=1), tmp_path / "plain", report=heard.append)
     [note] = [text for text in notes(heard) if "accents" in text]
@@ -653,7 +653,7 @@ def test_lengths_of_cut_segments_do_not_tell_the_order(corpus):
     assert longer[IN_ORDER] == longer[SWAPPED] == {1}
 
 
-def test_every_token_of_a_document_is_used_or_cut_for_want_of_room(corpus):
+def test_every_token_of_a_document_is_used_or_cut_to_fit(corpus):
     made = spread(corpus, 3)
     used = [n for a, b, c, d in made.spans.tolist() for n in [*range(a, b), *range(c, d)]]
     assert len(used) == len(set(used))
@@ -1054,7 +1054,7 @@ def test_local_heads_begin_by_looking_at_their_neighbours():
     assert among_words[:, 4:].max() < 0.1  # the others are as even as ever
 
 
-def test_faults_of_local_heads_are_told(texts, tokenizer_files, tmp_path, refused):
+def test_faults_of_local_heads_are_reported(texts, tokenizer_files, tmp_path, refused):
     (tmp_path / "spiece.model").write_bytes(tokenizer_files.spiece)
 
     def start(*arguments):
@@ -1257,7 +1257,7 @@ def test_a_loss_that_is_no_number_stops_the_run(texts, tmp_path):
         pretrain(wanted(texts, learning_rate=1e30, steps=50), tmp_path / "run")
 
 
-def test_a_vocabulary_too_small_or_a_sequence_too_long_is_told(texts, tmp_path, refused):
+def test_a_vocabulary_too_small_or_a_sequence_too_long_is_reported(texts, tmp_path, refused):
     (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     message = refused(
         "pretrain", "--corpus", texts, "--out", texts / "run", "--model-config", tmp_path / "config.json", "--steps", 1,
@@ -1363,7 +1363,7 @@ def test_a_rotation_is_found():
     assert distillation.rotation_towards(vectors, vectors @ rotation) == pytest.approx(rotation, abs=1e-5)
 
 
-def test_what_is_no_teacher_is_told(texts, tmp_path):
+def test_what_is_no_teacher_is_reported(texts, tmp_path):
     with pytest.raises(TrainingError, match=r"nothing: no Hugging Face encoder to learn from"):
         pretrain(wanted(texts, teacher=str(tmp_path / "nothing")), tmp_path / "run")
 

@@ -101,7 +101,7 @@ def test_values_are_those_of_the_published_inputs(oracle, number):
     assert value.fault(outputs) is None
 
 
-def test_a_mismatch_is_told(oracle):
+def test_a_mismatch_is_reported(oracle):
     outputs, wanted = oracle
     numbers = np.round(wanted[7], 4) + np.array([0, 0, 0.25])
     value = dataclasses.replace(VALUES[7], numbers=tuple(numbers))

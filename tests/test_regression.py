@@ -117,7 +117,7 @@ def test_a_resumed_regression_ends_with_the_same_bits(world, tmp_path):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_one_label_for_every_row_is_said_and_learnt(world, tmp_path):
+def test_one_label_for_every_row_is_reported_and_learnt(world, tmp_path):
     rows = [(text, "7.5") for text, _ in reviews(24)]
     given = options(world, tmp_path, epochs=2)
     given |= {"train": str(write_csv(tmp_path / "same.csv", rows)), "dev": str(write_csv(tmp_path / "d.csv", rows))}

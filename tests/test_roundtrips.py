@@ -247,7 +247,7 @@ def test_casts_report_their_largest_error(tmp_path, albert, form, dtype):
         assert (cast["tensors"], gaps[cast["worst"]]) == (len(gaps), max(gaps.values()))
 
 
-def test_cast_there_and_back_is_told_both_times(tmp_path):
+def test_cast_there_and_back_is_reported_both_times(tmp_path):
     convert.save(making.model(), tmp_path / "a")
     down = convert.convert(tmp_path / "a", tmp_path / "b", target_as="safetensors", dtype="bfloat16")
     up = convert.convert(tmp_path / "b", tmp_path / "c", target_as="safetensors", dtype="float32")

@@ -178,7 +178,7 @@ def interrupted(err):
     return said, shlex.split(command)[1:]
 
 
-def test_ctrl_c_tells_the_new_run_from_the_old_one_and_its_command_works(world, run, albert, monkeypatch):
+def test_ctrl_c_reports_the_new_run_from_the_old_one_and_its_command_works(world, run, albert, monkeypatch):
     command, out = run
     before, begin, save = kept(out), claim.Claim.begin, checkpointing.save
     words = [str(word) for word in command(world, out, "--force", "--lr", "3e-3")]
@@ -352,7 +352,7 @@ def test_a_lock_leaves_no_directory_that_it_made(tmp_path):
     assert (tmp_path / "mine").is_dir()
 
 
-def test_a_lock_that_was_removed_or_replaced_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+def test_a_lock_that_was_removed_or_replaced_meanwhile_is_taken_again(tmp_path, monkeypatch):
     import fcntl
 
     flock, turns = fcntl.flock, []
@@ -373,7 +373,7 @@ def test_a_lock_that_was_removed_or_replaced_meanwhile_is_taken_anew(tmp_path, m
             pass
 
 
-def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_reported_of(tmp_path, monkeypatch):
     import errno
     import fcntl
 

@@ -32,7 +32,7 @@ def test_special_values_are_kept_bit_for_bit(tmp_path, albert, dtype):
     assert making.same(model, convert.load(tmp_path / "b")) is True
 
 
-def test_hidden_bits_are_told_by_diff(tmp_path, albert):
+def test_hidden_bits_are_reported_by_diff(tmp_path, albert):
     """-0 against 0 and one NaN against another differ in bits alone."""
     for name, zero in (("a", 0.0), ("b", -0.0)):
         model = making.model()

@@ -52,7 +52,7 @@ def test_a_module_of_model_garden_gives_its_outputs(shared_data, hub_output):
         assert np.abs(pooled.numpy() - expected["pooled_output"]).max() < 1e-5
 
 
-def test_what_was_read_off_a_module_is_told(shared_data, hub_output, tmp_path, albert):
+def test_what_was_read_off_a_module_is_reported(shared_data, hub_output, tmp_path, albert):
     source = shared_data / "checkpoints/tfhub2-saved-model"
     told = (
         "the module holds no config; read off its variables and graph: num_hidden_layers 3, num_attention_heads 3, "
@@ -242,7 +242,7 @@ def test_config_says_what_the_module_does_not(bare, tmp_path, albert, settings, 
     assert facts["config"]["num_hidden_layers"] == 7
 
 
-def test_config_overrides_what_the_graph_tells(tmp_path, albert):
+def test_config_overrides_what_the_graph_reports(tmp_path, albert):
     path = making.hub_module(tmp_path / "module")
     full = making.tf1_files(tmp_path / "files", dataclasses.replace(TINY, num_hidden_layers=9)) / "albert_config.json"
     code, out, _ = albert("inspect", path, "--model-config", full, "--json")
@@ -453,7 +453,7 @@ def test_a_written_module_holds_everything_and_nothing_is_guessed(alone):
         assert found.tokenizer.settings == model.tokenizer.settings
 
 
-def test_a_written_module_tells_its_shape_without_its_config(alone):
+def test_a_written_module_reports_its_shape_without_its_config(alone):
     """As when TensorFlow saved it again elsewhere and only graph and variables are left."""
     for name in ("1 group", "2 groups of 2", "unshared, exact gelu"):
         model, path, _, _ = alone[name]
@@ -607,7 +607,7 @@ def test_training_graph_is_not_the_one_looked_at(source):
     assert convert.load(source).config.num_hidden_layers == 4
 
 
-def test_layers_from_keras_where_the_graph_tells_none(tmp_path):
+def test_layers_from_keras_where_the_graph_reports_none(tmp_path):
     source = keras_module(tmp_path / "m", graph=saved_model_pb([node("out", "Placeholder")]))
     inner = {
         "num_layers": 6,
@@ -626,7 +626,7 @@ def test_layers_from_keras_where_the_graph_tells_none(tmp_path):
     assert found.notes[1:] == [f"assumed, as the module does not say: {assumed}; --model-config FILE overrides"]
 
 
-def test_counters_of_keras_are_left_out_and_said(tmp_path, albert):
+def test_counters_of_keras_are_left_out_and_reported(tmp_path, albert):
     source = keras_module(tmp_path / "m", keras_variables() | {"save_counter": np.asarray(3, np.int64)})
     facts = json.loads(albert("inspect", source, "--json")[1])
     assert facts["dropped"] == {"counter of checkpoints": 1}

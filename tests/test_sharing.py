@@ -66,7 +66,7 @@ def test_two_processes_do_what_one_does(world, tmp_path, albert):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_what_cannot_be_shared_is_told_once(world, tmp_path):  # noqa: F811
+def test_what_cannot_be_shared_is_reported_once(world, tmp_path):  # noqa: F811
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "run.toml").write_text("")

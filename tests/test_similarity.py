@@ -276,7 +276,7 @@ def test_what_cannot_be_shown_is_refused_before_any_work(albert, embedded, lette
     assert (code, err) == (1, f"albert: {tmp_path / 'p.bmp'}: a picture is a .png, .svg or .pdf file\n")
 
 
-def test_texts_that_are_cut_are_said(albert, letter_model):
+def test_texts_that_are_cut_are_reported(albert, letter_model):
     code, _, err = albert("similarity", "a " * 100, "b", "--model", letter_model)
     assert code == 0, err
     assert "1 of 2 texts are longer than 64 tokens: " in err

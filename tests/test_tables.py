@@ -87,13 +87,13 @@ def test_what_people_call_a_table_is_read(tmp_path, read, name, data, rows):
         ("t.tsv", 'text,label\n"a, b",c\n', "commas, not by tabs"),
     ],
 )
-def test_another_delimiter_is_found_and_said(tmp_path, read, name, data, seen):
+def test_another_delimiter_is_found_and_reported(tmp_path, read, name, data, seen):
     (tmp_path / name).write_text(data)
     with pytest.warns(Notice, match=f"its columns seem to be separated by {seen}; --delimiter sets it"):
         assert read(tmp_path / name) == [(2, "a, b", "c")]
 
 
-def test_the_delimiter_can_be_said(tmp_path, read):
+def test_the_delimiter_can_be_reported(tmp_path, read):
     (tmp_path / "t.csv").write_text("text;label\na, b;c\n")
     assert read(tmp_path / "t.csv", delimiter=";") == [(2, "a, b", "c")]
     (tmp_path / "t.csv").write_text("text^label\na, b^c\n")
@@ -119,7 +119,7 @@ def test_the_delimiter_can_be_said(tmp_path, read):
         (b"text,text,label\na,b,c\n", "several columns "),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_said_in_one_way(tmp_path, read, data, message):
+def test_what_cannot_be_read_is_reported_in_one_way(tmp_path, read, data, message):
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(AlbertError) as error:
         read(tmp_path / "t.csv")
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_said_in_one_way(tmp_path, read, data, message):
     assert "\n" not in str(error.value)
 
 
-def test_an_array_that_is_none_is_told_by_its_line(tmp_path, read):
+def test_an_array_that_is_none_is_reported_by_its_line(tmp_path, read):
     for text in ('[{"text": "a"}, 5]', '[\n{"text": "a"\n', '[{"text": "a"}] 5', '[{"text": "a"} {"text": "b"}]'):
         (tmp_path / "t.json").write_text(text)
         with pytest.raises(AlbertError, match=r"t\.json: line 1 (holds a list|is not JSON)"):
@@ -210,7 +210,7 @@ def test_predict_reads_what_embed_reads(run, albert, tmp_path, monkeypatch):
     assert [row["n"] for row in predicted("--in", tmp_path / "p.csv", "--delimiter", ";")] == ["1"]
 
 
-def test_what_predict_cannot_read_is_said(run, refused, tmp_path):
+def test_what_predict_cannot_read_is_reported(run, refused, tmp_path):
     (tmp_path / "t.txt").write_text("good film\n")
     message = refused("predict", run / "two", "--in", tmp_path / "t.txt")
     assert message.endswith(

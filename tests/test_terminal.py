@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from albert_cli import console, interruption
 from albert_cli.commands import __path__ as commands_path
-from albert_cli.help_pages import parted
+from albert_cli.help_pages import split_examples
 from albert_cli.main import app
 
 COMMANDS = {
@@ -58,7 +58,7 @@ def test_help_breaks_no_example_no_choice_and_no_name(name, columns):
     done = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": str(columns)})
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= columns
-    _, examples = parted(COMMANDS[name].callback)
+    _, examples = split_examples(COMMANDS[name].callback)
     assert examples
     assert lines[lines.index("Examples:") + 1 :] == [f"  {example}" for example in examples]
     page = (ROOT / "docs/commands.md").read_text(encoding="utf-8").partition(f"\n## albert {name}")[2]
@@ -71,7 +71,7 @@ def test_help_breaks_no_example_no_choice_and_no_name(name, columns):
 def test_examples_are_commands_that_a_shell_can_be_given():
     """Each is one line or goes on after a backslash, and its options exist."""
     for name, command in COMMANDS.items():
-        _, examples = parted(command.callback)
+        _, examples = split_examples(command.callback)
         text = "\n".join(examples)
         for line in text.replace("\\\n", " ").splitlines():
             if line.startswith("#"):
@@ -83,11 +83,11 @@ def test_examples_are_commands_that_a_shell_can_be_given():
             assert [option for option in options if not re.search(rf"^  .*{option}\b", page, re.M)] == [], line
 
 
-def test_the_first_page_tells_every_command_whole():
+def test_the_first_page_reports_every_command_whole():
     page = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
     told = " ".join(page.split())
     for name, command in COMMANDS.items():
-        assert f"{name} {' '.join(parted(command.callback)[0].partition(chr(10) * 2)[0].split())}" in told
+        assert f"{name} {' '.join(split_examples(command.callback)[0].partition(chr(10) * 2)[0].split())}" in told
     assert "..." not in page.partition("Commands:")[2]
     assert max(map(len, page.splitlines())) <= 80
 
@@ -119,14 +119,14 @@ def test_every_argument_is_explained():
         (["finetune", "sst2", "--steps", "many"], "Invalid value for '--steps': Input should be a valid integer"),
     ],
 )
-def test_a_wrong_command_line_is_told_what_is_wanted(albert, words, says):
+def test_a_wrong_command_line_is_reported_what_is_wanted(albert, words, says):
     code, out, err = albert(*words)
     assert (code, out) == (2, "")
     assert says in " ".join(err.split())
     assert "Value error" not in err
 
 
-def test_an_unknown_task_is_told_before_anything_else(albert):
+def test_an_unknown_task_is_reported_before_anything_else(albert):
     code, out, err = albert("finetune", "sst")
     assert (code, out) == (2, "")
     assert re.fullmatch(r"albert: 'sst' is no task here; the tasks are cola, .*; did you mean 'sst2'\?\n", err)

@@ -132,7 +132,7 @@ def test_texts_and_pairs_of_a_table(model, tmp_path):
     assert tokens("--in", tmp_path / "notes.md") == "▁in\n"
 
 
-def test_what_a_table_lacks_is_said_with_the_options_that_name_it(model, tmp_path):
+def test_what_a_table_lacks_is_reported_with_the_options_that_name_it(model, tmp_path):
     table = tmp_path / "t.tsv"
     table.write_text("a\tb\nc\td\n")
     assert fault("--in", table, "--pair", "--model", model) == (
@@ -324,7 +324,7 @@ def test_other_faults(model, tmp_path):
     )
 
 
-def test_a_file_is_replaced_only_when_told_to(model, tmp_path):
+def test_a_file_is_replaced_only_when_reported_to(model, tmp_path):
     target = tmp_path / "out.txt"
     target.write_text("mine")
     arguments = ["a", "--model", model, "--format", "ids", "--out", target]

@@ -449,7 +449,7 @@ def test_word_lists_with_odd_lines_are_read(data, size, ids, tmp_path):
         ("pretrain", "--corpus", "texts.txt", "--init", "model", "--out", "run", "--steps", "1", "--max-length", "8"),
     ],
 )
-def test_more_pieces_than_rows_are_told_before_any_work(arguments, albert, tmp_path, monkeypatch):
+def test_more_pieces_than_rows_are_reported_before_any_work(arguments, albert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = dataclasses.replace(making.TINY, vocab_size=8)
     from converters.tokenizers.files import TokenizerFiles
@@ -514,7 +514,7 @@ def test_every_key_that_transformers_writes_is_in_the_table(tmp_path, recwarn):
     assert not [str(warning.message) for warning in recwarn if "not known" in str(warning.message)]
 
 
-def test_unknown_settings_are_told(tmp_path, albert):
+def test_unknown_settings_are_reported(tmp_path, albert):
     write(tmp_path / "m", tokenizer_config={"shiny_new": 1, "do_lower_case": True})
     code, out, err = albert("tokenize", "the cat", "--model", tmp_path / "m", "--format", "ids")
     assert (code, out) == (0, f"2 {WORDS.index('the')} {WORDS.index('cat')} 3\n")
@@ -590,7 +590,7 @@ def small_model(folder, *, pieces, **files):
     return write(folder, **files)
 
 
-def test_a_tokenizer_that_is_not_computed_is_told_where_no_ids_are_wanted(albert, tmp_path):
+def test_a_tokenizer_that_is_not_computed_is_reported_where_no_ids_are_wanted(albert, tmp_path):
     said = {"tokenizer_class": "BertJapaneseTokenizer"}
     model = small_model(tmp_path / "m", pieces=len(WORDS), tokenizer_config=said)
     code, out, _ = albert("inspect", model, "--json")

@@ -168,7 +168,7 @@ RTE = "index\tsentence1\tsentence2\tlabel\n"
         (RTE, "train.tsv: there is no text to read"),
     ],
 )
-def test_what_is_wrong_with_a_glue_file_is_said_with_lines(tmp_path, content, message):
+def test_what_is_wrong_with_a_glue_file_is_reported_with_lines(tmp_path, content, message):
     (tmp_path / "train.tsv").write_text(content, encoding="utf-8")
     with pytest.raises(AlbertError, match=re.escape(message)):
         labels.class_numbers(read("rte", Sources(data=tmp_path)), tasks.named("rte").labels)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-# From so many rows on their rate says something.
+# Below this many rows their rate means nothing.
 _TIMED = 1000
 
 

@@ -52,7 +52,7 @@ def finetune(
 
     Hyper-parameters are Google's for the task unless given. The best model on the development set is kept, in a
     directory that transformers loads, with run.toml, metrics.jsonl, curves.png, confusion.png, report.md and the
-    development set's predictions, errors on top. A killed run goes on with --resume. Under torchrun or
+    development set's predictions, errors on top. A killed run resumes with --resume. Under torchrun or
     accelerate launch, many processes share each batch.
 
     Examples:

@@ -41,7 +41,7 @@ def pretrain(
     3 words. Every 50th document is held out, and judged at each evaluation as Google prints it: masked_lm_accuracy,
     masked_lm_loss, sentence_order_accuracy, sentence_order_loss; sentence_order_by_length is the accuracy that the
     lengths of the segments alone give on the same pairs. Without --tokenizer a vocabulary is trained with Google's
-    options. The run is a Hugging Face directory, with run.toml, metrics.jsonl and curves.png. A killed run goes on with
+    options. The run is a Hugging Face directory, with run.toml, metrics.jsonl and curves.png. A killed run resumes with
     --resume. Under torchrun or accelerate launch, many processes share each batch.
 
     Examples:

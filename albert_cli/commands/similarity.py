@@ -147,7 +147,7 @@ def _warn_of_names(stored: list[VectorFile]) -> None:
 
 
 def _check_size(sides: list[int], plot: Path | None) -> None:
-    """Refuse a table that nobody could look at, before any work is done; of a picture that `plot` names, too."""
+    """Refuse a table too large to read, before any work is done; of a picture that `plot` names, too."""
     if max(sides) > _LARGEST_TABLE:
         what, advice = ("picture", "leave out --plot") if plot else ("table", "--top K lists the nearest")
         raise typer.BadParameter(f"{max(sides):,} rows are too many for a {what} of at most {_LARGEST_TABLE}; {advice}")

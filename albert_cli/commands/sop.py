@@ -40,7 +40,7 @@ def sop(
     precision: options.Precision = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
-    """Say how likely it is that two segments stand in this order, the second going on where the first ends.
+    """Show how likely it is that two segments are in order, the second following the first.
 
     That is ALBERT's sentence-order prediction: the model was shown consecutive segments of one document, half of them
     swapped. In a table the second texts are in the column pair, unless --text-pair-column names another. Models of

@@ -97,7 +97,7 @@ class Files:
     def documents(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, list[str]]]:
         """Number of the file and sentences of each document, in order; `progress` is called with bytes of text.
 
-        A document of more than _MOST_SENTENCES comes in parts of so many.
+        A document of more than _MOST_SENTENCES comes in parts of that size.
         """
         for number, path in enumerate(self.paths):
             for document in _documents(path, progress):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SHORTEST, LONGEST = 3, 48
 _PART = 4096  # sentences whose vectors are computed and kept at once
 _AT_ONCE = 64  # sentences that the student reads at once
-# The principal axes of the vectors are those of so many of them, and are rotated by so many.
+# The principal axes are those of this many vectors, and are rotated by this many.
 _FOR_AXES = 20_000
 _FOR_ROTATION = 5_000
 

@@ -18,7 +18,7 @@ from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.settings import OFFSETS
 from converters.config import EncoderConfig
 
-# Wavelengths in tokens, from the shortest that tells neighbours apart.
+# Wavelengths in tokens, from the shortest that distinguishes neighbours.
 _SHORTEST, _LONGEST = 4.0, 256.0
 # By how much the logit of the intended neighbour is above that of the token after it: e ** 5 times the attention.
 _LOGIT_MARGIN = 5.0

@@ -27,7 +27,7 @@ from albert_cli.runs.events import Ended, Evaluated, StepDone, Trained
 from albert_cli.runs.files import STATE
 from albert_cli.runs.processes import own_dropout
 
-# Every so many steps the means of the losses are logged.
+# The means of the losses are logged at this interval of steps.
 _LOG_EVERY = 20
 
 

@@ -90,7 +90,7 @@ def choose(begins: NDArray[np.bool_], special: NDArray[np.bool_], count: int, ra
     out; none overlaps another or crosses a special token.
     """
     tokens = len(begins)
-    # Units are words: each begins where a piece says so, or after a special token.
+    # Units are words: each begins at a piece that is marked so, or after a special token.
     first = (begins | np.concatenate([[True], special[:-1]])) & ~special
     starts = np.flatnonzero(first)
     if not len(starts):

@@ -23,7 +23,7 @@ from converters.tokenizers.template import CLS_A_SEP_B_SEP
 SHORT = 0.1  # of the sequences; Google's short_seq_prob
 IN_ORDER, SWAPPED, NO_ORDER = 0, 1, -100
 TEMPLATE = CLS_A_SEP_B_SEP
-# Sequences are sorted by length within pools of so many batches.
+# Sequences are sorted by length within pools of this many batches.
 _POOL = 32
 
 

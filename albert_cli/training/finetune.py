@@ -150,7 +150,7 @@ def _announce(run: _Run, model: TaskModel, plan: Plan, notes: list[str]) -> None
 
 
 def _dropout(model: TaskModel, settings: Settings) -> str:
-    """The encoder's dropout in training, as the plan line tells it; nothing where there is none."""
+    """The encoder's dropout in training, as the plan line shows it; nothing where there is none."""
     hidden, attention = model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob
     if settings.freeze_encoder or not (hidden or attention):
         return ""

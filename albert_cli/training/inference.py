@@ -16,7 +16,7 @@ from albert_cli.batching import evaluation_batches
 from albert_cli.training.rows import Rows
 
 Tick = Callable[[int], None]
-# Computed at once, where nobody says otherwise.
+# Rows computed at once by default.
 _TOKENS = 8192
 
 

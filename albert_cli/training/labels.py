@@ -27,7 +27,7 @@ _MISSING = frozenset({"None", "null", "NULL", "<NA>", "NaT", "#N/A"})
 _DOUBTFUL = frozenset({"na", "n/a", "n.a.", "none", "nil", "null", "missing", "undefined", "unlabeled", "-", "--", "?"})
 _NAN = re.compile(r"[+-]?nan(\(.*\))?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
-# What float() takes and nobody writes in a table is left out: 1_000, digits of other scripts.
+# What float() accepts but no table means is left out: 1_000, digits of other scripts.
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Squares of larger labels, and weights times them, would not fit the numbers that models are made of.
 LARGEST = 1e30
@@ -136,7 +136,7 @@ def found_labels(examples: Examples) -> tuple[str, ...]:
 
 
 def _check_labels(examples: Examples) -> None:
-    """Refuse cells without a label, told with their lines, and what is hardly meant to be two labels."""
+    """Refuse cells without a label, with their lines, and spellings of one label that would be two."""
     found = examples.required_labels()
     missing = [
         f"line {line} {why}" for line, label in zip(examples.lines, found, strict=True) if (why := why_missing(label))
@@ -200,7 +200,7 @@ def usable(examples: Examples, good: Callable[[str], bool]) -> Examples:
 
 
 def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64]:
-    """Each row's label as its place in `labels`; one DataError tells every unknown one with its line."""
+    """Each row's label as its place in `labels`; one DataError lists every unknown one with its line."""
     import numpy as np
 
     numbers = {label: number for number, label in enumerate(labels)}
@@ -227,7 +227,7 @@ def check_classes(numbers: NDArray[np.int64], labels: Sequence[str], where: str,
 
 
 def numeric_labels(examples: Examples, value_range: tuple[float, float] | None) -> NDArray[np.float64]:
-    """Each row's label as a number within the range; one DataError tells every fault with its line."""
+    """Each row's label as a number within the range; one DataError lists every fault with its line."""
     import numpy as np
 
     values = [number_of(label, value_range) for label in examples.required_labels()]

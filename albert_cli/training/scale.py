@@ -1,7 +1,7 @@
 """The scale of a regression's labels: trained on as if mean 0 and spread 1, whatever their unit.
 
 The fixed size of a step of Adam would never carry a fresh head to labels such as 100,000. The model that is saved has
-mean and spread in its last layer, so that whoever loads it reads predictions in the labels' own unit.
+mean and spread in its last layer, so that its predictions are in the labels' own unit for every program.
 """
 
 from __future__ import annotations

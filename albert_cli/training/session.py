@@ -96,7 +96,7 @@ def glue(
 
 
 def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | None, resume: bool) -> Settings:
-    """The command line before the file, the file before the run that goes on, that before the recipe."""
+    """The command line before the file, the file before the resumed run, that before the recipe."""
     layers = [given]
     if config is not None:
         layers.append({key: value for key, value in settings_module.read_toml(config).items() if key != "task"})
@@ -104,19 +104,19 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
         layers.append({key: value for key, value in settings_module.read_toml(out / RUN).items() if key != "task"})
     model = next((layer["model"] for layer in layers if layer.get("model")), None)
     if not model:
-        named_or_default(None)  # says so
+        named_or_default(None)  # gives the notice
     layers.insert(0, {"model": model or NAME})
     facts = tasks.named(task)
-    begun = resume and (out / RUN).exists()
-    wanted = settings_module.resolve(facts, *layers, begun=begun)
+    resumed = resume and (out / RUN).exists()
+    wanted = settings_module.resolve(facts, *layers, resumed=resumed)
     if wanted.task == "csv" and not (wanted.data or wanted.train):
         if resume:
             raise NoDataError(
-                f"{out}: holds no run to go on with, and csv needs --data DIR or --train FILE for a new one"
+                f"{out}: contains no run to resume, and csv needs --data DIR or --train FILE for a new one"
             )
         raise NoDataError("csv has no training data; name it with --data DIR or --train FILE")
     if facts.no_answer_recipe is not None and (train := facts.read(wanted.sources, "train")) is not None:
-        return settings_module.resolve(facts, *layers, recipe=facts.recipe_for(train), begun=begun)
+        return settings_module.resolve(facts, *layers, recipe=facts.recipe_for(train), resumed=resumed)
     return wanted
 
 

@@ -192,17 +192,17 @@ class Plan:
         return (self.steps - step) / max(1, self.steps - self.warmup_steps)
 
 
-def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None, begun: bool = False) -> Settings:
+def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None, resumed: bool = False) -> Settings:
     """Settings of `given` mappings, the first that has a value counts; the rest is the task's recipe.
 
-    A run that has `begun` without a dropout of its own goes on so, with that of its model.
+    A `resumed` run without a dropout of its own keeps that of its model.
     """
     recipe = recipe or task.recipe
     ours = {
         "learning_rate": recipe.learning_rate,
         "batch_size": recipe.batch_size,
         "max_length": recipe.max_length,
-        "dropout": None if begun else recipe.dropout,
+        "dropout": None if resumed else recipe.dropout,
     }
     values = {"dropout": None} | declared.layered(*given, ours, exclusive=("epochs", "steps"))
     if values.get("freeze_encoder") and values["dropout"] and not any(layer.get("dropout") for layer in given):

@@ -55,7 +55,7 @@ def task_of(settings: Settings) -> Task:
 
 
 def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:
-    """Read and tokenize the training and development data; every fault of it is told before anything is computed."""
+    """Read and tokenize the training and development data; all its faults are reported before anything is computed."""
     problem = problems.named(task.problem)
     read = reading.read_examples(task, problem, settings)
     task = task.fitted(read.whole)
@@ -64,7 +64,7 @@ def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:
     if settings.skip_bad:
         read.dev = {name: problem.usable(part, labels, task) for name, part in read.dev.items()}
     for unlabelled in task.submission:
-        task.read(settings.sources, unlabelled)  # a fault of a test file is told before training, too
+        task.read(settings.sources, unlabelled)  # a fault of a test file is reported before training, too
     info = RunInfo(
         task=task.name.lower(),
         problem=problem.name,

@@ -51,7 +51,7 @@ def check(target: Path, *, force: bool, sources: Sequence[Path] = ()) -> None:
 
 
 def pack(files: Mapping[str, Path], target: Path, *, force: bool = False) -> list[str]:
-    """Put the files into the zip, all eleven; notes tell of files whose length the server will not take."""
+    """Put the files into the zip, all eleven; notes name files whose length the server will not accept."""
     check(target, force=force, sources=list(files.values()))
     notes = []
     with (

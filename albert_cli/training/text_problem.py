@@ -53,7 +53,7 @@ class TextProblem(ABC):
 
     @abstractmethod
     def targets(self, examples: Examples, info: RunInfo, task: Task) -> NDArray[Any]:
-        """The labels as numbers, (rows). DataError tells all that cannot be."""
+        """The labels as numbers, (rows). DataError lists all that cannot be."""
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -205,7 +205,7 @@ class TextProblem(ABC):
         if len(values) < 2 or (targets == targets[0]).all() or (values != values[0]).any():
             return None
         shown = self.value_shown(values[0], info)
-        return f"the best model gives all {len(values)} rows the {shown}; it tells nothing apart"
+        return f"the best model gives all {len(values)} rows the {shown}; it distinguishes nothing"
 
     def errors_first(self, split: Split[Examples], found: Found, info: RunInfo) -> list[dict[str, Any]]:
         examples = split.examples

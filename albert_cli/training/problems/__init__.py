@@ -1,6 +1,6 @@
 """Kinds of problem: one file, one kind, found by existing; it defines `PROBLEM`, which has all that `Problem` names.
 
-Nothing outside this folder tells one kind from another: fine-tuning, evaluation, prediction and reports ask the
+Nothing outside this folder distinguishes kinds: fine-tuning, evaluation, prediction and reports ask the
 problem of the task. A run stores the problem's name (`kind` in run.toml), and a task declares it.
 """
 
@@ -36,7 +36,7 @@ BatchMetrics = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
 
 @dataclass(frozen=True)
 class Choices:
-    """What `albert predict --in` was told of its file; None: as its name, the run and the task have it."""
+    """The options of `albert predict --in` on its file; None: as its name, the run and the task have it."""
 
     kind: Kind | None = None
     delimiter: str | None = None

@@ -128,7 +128,7 @@ def _notes(values: NDArray[np.float64], where: str) -> list[str]:
     if (values == values[0]).all():
         return [f"{where}: every row has the label {values[0]:g}, so nothing but that number can be learnt"]
     if float(np.spacing(np.float32(np.abs(values).max()))) > values.std() / 100:
-        text = "the labels differ so little for their size that predictions, which are float32, tell them apart badly"
+        text = "the labels differ so little for their size that predictions, which are float32, hardly distinguish them"
         return [f"{where}: {text}; subtract a number from all of them"]
     return []
 
