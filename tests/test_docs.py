@@ -33,3 +33,12 @@ def test_every_format_is_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in convert.formats():
         assert f"| `{name}` |" in readme
+
+
+def test_files_that_the_architecture_page_names_exist():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.py)`", page))
+    assert len(named) > 20
+    homes = (ROOT, ROOT / "albert_cli", ROOT / "converters")
+    lacking = sorted(name for name in named if not any((home / name).is_file() for home in homes))
+    assert not lacking
