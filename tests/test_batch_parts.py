@@ -114,7 +114,7 @@ def test_an_mlp_head_is_not_computed_in_parts():
 
 
 def test_an_mlp_head_is_not_trained_by_several_processes(monkeypatch, tmp_path):
-    monkeypatch.setattr(finetune, "accelerator_for", lambda precision: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(finetune, "accelerator_for", lambda precision, device: SimpleNamespace(num_processes=2))
     settings = Settings(task="rte", model="m", learning_rate=1e-3, batch_size=8, max_length=8, head="mlp:4")
     with pytest.raises(TrainingError, match="2 processes would train another model than one; start one process"):
         finetune.finetune(settings, tmp_path / "run")

@@ -209,7 +209,7 @@ def bare(tmp_path):
 
 def test_layers_that_cannot_be_found_are_asked_for(bare, tmp_path, refused):
     message = (
-        f"{bare}: neither its variables nor its graph give num_hidden_layers, num_attention_heads; say it with "
+        f"{bare}: neither its variables nor its graph give num_hidden_layers, num_attention_heads; give it with "
         "--model-config FILE (the model's albert_config.json, or a JSON object of just that)"
     )
     assert refused("convert", bare, tmp_path / "out") == message

@@ -467,15 +467,16 @@ def test_ctrl_c_while_the_program_is_still_imported_gives_no_traceback():
         "import sys, time\n"
         "class Slow:\n"
         "    def find_spec(self, name, *more):\n"
-        "        if name == 'albert_cli.main':\n            print('begun', flush=True)\n            time.sleep(60)\n"
+        "        if name == 'albert_cli.main':\n"
+        "            sys.stdout.write('started\\n')\n            sys.stdout.flush()\n            time.sleep(60)\n"
         "from albert_cli.__main__ import run\nsys.meta_path.insert(0, Slow())\nrun()\n"
     )
     terminal = Terminal(code=code, columns=120)
-    terminal.until("begun")
+    terminal.until("started")
     terminal.send()
     assert terminal.end() == 130
     assert terminal.lines == [
-        "begun",
+        "started",
         "albert: interrupted; nothing was left half-written, and there is nothing to resume",
     ]
 

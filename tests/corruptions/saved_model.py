@@ -17,7 +17,9 @@ DATA = "variables/variables.data-00000-of-00001"
 
 
 def asked(*sizes):
-    return f"$source: neither its variables nor its graph give {', '.join(sizes)}; say it with --model-config FILE<any>"
+    return (
+        f"$source: neither its variables nor its graph give {', '.join(sizes)}; give it with --model-config FILE<any>"
+    )
 
 
 def make(folder):
