@@ -189,10 +189,10 @@ def embed(
             report = ray_engine.run(job, ray_engine.Cluster(address, num_actors, gpus_per_actor), progress)
         else:
             report = run(job, progress)
-    _tell(report, on_truncate, json=json)
+    _print_report(report, on_truncate, json=json)
 
 
-def _tell(report: Report, on_truncate: str, *, json: bool) -> None:
+def _print_report(report: Report, on_truncate: str, *, json: bool) -> None:
     if report.rows_truncated and on_truncate != "window":
         console.warn(
             f"{report.rows_truncated:,} of {report.rows:,} texts were longer than --max-length: "

@@ -21,7 +21,7 @@ _SHARING = {
     "ffn": "the same in every layer; the attention is each layer's own",
     "none": "each layer has weights of its own",
 }
-# Told of where they are alone.
+# Shown only where a model has them.
 _RARE_HEADS = ("choice", "tokens", "squad2")
 
 

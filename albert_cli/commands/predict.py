@@ -110,7 +110,7 @@ def predict(
         elif json:
             console.print_json(list(found.rows()))
         else:
-            _tell(found)
+            _print_predictions(found)
         return
     with machine.at_work():
         result = predictions.one(loaded, "predict", *texts)
@@ -124,7 +124,7 @@ def predict(
         console.print_table([[label, f"{share:.4f}"] for label, share in result["probabilities"].items()], right=[1])
 
 
-def _tell(found: Predicted) -> None:
+def _print_predictions(found: Predicted) -> None:
     """A line for each row, by the file's own id or numbered from 1."""
     ids = [printable(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
     values = [[_figure(cell, name) for cell in found.columns[name]] for name in found.added]

@@ -123,13 +123,13 @@ def similarity(
 
     if top is not None:
         found = engine.nearest(a, b, top, same=same)
-        _tell_nearest(a, found, numbered=b.numbered, json=json)
+        _print_nearest(a, found, numbered=b.numbered, json=json)
         if plot is None:
             return
     other = b if isinstance(b, engine.Vectors) else b.all()
     table = engine.cosines(a.values, other.values)
     if top is None:
-        _tell_table(a, other, table, json=json)
+        _print_table(a, other, table, json=json)
     if plot is not None:
         from albert_cli.embedding.heat_map import draw
 
@@ -201,7 +201,7 @@ def _sides(
     return same, same
 
 
-def _tell_table(a: Vectors, b: Vectors, table: Any, *, json: bool) -> None:
+def _print_table(a: Vectors, b: Vectors, table: Any, *, json: bool) -> None:
     if json:
         console.print_json(
             {"rows": a.labels, "columns": b.labels, "cosines": [[float(x) for x in row] for row in table]}
@@ -247,7 +247,7 @@ def _fitting(labels: list[str], table: Any) -> tuple[int, list[str]] | None:
     return None
 
 
-def _tell_nearest(a: Vectors, found: list[list[Neighbour]], *, numbered: bool, json: bool) -> None:
+def _print_nearest(a: Vectors, found: list[list[Neighbour]], *, numbered: bool, json: bool) -> None:
     if json:
         pairs = zip(a.labels, found, strict=True)
         console.print_json([{"query": label, "nearest": [_facts(one) for one in row]} for label, row in pairs])

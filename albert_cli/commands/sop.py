@@ -94,7 +94,7 @@ def sop(
     elif json:
         console.print_json(_rows(given, order))
     elif source:
-        _tell(given, order)
+        _print_orders(given, order)
     else:
         console.print_table(
             [["in order", f"{order.in_order[0]:.4f}"], ["swapped", f"{1 - order.in_order[0]:.4f}"]], right=[1]
@@ -111,7 +111,7 @@ def _warn_of_cut(order: Order, limit: int) -> None:
         )
 
 
-def _tell(given: Texts, order: Order) -> None:
+def _print_orders(given: Texts, order: Order) -> None:
     pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
     rows = [(str(row), f"{share:.4f}", printable(a), printable(b)) for row, (share, a, b) in enumerate(pairs, 1)]
     console.print_table(rows, ("row", "in order", "first", "second"), right=[0, 1])

@@ -74,8 +74,8 @@ def check_free(target: Path, source: Source, *, resume: bool, force: bool) -> No
     if target.exists() and not resume and not force:
         raise TargetError(f"{target}: exists already; --force replaces it, another --out keeps it")
     directory = directory_of(target)
-    begun = directory.is_dir() and (directory / _MANIFEST).exists()
-    count = sum(_PART.fullmatch(entry.name) is not None for entry in directory.iterdir()) if begun else 0
+    unfinished = directory.is_dir() and (directory / _MANIFEST).exists()
+    count = sum(_PART.fullmatch(entry.name) is not None for entry in directory.iterdir()) if unfinished else 0
     if count and not resume and not force:
         raise TargetError(
             f"{directory}: contains an unfinished run ({count} parts); --resume resumes it, --force restarts"

@@ -21,7 +21,7 @@ from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import file_errors
 
-# Told how many texts are done now, and how many there are.
+# Called with how many texts are done now, and how many there are.
 Tick = Callable[[int, int], None]
 
 # Vectors of a file that are compared at once.

@@ -29,7 +29,7 @@ from converters.staging import atomic_write
 NAME, MANIFEST = "corpus", "corpus.json"
 OURS = re.compile(r"corpus\.json|(ids|sentences|documents|sources)\.bin")
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz", ".txt.zst")
-# So many sentences make a document at most: a novel in one piece would be held out, or not, as a whole.
+# The most sentences of a document: a novel in one piece would be held out, or not, as a whole.
 _MOST_SENTENCES = 400
 # Raised where the same files and tokenizer give other tokens than before.
 _VERSION = 2

@@ -29,7 +29,7 @@ _REFUSED = ("adapter_config.json", "quantize_config.json", "quant_config.json")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _MODEL_FILES = ("config.json", *_WEIGHTS, *_TOKENIZER_FILES, *_SETTINGS, *_REFUSED)
 _OLDER_FILES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
-# Nobody's repository is so named.
+# A file's name, which no repository has.
 _FILE_NAME = re.compile(r".*\.(bin|bson|gz|index|model|npz|onnx|pb|pt|pth|safetensors|tar|tfbson|tgz|vocab|zip)")
 
 

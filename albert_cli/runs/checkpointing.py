@@ -157,7 +157,7 @@ def _of_rank(name: str, rank: int) -> str:
 
 
 def _restore_generators(tensors: Mapping[str, Tensor], rank: int) -> None:
-    """Go on with the random numbers of this process; one that was not there before keeps its own."""
+    """Continue the random numbers of this process; one that was not there before keeps its own."""
     if (cpu := tensors.get(_of_rank("random.cpu", rank))) is not None:
         torch.set_rng_state(cpu)
     if torch.cuda.is_available() and (cuda := tensors.get(_of_rank("random.cuda", rank))) is not None:

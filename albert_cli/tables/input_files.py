@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
 }
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz"}
 COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".xz")
-# So many files of other kinds are listed.
+# The most files of other kinds that are listed.
 _SHOWN = 5
 
 

@@ -29,7 +29,7 @@ Line = int | str
 LeftOut = Mapping[str, Sequence[Line]]
 
 
-def told_left_out(where: str, left_out: LeftOut, noun: str = "row") -> str:
+def left_out_text(where: str, left_out: LeftOut, noun: str = "row") -> str:
     """What is left out, in one line; nothing where it is nothing."""
     count = sum(map(len, left_out.values()))
     if not count:
@@ -81,8 +81,8 @@ def read_table(
     """Read a file, directory, glob pattern or standard input (`-`): what albert embed reads.
 
     The kind is that of the name unless given. `wanted` are columns that must be there and hold text; `delimiter` is by
-    default found out. `width` is that of a TSV without header. With `skip_bad` bad rows are left out; None where nobody
-    can ask for that. `options` are those of the command that messages may advise. Raises DataError where there is no
+    default found out. `width` is that of a TSV without header. With `skip_bad` bad rows are left out; None: the command
+    has no such option. `options` are those of the command that messages may advise. Raises DataError where there is no
     row, else as `rows_of` does.
     """
     request = Request(
@@ -98,7 +98,7 @@ def read_table(
     tables = [_read(file, kind, request) for file, kind in zip(found.files, found.kinds, strict=True)]
     table = tables[0] if len(tables) == 1 else joined(tables, where_of(path))
     if not table.rows and table.left_out:
-        raise DataError(f"{told_left_out(table.where, table.left_out)}; no row is left")
+        raise DataError(f"{left_out_text(table.where, table.left_out)}; no row is left")
     if not table.rows:
         raise DataError(table.where, "there is no text to read")
     return table

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from albert_cli.errors import DataError
-from albert_cli.tables.table import LeftOut, Line, Table, told_left_out
+from albert_cli.tables.table import LeftOut, Line, Table, left_out_text
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Examples:
 
     def left_out_note(self) -> str:
         """What of the file is left out, in one line; empty where nothing is."""
-        return told_left_out(self.where, self.left_out)
+        return left_out_text(self.where, self.left_out)
 
 
 @dataclass(frozen=True)
@@ -127,4 +127,4 @@ class Questions:
 
     def left_out_note(self) -> str:
         """What of the file is left out, in one line; empty where nothing is."""
-        return told_left_out(self.where, self.left_out, "question")
+        return left_out_text(self.where, self.left_out, "question")

@@ -261,7 +261,7 @@ class Tokenizer:
         return truncated
 
     def _kept(self, part: Sequence[Any], count: int) -> Sequence[Any]:
-        """So many tokens of a text, from the side that is not cut."""
+        """`count` tokens of a text, from the side that is not cut."""
         return part[len(part) - count :] if self._cut_left else part[:count]
 
     def _frame(self, special_tokens: bool) -> Template[int]:

@@ -34,7 +34,7 @@ from albert_cli.training.problems import AnyProblem, BatchMetrics
 from albert_cli.training.rows import Rows
 from albert_cli.training.settings import Plan, Settings
 
-# So many points of the loss are logged in a run, whatever its length.
+# The points of the loss that are logged in a run, whatever its length.
 _LOGGED = 400
 
 
