@@ -25,8 +25,11 @@ from albert_cli.arguments import Formerly, Kind, expanded_in
 from albert_cli.errors import TrainingError
 from converters.errors import did_you_mean
 from converters.files import read_small
+from converters.messages import brief
 
 GIVEN = "given"
+# The most characters of a value in a message.
+_SHOWN = 80
 # A larger whole number fits no array, and no float.
 _LARGEST = 2**64
 _WORDS: Mapping[Any, str] = {
@@ -138,7 +141,7 @@ def read_settings(path: Path, declared: type) -> dict[str, Any]:
     data = load_toml(path)
     table = data.get("settings", data)
     if not isinstance(table, dict):
-        raise TrainingError(f"{path}: settings is {_brief(table)}, not a table")
+        raise TrainingError(f"{path}: settings is {brief(table, _SHOWN)}, not a table")
     if faults := faults_of(table, declared):
         raise TrainingError(f"{path}: {'; '.join(faults)}")
     now = _earlier_keys(declared)
@@ -220,14 +223,14 @@ def _misfits(value: Any, wanted: Any, name: str) -> list[str]:
     if origin is not None and origin is get_origin(Mapping[str, Any]) and isinstance(value, dict):
         return _each(((f"{name}.{key}", item) for key, item in value.items()), arguments[1])
     if origin is Literal:
-        return [] if value in arguments else [f"{name} is {_brief(value)}, not one of {', '.join(arguments)}"]
+        return [] if value in arguments else [f"{name} is {brief(value, _SHOWN)}, not one of {', '.join(arguments)}"]
     fits = {
         bool: isinstance(value, bool),
         int: _is_whole(value),
         float: isinstance(value, float) or _is_whole(value),
         str: isinstance(value, str),
     }
-    return [] if fits.get(wanted, False) else [f"{name} is {_brief(value)}, not {_WORDS.get(wanted, 'a table')}"]
+    return [] if fits.get(wanted, False) else [f"{name} is {brief(value, _SHOWN)}, not {_WORDS.get(wanted, 'a table')}"]
 
 
 def _near(key: str, settings: Mapping[str, Setting]) -> str:
@@ -251,8 +254,3 @@ def _without_none(hint: Any) -> Any:
     if get_origin(hint) not in (Union, UnionType):
         return hint
     return next(item for item in get_args(hint) if item is not type(None))
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:80] + "…"

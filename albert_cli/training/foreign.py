@@ -9,7 +9,7 @@ from albert_cli.runs.files import RUN
 from albert_cli.training import problems
 from albert_cli.training.run_info import RunInfo
 from converters import convert, roles, spec
-from converters.julia.values import brief
+from converters.messages import brief
 
 # What predict, evaluate and answer can make nothing of, by component.
 _UNSUPPORTED = {
@@ -37,5 +37,5 @@ def foreign_info(directory: Path) -> RunInfo:
         raise RunError(f"{directory}: no {RUN} and no fine-tuned head; make a run with albert finetune")
     said = checkpoint.config.extra.get("problem_type")
     raise RunError(
-        f"{checkpoint.where}: problem_type {brief(said)} in its config is none of transformers'; correct it there"
+        f"{checkpoint.where}: problem_type {brief(said, 120)} in its config is none of transformers'; correct it there"
     )

@@ -27,10 +27,11 @@ from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
-from converters.julia.values import brief
-from converters.messages import listing
+from converters.messages import brief, listing
 
 Found = Predictions[NDArray[Any]]
+# The most characters of a config's value in a message.
+_SHOWN = 120
 # The options of albert predict that messages advise.
 _OPTIONS = frozenset({"--text-column", "--errors", "--input-format"})
 
@@ -130,10 +131,12 @@ class TextProblem(ABC):
         if not names:
             stated = config.extra.get("num_labels", count)
             if stated != count:
-                raise RunError(f"{where}: num_labels {brief(stated)} in its config, but its head has {count} rows")
+                raise RunError(
+                    f"{where}: num_labels {brief(stated, _SHOWN)} in its config, but its head has {count} rows"
+                )
             return tuple(f"LABEL_{number}" for number in range(count))
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise RunError(f"{where}: id2label in its config is {brief(names)}, not names by number")
+            raise RunError(f"{where}: id2label in its config is {brief(names, _SHOWN)}, not names by number")
         if set(names) != {str(number) for number in range(count)}:
             raise RunError(
                 f"{where}: id2label in its config names {listing(names) or 'nothing'}, but its head has {count} "
