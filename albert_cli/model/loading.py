@@ -99,21 +99,21 @@ def assign(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype = tor
     names of one shared parameter.
     """
     canonical = spec.canonical_names(checkpoint.config)
-    attributes = {canonical.get(name, name): name for name, _ in model.named_parameters(remove_duplicate=False)}
-    names: dict[nn.Parameter, list[str]] = {}
+    attributes: dict[nn.Parameter, dict[str, str]] = {}  # of each parameter, by canonical name
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(canonical.get(name, name))
-    missing = [name for group in names.values() for name in group if name not in checkpoint.tensors]
+        attributes.setdefault(parameter, {})[canonical.get(name, name)] = name
+    missing = [name for names in attributes.values() for name in names if name not in checkpoint.tensors]
     if missing:
         raise SpecError(f"{checkpoint.where}: has no {listing(missing)}, which the model needs")
     state: dict[str, torch.Tensor] = {}
     differing = []
-    for first, *copies in names.values():
+    for names in attributes.values():
+        first, *copies = names
         array = checkpoint.tensors[first].read()
         differing += [
             f"{name} differs from {first}" for name in copies if not same_bits(array, checkpoint.tensors[name].read())
         ]
-        state |= dict.fromkeys((attributes[name] for name in (first, *copies)), _to_torch(array).to(dtype))
+        state |= dict.fromkeys(names.values(), _to_torch(array).to(dtype))
     if differing:
         raise SpecError(
             f"{checkpoint.where}: share is {checkpoint.config.share!r}, yet {listing(differing, separator='; ')}; "
