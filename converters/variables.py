@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from converters import spec
-from converters.checkpoint import Array, Checkpoint, Tensor, same_bits
+from converters.checkpoint import Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig
 from converters.errors import CorruptError, SpecError
 from converters.messages import listing
@@ -91,8 +91,9 @@ def to_canonical(
             f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: "
             f"{listing(unknown)}",
         )
-    if not weights.keys() & set(_identity_projection(config)):
-        weights |= _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
+    identity = _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
+    if not weights.keys() & identity.keys():
+        weights |= identity
     return Canonical(weights, slots, dropped, config, where)
 
 
@@ -103,7 +104,7 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     if without:
         raise SpecError(checkpoint.where, f"the target format has no name for {listing(without)}")
     variables = {}
-    left_out = _identity_projection(checkpoint.config) if _projects_nothing(checkpoint) else ()
+    left_out = _left_out(checkpoint)
     for name, tensor in checkpoint.everything().items():
         if name in left_out:
             continue
@@ -120,28 +121,25 @@ def step_of(checkpoint: Checkpoint, prefix: str = "") -> dict[str, Tensor]:
     return {} if step is None else {prefix + STEP: Tensor.of(np.asarray(step, np.int64))}
 
 
-def _identity_projection(config: EncoderConfig) -> list[str]:
-    """The tensors of a projection that Google's code leaves out, where E = H, and Hugging Face's does not."""
-    if config.embedding_size != config.hidden_size:
-        return []
-    return [name for name, item in spec.spec(config).items() if item.role == "projection"]
-
-
 def _identity(config: EncoderConfig, dtype: np.dtype[Any]) -> dict[str, Tensor]:
-    """The projection that does nothing."""
+    """The projection that does nothing: Google's code leaves it out where E = H, and Hugging Face's does not.
+
+    Empty for a model that has none, or has another one.
+    """
     size = config.hidden_size
-    values: dict[int, Callable[[], Array]] = {
-        2: lambda: np.eye(size, dtype=dtype),
-        1: lambda: np.zeros(size, dtype),
-    }
-    shapes = {name: spec.spec(config)[name].shape for name in _identity_projection(config)}
-    return {name: Tensor((size,) * len(shape), dtype, values[len(shape)]) for name, shape in shapes.items()}
+    if config.embedding_size != size:
+        return {}
+    names = [name for name, item in spec.spec(config).items() if item.role == "projection"]
+    matrix = Tensor((size, size), dtype, lambda: np.eye(size, dtype=dtype))
+    bias = Tensor((size,), dtype, lambda: np.zeros(size, dtype))
+    return {name: matrix if name.endswith(".weight") else bias for name in names}
 
 
-def _projects_nothing(checkpoint: Checkpoint) -> bool:
-    names = _identity_projection(checkpoint.config)
-    if not names or any(f"{name}/{slot}" in checkpoint.optimizer for name in names for slot in SLOTS):
-        return False
-    stored = [checkpoint.tensors[name] for name in names]
-    wanted = _identity(checkpoint.config, stored[0].dtype).values()
-    return all(same_bits(a.read(), b.read()) for a, b in zip(stored, wanted, strict=True))
+def _left_out(checkpoint: Checkpoint) -> Collection[str]:
+    """The tensors of a projection that does nothing, which Google's files lack; none if they have optimizer slots."""
+    dtype = next(iter(checkpoint.tensors.values())).dtype
+    identity = _identity(checkpoint.config, dtype)
+    if any(f"{name}/{slot}" in checkpoint.optimizer for name in identity for slot in SLOTS):
+        return ()
+    stored = checkpoint.tensors
+    return identity if all(same_bits(stored[name].read(), item.read()) for name, item in identity.items()) else ()
