@@ -22,6 +22,7 @@ from converters.errors import (
     UnknownFormatError,
     did_you_mean,
 )
+from converters.families import family_of
 from converters.files import file_errors
 from converters.formats import Format, formats
 from converters.messages import listing
@@ -205,7 +206,7 @@ def convert(
     sources = _files(source, formats()[checkpoint.format])
     survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = spec.components(checkpoint.tensors, checkpoint.config)
-    absent = [roles.HEADS[part] for part in ("mlm", "sop") if part not in present]
+    absent = [roles.HEADS[part] for part in ("mlm", family_of(checkpoint.config).pair) if part not in present]
     copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
     return Report(
         source=checkpoint.where,

@@ -8,10 +8,10 @@ array, follows from the kind of the role.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from converters.names import FROM_HEADS, OF_HEADS, SAME, TO_HEADS, Layout, NameTable, Row, T
 from converters.roles import PAIR, PARTS, REQUIRED, ROLES
@@ -19,7 +19,8 @@ from converters.roles import PAIR, PARTS, REQUIRED, ROLES
 if TYPE_CHECKING:
     from converters.config import EncoderConfig
 
-Scheme = Literal["hf", "google", "keras"]
+Foreign = Literal["google", "keras"]
+SCHEMES: tuple[Foreign, ...] = get_args(Foreign)
 
 _LINEAR = {"weight": ("/kernel", T), "bias": ("/bias", SAME)}
 _NORM = {"weight": ("/gamma", SAME), "bias": ("/beta", SAME)}
@@ -97,7 +98,6 @@ class Family:
     bare: str
     reads_classifier: Mapping[str, str]
     config: ConfigTable
-    presets: Mapping[str, EncoderConfig]
     prefix: str
     tied: Mapping[str, str] = field(default_factory=dict)
     buffers: Mapping[str, str] = field(default_factory=dict)
@@ -146,7 +146,7 @@ class Family:
             for part, (suffix, _) in _SUFFIXES["hf"][ROLES[entry.role].kind].items()
         }
 
-    def _rows(self, scheme: Scheme, at: str = "") -> Iterator[Row]:
+    def _rows(self, scheme: Literal["hf"] | Foreign, at: str = "") -> Iterator[Row]:
         for entry in self.entries:
             role = ROLES[entry.role]
             if scheme == "keras" and role.component not in (*REQUIRED, "pooler"):
@@ -160,32 +160,37 @@ class Family:
                 canonical = entry.hf + _SUFFIXES["hf"][role.kind][part][0]
                 yield Row(canonical, name.replace("{at}", at) + suffix, layout)
 
-    def foreign(self, scheme: Literal["google", "keras"], role: str, place: Mapping[str, int] | None = None) -> str:
+    def foreign(self, scheme: Foreign, role: str, place: Mapping[str, int] | None = None) -> str:
         """The scheme's name of a role's weight, in the layer at `place`; None: the only layer, or none."""
         name, kind = self._template(scheme, role, several=place is not None), ROLES[role].kind
         return name.format(**(place or {})) + _SUFFIXES[scheme][kind]["weight"][0]
+
+    def is_of_a_head(self, name: str) -> bool:
+        """Whether a variable of Google's lies outside the encoder: what begins as the word embeddings do is in it."""
+        return not name.startswith(self.foreign("google", "embeddings.words").partition("/")[0] + "/")
+
+    def scheme_of(self, names: Collection[str]) -> Foreign | None:
+        """Whose names variables have, by those of the word embeddings; None where there are none."""
+        return next((scheme for scheme in SCHEMES if self.foreign(scheme, "embeddings.words") in names), None)
 
     def places_in(self, names: Iterable[str]) -> set[tuple[int, int]]:
         """The (group, inner) places of the layers that Google's or Model Garden's names speak of."""
         patterns = [
             pattern_of(self._template(scheme, entry.role, several=True))
-            for scheme in ("google", "keras")
+            for scheme in SCHEMES
             for entry in self.entries
             if entry.role.startswith("layer.")
         ]
         matches = (pattern.match(name) for name in names for pattern in patterns)
         return {(int(match["group"]), int(match["inner"])) for match in matches if match}
 
-    def _template(self, scheme: str, role: str, *, several: bool) -> str:
+    def _template(self, scheme: Foreign, role: str, *, several: bool) -> str:
         entry = next(entry for entry in self.entries if entry.role == role)
         name: str = getattr(entry, scheme)
         return name.replace("{at}", self.keras_place if several else "")
 
     def __repr__(self) -> str:
         return f"<Family {self.model_type}>"
-
-    def __deepcopy__(self, memo: Any) -> Family:
-        return self
 
 
 def pattern_of(name: str) -> re.Pattern[str]:

@@ -116,7 +116,6 @@ FAMILY = Family(
         # Google's code has one gelu only: an exact one is written under its name.
         inexact=dict.fromkeys(("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python"), "gelu"),
     ),
-    presets=PRESETS,
     tied={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",

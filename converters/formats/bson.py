@@ -38,7 +38,6 @@ HOLDS_SENTENCE_FILES = False
 # Julia itself has no bfloat16.
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
 
-_NAMES = layout.names()
 _OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32))
 _CONFIG_BYTES = 1 << 18
 _MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
@@ -75,7 +74,8 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
                 "holds config, weights and vocab",
             )
         settled, settings = _config(file.value(file.top["config"], "config", _CONFIG_BYTES), f"{path}: config")
-        most = len(_NAMES.expand(settled).by_foreign) * (1 + len(SLOTS)) + _MORE_ARRAYS
+        names = layout.names(settled)
+        most = len(names.expand(settled).by_foreign) * (1 + len(SLOTS)) + _MORE_ARRAYS
         tensors = {
             name: _tensor(path, name, file.stored(node, f"weights {brief(name)}"))
             for name, node in file.pairs(file.top["weights"], "weights", most)
@@ -86,14 +86,14 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
             for name in ("spiece", "wordpiece")
         )
     step = tensors.pop(variables.STEP, None)
-    canonical = variables.to_canonical(tensors, _NAMES, settled, str(path))
+    canonical = variables.to_canonical(tensors, names, settled, str(path))
     return canonical.checkpoint(NAME, _tokenizer(path, lines, spiece, wordpiece, settings), step)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     tokenizer = checkpoint.tokenizer
     lines, wordpiece = tokenizer.lines(), tokenizer.wordpiece
-    weights = variables.to_foreign(checkpoint, _NAMES) | variables.step_of(checkpoint)
+    weights = variables.to_foreign(checkpoint, layout.names(checkpoint.config)) | variables.step_of(checkpoint)
     try:
         config = _each(google.config_of(checkpoint), _digits)
     except RecursionError:

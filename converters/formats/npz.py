@@ -38,7 +38,6 @@ HOLDS_SENTENCE_FILES = False
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16))
 
 _WEIGHTS = "weights/"
-_NAMES = layout.names(_WEIGHTS)
 _TEXTS = ("config", "vocab", "spiece", "wordpiece")
 _OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
 _READ_BYTES = 1 << 22
@@ -87,7 +86,8 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
     )
     step = members.pop(_WEIGHTS + variables.STEP, None)
     weights = {name: tensor for name, tensor in members.items() if name not in _TEXTS}
-    return variables.to_canonical(weights, _NAMES, settled, str(path)).checkpoint(NAME, tokenizer, step)
+    names = layout.names(settled, _WEIGHTS)
+    return variables.to_canonical(weights, names, settled, str(path)).checkpoint(NAME, tokenizer, step)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
@@ -102,7 +102,8 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         for name, text in texts.items():
             if text is not None:
                 _write_member(archive, name, np.frombuffer(text, np.uint8))
-        weights = variables.to_foreign(checkpoint, _NAMES) | variables.step_of(checkpoint, _WEIGHTS)
+        names = layout.names(checkpoint.config, _WEIGHTS)
+        weights = variables.to_foreign(checkpoint, names) | variables.step_of(checkpoint, _WEIGHTS)
         for name, tensor in weights.items():
             _write_member(archive, name, tensor.read())
 

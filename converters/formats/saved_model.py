@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from converters import google, spec, strangers, variables
 from converters.checkpoint import FLOATS, Checkpoint, Tensor
 from converters.config import REQUIRED, Json, parse_json
 from converters.dialects import config_from_json, from_google, to_hf
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
-from converters.families import families
+from converters.families import families, family_of
+from converters.family import Family
 from converters.files import read_optional, read_small
 from converters.libraries import require_library
 from converters.messages import listing
@@ -53,7 +54,6 @@ _ATTRIBUTES = {
 # Those of the published modules take a few megabytes.
 _MOST_GRAPH_BYTES = 32 * 2**20
 _LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
-_FAMILY = families()["albert"]
 
 _UNSUPPORTED = re.compile(r"(bert/encoder|transformer)/layer_\d+/.*")
 
@@ -83,15 +83,15 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
     graph = SavedGraph(read_small(directory / _GRAPH, _MOST_GRAPH_BYTES), str(directory / _GRAPH))
     found = _variables(directory)
     lower, step = found.pop(_LOWER, None), found.pop(variables.STEP, None)
-    _refuse_others(found, where)
+    family = _family(found, where)
     assets = directory / _ASSETS
     said, settings = _config_among(assets)
     overriding = _settings(config)
     notes: list[str] = []
     if said is None:
-        said, notes = _facts(found, graph, read_optional(directory / _KERAS), where, overriding)
+        said, notes = _facts(family, found, graph, read_optional(directory / _KERAS), where, overriding)
     settled = config_from_json(said | overriding, where if config is None else str(config), dialect="hf")
-    table = _FAMILY.google if _scheme(found) == "google" else _FAMILY.keras(settled)
+    table = family.google if family.scheme_of(found) == "google" else family.keras(settled)
     canonical = variables.to_canonical(found, table, settled, where)
     if lower is not None and "do_lower_case" not in settings:
         settings = settings | {"do_lower_case": bool(lower.read().all())}
@@ -103,7 +103,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     from converters.tensorflow import module
 
     config = checkpoint.config
-    table, wanted = _FAMILY.keras(config), spec.spec(config)
+    table, wanted = family_of(config).keras(config), spec.spec(config)
     assets = google.files(checkpoint, wordpiece=_WORDPIECE)
     module.save(
         config,
@@ -162,20 +162,16 @@ def _object_names(data: bytes, where: str) -> dict[str, str]:
     return names
 
 
-def _scheme(found: Mapping[str, Tensor]) -> Literal["google", "keras"] | None:
-    """Whose names the variables have, by those of the word embeddings; None where there are none."""
-    schemes: tuple[Literal["google", "keras"], ...] = ("google", "keras")
-    return next((scheme for scheme in schemes if _FAMILY.foreign(scheme, "embeddings.words") in found), None)
-
-
-def _refuse_others(found: Mapping[str, Tensor], where: str) -> None:
-    """SpecError for the variables of another model than an ALBERT."""
+def _family(found: Mapping[str, Tensor], where: str) -> Family:
+    """The family whose variables these are; SpecError for those of another model."""
     strangers.refuse(found, where, kind="variable")
     if unshared := next((name for name in found if _UNSUPPORTED.fullmatch(name)), None):
         raise SpecError(where, f"a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
-    if _scheme(found) is None:
+    family = next((family for family in families().values() if family.scheme_of(found)), None)
+    if family is None:
         held = f"it holds {listing(found)}" if found else "it holds none"
         raise SpecError(where, f"a SavedModel without the variables of an ALBERT ({held})")
+    return family
 
 
 def _config_among(assets: Path) -> tuple[Json | None, Json]:
@@ -199,17 +195,17 @@ def _settings(path: Path | None) -> Json:
 
 
 def _facts(
-    found: Mapping[str, Tensor], graph: SavedGraph, keras: bytes | None, where: str, overriding: Json
+    family: Family, found: Mapping[str, Tensor], graph: SavedGraph, keras: bytes | None, where: str, overriding: Json
 ) -> tuple[Json, list[str]]:
     """The config that follows from variables and graph, and notes on what was read there and what assumed."""
-    scheme = _scheme(found) or "keras"
+    scheme = family.scheme_of(found) or "keras"
     google = scheme == "google"
-    places = _FAMILY.places_in(found) or {(0, 0)}
+    places = family.places_in(found) or {(0, 0)}
     groups, inner = (1 + max(numbers) for numbers in zip(*places, strict=True))
     several = google or len(places) > 1
 
     def called(role: str, group: int = 0) -> str:
-        return _FAMILY.foreign(scheme, role, {"group": group, "inner": 0} if several else None)
+        return family.foreign(scheme, role, {"group": group, "inner": 0} if several else None)
 
     words, query = called("embeddings.words"), called("layer.query")
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from converters import google, strangers, variables
 from converters.checkpoint import FLOATS, Checkpoint, Tensor
 from converters.errors import PLACE, CheckpointError, FormatError, SpecError, TargetError
-from converters.families import families
+from converters.families import family_of
+from converters.family import Family
 from converters.files import read_optional, read_small
 from converters.libraries import require_library
 from converters.tensorflow.bundle import OBJECT_GRAPH, is_index, read_bundle
@@ -31,7 +32,6 @@ TAKES_CONFIG = False
 HOLDS_SENTENCE_FILES = False
 
 _PREFIX, _WORDPIECE = "model.ckpt-best", "vocab_chinese.txt"
-_FAMILY = families()["albert"]
 
 
 def recognises(path: Path) -> bool:
@@ -62,13 +62,14 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
             "a TF2 object checkpoint (tf.train.Checkpoint, Keras's save_weights), whose variables have no "
             "names of their own; save the model with tf.saved_model.save, which is read",
         )
-    found, notes = _unwrapped(found)
     said = directory / google.CONFIG
     if not said.exists():
         raise CheckpointError(directory, f"no {said.name} beside {prefix.name}; copy the model's one there")
     settled, settings = google.parse_config(read_small(said), str(said))
+    family = family_of(settled)
+    found, notes = _unwrapped(found, family)
     step = found.pop(variables.STEP, None)
-    canonical = variables.to_canonical(found, _FAMILY.google, settled, str(prefix), head=_of_a_head)
+    canonical = variables.to_canonical(found, family.google, settled, str(prefix), head=family.is_of_a_head)
     return canonical.checkpoint(NAME, tokenizer_beside(directory, settings), step, notes)
 
 
@@ -76,7 +77,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     require_library("tensorflow", "writing a TensorFlow checkpoint")
     from converters.tensorflow.runtime import save_bundle, tensorflow_errors
 
-    tensors = variables.to_foreign(checkpoint, _FAMILY.google) | variables.step_of(checkpoint)
+    tensors = variables.to_foreign(checkpoint, family_of(checkpoint.config).google) | variables.step_of(checkpoint)
     with tensorflow_errors(path / _PREFIX):
         save_bundle(tensors, path / _PREFIX)
     for name, content in google.files(checkpoint, wordpiece=_WORDPIECE).items():
@@ -90,16 +91,12 @@ def notes(checkpoint: Checkpoint) -> Sequence[str]:
     return google.notes(checkpoint)
 
 
-def _of_a_head(name: str) -> bool:
-    return not name.startswith("bert/")
-
-
-def _unwrapped(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _unwrapped(found: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
     """The variables as Google's code calls them, and a note of the scope that was left off.
 
     A fine-tuned TF-Hub module has one, `module/`.
     """
-    own = _FAMILY.foreign("google", "embeddings.words")
+    own = family.foreign("google", "embeddings.words")
     words = [name for name in found if name.endswith(f"/{own}")]
     scope = words[0].removesuffix(own) if len(words) == 1 and own not in found else ""
     notes = [f"variables begin with {scope!r}, which is left off"] if scope else []

@@ -6,18 +6,19 @@ TensorFlow's own.
 
 from __future__ import annotations
 
-from converters.families import families
+from converters.config import EncoderConfig
+from converters.families import family_of
 from converters.names import Layout, NameTable, Row, T
 
 _MATRIX = T
 _VECTOR = Layout(lambda array, config: array.reshape(-1), lambda array, config: array.reshape(1, -1))
-_FAMILY = families()["albert"]
 
 
-def names(prefix: str = "") -> NameTable:
-    """Google's variables in Julia's orientation, their names after `prefix`."""
-    return _FAMILY.google.within(_layout, prefix)
+def names(config: EncoderConfig, prefix: str = "") -> NameTable:
+    """Google's variables of a model's family in Julia's orientation, their names after `prefix`."""
+    family = family_of(config)
 
+    def layout(row: Row) -> Layout:
+        return _VECTOR if family.ranks[row.canonical] == 1 else _MATRIX
 
-def _layout(row: Row) -> Layout:
-    return _VECTOR if _FAMILY.ranks[row.canonical] == 1 else _MATRIX
+    return family.google.within(layout, prefix)
