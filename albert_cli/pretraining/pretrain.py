@@ -236,6 +236,3 @@ def _finish(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     }
     run_info.write_summary(out, summary)
     return summary
-
-
-__all__ = ["OURS", "pretrain"]

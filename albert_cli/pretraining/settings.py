@@ -14,6 +14,7 @@ from typer import Option
 from albert_cli import declared, machine, options
 from albert_cli.arguments import Formerly, Kind
 from albert_cli.errors import TrainingError
+from albert_cli.runs.files import RUN
 from converters.config import SHARE_CHOICES
 
 # Settings that are paths, or names of models: what they hold is compared when a run is resumed.
@@ -231,6 +232,6 @@ def resolve(given: Mapping[str, Any], file: Path | None, run: Path | None) -> Pr
     layers = [given]
     if file is not None:
         layers.append(read_settings(file))
-    if run is not None and (run / "run.toml").exists():
-        layers.append(read_settings(run / "run.toml"))
+    if run is not None and (run / RUN).exists():
+        layers.append(read_settings(run / RUN))
     return PretrainSettings(**({"corpus": ()} | declared.layered(*layers, exclusive=("steps", "minutes"))))

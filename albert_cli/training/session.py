@@ -97,17 +97,17 @@ def glue(
 
 def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | None, resume: bool) -> Settings:
     """The command line before the file, the file before the resumed run, that before the recipe."""
+    resumed = resume and (out / RUN).exists()
     layers = [given]
     if config is not None:
         layers.append({key: value for key, value in settings_module.read_toml(config).items() if key != "task"})
-    if resume and (out / RUN).exists():
+    if resumed:
         layers.append({key: value for key, value in settings_module.read_toml(out / RUN).items() if key != "task"})
     model = next((layer["model"] for layer in layers if layer.get("model")), None)
     if not model:
         named_or_default(None)  # gives the notice
     layers.insert(0, {"model": model or NAME})
     facts = tasks.named(task)
-    resumed = resume and (out / RUN).exists()
     wanted = settings_module.resolve(facts, *layers, resumed=resumed)
     if wanted.task == "csv" and not (wanted.data or wanted.train):
         if resume:
