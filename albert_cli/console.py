@@ -48,11 +48,6 @@ def width() -> int:
 # --- Text and tables
 
 
-def printable(text: str) -> str:
-    """The text with characters that print as nothing, or move the cursor, written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class Prose(str):
     """A block of text that a terminal shows wrapped between words, so that no figure in it is broken."""
 

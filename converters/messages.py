@@ -32,5 +32,5 @@ def shortened(text: str, most: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text with escape sequences for what is not printable."""
+    """A text in which characters that print as nothing, or move the cursor, are written as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

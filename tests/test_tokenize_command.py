@@ -13,10 +13,10 @@ import pytest
 from tokenizer_oracle import glue_texts
 from typer.testing import CliRunner
 
-from albert_cli.console import printable
 from albert_cli.main import app
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
+from converters.messages import escaped
 
 ROOT = Path(__file__).parents[1]
 TEXT = "Café (ok) in 1992, he paid £9,000.5 for 各"
@@ -242,7 +242,7 @@ def test_the_page_is_whole_and_self_contained(model, tmp_path):
     assert "url(" not in text
     assert "<script" not in text
     tokenizer = Tokenizer.from_pretrained(model)
-    wanted = [printable(piece) for each in (TEXT, odd) for piece in tokenizer.encode(each).pieces]
+    wanted = [escaped(piece) for each in (TEXT, odd) for piece in tokenizer.encode(each).pieces]
     assert [piece for piece in page.pieces if piece.strip()][5:] == wanted  # after the legend's five
     assert "<dt>text</dt><dd>Café</dd>" in text
     assert "&lt;b&gt;&amp;amp;\\x1b" in text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from albert_cli import console, options
-from albert_cli.console import printable
+from converters.messages import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,10 +97,8 @@ def _blocks(texts: list[str], filled: list[list[list[Candidate]]]) -> Iterator[s
     blank = ""
     for text, masks in zip(texts, filled, strict=True):
         for number, mask in enumerate(masks, 1):
-            yield f"{blank}{printable(text)}{f'  (mask {number} of {len(masks)})' if len(masks) > 1 else ''}\n"
-            rows = [
-                (str(c.rank), f"{c.probability:.4g}", str(c.id), printable(c.piece), printable(c.filled)) for c in mask
-            ]
+            yield f"{blank}{escaped(text)}{f'  (mask {number} of {len(masks)})' if len(masks) > 1 else ''}\n"
+            rows = [(str(c.rank), f"{c.probability:.4g}", str(c.id), escaped(c.piece), escaped(c.filled)) for c in mask]
             yield console.Table(rows, ("rank", "probability", "id", "piece", "filled in"), (0, 1, 2))
             blank = "\n"
 

@@ -9,7 +9,7 @@ import typer
 
 from albert_cli import console, options
 from albert_cli.arguments import STANDARD_OUTPUT, Kind
-from albert_cli.console import printable
+from converters.messages import escaped
 
 if TYPE_CHECKING:
     from albert_cli.training.prediction import Predicted
@@ -126,9 +126,9 @@ def predict(
 
 def _print_predictions(found: Predicted) -> None:
     """A line for each row, by the file's own id or numbered from 1."""
-    ids = [printable(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
+    ids = [escaped(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
     values = [[_figure(cell, name) for cell in found.columns[name]] for name in found.added]
-    texts = [[printable(text) for text in column] for column in found.texts]
+    texts = [[escaped(text) for text in column] for column in found.texts]
     headers = ["row" if found.ids is None else "id", *found.added, "text", *["pair"] * (len(texts) - 1)]
     rows = list(zip(ids, *values, *texts, strict=True))
     figures = [place for place, name in enumerate(found.added, 1) if isinstance(found.columns[name][0], float)]
@@ -137,7 +137,7 @@ def _print_predictions(found: Predicted) -> None:
 
 def _figure(cell: object, column: str) -> str:
     if isinstance(cell, list):  # the labels of a text that may have several
-        return printable(", ".join(cell))
+        return escaped(", ".join(cell))
     if isinstance(cell, float):  # a regression's value in its unit, or a probability
         return f"{cell:.7g}" if column == "prediction" else f"{cell:.4f}"
-    return printable(str(cell))
+    return escaped(str(cell))

@@ -62,11 +62,12 @@ def pretrain(
         albert pretrain --corpus texts/ --out runs/ffn --share ffn --steps 1000
     """
     from albert_cli.runs.claim import current
+    from albert_cli.runs.files import RUN
 
     out = out or Path("runs/pretrain")
     model_config, settings = _files(model_config, config, settings)
     given["model_config"] = _config(preset, model_config)
-    if settings is None and not (resume and (current(out) / "run.toml").exists()):
+    if settings is None and not (resume and (current(out) / RUN).exists()):
         _check_usage(given, f"{out}: holds no run to resume; " * resume)
     from albert_cli.pretraining.order_by_length import NAME
     from converters.staging import check_directory_name

@@ -10,7 +10,7 @@ import typer
 
 from albert_cli import console, options
 from albert_cli.arguments import Kind
-from albert_cli.console import printable
+from converters.messages import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,13 +123,13 @@ def _blocks(found: Sequence[TextScore], tokenizer: Tokenizer, odd: int) -> Itera
     headers = ("", "log p", "rank", "piece", "text", "first choice", "log p")
     for number, one in enumerate(found):
         rows, styles = [], []
-        yield ("\n" if number else "") + printable(one.text) + "\n"
+        yield ("\n" if number else "") + escaped(one.text) + "\n"
         for data in _tokens(one, tokenizer, odd):
             logs = [f"{data[name]:.2f}" for name in ("log_probability", "choice_log_probability")]
-            text = printable(one.text[data["start"] : data["end"]])
+            text = escaped(one.text[data["start"] : data["end"]])
             mark = "odd" if data["odd"] else ""
             rows.append(
-                (mark, logs[0], str(data["rank"]), printable(data["piece"]), text, printable(data["choice"]), logs[1])
+                (mark, logs[0], str(data["rank"]), escaped(data["piece"]), text, escaped(data["choice"]), logs[1])
             )
             likely = next(style for least, style in _STYLES if math.exp(data["log_probability"]) >= least)
             styles.append(f"bold {likely}".strip() if data["odd"] else likely)
@@ -146,7 +146,7 @@ def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
     for data in _totals(found):
         figures = [data["log_likelihood"], data["per_token"], data["pseudo_perplexity"]]
         shown = ["" if figure is None else f"{figure:.2f}" for figure in figures]
-        rows.append((str(data["row"] + 1), str(data["tokens"]), *shown, printable(data["text"])))
+        rows.append((str(data["row"] + 1), str(data["tokens"]), *shown, escaped(data["text"])))
     yield console.Table(rows, headers, range(5))
     if len(found) > 1:
         yield console.Prose(f"\n{len(found):,} texts: {_summary(found)}")

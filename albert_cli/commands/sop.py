@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from albert_cli import console, options
-from albert_cli.console import printable
+from converters.messages import escaped
 
 if TYPE_CHECKING:
     from albert_cli.scoring.sentence_pairs import Order
@@ -113,7 +113,7 @@ def _warn_of_cut(order: Order, limit: int) -> None:
 
 def _print_orders(given: Texts, order: Order) -> None:
     pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
-    rows = [(str(row), f"{share:.4f}", printable(a), printable(b)) for row, (share, a, b) in enumerate(pairs, 1)]
+    rows = [(str(row), f"{share:.4f}", escaped(a), escaped(b)) for row, (share, a, b) in enumerate(pairs, 1)]
     console.print_table(rows, ("row", "in order", "first", "second"), right=[0, 1])
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from albert_cli.console import printable
 from albert_cli.tokenization.encoding import Encoding
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.messages import escaped
 
 HEADERS = ("id", "piece", "", "id", "piece")
 RIGHT_ALIGNED = (0, 3)
@@ -60,6 +60,5 @@ def compare(
 
 def _cells(encoding: Encoding, index_base: int) -> list[tuple[str, str]]:
     return [
-        (str(number + index_base), printable(piece))
-        for number, piece in zip(encoding.ids, encoding.pieces, strict=True)
+        (str(number + index_base), escaped(piece)) for number, piece in zip(encoding.ids, encoding.pieces, strict=True)
     ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from albert_cli.console import printable
 from albert_cli.tokenization.encoding import Encoding
 from albert_cli.tokenization.records import Record
 from albert_cli.tokenization.segmenters import CONTROL, DIGIT_COMMA
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.messages import escaped
 
 _HUES = 6
 _CLASS_OF = {CONTROL: "control", DIGIT_COMMA: "digit-comma"}  # other kinds are their own class
@@ -71,7 +71,7 @@ def _section(tokenizer: Tokenizer, record: Record, index_base: int) -> Iterator[
     yield "<section>\n"
     for text in (record.text, record.pair):
         if text is not None:
-            yield f'<div class="source">{escape(printable(text))}</div>\n'
+            yield f'<div class="source">{escape(escaped(text))}</div>\n'
     for encoding in record.encoding.windows():
         left_out = f", {encoding.truncated} left out" if encoding.truncated else ""
         yield f'<p class="note">{len(encoding)} tokens{left_out}</p>\n<div class="pieces">\n'
@@ -88,7 +88,7 @@ def _token(tokenizer: Tokenizer, record: Record, encoding: Encoding, n: int, ind
         "id": str(number + index_base),
         "score": None if score is None else f"{score:.5g}",
         "kind": kind,
-        "text": None if encoding.sequence_ids[n] is None else printable(record.source(n, encoding)),
+        "text": None if encoding.sequence_ids[n] is None else escaped(record.source(n, encoding)),
         "span": None if encoding.sequence_ids[n] is None else "{}–{}".format(*encoding.offsets[n]),  # noqa: RUF001
         "token type": str(encoding.token_type_ids[n]),
         "attention": str(encoding.attention_mask[n]),
@@ -96,6 +96,6 @@ def _token(tokenizer: Tokenizer, record: Record, encoding: Encoding, n: int, ind
     listed = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in details.items() if value is not None)
     classes = f"t h{n % _HUES} {_CLASS_OF.get(kind, kind)}" + ("" if encoding.attention_mask[n] else " padding")
     return (
-        f'<span class="{classes}" tabindex="0">{escape(printable(encoding.pieces[n]))}'
+        f'<span class="{classes}" tabindex="0">{escape(escaped(encoding.pieces[n]))}'
         f"<small>{number + index_base}</small><dl>{listed}</dl></span>\n"
     )

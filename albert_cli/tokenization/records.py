@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from albert_cli.console import printable
 from albert_cli.tokenization.encoding import Encoding
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.messages import escaped
 
 HEADERS = ("id", "piece", "score", "kind", "span", "text", "type", "mask")
 RIGHT_ALIGNED = (0, 2, 6, 7)
@@ -39,11 +39,11 @@ def rows(tokenizer: Tokenizer, record: Record, encoding: Encoding, index_base: i
         table.append(
             (
                 str(number + index_base),
-                printable(encoding.pieces[n]),
+                escaped(encoding.pieces[n]),
                 "" if score is None else f"{score:.4g}",
                 encoding.kinds[n],
                 "" if encoding.sequence_ids[n] is None else "{}:{}".format(*encoding.offsets[n]),
-                printable(record.source(n, encoding)),
+                escaped(record.source(n, encoding)),
                 str(encoding.token_type_ids[n]),
                 str(encoding.attention_mask[n]),
             )
@@ -101,4 +101,4 @@ def token_lines(records: Iterable[Record]) -> Iterator[str]:
     """The pieces of a window per line."""
     for record in records:
         for window in record.encoding.windows():
-            yield " ".join(printable(piece) for piece in window.pieces) + "\n"
+            yield " ".join(escaped(piece) for piece in window.pieces) + "\n"

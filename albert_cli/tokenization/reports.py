@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from albert_cli.console import Table, printable
+from albert_cli.console import Table
 from albert_cli.errors import TokenizerError
 from albert_cli.tokenization import comparison, page, records, statistics
 from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.records import Record
 from albert_cli.tokenization.segmenters import SentencePieceSegmenter
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.messages import escaped
 
 Output = Iterator[str | Table]
 Inputs = Iterable[tuple[str, str | None]]
@@ -76,7 +77,7 @@ class View:
             yield from self._json(item.as_json(self.index_base) for item in shown())
             return
         for item in shown():
-            yield printable(item.text) + (f" ‖ {printable(item.pair)}" if item.pair is not None else "") + "\n"
+            yield escaped(item.text) + (f" ‖ {escaped(item.pair)}" if item.pair is not None else "") + "\n"
             yield Table(item.rows(self.index_base), comparison.HEADERS, comparison.RIGHT_ALIGNED)
             yield "\n"
         share = f" ({different / total:.2%})" if total else ""
@@ -126,12 +127,12 @@ class View:
             yield from self._json(found())
             return
         for number, item in enumerate(found()):
-            yield ("\n" if number else "") + printable(item["text"]) + "\n"
+            yield ("\n" if number else "") + escaped(item["text"]) + "\n"
             yield Table(
                 [
                     (
                         f"{way['score']:.4f}",
-                        " ".join(map(printable, way["tokens"])),
+                        " ".join(map(escaped, way["tokens"])),
                         " ".join(map(str, way["input_ids"])),
                     )
                     for way in item["alternatives"]
@@ -158,9 +159,9 @@ class View:
                 yield batch[row].tolist()
 
     def _tables(self, record: Record, *, first: bool) -> Output:
-        yield ("" if first else "\n") + printable(record.text) + "\n"
+        yield ("" if first else "\n") + escaped(record.text) + "\n"
         if record.pair is not None:
-            yield printable(record.pair) + "\n"
+            yield escaped(record.pair) + "\n"
         for window in record.encoding.windows():
             rows = records.rows(self.tokenizer, record, window, self.index_base)
             yield Table(rows, records.HEADERS, records.RIGHT_ALIGNED)

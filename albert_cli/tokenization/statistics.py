@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from albert_cli.console import Table, printable
+from albert_cli.console import Table
 from albert_cli.errors import TextError
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.messages import escaped
 
 LIMITS = (128, 256, 512)
 # Upper ends of the histogram's classes.
@@ -106,12 +107,12 @@ def tables(figures: dict[str, Any]) -> Iterator[Table]:
     if figures["unknown_characters"]:
         worst = itertools.islice(figures["unknown_characters"].items(), _MOST_FREQUENT)
         yield Table(
-            [(printable(c), f"U+{ord(c):04X}", unicodedata.name(c, "-"), f"{n:,}") for c, n in worst],
+            [(escaped(c), f"U+{ord(c):04X}", unicodedata.name(c, "-"), f"{n:,}") for c, n in worst],
             ("unknown", "code", "name", "times"),
             right=(3,),
         )
     yield Table(
-        [(printable(item["piece"]), str(item["id"]), f"{item['count']:,}") for item in figures["most_frequent"]],
+        [(escaped(item["piece"]), str(item["id"]), f"{item['count']:,}") for item in figures["most_frequent"]],
         ("piece", "id", "times"),
         right=(1, 2),
     )

@@ -17,11 +17,12 @@ from albert_cli.finite import check_finite
 from albert_cli.memory import out_of_memory
 from albert_cli.tables.input_files import streams, there
 from albert_cli.tables.write import write_table
-from albert_cli.tasks.task import Sources, Task
+from albert_cli.tasks.task import Task
 from albert_cli.training.inference import Tick, infer
 from albert_cli.training.problems import AnyProblem, Choices
 from albert_cli.training.rows import Predictions, Split
 from albert_cli.training.run_directory import LoadedRun
+from albert_cli.training.settings import sources_of
 from albert_cli.training.splits import score
 from albert_cli.training.submission import cells, write_tsv
 
@@ -57,7 +58,7 @@ def dev_splits(
     info, task, problem = loaded.info, loaded.task, loaded.problem
     if problem.not_measured:
         raise RunError(f"{loaded.directory}: {problem.not_measured}")
-    sources = _sources(info.settings)
+    sources = sources_of(info.settings)
     skip_bad = skip_bad or sources.skip_bad
     sources = replace(sources, skip_bad=skip_bad)
     if path is not None and streams(path):
@@ -148,7 +149,7 @@ def write_dev(loaded: LoadedRun, split: Split[Any], predictions: Predictions[Any
 
 def write_submissions(loaded: LoadedRun, task: Task, out: Path) -> dict[str, Path]:
     """Where the data has GLUE test files, the predictions for them as the GLUE server takes them, by file name."""
-    sources, written = replace(_sources(loaded.info.settings), skip_bad=False), {}  # every row has its prediction
+    sources, written = replace(sources_of(loaded.info.settings), skip_bad=False), {}  # every row has its prediction
     for name, filename in task.submission.items():
         examples: Any = task.read(sources, name)
         if examples is not None:
@@ -157,16 +158,3 @@ def write_submissions(loaded: LoadedRun, task: Task, out: Path) -> dict[str, Pat
             write_tsv(out / filename, examples.ids, cells(filename, values, loaded.info.labels))
             written[filename] = out / filename
     return written
-
-
-def _sources(settings: Any) -> Sources:
-    files = {name: Path(settings[name]) for name in ("train", "dev", "test") if settings.get(name)}
-    return Sources(
-        Path(settings["data"]) if settings.get("data") else None,
-        files,
-        settings.get("text_column"),
-        settings.get("text_pair_column"),
-        settings.get("label_column"),
-        settings.get("delimiter"),
-        bool(settings.get("skip_bad")),
-    )

@@ -134,9 +134,21 @@ class Settings:
 
     @property
     def sources(self) -> Sources:
-        files = {name: Path(path) for name in ("train", "dev", "test") if (path := getattr(self, name))}
-        columns = (self.text_column, self.text_pair_column, self.label_column)
-        return Sources(Path(self.data) if self.data else None, files, *columns, self.delimiter, self.skip_bad)
+        return sources_of(vars(self))
+
+
+def sources_of(settings: Mapping[str, Any]) -> Sources:
+    """Where the data of a run is, by its settings, which may lack those that were not given."""
+    data = settings.get("data")
+    return Sources(
+        Path(data) if data else None,
+        {name: Path(path) for name in ("train", "dev", "test") if (path := settings.get(name))},
+        settings.get("text_column"),
+        settings.get("text_pair_column"),
+        settings.get("label_column"),
+        settings.get("delimiter"),
+        bool(settings.get("skip_bad")),
+    )
 
 
 def hidden_sizes(head: str) -> tuple[int, ...] | None:
