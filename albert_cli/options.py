@@ -120,7 +120,7 @@ if TYPE_CHECKING:
 else:
     PresetName = Literal[tuple(PRESETS)]
 Preset = Annotated[PresetName | None, typer.Option("--preset", help="A published shape, or tiny to try things out.")]
-_MODEL_CONFIG = "The model's config: an albert_config.json or config.json"
+_MODEL_CONFIG = "The model's config: Google's (albert_config.json, bert_config.json) or a config.json"
 MODEL_CONFIG = typer.Option("--model-config", metavar="FILE", help=f"{_MODEL_CONFIG}.")
 ModelConfig = Annotated[Path | None, MODEL_CONFIG, Formerly("--config")]
 PartialModelConfig = Annotated[
@@ -128,9 +128,25 @@ PartialModelConfig = Annotated[
     typer.Option(
         "--model-config",
         metavar="FILE",
-        help=f"{_MODEL_CONFIG}, or some of its keys, of a model without one: saved-model.",
+        help=f"{_MODEL_CONFIG}, or some of its keys, of a model without one: saved-model, fairseq, Google's ELECTRA.",
     ),
     Formerly("--config"),
+]
+Part = Annotated[
+    Literal["discriminator", "generator"] | None,
+    typer.Option("--part", help="Which model of Google's ELECTRA checkpoint. By default the discriminator."),
+]
+Parts = Annotated[
+    Literal["discriminator", "generator", "both"] | None,
+    typer.Option(
+        "--part",
+        help="Which model of Google's ELECTRA checkpoint, or both, each in a directory of its own in TARGET. "
+        "By default the discriminator.",
+    ),
+]
+Heads = Annotated[
+    int | None,
+    typer.Option("--heads", metavar="N", min=1, help="Attention heads, of a model whose files do not say how many."),
 ]
 TOKENIZER = typer.Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt.")
 CASED = typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Tensor:
 
 @dataclass(frozen=True, repr=False)
 class Checkpoint:
-    """An ALBERT on disk or about to be: see `converters.spec` for the tensors.
+    """A model on disk or about to be: see `converters.spec` for the tensors.
 
     `optimizer` maps `<canonical name>/<slot>` (adam_m, adam_v, lamb_m, lamb_v) to tensors of the variable's own layout.
     `sentence` are the files of a Sentence-Transformers directory. `dropped` counts what the reader left out, by reason;
@@ -91,9 +92,14 @@ class Checkpoint:
         """One line: a model has dozens of tensors."""
         config = self.config
         sizes = f"{config.num_hidden_layers} layers, E={config.embedding_size} H={config.hidden_size}"
-        parts = ", ".join(spec.components(self.tensors, config))
+        parts = ", ".join(self.components)
         numbers = f"{len(self.tensors)} tensors, {sum(tensor.size for tensor in self.tensors.values()):,} parameters"
         return f"<Checkpoint {self.format or 'in memory'} {self.where!r}: {sizes}, {numbers}: {parts}>"
+
+    @functools.cached_property
+    def components(self) -> list[str]:
+        """What there are tensors of: see `spec.components`."""
+        return spec.components(self.tensors, self.config)
 
     def everything(self) -> dict[str, Tensor]:
         """Weights and optimizer slots together."""

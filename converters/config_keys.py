@@ -28,7 +28,7 @@ _SIZES = (
         "vocab_size embedding_size hidden_size num_hidden_layers num_hidden_groups inner_group_num "
         "num_attention_heads intermediate_size max_position_embeddings type_vocab_size",
     ),
-    Key(CONFIG, "model_type", "honoured", "another one than albert is refused"),
+    Key(CONFIG, "model_type", "honoured", "the family; one that is not supported is refused"),
     Key(CONFIG, "hidden_act", "honoured", "an unknown one is refused; Google's gelu is Hugging Face's gelu_new"),
     Key(CONFIG, "hf_hidden_act", "honoured", "in albert_config.json: the activation that has no name in Google's code"),
     Key(CONFIG, "layer_norm_eps", "honoured", "1e-12 by default"),
@@ -36,7 +36,7 @@ _SIZES = (
 )
 _TRAINING = (
     *_keys("honoured", "in training", "hidden_dropout_prob attention_probs_dropout_prob initializer_range"),
-    Key(CONFIG, "classifier_dropout_prob", "honoured", "in fine-tuning; null: as hidden_dropout_prob"),
+    *_keys("honoured", "in fine-tuning; null: as hidden_dropout_prob", "classifier_dropout_prob classifier_dropout"),
 )
 _LABELS = (
     Key(CONFIG, "id2label", "honoured", "the labels' names in predict"),
@@ -63,7 +63,7 @@ _PLAIN = (
     ),
     *_keys(
         "no effect",
-        "the tokenizer's files decide the ids",
+        "the tokenizer's files decide the ids; a RoBERTa's positions begin at pad_token_id + 1",
         "pad_token_id bos_token_id eos_token_id sep_token_id cls_token_id mask_token_id unk_token_id "
         "decoder_start_token_id tokenizer_class",
     ),
@@ -77,7 +77,8 @@ _PLAIN = (
     ),
     *_keys(
         "no effect",
-        "transformers' ALBERT does not read it: it is an encoder whatever this says",
+        "transformers' ALBERT is an encoder whatever this says; of the other families is_decoder and "
+        "add_cross_attention are refused where they are true",
         "is_decoder is_encoder_decoder is_causal add_cross_attention cross_attention_hidden_size "
         "tie_encoder_decoder use_cache",
     ),
@@ -103,6 +104,12 @@ _PLAIN = (
         "pooler_type",
     ),
 )
+_SUMMARY = _keys(
+    "no effect",
+    "how transformers' ELECTRA sums a text up for multiple choice",
+    "summary_type summary_use_proj summary_activation summary_last_dropout summary_first_dropout "
+    "summary_proj_to_labels",
+)
 _REFUSED = (
     Key(
         CONFIG,
@@ -120,7 +127,7 @@ _REFUSED = (
         CONFIG,
         "auto_map",
         "refused",
-        "code that comes with a model is never run; remove the key if the model is a plain ALBERT",
+        "code that comes with a model is never run; remove the key if the model is a plain one",
         _NOTHING,
     ),
     Key(CONFIG, "adapters", "refused", "adapters are not supported; merge them into the weights", _NOTHING),
@@ -144,13 +151,20 @@ _FILES = (
     ),
 )
 
-CONFIG_KEYS: tuple[Key, ...] = (*_SIZES, *_TRAINING, *_LABELS, _TIED, *_PLAIN, *_REFUSED, *_FILES)
+CONFIG_KEYS: tuple[Key, ...] = (*_SIZES, *_TRAINING, *_LABELS, _TIED, *_PLAIN, *_SUMMARY, *_REFUSED, *_FILES)
 _REFUSED_FILES = tuple(key for key in CONFIG_KEYS if not key.key and key.treatment == "refused")
 
 
-def config_refusals(settings: Mapping[str, Any]) -> list[str]:
-    """What of a config's settings is refused."""
-    return refusals(settings, CONFIG_KEYS, CONFIG)
+# Of a family whose code in transformers reads them.
+_DECODER = tuple(
+    Key(CONFIG, name, "refused", "decoders are not supported, only encoders", (None, False))
+    for name in ("is_decoder", "add_cross_attention")
+)
+
+
+def config_refusals(settings: Mapping[str, Any], *, may_decode: bool) -> list[str]:
+    """What of a config's settings is refused; `may_decode`: the family is a decoder where its config says so."""
+    return refusals(settings, (*CONFIG_KEYS, *_DECODER) if may_decode else CONFIG_KEYS, CONFIG)
 
 
 def notes_on(settings: Iterable[str]) -> list[str]:
@@ -159,7 +173,7 @@ def notes_on(settings: Iterable[str]) -> list[str]:
     if not found:
         return []
     names = ", ".join(map(repr, found[:5])) + (", …" if len(found) > 5 else "")
-    return [f"the config has {names}, no known setting of an ALBERT: kept, without effect"]
+    return [f"the config has {names}, no known setting of an encoder: kept, without effect"]
 
 
 def holds_refused_file(directory: Path) -> bool:

@@ -12,6 +12,7 @@ from converters import archives, proof, roles, spec, strangers
 from converters.buffer_pool import reused
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Checkpoint
+from converters.choices import NONE, Choices
 from converters.config_keys import notes_on
 from converters.errors import (
     PLACE,
@@ -58,10 +59,10 @@ class Report:
     not_finite: Mapping[str, Any]
 
 
-def load(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
+def load(path: Path | str, *, format: str | None = None, choices: Choices = NONE) -> Checkpoint:
     """Open a model of any format, also inside an archive (`converters.archives`); arrays stay on disk until read.
 
-    `config` is a file of settings for a format that may hold none (saved-model); they override what is found.
+    `choices`: what only the user can say of it.
     Raises FormatError (it cannot be determined), CorruptError, ConfigError, or SpecError (every missing, unknown or
     misshapen tensor in one message).
     """
@@ -69,9 +70,9 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
     with file_errors(path):
         archived = _archived(path)
         if archived:
-            checkpoint = _read_archived(*archived, format, config)
+            checkpoint = _read_archived(*archived, format, choices)
         else:
-            checkpoint = _read(source_format(path, format), path, config)
+            checkpoint = _read(source_format(path, format), path, choices)
     weights = checkpoint.tensors
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in weights.items()}, checkpoint.where)
     faults = []
@@ -89,10 +90,9 @@ def load(path: Path | str, *, format: str | None = None, config: Path | None = N
     return checkpoint
 
 
-def _read(reader: Format, path: Path, config_file: Path | None = None) -> Checkpoint:
-    if config_file is not None and not reader.TAKES_CONFIG:
-        raise FormatError(path, f"{reader.NAME} has a config of its own, so it takes no --model-config; edit that one")
-    checkpoint = _without_architectures(reader.read(path, config_file))
+def _read(reader: Format, path: Path, choices: Choices = NONE) -> Checkpoint:
+    choices.check(reader.TAKES, path, reader.NAME)
+    checkpoint = _without_architectures(reader.read(path, choices))
     if notes := notes_on(checkpoint.config.extra):
         checkpoint = dataclasses.replace(checkpoint, notes=[*checkpoint.notes, *notes])
     return _ordered(checkpoint)
@@ -118,12 +118,12 @@ def _archived(path: Path) -> tuple[Path, Path] | None:
     return None
 
 
-def _read_archived(archive: Path, place: Path, format: str | None, config: Path | None) -> Checkpoint:
+def _read_archived(archive: Path, place: Path, format: str | None, choices: Choices) -> Checkpoint:
     opened = archives.Opened(archive)
     try:
         with opened.errors_name_archive():
             path = opened.root / place if place.parts else _model_in(opened, format)
-            return opened.keep_open(_read(source_format(path, format), path, config))
+            return opened.keep_open(_read(source_format(path, format), path, choices))
     except BaseException:
         opened.close()
         raise
@@ -183,16 +183,16 @@ def convert(
     dtype: str | None = None,
     force: bool = False,
     keep_optimizer: bool = False,
-    config: Path | None = None,
+    choices: Choices = NONE,
     progress: Progress | None = None,
 ) -> Report:
     """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source.
 
-    `config`: as in `load`.
+    `choices`: as in `load`.
     """
     source, target = Path(source), Path(target)
     writer = check_place(target, target_as, force=force, source=source, source_as=source_as)
-    checkpoint = load(source, format=source_as, config=config)
+    checkpoint = load(source, format=source_as, choices=choices)
     dropped = dict(checkpoint.dropped)
     if checkpoint.optimizer and not keep_optimizer:
         dropped["optimizer slots"] = len(checkpoint.optimizer)
@@ -205,8 +205,9 @@ def convert(
             dropped[f"Sentence-Transformers files ({listing(left_out)})"] = len(left_out)
     sources = _files(source, formats()[checkpoint.format])
     survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
-    present = spec.components(checkpoint.tensors, checkpoint.config)
-    absent = [roles.HEADS[part] for part in ("mlm", family_of(checkpoint.config).pair) if part not in present]
+    present = checkpoint.components
+    family = family_of(checkpoint.config)
+    absent = [roles.HEADS[part] for part in family.fresh if part in roles.HEADS and part not in present]
     copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
     return Report(
         source=checkpoint.where,

@@ -2,40 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig, Json, dump_json, parse_json
-from converters.dialects import config_from_json, notes_for_google, to_google
-from converters.families import families
+from converters.dialects import config_from_json, from_google, notes_for_google, to_google, to_hf
+from converters.errors import ConfigError
+from converters.families import families, family_of, find
+from converters.family import Family
+from converters.files import read_small
 from converters.tokenizers.files import SETTINGS
 
-CONFIG = families()["albert"].config.google_file
 SPIECE, VOCAB = "30k-clean.model", "30k-clean.vocab"
+# What the configs of all families are called, as a pattern.
+CONFIGS = "|".join(re.escape(family.config.google_file) for family in families().values() if family.config.google_file)
 
 
-def parse_config(data: bytes, where: str) -> tuple[EncoderConfig, Json]:
-    """A config of Google's and the tokenizer's settings in it; ConfigError for what is none."""
+def config_file(family: Family) -> str:
+    """What the config of a family is called in a directory of Google's; Hugging Face's name where Google has none."""
+    return family.config.google_file or "config.json"
+
+
+def parse_config(
+    data: bytes, where: str, names: Iterable[str], *, dialect: str = "google"
+) -> tuple[EncoderConfig, Json]:
+    """A config of Google's (Hugging Face's of a model that Google has not), and the tokenizer's settings in it.
+
+    `names`: those of the tensors, which tell the family where the config does not. Raises ConfigError for what is no
+    config, SpecError where the family cannot be told.
+    """
     parsed, settings = split_settings(parse_json(data, where))
-    return config_from_json(parsed, where, dialect="google"), settings
+    family = find(parsed.get("model_type") if isinstance(parsed, dict) else None, names, where)
+    dialect = dialect if family.config.google_file else "hf"
+    return config_from_json(parsed, where, dialect=dialect, family=family), settings
 
 
 def config_of(checkpoint: Checkpoint) -> Json:
-    """The config of a checkpoint in Google's terms, with the tokenizer's settings."""
-    return to_google(checkpoint.config) | checkpoint.tokenizer.settings
+    """The config of a checkpoint in Google's terms, or Hugging Face's of a model that Google has not; with the
+    tokenizer's settings."""
+    family = family_of(checkpoint.config)
+    written = to_google if family.config.google_file else to_hf
+    return written(checkpoint.config) | checkpoint.tokenizer.settings
 
 
 def files(checkpoint: Checkpoint, *, wordpiece: str) -> dict[str, bytes]:
-    """The config and the vocabularies by the names of their files; `wordpiece` is that of a Chinese model's list."""
+    """The config and the vocabularies by the names of their files; `wordpiece` is that of a WordPiece list."""
     tokenizer = checkpoint.tokenizer
     found = {
-        CONFIG: dump_json(config_of(checkpoint)),
+        config_file(family_of(checkpoint.config)): dump_json(config_of(checkpoint)),
         SPIECE: tokenizer.model(),
         VOCAB: tokenizer.lines(),
         wordpiece: tokenizer.wordpiece,
     }
     return {name: content for name, content in found.items() if content is not None}
+
+
+def settings_in(path: Path | None, family: Family) -> tuple[Json, Json]:
+    """The settings in a config of either dialect, distinguished by model_type, in Hugging Face's terms, and the
+    tokenizer's; they may be some of them, and there are none without a file."""
+    if path is None:
+        return {}, {}
+    data, settings = split_settings(parse_json(read_small(path), str(path)))
+    if not isinstance(data, dict):
+        raise ConfigError(path, f"holds a JSON {type(data).__name__}, not an object of settings")
+    return data if "model_type" in data else from_google(data, family), settings
+
+
+def find_config(directory: Path, family: Family) -> Path | None:
+    """The config beside Google's weights: that of the family, or Hugging Face's; None where there is none."""
+    return next((path for name in (config_file(family), "config.json") if (path := directory / name).exists()), None)
 
 
 def notes(checkpoint: Checkpoint) -> Sequence[str]:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters import sentence_files, spec, strangers
+from converters import sentence_files, spec, strangers, variables
 from converters.checkpoint import Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig, dump_json, parse_json
 from converters.config_keys import check_files, holds_refused_file
 from converters.dialects import config_from_json, to_hf
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
-from converters.families import family_of
+from converters.families import families, family_of, find
 from converters.files import read_small
 from converters.messages import listing
 from converters.names import slot_of
@@ -42,7 +42,7 @@ _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _WORDS = "embeddings.word_embeddings.weight"
 _PLAIN = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 # Parts of names that stand in an encoder alone: what is so named is no head, and never left out.
-_INSIDE = frozenset({"albert", "bert", "embeddings", "encoder"})
+_INSIDE = frozenset({"embeddings", "encoder", *(family.prefix.rstrip(".") for family in families().values())})
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,13 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     strangers.refuse(stored, str(path))
     if not (directory / _CONFIG).exists():
         raise CheckpointError(directory, f"no {_CONFIG} beside the weights; copy the model's one there")
-    data = parse_json(read_small(directory / _CONFIG), str(directory / _CONFIG))
-    config = config_from_json(data, str(directory / _CONFIG), dialect="hf")
-    named, notes = _unwrapped(stored, config, str(path))
-    tensors, dropped = _canonical(named, config)
+    where = str(directory / _CONFIG)
+    data = parse_json(read_small(directory / _CONFIG), where)
+    family = find(data.get("model_type") if isinstance(data, dict) else None, stored, str(path))
+    config = config_from_json(data, where, dialect="hf", family=family)
+    stored = variables.modernised(stored, family.legacy.get("hf", {}), str(path))
+    named, notes = unwrapped(stored, config, str(path))
+    tensors, dropped = canonical(named, config)
     if path.is_dir() and (directory / _HEAD).exists():
         dropped[f"head of another shape than linear ({_HEAD})"] = 1
     optimizer: dict[str, Tensor] = {}
@@ -124,13 +127,13 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
         (path / name).write_bytes(content)
 
 
-def _unwrapped(
+def unwrapped(
     stored: Mapping[str, Tensor], config: EncoderConfig, where: str
 ) -> tuple[Mapping[str, Tensor], list[str]]:
     """The tensors as transformers' classes call them, whatever module they were a part of; and a note of what changed.
 
-    The encoder is what the word embeddings are in: itself (as AlbertModel saves it), `albert`, or a module of another
-    name. What stands before it was put there by a wrapper (DataParallel's `module.`, Lightning's `model.`, …).
+    The encoder is what the word embeddings are in: itself (as BertModel saves it), `bert`, or a module of another name.
+    What stands before it was put there by a wrapper (DataParallel's `module.`, Lightning's `model.`, …).
     """
     found = [name for name in stored if name == _WORDS or name.endswith(f".{_WORDS}")]
     if len(found) > 1:
@@ -159,7 +162,7 @@ def _unwrapped(
     return renamed, [f"the encoder's names begin with {encoder!r} (a module around it), read as {prefix!r}"]
 
 
-def _canonical(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
+def canonical(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Rename to canonical. Tied copies are dropped once shown to be copies; heads that no table knows are, by name."""
     table = family_of(config).hf
     known = table.expand(config).by_foreign

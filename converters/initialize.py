@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -17,12 +18,15 @@ from converters.tokenizers.files import TokenizerFiles
 _BLOCK = 1 << 22
 
 
-def initialize(config: EncoderConfig, tokenizer: TokenizerFiles, *, seed: int) -> Checkpoint:
-    """A model with MLM and SOP heads. Each tensor's values follow from the seed and its name, and come when read.
+def initialize(
+    config: EncoderConfig, tokenizer: TokenizerFiles, *, seed: int, heads: Collection[str] | None = None
+) -> Checkpoint:
+    """A model with those heads (components), by default the ones that its family is pre-trained with.
 
-    Weights are normal with stddev `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
+    Each tensor's values follow from the seed and its name, and come when read. Weights are normal with stddev
+    `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
     """
-    parts = (*roles.REQUIRED, "pooler", "mlm", family_of(config).pair)
+    parts = (*roles.REQUIRED, *(family_of(config).fresh if heads is None else heads))
     wanted = {name: item for name, item in spec.spec(config).items() if item.component in parts and not item.optional}
     return Checkpoint(
         config=config,

@@ -120,6 +120,10 @@ class NameTable:
                 return reason
         return None
 
+    def extended(self, rows: Iterable[Row]) -> NameTable:
+        """This table and further rows."""
+        return NameTable((*self.rows, *rows), {pattern.pattern: reason for pattern, reason in self._drop})
+
     def within(self, layout_of: Callable[[Row], Layout], prefix: str = "") -> NameTable:
         """The same table for a format that stores this one's arrays under `prefix`, each in a further layout."""
         rows = (replace(row, foreign=prefix + row.foreign, layout=row.layout.then(layout_of(row))) for row in self.rows)

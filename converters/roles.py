@@ -73,7 +73,23 @@ ROLES: Mapping[str, Role] = {
     # Only where they are not tied to the word embeddings and to mlm.bias.
     "mlm.decoder": Role("mlm", "linear", ("V", "E")),
     "pair": Role(PAIR, "output", (2, "H")),
+    # ELECTRA's discriminator: was the token replaced?
+    "rtd.dense": Role("rtd", "linear", ("H", "H")),
+    "rtd.out": Role("rtd", "linear", (1, "H")),
+    # SpanBERT's head: the words of a span from its two borders and a word's place in the span (arXiv 1907.10529).
+    "sbo.positions": Role("sbo", "table", (None, 200)),
+    "sbo.dense_1": Role("sbo", "linear", ("H", "2H+200")),
+    "sbo.norm_1": Role("sbo", "norm", ("H",)),
+    "sbo.dense_2": Role("sbo", "linear", ("H", "H")),
+    "sbo.norm_2": Role("sbo", "norm", ("H",)),
+    "sbo.bias": Role("sbo", "vector", ("V",)),
+    # One linear layer: on the pooled output, or on every token.
     "classifier": Role("classifier", "output", (None, "H")),
+    # Two, on the first token.
+    "first_token.dense": Role("first_token", "linear", ("H", "H")),
+    "first_token.out": Role("first_token", "linear", (None, "H")),
+    # What ELECTRA's multiple choice reads in the place of a pooler.
+    "summary": Role("summary", "linear", ("H", "H")),
     "qa": Role("qa", "output", (2, "H")),
     # Google's run_squad_v2 (squad_utils.py, create_v2_model); transformers: PoolerStartLogits and its kin (XLNet).
     "squad2.start": Role("squad2", "linear", (1, "H")),
@@ -87,7 +103,12 @@ ROLES: Mapping[str, Role] = {
 HEADS: Mapping[str, str] = {
     "mlm": "masked-word head (MLM)",
     "sop": "sentence-order head (SOP)",
+    "nsp": "next-sentence head (NSP)",
+    "rtd": "replaced-token head (discriminator)",
+    "sbo": "span-boundary head (SBO)",
     "classifier": "classification head",
+    "first_token": "classification head on the first token",
+    "summary": "summary of the first token",
     "choice": "multiple-choice head",
     "tokens": "token-classification head",
     "qa": "question-answering head",
@@ -115,6 +136,7 @@ def _size(size: str | int | None, config: EncoderConfig) -> int | None:
         "E": config.embedding_size,
         "H": H,
         "2H": 2 * H,
+        "2H+200": 2 * H + 200,
         "I": config.intermediate_size,
     }
     return sizes[size]

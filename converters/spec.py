@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from converters.config import EncoderConfig
@@ -42,6 +42,8 @@ def spec(config: EncoderConfig) -> dict[str, TensorSpec]:
     layer = [entry for entry in family.entries if entry.role.startswith("layer.")]
     tensors: dict[str, TensorSpec] = {}
     for entry in family.entries:
+        if entry.role == "projection" and not has_projection(config):
+            continue
         if entry not in layer:
             tensors |= _tensors(family, entry, config, None)
         elif entry is layer[0]:
@@ -62,11 +64,12 @@ def _tensors(
     owner = entry.hf.format(**config.places[0]) if shared else name
     attribute = in_module(entry.role, at.get("layer"))
     optional = entry.role == "mlm.decoder" and config.extra.get("tie_word_embeddings") is not False
+    shapes = role.shapes(config)
     return {
         _dotted(name, part): TensorSpec(
-            shape, family.component(entry), entry.role, _dotted(owner, part), _dotted(attribute, part), optional
+            shapes[part], family.component(entry), entry.role, _dotted(owner, part), _dotted(attribute, part), optional
         )
-        for part, shape in role.shapes(config).items()
+        for part in entry.tensors
     }
 
 
@@ -80,8 +83,15 @@ def canonical_names(config: EncoderConfig) -> dict[str, str]:
 
 
 def has_projection(config: EncoderConfig) -> bool:
-    """Whether the family has a projection from the embedding size to the hidden size."""
-    return any(entry.role == "projection" for entry in family_of(config).entries)
+    """Whether there is a projection from the embedding size to the hidden size."""
+    family = family_of(config)
+    needed = family.projects_always or config.embedding_size != config.hidden_size
+    return needed and any(entry.role == "projection" for entry in family.entries)
+
+
+def may_share(config: EncoderConfig) -> bool:
+    """Whether models of the family may share weights between layers."""
+    return "num_hidden_groups" not in family_of(config).config.derived
 
 
 def components(names: Iterable[str], config: EncoderConfig) -> list[str]:
@@ -89,15 +99,20 @@ def components(names: Iterable[str], config: EncoderConfig) -> list[str]:
     wanted = spec(config)
     present = {wanted[name].component for name in names if name in wanted}
     if "classifier" in present:
-        present = present - {"classifier"} | {_classifier(config, pooler="pooler" in present)}
+        present = present - {"classifier"} | {_classifier(config, present)}
     return [part for part in (*REQUIRED, *OPTIONAL) if part in present]
 
 
-def _classifier(config: EncoderConfig, *, pooler: bool) -> str:
-    """What the tensors called `classifier` are: classifier, choice or tokens."""
-    reads = family_of(config).reads_classifier
+def _classifier(config: EncoderConfig, present: Collection[str]) -> str:
+    """What the tensors called `classifier` are (classifier, choice or tokens) beside the other components.
+
+    Where the config does not say it, what the class is that reads the most of these.
+    """
+    family = family_of(config)
+    reads = family.reads_classifier
     declared = next((reads[name] for name in _declared(config) if name in reads), None)
-    return declared or ("classifier" if pooler else "tokens")
+    possible = [name for name, kind in reads.items() if {*family.classes[name]} - {kind} <= {*present}]
+    return declared or reads[max(possible, key=lambda name: len(family.classes[name]))]
 
 
 def _declared(config: EncoderConfig) -> list[str]:
@@ -107,9 +122,14 @@ def _declared(config: EncoderConfig) -> list[str]:
 
 
 def architecture(names: Iterable[str], config: EncoderConfig) -> str:
-    """The transformers class whose heads are those among `names`; the first in the family's order."""
+    """The transformers class whose heads are those among `names`; the first in the family's order.
+
+    One of which all heads are there counts before one of which the last is.
+    """
     family, present = family_of(config), components(names, config)
-    return next((name for name, parts in family.classes.items() if parts[-1] in present), family.bare)
+    whole = [name for name, parts in family.classes.items() if {*parts} <= {*present}]
+    last = [name for name, parts in family.classes.items() if parts[-1] in present]
+    return [*whole, *last, family.bare][0]
 
 
 def untrue(names: Iterable[str], config: EncoderConfig) -> str | None:

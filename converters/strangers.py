@@ -8,7 +8,6 @@ from pathlib import Path
 
 from converters.errors import PLACE, SpecError
 
-_UNSHARED = "whose layers share no weights, not an ALBERT"
 # Unsupported architectures, by the name of a tensor (separated by dots) or variable (by slashes) that only they have.
 _TENSORS = {
     r"bert/encoder/layer_shared/.*|bert/embeddings/word_embeddings_2": (
@@ -22,17 +21,11 @@ _TENSORS = {
     r".*\blora_[AB]\b.*|.*\blora_embedding_[AB]\b.*": (
         "a LoRA adapter, which is no model without its base: merge the two (peft: merge_and_unload) and save that"
     ),
-    r"(.*[./])?(electra|generator|discriminator\w*)[./](encoder|embeddings|predictions).*": f"an ELECTRA, {_UNSHARED}",
-    r"(.*\.)?(xlm_)?roberta\.(encoder|embeddings)\..*|(.*\.)?sentence_encoder\.layers\.\d+\..*": (
-        f"a RoBERTa, {_UNSHARED}"
-    ),
-    r"(.*\.)?distilbert\.transformer\.layer\.\d+\..*": f"a DistilBERT, {_UNSHARED}",
-    r"(.*\.)?deberta\.encoder\.layer\.\d+\..*": f"a DeBERTa, {_UNSHARED}",
-    r"(.*[./])?bert[./]encoder[./]layer[._]\d+[./].*": f"a BERT, {_UNSHARED}",
+    r"(.*\.)?distilbert\.transformer\.layer\.\d+\..*": "a DistilBERT, which is not supported",
+    r"(.*\.)?deberta\.encoder\.layer\.\d+\..*": "a DeBERTa, which is not supported",
+    r"(.*\.)?xlm_roberta\.(encoder|embeddings)\..*": "an XLM-RoBERTa, which is not supported",
+    r"generator_(ltr|rtl)/.*|cloze_predictions/.*": "an Electric, which is not supported",
 }
-# Where no layer of an ALBERT is there as well, for a head may have an encoder of its own.
-_KIN = {r"(.*[./])?encoder[./]layers?[._]\d+[./].*": f"a BERT or one of its kin, {_UNSHARED}"}
-_OURS = re.compile(r"(.*\.)?albert_layer_groups\..*|(.*/)?transformer/group_\d+/inner_group_\d+/.*")
 
 # Files of models in forms that are not read here, each with the way to one that is.
 _SAVE_AGAIN = "load it with the library that wrote it and save the weights as safetensors or a PyTorch state dict"
@@ -42,11 +35,11 @@ _FILES = {
     ),
     r"tf_model(-\d+-of-\d+)?\.h5": (
         "weights of transformers for TensorFlow 2, which are not read: with transformers 4, "
-        "AlbertModel.from_pretrained(DIR, from_tf=True).save_pretrained(OUT)"
+        "AutoModel.from_pretrained(DIR, from_tf=True).save_pretrained(OUT)"
     ),
     r"flax_model(-\d+-of-\d+)?\.msgpack": (
         "weights of transformers for Flax, which are not read: with transformers 4, "
-        "AlbertModel.from_pretrained(DIR, from_flax=True).save_pretrained(OUT)"
+        "AutoModel.from_pretrained(DIR, from_flax=True).save_pretrained(OUT)"
     ),
     r".*\.(h5|hdf5|keras)": f"Keras's weights, which are not read: {_SAVE_AGAIN}",
     r".*\.weights\.h5": f"Keras's weights, which are not read: {_SAVE_AGAIN}",
@@ -72,10 +65,9 @@ _MOST_LISTED = 8
 
 
 def refuse(names: Iterable[str], where: str, *, kind: str = "tensor") -> None:
-    """SpecError for the tensors of another model than an ALBERT."""
+    """SpecError for the tensors of a model of an architecture that is known not to be supported."""
     names = list(names)
-    known = _TENSORS if any(map(_OURS.fullmatch, names)) else _TENSORS | _KIN
-    for pattern, what in known.items():
+    for pattern, what in _TENSORS.items():
         if found := next((name for name in names if re.fullmatch(pattern, name)), None):
             raise SpecError(where, f"{what}; seen in {kind} {found}")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from converters import spec
 from converters.checkpoint import Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig
 from converters.errors import CorruptError, SpecError
-from converters.messages import listing
+from converters.families import family_of
+from converters.messages import counted, listing
 from converters.names import SLOTS, NameTable, slot_of
 from converters.tokenizers.files import TokenizerFiles
 
@@ -87,8 +89,7 @@ def to_canonical(
     elif unknown:
         raise SpecError(
             where,
-            f"holds {len(unknown)} variable{'s' if len(unknown) > 1 else ''} that the config "
-            f"({config.num_hidden_groups} groups of {config.inner_group_num}) has no place for: "
+            f"holds {counted(unknown, 'variable')} that the config ({_layers(config)}) has no place for: "
             f"{listing(unknown)}",
         )
     identity = _identity(config, next((tensor.dtype for tensor in weights.values()), np.dtype(np.float32)))
@@ -113,6 +114,45 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
         foreign = f"{row.foreign}/{slot}" if slot else row.foreign
         variables[foreign] = tensor.to_foreign(row.layout, checkpoint.config)
     return variables
+
+
+def components_of(names: Iterable[str], config: EncoderConfig) -> list[str]:
+    """The component of a checkpoint of Google's with these variables that tells which of its models they are.
+
+    Empty for a family whose checkpoints hold one model. Where there are several, the first of them counts.
+    """
+    names = list(names)
+    parts = family_of(config).parts
+    present = [part.component for part in parts if any(name.startswith(part.own) for name in names)]
+    return present[:1]
+
+
+def modernised(
+    variables: Mapping[str, Tensor], legacy: Mapping[str, str], where: str, slots: str = "/"
+) -> dict[str, Tensor]:
+    """The variables, and their optimizer slots, by today's names; `legacy`: patterns of old ones, and what they became.
+
+    SpecError where a tensor is there under both.
+    """
+    patterns = [(re.compile(pattern), new) for pattern, new in legacy.items()]
+    renamed: dict[str, Tensor] = {}
+    olds: dict[str, str] = {}
+    for old, tensor in variables.items():
+        variable, slot = slot_of(old, slots) or (old, "")
+        for pattern, new in patterns:
+            if match := pattern.fullmatch(variable):
+                variable = match.expand(new)
+        name = f"{variable}{slots}{slot}" if slot else variable
+        if name in renamed:
+            raise SpecError(where, f"holds both {listing([olds[name], old])}, names of one tensor; remove one")
+        renamed[name], olds[name] = tensor, old
+    return renamed
+
+
+def _layers(config: EncoderConfig) -> str:
+    if config.num_hidden_groups == config.num_hidden_layers > 1 and config.inner_group_num == 1:
+        return f"{config.num_hidden_layers} layers"
+    return f"{config.num_hidden_groups} groups of {config.inner_group_num}"
 
 
 def step_of(checkpoint: Checkpoint, prefix: str = "") -> dict[str, Tensor]:

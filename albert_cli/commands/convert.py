@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from albert_cli import console, options
 
 if TYPE_CHECKING:
     from albert_cli.exporters import Exported
+    from albert_cli.registry.resolve import Model
     from converters.convert import Report
 
 app = typer.Typer()
@@ -32,6 +33,8 @@ def convert(
         bool, typer.Option("--keep-optimizer", help="Carry the optimizer's slots (adam_m, adam_v, lamb_m, lamb_v).")
     ] = False,
     model_config: options.PartialModelConfig = None,
+    heads: options.Heads = None,
+    part: options.Parts = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -55,6 +58,10 @@ def convert(
         # from the Hugging Face Hub
         albert convert albert/albert-base-v2 albert.npz
 
+        # Google's BERT; the generator of Google's ELECTRA
+        albert convert uncased_L-12_H-768_A-12/ bert/
+        albert convert electra_small/ generator/ --part generator
+
         # for onnxruntime, checked against PyTorch
         albert convert hf/ albert.onnx
 
@@ -63,45 +70,54 @@ def convert(
     """
     from albert_cli import exporters
     from albert_cli.registry import resolve
+    from converters.choices import Choices
     from converters.convert import check_place
-    from converters.convert import convert as convert_model
-    from converters.errors import errors_name, renamed
 
     exporter = exporters.asked_for(target, target_as)
+    targets = {part: target}
     if exporter:
-        if dtype or keep_optimizer:
-            option = "--dtype" if dtype else "--keep-optimizer"
+        given = {"--dtype": dtype, "--keep-optimizer": keep_optimizer}
+        if option := next((name for name, value in given.items() if value), None):
             raise typer.BadParameter(
                 f"{exporter.NAME} holds the weights in float32 and nothing else", param_hint=option
             )
+        if part == "both":
+            raise typer.BadParameter(f"{exporter.NAME} holds one model", param_hint="--part")
         exporter.check(target, force=force, source=Path(source))
     else:
-        check_place(target, target_as, force=force, source=Path(source), source_as=source_as)
+        if part == "both":
+            targets = {"discriminator": target / "discriminator", "generator": target / "generator"}
+        for place in targets.values():
+            check_place(place, target_as, force=force, source=Path(source), source_as=source_as)
     model = resolve.resolve(source)
     if exporter:
-        exported = exporter.export(model.load(format=source_as), target, force=force, source=model.path)
+        choices = Choices(model_config, heads, part)
+        exported = exporter.export(
+            model.load(format=source_as, choices=choices), target, force=force, source=model.path
+        )
         if json:
             console.print_report(exported)
         else:
             console.print_table(_summary_of_export(exported))
         return
+    settings = {"source_as": source_as, "target_as": target_as, "dtype": dtype, "force": force}
+    for name, place in targets.items():
+        # Only the discriminator's heads differ from what follows of its size.
+        choices = Choices(model_config, None if part == "both" and name == "generator" else heads, name)
+        report = _convert(model, place, choices=choices, keep_optimizer=keep_optimizer, **settings)
+        if json:
+            console.print_report(report)
+        else:
+            console.print_table(_summary(report))
+
+
+def _convert(model: Model, target: Path, **settings: Any) -> Report:
+    from converters.convert import convert as convert_model
+    from converters.errors import errors_name, renamed
+
     with errors_name(model.shown, model.path), console.progress_bytes() as progress:
-        report = convert_model(
-            model.path,
-            target,
-            source_as=source_as,
-            target_as=target_as,
-            dtype=dtype,
-            force=force,
-            keep_optimizer=keep_optimizer,
-            config=model_config,
-            progress=progress,
-        )
-    report = dataclasses.replace(report, source=renamed(report.source, model.path, model.shown))
-    if json:
-        console.print_report(report)
-    else:
-        console.print_table(_summary(report))
+        report = convert_model(model.path, target, progress=progress, **settings)
+    return dataclasses.replace(report, source=renamed(report.source, model.path, model.shown))
 
 
 def _summary(report: Report) -> list[tuple[str, str]]:

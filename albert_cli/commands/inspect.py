@@ -21,8 +21,6 @@ _SHARING = {
     "ffn": "the same in every layer; the attention is each layer's own",
     "none": "each layer has weights of its own",
 }
-# Shown only where a model has them.
-_RARE_HEADS = ("choice", "tokens", "squad2")
 
 
 @app.command()
@@ -30,6 +28,8 @@ def inspect(
     model: options.Model,
     source_as: options.From = None,
     model_config: options.PartialModelConfig = None,
+    heads: options.Heads = None,
+    part: options.Part = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and SHA-256.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -47,8 +47,9 @@ def inspect(
     """
     from albert_cli.registry import resolve
     from converters import proof
+    from converters.choices import Choices
 
-    checkpoint = resolve.resolve(model).load(format=source_as, config=model_config)
+    checkpoint = resolve.resolve(model).load(format=source_as, choices=Choices(model_config, heads, part))
     with console.progress_bytes() as progress:
         survey = proof.survey(checkpoint, progress)
     digests = survey.digests
@@ -75,20 +76,21 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     parameters = spec.parameters(shapes, checkpoint.config)
-    present = spec.components(checkpoint.tensors, checkpoint.config)
+    present = checkpoint.components
     model = sum(count for part, count in parameters.items() if part not in roles.HEADS)
-    bert = spec.bert_parameters(checkpoint.config, pooler="pooler" in present)
+    config = checkpoint.config
+    bert = spec.bert_parameters(config, pooler="pooler" in present)
+    against = {"bert_of_same_shape": bert, "times_fewer": round(bert / model, 1)}
     return {
         "path": checkpoint.where,
         "format": checkpoint.format,
-        "config": to_hf(checkpoint.config),
-        "share": checkpoint.config.shared,
+        "config": to_hf(config),
+        "share": config.shared,
         "dtypes": sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()}),
         "parameters": parameters,
         "parameters_total": sum(parameters.values()),
         "parameters_without_heads": model,
-        "bert_of_same_shape": bert,
-        "times_fewer": round(bert / model, 1),
+        **(against if spec.may_share(config) else {}),
         "heads": {part: part in present for part in roles.HEADS},
         "optimizer_slots": len(checkpoint.optimizer),
         "global_step": checkpoint.global_step,
@@ -110,30 +112,39 @@ def _fewer(model: int, bert: int) -> str:
 
 def _print(facts: dict[str, Any]) -> None:
     from converters import proof, roles
+    from converters.families import families
 
     config = facts["config"]
+    groups = config.get("num_hidden_groups")
+    in_groups = f" in {groups} group{'s' if groups > 1 else ''} of {config['inner_group_num']}" if groups else ""
     shape = (
-        f"{config['num_hidden_layers']} layers in {config['num_hidden_groups']} group"
-        f"{'s' if config['num_hidden_groups'] > 1 else ''} of {config['inner_group_num']}, "
-        f"E={config['embedding_size']} H={config['hidden_size']} A={config['num_attention_heads']} "
-        f"I={config['intermediate_size']} V={config['vocab_size']}, {config['hidden_act']}"
+        f"{config['num_hidden_layers']} layers{in_groups}, "
+        f"E={config.get('embedding_size', config['hidden_size'])} H={config['hidden_size']} "
+        f"A={config['num_attention_heads']} I={config['intermediate_size']} V={config['vocab_size']}, "
+        f"{config['hidden_act']}"
     )
+    usual = set(families()[config["model_type"]].usual_heads)
     heads = [
         f"{what}: {'yes' if facts['heads'][part] else 'no'}"
         for part, what in roles.HEADS.items()
-        if facts["heads"][part] or part not in _RARE_HEADS
+        if facts["heads"][part] or part in usual
     ]
-    bert, model = facts["bert_of_same_shape"], facts["parameters_without_heads"]
-    against = f"{model:,} without heads; a BERT of this shape has {bert:,}: {_fewer(model, bert)}"
-    sharing = _SHARING[facts["share"]].format(" of a group" if config["num_hidden_groups"] > 1 else "")
+    against, sharing = [], []
+    if groups:
+        bert, model = facts["bert_of_same_shape"], facts["parameters_without_heads"]
+        fewer = f"{model:,} without heads; a BERT of this shape has {bert:,}: {_fewer(model, bert)}"
+        against = [("against BERT", fewer)]
+        what = _SHARING[facts["share"]].format(" of a group" if groups > 1 else "")
+        sharing = [("sharing", f"{facts['share']}: {what}")]
     rows = [
         ("model", facts["path"]),
         ("format", f"{facts['format']}, {' and '.join(facts['dtypes'])}"),
         ("shape", shape),
-        ("sharing", f"{facts['share']}: {sharing}"),
+        *([] if groups else [("family", config["model_type"])]),
+        *sharing,
         *((f"  {part}", f"{count:,}") for part, count in facts["parameters"].items()),
         ("parameters", f"{facts['parameters_total']:,}"),
-        ("against BERT", against),
+        *against,
         ("heads", ", ".join(heads)),
         ("tokenizer", facts["tokenizer"]),
         ("", f"SHA-256 {facts['tokenizer_sha256']}" if facts["tokenizer_sha256"] else ""),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from albert_cli.errors import ExportError
 from albert_cli.exporters import Exported
-from converters import roles, spec
+from converters import roles
 from converters.checkpoint import Checkpoint
 from converters.errors import SpecError
 from converters.files import file_errors
@@ -73,7 +73,7 @@ def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source:
         if ours is not None:
             write_beside(dataclasses.replace(checkpoint, sentence=None), beside)
         size = file.stat().st_size
-    parts, sentence = spec.components(checkpoint.tensors, checkpoint.config), checkpoint.sentence
+    parts, sentence = checkpoint.components, checkpoint.sentence
     return Exported(
         source=checkpoint.where,
         target=str(target),

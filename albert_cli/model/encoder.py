@@ -72,7 +72,12 @@ class Embeddings(nn.Module):
             tokens, limit = input_ids.shape[1], self.positions.num_embeddings - self.position_offset
             if tokens > limit:
                 raise ValueError(f"input has {tokens} tokens, the model takes at most {limit}; truncate or split it")
-            position_ids = torch.arange(self.position_offset, self.position_offset + tokens, device=input_ids.device)
+            if self.position_offset:  # counted from the id of padding, which has no position of its own
+                pad = self.position_offset - 1
+                real = (input_ids != pad).long()
+                position_ids = real.cumsum(1) * real + pad
+            else:
+                position_ids = torch.arange(tokens, device=input_ids.device)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         embeddings = self.words(input_ids) + self.types(token_type_ids)
@@ -155,9 +160,12 @@ class Encoder(nn.Module):
     ) -> EncoderOutput:
         """`input_ids` and the rest are (batch, tokens), integers; `position_ids` may also be (tokens,).
 
-        `attention_mask` is 1 for tokens to attend to and 0 for padding; without one every token counts. Token types
-        default to 0, positions to 0, 1, 2 … Raises ValueError for more tokens than the model has positions.
+        `attention_mask` is 1 for tokens to attend to and 0 for padding; without one every token counts, but the
+        padding of a model that counts positions from its id (RoBERTa). Token types default to 0, positions to 0, 1, 2 …
+        Raises ValueError for more tokens than the model has positions.
         """
+        if attention_mask is None and self.config.position_offset:
+            attention_mask = input_ids != self.config.position_offset - 1
         embeddings = self.embeddings(input_ids, token_type_ids, position_ids)
         # (batch, 1, 1, tokens): the same keys are open to every head and query
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]

@@ -52,13 +52,16 @@ def load_model(
 
         checkpoint = convert.load(path_or_checkpoint, format=format)
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
-    parts = spec.components(checkpoint.tensors, checkpoint.config)
+    parts = checkpoint.components
+    places = next((name for name, item in spec.spec(checkpoint.config).items() if item.role == "sbo.positions"), "")
     with shapes_only():
         model = PreTrainingModel(
             checkpoint.config,
             pooler="pooler" in parts,
             mlm="mlm" in parts,
             pair=family_of(checkpoint.config).pair in parts,
+            rtd="rtd" in parts,
+            spans=checkpoint.tensors[places].shape[0] if "sbo" in parts else 0,
             untied=untied(checkpoint),
         )
     assign(model, checkpoint, dtype=dtype)

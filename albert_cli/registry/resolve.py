@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from albert_cli import console
 from albert_cli.errors import ModelError
 from albert_cli.registry.builtin import NAME, named_or_default
+from converters.choices import NONE, Choices
 from converters.errors import did_you_mean, errors_name, renamed
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ class Model:
     name: str
     revision: str | None = None
 
-    def load(self, *, format: str | None = None, config: Path | None = None) -> Checkpoint:
+    def load(self, *, format: str | None = None, choices: Choices = NONE) -> Checkpoint:
         """The checkpoint; its arrays stay on disk until read. It and its errors are named as in `shown`."""
         from dataclasses import replace
 
         from converters import convert
 
         with errors_name(self.shown, self.path):
-            checkpoint = convert.load(self.path, format=format, config=config)
+            checkpoint = convert.load(self.path, format=format, choices=choices)
         return replace(checkpoint, where=renamed(checkpoint.where, self.path, self.shown))
 
     def files(self) -> list[Path]:

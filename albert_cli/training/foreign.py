@@ -8,7 +8,7 @@ from albert_cli.errors import RunError
 from albert_cli.runs.files import RUN
 from albert_cli.training import problems
 from albert_cli.training.run_info import RunInfo
-from converters import convert, roles, spec
+from converters import convert, roles
 from converters.messages import brief
 
 # What predict, evaluate and answer can make nothing of, by component.
@@ -25,7 +25,7 @@ def foreign_info(directory: Path) -> RunInfo:
     RunError for a model without a head, for heads of other kinds, and for a config that contradicts its head.
     """
     checkpoint = convert.load(directory)
-    parts = spec.components(checkpoint.tensors, checkpoint.config)
+    parts = checkpoint.components
     length = min(checkpoint.tokenizer.max_length or 512, checkpoint.config.max_tokens)
     for problem in map(problems.named, problems.names()):
         if found := problem.foreign(checkpoint, parts, length):

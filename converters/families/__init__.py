@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from converters.errors import ConfigError
+from converters.errors import ConfigError, SpecError
+from converters.messages import brief, listing
 
 if TYPE_CHECKING:
     from converters.config import EncoderConfig
@@ -27,8 +29,44 @@ def family_of(config: EncoderConfig) -> Family:
     return families()[config.family]
 
 
+def presets() -> dict[str, EncoderConfig]:
+    """The configs of every family by name."""
+    return {name: config for family in families().values() for name, config in family.presets.items()}
+
+
 def named(model_type: object, where: str) -> Family:
     """The family of a `model_type`; ConfigError lists those that are supported."""
     if not isinstance(model_type, str) or model_type not in families():
         raise ConfigError(where, f"has model_type {model_type!r}; supported is {', '.join(families())}")
     return families()[model_type]
+
+
+def find(model_type: object, names: Iterable[str], where: str) -> Family:
+    """The family of tensors of these names, whatever scheme they are in; `model_type`: what their config says, or None.
+
+    Raises ConfigError for a model_type that is not supported, and SpecError where config and names contradict each
+    other, or where neither tells.
+    """
+    names = list(names)
+    claims = {family: family.claim(names) for family in families().values()}
+    own = {family: found for family, (found, _) in claims.items() if found is not None}
+    if model_type is not None:
+        family = named(model_type, where)
+        if own and family not in own:
+            other, seen = next(iter(own.items()))
+            raise SpecError(
+                where,
+                f"the config says {family.model_type}, the tensors are those of {other.model_type} (as {brief(seen)}); "
+                "correct model_type, or take the model's own config",
+            )
+        return family
+    found = own or {family: bare for family, (_, bare) in claims.items() if bare is not None}
+    if len(found) == 1:
+        return next(iter(found))
+    known = ", ".join(families())
+    if found:
+        kinds = " or ".join(family.model_type for family in found)
+        seen = next(iter(found.values()))
+        raise SpecError(where, f"the tensors may be those of {kinds} (as {brief(seen)}); add model_type to the config")
+    held = f"it holds {listing(names)}" if names else "it holds none"
+    raise SpecError(where, f"no tensors of a known family ({known}); {held}")

@@ -95,6 +95,7 @@ FAMILY = Family(
     prefix="albert.",
     entries=_ENTRIES,
     pair="sop",
+    fresh=("pooler", "mlm", "sop"),
     classes={
         "AlbertForSequenceClassification": ("pooler", "classifier"),
         "AlbertForMultipleChoice": ("pooler", "choice"),
@@ -111,11 +112,13 @@ FAMILY = Family(
     },
     config=ConfigTable(
         google_file="albert_config.json",
+        google_wordpiece="vocab_chinese.txt",
         # Google's "gelu" is the tanh approximation, which Hugging Face calls "gelu_new" (modeling.py get_activation).
         google_activations={"gelu_new": "gelu"},
         # Google's code has one gelu only: an exact one is written under its name.
         inexact=dict.fromkeys(("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python"), "gelu"),
     ),
+    presets=PRESETS,
     tied={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
@@ -124,5 +127,6 @@ FAMILY = Family(
     google_drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
     keras_drop={r"save_counter": "counter of checkpoints"},
     # Model Garden has no name for a second group or inner layer: Google's stand in for it.
+    julia_rows=True,
     keras_place="group_{group}/inner_group_{inner}/",
 )

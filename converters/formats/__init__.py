@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from converters.checkpoint import Checkpoint
+    from converters.choices import Choices
 
 
 class Format(Protocol):
@@ -37,8 +38,8 @@ class Format(Protocol):
     SUFFIXES: tuple[str, ...]
     """What the names of its files end in; none for a directory."""
 
-    TAKES_CONFIG: bool
-    """Whether its models may lack a config, so that `read` takes a file of settings."""
+    TAKES: frozenset[str]
+    """The fields of `Choices` that `read` has a use for."""
 
     HOLDS_SENTENCE_FILES: bool
     """Whether it has a place for the files of Sentence-Transformers."""
@@ -52,8 +53,8 @@ class Format(Protocol):
     def place(self, path: Path) -> Path:
         """The file or directory to write for a target of that name; TargetError for a name that cannot be."""
 
-    def read(self, path: Path, config: Path | None = None) -> Checkpoint:
-        """The model at `path`, its arrays unread; `config` is for a format that TAKES_CONFIG."""
+    def read(self, path: Path, choices: Choices) -> Checkpoint:
+        """The model at `path`, its arrays unread."""
 
     def write(self, checkpoint: Checkpoint, path: Path) -> None:
         """Write a model whose arrays are of DTYPES to a file, or into an empty directory, array by array."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from converters import google, variables
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, fill
+from converters.choices import NONE, Choices
 from converters.config import EncoderConfig
 from converters.errors import CheckpointError, CorruptError
 from converters.files import SMALL_FILE_BYTES
@@ -33,13 +34,14 @@ NAME = "bson"
 DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl saves and loads it"
 OURS: re.Pattern[str] | None = None
 SUFFIXES: tuple[str, ...] = (".tfbson", ".bson")
-TAKES_CONFIG = False
+TAKES: frozenset[str] = frozenset()
 HOLDS_SENTENCE_FILES = False
 # Julia itself has no bfloat16.
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
 
 _OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32))
 _CONFIG_BYTES = 1 << 18
+_ARRAYS_A_LAYER, _ARRAYS_BESIDE, _MOST_LAYERS = 16, 64, 4096
 _MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
 
 
@@ -63,7 +65,7 @@ def place(path: Path) -> Path:
     return path
 
 
-def read(path: Path, config: Path | None = None) -> Checkpoint:
+def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     require_library("bson", "reading Julia's BSON")
     with julia_file.opened(path) as file:
         if lacking := [key for key in ("config", "weights") if key not in file.top]:
@@ -73,9 +75,8 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
                 f"no {' and no '.join(lacking)}, but {held}: not Julia's raw kind (.tfbson), which "
                 "holds config, weights and vocab",
             )
-        settled, settings = _config(file.value(file.top["config"], "config", _CONFIG_BYTES), f"{path}: config")
-        names = layout.names(settled)
-        most = len(names.expand(settled).by_foreign) * (1 + len(SLOTS)) + _MORE_ARRAYS
+        said = file.value(file.top["config"], "config", _CONFIG_BYTES)
+        most = _most_arrays(said)
         tensors = {
             name: _tensor(path, name, file.stored(node, f"weights {brief(name)}"))
             for name, node in file.pairs(file.top["weights"], "weights", most)
@@ -86,6 +87,8 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
             for name in ("spiece", "wordpiece")
         )
     step = tensors.pop(variables.STEP, None)
+    settled, settings = _config(said, f"{path}: config", tensors)
+    names = layout.names(settled, variables.components_of(tensors, settled))
     canonical = variables.to_canonical(tensors, names, settled, str(path))
     return canonical.checkpoint(NAME, _tokenizer(path, lines, spiece, wordpiece, settings), step)
 
@@ -93,7 +96,9 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
 def write(checkpoint: Checkpoint, path: Path) -> None:
     tokenizer = checkpoint.tokenizer
     lines, wordpiece = tokenizer.lines(), tokenizer.wordpiece
-    weights = variables.to_foreign(checkpoint, layout.names(checkpoint.config)) | variables.step_of(checkpoint)
+    weights = variables.to_foreign(
+        checkpoint, layout.names(checkpoint.config, checkpoint.components)
+    ) | variables.step_of(checkpoint)
     try:
         config = _each(google.config_of(checkpoint), _digits)
     except RecursionError:
@@ -112,13 +117,21 @@ def notes(checkpoint: Checkpoint) -> Sequence[str]:
     return google.notes(checkpoint)
 
 
-def _config(found: Any, where: str) -> tuple[EncoderConfig, dict[str, Any]]:
+def _most_arrays(said: Any) -> int:
+    """How many arrays a model of such a config may have, with optimizer slots, and enough more to name."""
+    counts = [said.get(key) for key in ("num_hidden_layers", "num_hidden_groups", "inner_group_num")]
+    layers, groups, inner = (count if isinstance(count, int) and 0 < count <= _MOST_LAYERS else 1 for count in counts)
+    places = min(max(layers, groups * inner), _MOST_LAYERS)
+    return (_ARRAYS_A_LAYER * places + _ARRAYS_BESIDE) * (1 + len(SLOTS)) + _MORE_ARRAYS
+
+
+def _config(found: Any, where: str, names: Iterable[str]) -> tuple[EncoderConfig, dict[str, Any]]:
     """The config, by way of JSON: what JSON cannot express is not a setting."""
     try:
         text = json.dumps(_each(found, _number), default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CorruptError(where, f"holds what is no setting ({error})") from None
-    return google.parse_config(text, where)
+    return google.parse_config(text, where, names)
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -22,6 +22,7 @@ from numpy.lib import format as npy
 from converters import google, variables, zip_members
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
+from converters.choices import NONE, Choices
 from converters.config import dump_json
 from converters.errors import CorruptError
 from converters.files import SMALL_FILE_BYTES, file_errors, open_regular
@@ -32,7 +33,7 @@ NAME = "npz"
 DESCRIPTION = "Julia-readable .npz with the members of a BSON file (config, weights, vocab)"
 OURS: re.Pattern[str] | None = None
 SUFFIXES: tuple[str, ...] = (".npz",)
-TAKES_CONFIG = False
+TAKES: frozenset[str] = frozenset()
 HOLDS_SENTENCE_FILES = False
 # NPZ.jl knows no bfloat16.
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16))
@@ -68,11 +69,13 @@ def place(path: Path) -> Path:
     return path
 
 
-def read(path: Path, config: Path | None = None) -> Checkpoint:
+def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     members = _members(path)
     if "config" not in members:
         raise CorruptError(path, "no member 'config'; this is another kind of .npz")
-    settled, settings = google.parse_config(_text(members, "config", path), f"{path} member config")
+    weights = {name: tensor for name, tensor in members.items() if name not in _TEXTS}
+    own = [name.removeprefix(_WEIGHTS) for name in weights]
+    settled, settings = google.parse_config(_text(members, "config", path), f"{path} member config", own)
     spiece, vocab, wordpiece = (
         _text(members, name, path) if name in members else None for name in ("spiece", "vocab", "wordpiece")
     )
@@ -84,9 +87,8 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
         settings=settings,
         origin={name: f"member {name}" for name in _TEXTS},
     )
-    step = members.pop(_WEIGHTS + variables.STEP, None)
-    weights = {name: tensor for name, tensor in members.items() if name not in _TEXTS}
-    names = layout.names(settled, _WEIGHTS)
+    step = weights.pop(_WEIGHTS + variables.STEP, None)
+    names = layout.names(settled, variables.components_of(own, settled), _WEIGHTS)
     return variables.to_canonical(weights, names, settled, str(path)).checkpoint(NAME, tokenizer, step)
 
 
@@ -102,7 +104,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         for name, text in texts.items():
             if text is not None:
                 _write_member(archive, name, np.frombuffer(text, np.uint8))
-        names = layout.names(checkpoint.config, _WEIGHTS)
+        names = layout.names(checkpoint.config, checkpoint.components, _WEIGHTS)
         weights = variables.to_foreign(checkpoint, names) | variables.step_of(checkpoint, _WEIGHTS)
         for name, tensor in weights.items():
             _write_member(archive, name, tensor.read())

@@ -29,6 +29,7 @@ import numpy as np
 from converters import hf_directory, zip_members
 from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into, fill
+from converters.choices import NONE, Choices
 from converters.errors import CorruptError, MissingLibraryError, TargetError
 from converters.files import SMALL_FILE_BYTES, file_errors, open_regular
 from converters.libraries import require_library
@@ -41,7 +42,7 @@ DESCRIPTION = "Hugging Face directory of older date (config.json, pytorch_model.
 DTYPES = FLOATS
 OURS: re.Pattern[str] | None = hf_directory.OURS
 SUFFIXES: tuple[str, ...] = ()
-TAKES_CONFIG = False
+TAKES: frozenset[str] = frozenset()
 HOLDS_SENTENCE_FILES = True
 
 _WEIGHTS = hf_directory.PICKLES[0]
@@ -92,7 +93,7 @@ def place(path: Path) -> Path:
     return path
 
 
-def read(path: Path, config: Path | None = None) -> Checkpoint:
+def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     kind = hf_directory.Weights(NAME, hf_directory.PICKLES, _OPTIMIZER, _read_file)
     return hf_directory.read_directory(path, kind)
 

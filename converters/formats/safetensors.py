@@ -21,6 +21,7 @@ import numpy as np
 from converters import hf_directory
 from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fill, raw
+from converters.choices import NONE, Choices
 from converters.config import parse_json
 from converters.errors import CorruptError
 from converters.files import file_errors, open_regular
@@ -31,7 +32,7 @@ DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.mo
 DTYPES = FLOATS
 OURS: re.Pattern[str] | None = hf_directory.OURS
 SUFFIXES: tuple[str, ...] = ()
-TAKES_CONFIG = False
+TAKES: frozenset[str] = frozenset()
 HOLDS_SENTENCE_FILES = True
 
 _WEIGHTS, _OPTIMIZER = hf_directory.SAFETENSORS[0], "optimizer.safetensors"
@@ -59,7 +60,7 @@ def place(path: Path) -> Path:
     return path
 
 
-def read(path: Path, config: Path | None = None) -> Checkpoint:
+def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     kind = hf_directory.Weights(NAME, hf_directory.SAFETENSORS, _OPTIMIZER, _read_file)
     checkpoint = hf_directory.read_directory(path, kind)
     if not (path.is_dir() and hf_directory.holds_pickles(path)):

@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from converters import google, spec, strangers, variables
 from converters.checkpoint import FLOATS, Checkpoint, Tensor
+from converters.choices import NONE, Choices
 from converters.config import REQUIRED, Json, parse_json
-from converters.dialects import config_from_json, from_google, to_hf
+from converters.dialects import config_from_json, to_hf
 from converters.errors import CheckpointError, ConfigError, CorruptError, FormatError, SpecError
-from converters.families import families, family_of
+from converters.families import families, family_of, find
 from converters.family import Family
 from converters.files import read_optional, read_small
 from converters.libraries import require_library
@@ -35,10 +36,10 @@ DTYPES = FLOATS
 OURS: re.Pattern[str] | None = re.compile(
     r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|tfhub_module\.pb"
     r"|variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
-    r"|assets(/(30k-clean\.(model|vocab)|vocab\.txt|albert_config\.json))?"
+    rf"|assets(/(30k-clean\.(model|vocab)|vocab\.txt|{google.CONFIGS}))?"
 )
 SUFFIXES: tuple[str, ...] = ()
-TAKES_CONFIG = True
+TAKES = frozenset({"config", "heads"})
 HOLDS_SENTENCE_FILES = False
 
 _GRAPH, _KERAS, _ASSETS = "saved_model.pb", "keras_metadata.pb", "assets"
@@ -46,7 +47,6 @@ _VARIABLES = "variables/variables"
 _WORDPIECE = "vocab.txt"
 # The module's attributes that are files, as Model Garden calls them.
 _ATTRIBUTES = {
-    "albert_config": google.CONFIG,
     "sp_model_file": google.SPIECE,
     "sp_vocab_file": google.VOCAB,
     "vocab_file": _WORDPIECE,
@@ -54,8 +54,6 @@ _ATTRIBUTES = {
 # Those of the published modules take a few megabytes.
 _MOST_GRAPH_BYTES = 32 * 2**20
 _LOWER = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
-
-_UNSUPPORTED = re.compile(r"(bert/encoder|transformer)/layer_\d+/.*")
 
 
 def recognises(path: Path) -> bool:
@@ -72,8 +70,7 @@ def place(path: Path) -> Path:
     return path
 
 
-def read(path: Path, config: Path | None = None) -> Checkpoint:
-    """`config` is a file of settings that override, or complete, what the module says."""
+def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     if not path.is_dir() and path.name != _GRAPH:
         raise FormatError(path, f"not a SavedModel; name its directory, or the {_GRAPH} in it")
     directory = path if path.is_dir() else path.parent
@@ -83,15 +80,18 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
     graph = SavedGraph(read_small(directory / _GRAPH, _MOST_GRAPH_BYTES), str(directory / _GRAPH))
     found = _variables(directory)
     lower, step = found.pop(_LOWER, None), found.pop(variables.STEP, None)
-    family = _family(found, where)
     assets = directory / _ASSETS
-    said, settings = _config_among(assets)
-    overriding = _settings(config)
+    family, scheme = _family(found, assets, where)
+    found = variables.modernised(found, family.legacy.get(scheme, {}), where)
+    said, settings = _config_among(assets, family)
+    overriding = google.settings_in(choices.config, family)[0] | choices.settings
     notes: list[str] = []
     if said is None:
         said, notes = _facts(family, found, graph, read_optional(directory / _KERAS), where, overriding)
-    settled = config_from_json(said | overriding, where if config is None else str(config), dialect="hf")
-    table = family.google if family.scheme_of(found) == "google" else family.keras(settled)
+    where_said = where if choices.config is None else str(choices.config)
+    settled = config_from_json(said | overriding, where_said, dialect="hf", family=family)
+    components = variables.components_of(found, settled)
+    table = family.google(components) if scheme == "google" else family.keras(settled)
     canonical = variables.to_canonical(found, table, settled, where)
     if lower is not None and "do_lower_case" not in settings:
         settings = settings | {"do_lower_case": bool(lower.read().all())}
@@ -103,14 +103,20 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     from converters.tensorflow import module
 
     config = checkpoint.config
-    table, wanted = family_of(config).keras(config), spec.spec(config)
+    family = family_of(config)
+    table, wanted = family.keras(config), spec.spec(config)
+    if not table.rows:
+        what = f"a {family.model_type}, of which TF-Hub has no encoder of this kind; choose another format"
+        raise CheckpointError(checkpoint.where, what)
     assets = google.files(checkpoint, wordpiece=_WORDPIECE)
+    file = google.config_file(family)
+    attributes = {file.removesuffix(".json"): file} | _ATTRIBUTES
     module.save(
         config,
         variables.to_foreign(checkpoint, table),
         {row.foreign: wanted[row.canonical].attribute for row in table.expand(config).by_foreign.values()},
         checkpoint.global_step,
-        {attribute: (name, assets[name]) for attribute, name in _ATTRIBUTES.items() if name in assets},
+        {attribute: (name, assets[name]) for attribute, name in attributes.items() if name in assets},
         lowercase=checkpoint.tokenizer.lowercase,
         path=path,
     )
@@ -119,7 +125,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 def notes(checkpoint: Checkpoint) -> Sequence[str]:
     """What a user of the written module should know."""
     found = checkpoint.tokenizer.notes_for_google()
-    if "pooler" not in spec.components(checkpoint.tensors, checkpoint.config):
+    if "pooler" not in checkpoint.components:
         found.append("the model has no pooler, so the module has no pooled_output")
     if checkpoint.config.share not in ("all", "none"):
         found.append(f"share {checkpoint.config.share!r}: trained in TensorFlow, the layers' copies go their own ways")
@@ -162,36 +168,29 @@ def _object_names(data: bytes, where: str) -> dict[str, str]:
     return names
 
 
-def _family(found: Mapping[str, Tensor], where: str) -> Family:
-    """The family whose variables these are; SpecError for those of another model."""
+def _family(found: Mapping[str, Tensor], assets: Path, where: str) -> tuple[Family, Literal["google", "keras"]]:
+    """The family whose variables these are, and whose names they have; SpecError for those of another model."""
     strangers.refuse(found, where, kind="variable")
-    if unshared := next((name for name in found if _UNSUPPORTED.fullmatch(name)), None):
-        raise SpecError(where, f"a BERT, whose layers share no weights, not an ALBERT; seen in variable {unshared}")
-    family = next((family for family in families().values() if family.scheme_of(found)), None)
-    if family is None:
-        held = f"it holds {listing(found)}" if found else "it holds none"
-        raise SpecError(where, f"a SavedModel without the variables of an ALBERT ({held})")
-    return family
+    said = [family for family in families().values() if (assets / google.config_file(family)).exists()]
+    family = find(said[0].model_type if len(said) == 1 else None, found, where)
+    old = variables.modernised(found, family.legacy.get("keras", {}), where)
+    scheme = family.scheme_of(found) or family.scheme_of(old)
+    if scheme is None:
+        raise SpecError(
+            where, f"a SavedModel without the embeddings of a {family.model_type} (it holds {listing(found)})"
+        )
+    return family, scheme
 
 
-def _config_among(assets: Path) -> tuple[Json | None, Json]:
+def _config_among(assets: Path, family: Family) -> tuple[Json | None, Json]:
     """The config among a module's assets in Hugging Face's terms, None without one; and its tokenizer's settings."""
-    path = assets / google.CONFIG
+    path = assets / google.config_file(family)
     data = read_optional(path)
     if data is None:
         return None, {}
     parsed, settings = google.split_settings(parse_json(data, str(path)))
-    return to_hf(config_from_json(parsed, str(path), dialect="google")), settings
-
-
-def _settings(path: Path | None) -> Json:
-    """The settings in a config of either dialect, distinguished by Hugging Face's model_type; none without a file."""
-    if path is None:
-        return {}
-    data, _ = google.split_settings(parse_json(read_small(path), str(path)))
-    if not isinstance(data, dict):
-        raise ConfigError(path, f"holds a JSON {type(data).__name__}, not an object of settings")
-    return data if "model_type" in data else from_google(data)
+    dialect = "google" if family.config.google_file else "hf"
+    return to_hf(config_from_json(parsed, str(path), dialect=dialect, family=family)), settings
 
 
 def _facts(
@@ -205,7 +204,7 @@ def _facts(
     several = google or len(places) > 1
 
     def called(role: str, group: int = 0) -> str:
-        return family.foreign(scheme, role, {"group": group, "inner": 0} if several else None)
+        return family.foreign(scheme, role, {"group": group, "inner": 0, "layer": group} if several else None) or ""
 
     words, query = called("embeddings.words"), called("layer.query")
 
@@ -232,15 +231,20 @@ def _facts(
         "attention_probs_dropout_prob": settings.get("attention_dropout_rate"),
         "initializer_range": _deviation(settings),
     }
-    stated = {key: value for key, value in stated.items() if value is not None}
-    if absent := [key for key in REQUIRED if key not in stated and key not in overriding]:
+    table = family.config
+    if "num_hidden_groups" in table.derived:  # no layer is used twice
+        stated["num_hidden_layers"] = groups
+    follows = {*table.derived, *table.fixed}
+    stated = {key: value for key, value in stated.items() if value is not None and key not in follows}
+    if absent := [key for key in REQUIRED if key not in {*stated, *overriding, *follows}]:
         raise ConfigError(
             where,
             f"neither its variables nor its graph give {', '.join(absent)}; give it with --model-config FILE "
-            "(the model's albert_config.json, or a JSON object of just that)",
+            f"(the model's {family.config.google_file}, or a JSON object of just that)",
         )
     read_off = {key: stated[key] for key in _FROM_GRAPH if key in stated and key not in overriding}
-    assumed = {key: usual for key, usual in _ASSUMED.items() if key not in stated and key not in overriding}
+    usual = {key: table.defaults.get(key, value) for key, value in _ASSUMED.items()}
+    assumed = {key: value for key, value in usual.items() if key not in stated and key not in overriding}
     notes = [f"the module holds no config; read off its variables and graph: {_listed(read_off)}"] if read_off else []
     if assumed:
         notes.append(f"assumed, as the module does not say: {_listed(assumed)}; --model-config FILE overrides")

@@ -1,4 +1,5 @@
-"""Google's TF1 checkpoint: `albert_config.json`, `model.ckpt-best.{index,data-…}`, `30k-clean.{model,vocab}`.
+"""Google's TF1 checkpoint: `albert_config.json`, `model.ckpt-best.{index,data-…}`, `30k-clean.{model,vocab}`; a BERT's
+has `bert_config.json` and `vocab.txt`, and an ELECTRA's, which are two models in one, no config of Google's.
 
 Read without TensorFlow (tensorflow.bundle); written by TensorFlow's own saver, so that its readers restore it.
 Variable names: `converters.families`.
@@ -6,32 +7,37 @@ Variable names: `converters.families`.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from converters import google, strangers, variables
 from converters.checkpoint import FLOATS, Checkpoint, Tensor
+from converters.choices import NONE, Choices
+from converters.config import EncoderConfig, Json
+from converters.dialects import config_from_json
 from converters.errors import PLACE, CheckpointError, FormatError, SpecError, TargetError
-from converters.families import family_of
-from converters.family import Family
+from converters.families import family_of, find
+from converters.family import Family, Part
 from converters.files import read_optional, read_small
 from converters.libraries import require_library
+from converters.sizes import sizes_of
 from converters.tensorflow.bundle import OBJECT_GRAPH, is_index, read_bundle
 from converters.tokenizers.settings import tokenizer_beside
 
 NAME = "tf"
-DESCRIPTION = "Google's TF1 checkpoint (albert_config.json, model.ckpt-best.*, 30k-clean.*)"
+DESCRIPTION = "Google's TF1 checkpoint (albert_config.json or bert_config.json, model.ckpt-best.*, vocabulary)"
 DTYPES = FLOATS
 OURS: re.Pattern[str] | None = re.compile(
-    r"albert_config\.json|checkpoint|model\.ckpt[-\w]*\.(index|meta|data-\d{5}-of-\d{5})"
-    r"|30k-clean\.(model|vocab)|vocab_chinese\.txt"
+    rf"{google.CONFIGS}|checkpoint|model\.ckpt[-\w]*\.(index|meta|data-\d{{5}}-of-\d{{5}})"
+    r"|30k-clean\.(model|vocab)|vocab(_chinese)?\.txt"
 )
 SUFFIXES: tuple[str, ...] = ()
-TAKES_CONFIG = False
+TAKES: frozenset[str] = frozenset({"config", "heads", "part"})
 HOLDS_SENTENCE_FILES = False
 
-_PREFIX, _WORDPIECE = "model.ckpt-best", "vocab_chinese.txt"
+_PREFIX = "model.ckpt-best"
 
 
 def recognises(path: Path) -> bool:
@@ -51,7 +57,7 @@ def place(path: Path) -> Path:
     return path.parent
 
 
-def read(path: Path, config: Path | None = None) -> Checkpoint:
+def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     prefix = _prefix(path)
     directory = prefix.parent
     found = read_bundle(prefix, texts=[OBJECT_GRAPH])
@@ -62,25 +68,70 @@ def read(path: Path, config: Path | None = None) -> Checkpoint:
             "a TF2 object checkpoint (tf.train.Checkpoint, Keras's save_weights), whose variables have no "
             "names of their own; save the model with tf.saved_model.save, which is read",
         )
-    said = directory / google.CONFIG
-    if not said.exists():
-        raise CheckpointError(directory, f"no {said.name} beside {prefix.name}; copy the model's one there")
-    settled, settings = google.parse_config(read_small(said), str(said))
-    family = family_of(settled)
-    found, notes = _unwrapped(found, family)
     step = found.pop(variables.STEP, None)
-    canonical = variables.to_canonical(found, family.google, settled, str(prefix), head=family.is_of_a_head)
-    return canonical.checkpoint(NAME, tokenizer_beside(directory, settings), step, notes)
+    family = find(None, found, str(prefix))
+    found, notes = _unwrapped(found, family)
+    found, part, left_out = _part(found, family, choices, str(prefix))
+    settled, settings, more = _config(directory, prefix, found, family, part, choices)
+    table = family.google([part.component] if part else [])
+    canonical = variables.to_canonical(found, table, settled, str(prefix), head=family.is_of_a_head)
+    canonical.dropped.update(left_out)
+    return canonical.checkpoint(NAME, tokenizer_beside(directory, settings), step, [*notes, *more])
+
+
+def _part(
+    found: dict[str, Tensor], family: Family, choices: Choices, where: str
+) -> tuple[dict[str, Tensor], Part | None, dict[str, int]]:
+    """The variables of the one model that is wanted of several, which one that is, and what was left out."""
+    if not family.parts:
+        Choices(part=choices.part).check((), Path(where), f"a checkpoint of {family.model_type}")
+        return found, None, {}
+    present = [part for part in family.parts if any(name.startswith(part.own) for name in found)]
+    names = [part.name for part in present]
+    if choices.part is not None and choices.part not in names:
+        raise FormatError(where, f"holds no {choices.part}, but {' and '.join(names) or 'no part of it'}")
+    part = next((part for part in present if choices.part in (None, part.name)), family.parts[0])
+    others = [other for other in present if other is not part]
+    theirs = tuple(scope for other in others for scope in other.own)
+    kept = {name: tensor for name, tensor in found.items() if not name.startswith(theirs)}
+    count = len(found) - len(kept)
+    left_out = {f"variables of the {other.name} (--part {other.name} converts it)": count for other in others}
+    return kept, part, left_out
+
+
+def _config(
+    directory: Path, prefix: Path, found: Mapping[str, Tensor], family: Family, part: Part | None, choices: Choices
+) -> tuple[EncoderConfig, Json, list[str]]:
+    """The config, the tokenizer's settings in it, and notes on what was assumed."""
+    beside, follows = google.find_config(directory, family), family.config.google_config_follows
+    if beside is None and not follows:
+        name = google.config_file(family)
+        raise CheckpointError(directory, f"no {name} beside {prefix.name}; copy the model's one there")
+    if beside is not None and not (follows and choices.config):
+        dataclasses.replace(choices, part=None).check((), directory, NAME)
+        dialect = "google" if beside.name == google.config_file(family) else "hf"
+        return *google.parse_config(read_small(beside), str(beside), found, dialect=dialect), []
+    said, settings = google.settings_in(choices.config, family)
+    where = str(choices.config or prefix)
+    sizes, notes = sizes_of(found, family, "google", where, part=part, said=said | choices.settings)
+    return config_from_json(sizes, where, dialect="hf", family=family), settings, notes
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     require_library("tensorflow", "writing a TensorFlow checkpoint")
     from converters.tensorflow.runtime import save_bundle, tensorflow_errors
 
-    tensors = variables.to_foreign(checkpoint, family_of(checkpoint.config).google) | variables.step_of(checkpoint)
+    family = family_of(checkpoint.config)
+    if family.config.google_file is None:
+        kind = family.model_type
+        raise CheckpointError(
+            checkpoint.where, f"a {kind}, of which Google has no TF1 checkpoint; choose another format"
+        )
+    table = family.google(checkpoint.components)
+    tensors = variables.to_foreign(checkpoint, table) | variables.step_of(checkpoint)
     with tensorflow_errors(path / _PREFIX):
         save_bundle(tensors, path / _PREFIX)
-    for name, content in google.files(checkpoint, wordpiece=_WORDPIECE).items():
+    for name, content in google.files(checkpoint, wordpiece=family.config.google_wordpiece).items():
         (path / name).write_bytes(content)
     (path / "checkpoint").write_text(
         f'model_checkpoint_path: "{_PREFIX}"\nall_model_checkpoint_paths: "{_PREFIX}"\n', encoding="utf-8"
@@ -96,7 +147,7 @@ def _unwrapped(found: Mapping[str, Tensor], family: Family) -> tuple[dict[str, T
 
     A fine-tuned TF-Hub module has one, `module/`.
     """
-    own = family.foreign("google", "embeddings.words")
+    own = family.foreign("google", "embeddings.words") or ""
     words = [name for name in found if name.endswith(f"/{own}")]
     scope = words[0].removesuffix(own) if len(words) == 1 and own not in found else ""
     notes = [f"variables begin with {scope!r}, which is left off"] if scope else []

@@ -1,0 +1,136 @@
+"""ELECTRA (paper: arXiv 2003.10555): a discriminator, and the smaller generator that it was trained with.
+
+Names: transformers' modeling_electra.py; google-research/electra run_pretraining.py, a checkpoint holds both models:
+the embeddings are the discriminator's and serve the generator too.
+"""
+
+from __future__ import annotations
+
+from converters.config import EncoderConfig
+from converters.family import ConfigTable, Entry, Family, Part
+
+_HF = "electra.encoder.layer.{layer}."
+_GOOGLE = "electra/encoder/layer_{layer}/"
+_EMBEDDINGS, _GOOGLE_EMBEDDINGS = "electra.embeddings.", "electra/embeddings/"
+
+_ENTRIES = (
+    *(
+        Entry(f"embeddings.{role}", _EMBEDDINGS + name, _GOOGLE_EMBEDDINGS + name)
+        for role, name in (
+            ("words", "word_embeddings"),
+            ("positions", "position_embeddings"),
+            ("types", "token_type_embeddings"),
+            ("norm", "LayerNorm"),
+        )
+    ),
+    Entry("projection", "electra.embeddings_project", "electra/embeddings_project"),
+    *(
+        Entry(f"layer.{role}", _HF + name, _GOOGLE + name.replace(".", "/"))
+        for role, name in (
+            ("query", "attention.self.query"),
+            ("key", "attention.self.key"),
+            ("value", "attention.self.value"),
+            ("attention_output", "attention.output.dense"),
+            ("attention_norm", "attention.output.LayerNorm"),
+            ("intermediate", "intermediate.dense"),
+            ("output", "output.dense"),
+            ("output_norm", "output.LayerNorm"),
+        )
+    ),
+    Entry("rtd.dense", "discriminator_predictions.dense", "discriminator_predictions/dense"),
+    Entry("rtd.out", "discriminator_predictions.dense_prediction", "discriminator_predictions/dense_1"),
+    Entry("mlm.dense", "generator_predictions.dense", "generator_predictions/dense"),
+    Entry("mlm.norm", "generator_predictions.LayerNorm", "generator_predictions/LayerNorm"),
+    Entry("mlm.bias", "generator_lm_head.bias", "generator_predictions/output_bias"),
+    Entry("mlm.decoder", "generator_lm_head", parts=("weight",)),
+    # Google's own heads for tasks are others: one linear layer, or for SQuAD a chain of them.
+    Entry("first_token.dense", "classifier.dense"),
+    Entry("first_token.out", "classifier.out_proj"),
+    Entry("summary", "sequence_summary.summary"),
+    Entry("classifier", "classifier"),
+    Entry("qa", "qa_outputs"),
+)
+
+
+def _preset(hidden: int, layers: int, embedding: int, heads: int) -> EncoderConfig:
+    return EncoderConfig(
+        family="electra",
+        vocab_size=30522,
+        embedding_size=embedding,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_hidden_groups=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        classifier_dropout_prob=None,
+    )
+
+
+# google-research/electra configure_pretraining.py and the published models' sizes.
+PRESETS = {
+    "electra-small": _preset(256, 12, 128, 4),
+    "electra-base": _preset(768, 12, 768, 12),
+    "electra-large": _preset(1024, 24, 1024, 16),
+}
+
+FAMILY = Family(
+    model_type="electra",
+    prefix="electra.",
+    entries=_ENTRIES,
+    pair=None,
+    fresh=("rtd",),
+    classes={
+        "ElectraForSequenceClassification": ("first_token",),
+        "ElectraForMultipleChoice": ("summary", "choice"),
+        "ElectraForTokenClassification": ("tokens",),
+        "ElectraForQuestionAnswering": ("qa",),
+        "ElectraForPreTraining": ("rtd",),
+        "ElectraForMaskedLM": ("mlm",),
+    },
+    bare="ElectraModel",
+    reads_classifier={"ElectraForMultipleChoice": "choice", "ElectraForTokenClassification": "tokens"},
+    config=ConfigTable(
+        google_file="electra_config.json",  # ours: Google's archives hold none
+        google_config_follows=True,
+        google_activations={},
+        keys={"classifier_dropout_prob": "classifier_dropout"},
+        derived={"num_hidden_groups": "num_hidden_layers"},
+        fixed={"inner_group_num": 1, "share": "all"},
+        defaults={
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "attention_probs_dropout_prob": 0.1,
+            "classifier_dropout_prob": None,
+        },
+        may_decode=True,
+    ),
+    presets=PRESETS,
+    projects_always=False,
+    # transformers' ElectraGeneratorPredictions computes gelu whatever hidden_act says.
+    mlm_activation="gelu",
+    tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+    buffers={rf"electra\.embeddings\.{name}": f"{name} buffer" for name in ("position_ids", "token_type_ids")},
+    legacy={
+        "hf": {r"(.*LayerNorm)\.gamma": r"\1.weight", r"(.*LayerNorm)\.beta": r"\1.bias"},
+    },
+    google_drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
+    parts=(
+        Part(
+            "discriminator",
+            "rtd",
+            own=("electra/encoder/", "electra/embeddings_project/", "discriminator_predictions/", "task_specific/"),
+        ),
+        Part(
+            "generator",
+            "mlm",
+            own=("generator/", "generator_predictions/"),
+            scopes={
+                "electra/encoder/": "generator/encoder/",
+                "electra/embeddings_project": "generator/embeddings_project",
+            },
+        ),
+    ),
+)

@@ -1,0 +1,129 @@
+"""RoBERTa (paper: arXiv 1907.11692).
+
+Names: transformers' modeling_roberta.py; fairseq's roberta/model.py and modules/transformer_sentence_encoder.py.
+"""
+
+from __future__ import annotations
+
+from converters.config import EncoderConfig
+from converters.family import ConfigTable, Entry, Family
+
+_HF = "roberta.encoder.layer.{layer}."
+_FAIRSEQ = "encoder.sentence_encoder."
+_LAYER = f"{_FAIRSEQ}layers.{{layer}}."
+
+_ENTRIES = (
+    Entry("embeddings.words", "roberta.embeddings.word_embeddings", fairseq=f"{_FAIRSEQ}embed_tokens"),
+    Entry("embeddings.positions", "roberta.embeddings.position_embeddings", fairseq=f"{_FAIRSEQ}embed_positions"),
+    Entry("embeddings.types", "roberta.embeddings.token_type_embeddings"),  # fairseq has none: zeros
+    Entry("embeddings.norm", "roberta.embeddings.LayerNorm", fairseq=f"{_FAIRSEQ}layernorm_embedding"),
+    *(
+        Entry(f"layer.{role}", _HF + hf, fairseq=_LAYER + fairseq)
+        for role, hf, fairseq in (
+            ("query", "attention.self.query", "self_attn.q_proj"),
+            ("key", "attention.self.key", "self_attn.k_proj"),
+            ("value", "attention.self.value", "self_attn.v_proj"),
+            ("attention_output", "attention.output.dense", "self_attn.out_proj"),
+            ("attention_norm", "attention.output.LayerNorm", "self_attn_layer_norm"),
+            ("intermediate", "intermediate.dense", "fc1"),
+            ("output", "output.dense", "fc2"),
+            ("output_norm", "output.LayerNorm", "final_layer_norm"),
+        )
+    ),
+    Entry("pooler", "roberta.pooler.dense"),
+    Entry("mlm.dense", "lm_head.dense", fairseq="encoder.lm_head.dense"),
+    Entry("mlm.norm", "lm_head.layer_norm", fairseq="encoder.lm_head.layer_norm"),
+    Entry("mlm.bias", "lm_head.bias", fairseq="encoder.lm_head.bias"),
+    Entry("mlm.decoder", "lm_head.decoder", fairseq="encoder.lm_head.decoder"),
+    Entry("first_token.dense", "classifier.dense", fairseq="classifier.dense"),
+    Entry("first_token.out", "classifier.out_proj", fairseq="classifier.out_proj"),
+    Entry("classifier", "classifier"),
+    Entry("qa", "qa_outputs"),
+)
+
+
+def _preset(hidden: int, layers: int, heads: int) -> EncoderConfig:
+    return EncoderConfig(
+        family="roberta",
+        vocab_size=50265,
+        embedding_size=hidden,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_hidden_groups=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        classifier_dropout_prob=None,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        position_offset=2,
+        extra={"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
+    )
+
+
+PRESETS = {
+    "roberta-base": _preset(768, 12, 12),
+    "roberta-large": _preset(1024, 24, 16),
+    "distilroberta-base": _preset(768, 6, 12),
+}
+
+FAMILY = Family(
+    model_type="roberta",
+    prefix="roberta.",
+    entries=_ENTRIES,
+    pair=None,
+    fresh=("mlm",),
+    classes={
+        "RobertaForSequenceClassification": ("first_token",),
+        "RobertaForMultipleChoice": ("pooler", "choice"),
+        "RobertaForTokenClassification": ("tokens",),
+        "RobertaForQuestionAnswering": ("qa",),
+        "RobertaForMaskedLM": ("mlm",),
+    },
+    bare="RobertaModel",
+    reads_classifier={"RobertaForMultipleChoice": "choice", "RobertaForTokenClassification": "tokens"},
+    config=ConfigTable(
+        google_file=None,
+        google_activations={},
+        keys={"classifier_dropout_prob": "classifier_dropout"},
+        derived={"embedding_size": "hidden_size", "num_hidden_groups": "num_hidden_layers"},
+        fixed={"inner_group_num": 1, "share": "all"},
+        # Those of transformers' RobertaConfig, which are not those of any published model.
+        defaults={
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "attention_probs_dropout_prob": 0.1,
+            "classifier_dropout_prob": None,
+        },
+        may_decode=True,
+        pad_token_id=1,
+        positions_follow_pad=True,
+    ),
+    presets=PRESETS,
+    # fairseq's RobertaLMHead computes gelu whatever activation_fn says, and transformers' does.
+    mlm_activation="gelu",
+    tied={
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
+    buffers={rf"roberta\.embeddings\.{name}": f"{name} buffer" for name in ("position_ids", "token_type_ids")},
+    legacy={
+        "hf": {r"lm_head\.weight": "lm_head.decoder.weight"},
+        "fairseq": {
+            r"decoder\.(.*)": r"encoder.\1",
+            r"(.*sentence_encoder)\.emb_layer_norm\.(.*)": r"\1.layernorm_embedding.\2",
+            r"encoder\.lm_head\.weight": "encoder.lm_head.decoder.weight",
+            r"classification_heads\.[^.]+\.(.*)": r"classifier.\1",
+        },
+    },
+    # Before the middle of 2019.
+    fused={
+        r"(.*\.self_attn)\.in_proj_(weight|bias)": (r"\1.q_proj.\2", r"\1.k_proj.\2", r"\1.v_proj.\2"),
+    },
+    fairseq_drop={
+        r"encoder\.sentence_encoder\.version|.*_float_tensor": "buffers",
+    },
+)
