@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from converters import sentence_files, spec, strangers, variables
 from converters.checkpoint import Checkpoint, Tensor, same_bits
-from converters.config import EncoderConfig, dump_json, parse_json
+from converters.config import EncoderConfig, Json, dump_json, parse_json
 from converters.config_keys import check_files, holds_refused_file
 from converters.dialects import config_from_json, to_hf
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
@@ -85,7 +86,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
         raise CheckpointError(directory, f"no {_CONFIG} beside the weights; copy the model's one there")
     where = str(directory / _CONFIG)
     data = parse_json(read_small(directory / _CONFIG), where)
-    family = find(data.get("model_type") if isinstance(data, dict) else None, stored, str(path))
+    family = find(data.get("model_type") if isinstance(data, dict) else None, stored, where)
     config = config_from_json(data, where, dialect="hf", family=family)
     stored = variables.modernised(stored, family.legacy.get("hf", {}), str(path))
     named, notes = unwrapped(stored, config, str(path))
@@ -101,7 +102,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     if step is not None and not (re.fullmatch(r"-?\d{1,19}", step) and -(2**63) <= int(step) < 2**63):
         raise CorruptError(path, f"global_step in the metadata is {step!r}, not a whole number")
     return Checkpoint(
-        config=config,
+        config=_without_label_names(config, tensors),
         tensors=tensors,
         tokenizer=read_tokenizer(directory, first=(_SPIECE, _VOCAB, _WORDPIECE)),
         optimizer=optimizer,
@@ -118,6 +119,10 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
     """What lies in a Hugging Face directory beside the weights: config, tokenizer, Sentence-Transformers' files."""
     config = to_hf(checkpoint.config)
     config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
+    labels = _label_names(
+        spec.labels({name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.config)
+    )
+    config = labels | config
     words = f"{family_of(checkpoint.config).prefix}{_WORDS}"
     config["dtype"] = checkpoint.tensors[words].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
@@ -125,6 +130,26 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
     for name, content in (checkpoint.sentence.files if checkpoint.sentence else {}).items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(content)
+
+
+def _label_names(count: int | None) -> Json:
+    """The labels as transformers calls them where nobody has; none where it takes as many by default."""
+    if count in (None, 2):
+        return {}
+    names = [f"LABEL_{number}" for number in range(count or 0)]
+    return {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def _without_label_names(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> EncoderConfig:
+    """The config without labels that follow from their number."""
+    usual = _label_names(spec.labels({name: tensor.shape for name, tensor in tensors.items()}, config))
+    if not usual or config.extra.get("id2label") != usual["id2label"]:
+        return config
+    extra = {key: value for key, value in config.extra.items() if usual.get(key) != value}
+    return dataclasses.replace(config, extra=extra)
 
 
 def unwrapped(

@@ -19,10 +19,11 @@ _BLOCK = 1 << 22
 
 
 def initialize(
-    config: EncoderConfig, tokenizer: TokenizerFiles, *, seed: int, heads: Collection[str] | None = None
+    config: EncoderConfig, tokenizer: TokenizerFiles, *, seed: int, heads: Collection[str] | None = None, free: int = 2
 ) -> Checkpoint:
     """A model with those heads (components), by default the ones that its family is pre-trained with.
 
+    `free`: sizes that follow from no config, as the number of labels.
     Each tensor's values follow from the seed and its name, and come when read. Weights are normal with stddev
     `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
     """
@@ -33,7 +34,7 @@ def initialize(
         tensors={
             name: Tensor(shape, np.dtype(np.float32), functools.partial(_values, name, item, shape, config, seed))
             for name, item in wanted.items()
-            for shape in [tuple(size for size in item.shape if size is not None)]
+            for shape in [tuple(free if size is None else size for size in item.shape)]
         },
         tokenizer=tokenizer,
         global_step=0,

@@ -189,6 +189,16 @@ def _read_pooler(family: Family) -> list[str]:
     return [part for part in HEADS if any(parts[-1] == part and "pooler" in parts for parts in family.classes.values())]
 
 
+def labels(shapes: Mapping[str, Shape], config: EncoderConfig) -> int | None:
+    """How many labels the classification head of a text or of its tokens has; None without one."""
+    wanted = spec(config)
+    kinds = ("classifier", "first_token.out")
+    outs = [
+        shape for name, shape in shapes.items() if name in wanted and wanted[name].role in kinds and len(shape) == 2
+    ]
+    return outs[0][0] if outs and "choice" not in components(shapes, config) else None
+
+
 def bert_parameters(config: EncoderConfig, *, pooler: bool = True) -> int:
     """Parameters of a BERT of the same shape, without heads: unshared layers, embeddings of the hidden size."""
     H, I = config.hidden_size, config.intermediate_size  # noqa: E741

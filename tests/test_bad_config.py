@@ -141,8 +141,24 @@ def test_numbers_beyond_all_numbers(config, refused, number):
 
 def test_another_kind_of_model(sound, tmp_path, refused):
     shutil.copytree(sound / "hf", tmp_path / "hf")
-    change(tmp_path / "hf" / HF, model_type="bert")
-    assert refused("inspect", tmp_path / "hf") == f"{tmp_path / 'hf' / HF}: has model_type 'bert'; supported is albert"
+    config = tmp_path / "hf" / HF
+    change(config, model_type="xlnet")
+    known = "albert, bert, electra, roberta"
+    assert refused("inspect", tmp_path / "hf") == f"{config}: has model_type 'xlnet'; supported is {known}"
+    change(config, model_type="bert")
+    seen = "albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight"
+    assert refused("inspect", tmp_path / "hf").startswith(
+        f"{config}: the config says bert, the tensors are those of albert (as '{seen[:50]}"
+    )
+
+
+def test_a_missing_model_type_is_read_off_the_tensors(sound, tmp_path, albert):
+    shutil.copytree(sound / "hf", tmp_path / "hf")
+    data = json.loads((tmp_path / "hf" / HF).read_text())
+    del data["model_type"]
+    (tmp_path / "hf" / HF).write_text(json.dumps(data))
+    code, out, _ = albert("inspect", tmp_path / "hf", "--json")
+    assert (code, json.loads(out)["config"]["model_type"]) == (0, "albert")
 
 
 # --- shapes
@@ -214,8 +230,8 @@ def test_hugging_face_config_beside_a_tensorflow_checkpoint(sound, tmp_path, alb
 def test_another_model_type_beside_a_tensorflow_checkpoint(sound, tmp_path, refused):
     shutil.copytree(sound / "tf", tmp_path / "tf")
     change(tmp_path / "tf" / GOOGLE, model_type="bert")
-    message = f"{tmp_path / 'tf' / GOOGLE}: has model_type 'bert'; supported is albert"
-    assert refused("inspect", tmp_path / "tf") == message
+    message = f"{tmp_path / 'tf' / GOOGLE}: the config says bert, the tensors are those of albert (as 'bert/encoder/"
+    assert refused("inspect", tmp_path / "tf").startswith(message)
 
 
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh", "swish"])

@@ -26,6 +26,7 @@ EXCEPTIONS = {
     ("--model", "tokenize"): "a tokenizer's file will do",
     ("--model-config", "convert"): "completes a model without a config of its own",
     ("--model-config", "inspect"): "completes a model without a config of its own",
+    ("--part", "convert"): "both, each in a directory of its own",
     ("--on-truncate", "sop"): "a pair has no windows",
     ("--out", "embed"): "vectors, not a table",
     ("--out", "predict"): "answers are written as JSON, too",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from albert_cli.model import task_heads
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor, same_bits
@@ -21,6 +22,7 @@ from converters.config import EncoderConfig
 from converters.errors import SpecError
 from converters.families import family_of
 from converters.messages import listing
+from converters.roles import HEADS
 from converters.tokenizers.files import TokenizerFiles
 
 # numpy has no bfloat16 of its own, so its two bytes cross as int16.
@@ -45,13 +47,7 @@ def load_model(
     this model and stay in the checkpoint. Raises AlbertError's children (SpecError: tensors that do not
     fit the config, or differ where `config.share` ties them).
     """
-    if isinstance(path_or_checkpoint, Checkpoint):
-        checkpoint = path_or_checkpoint
-    else:
-        from converters import convert
-
-        checkpoint = convert.load(path_or_checkpoint, format=format)
-    spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
+    checkpoint = _checkpoint(path_or_checkpoint, format)
     parts = checkpoint.components
     places = next((name for name, item in spec.spec(checkpoint.config).items() if item.role == "sbo.positions"), "")
     with shapes_only():
@@ -66,6 +62,44 @@ def load_model(
         )
     assign(model, checkpoint, dtype=dtype)
     return model.eval()
+
+
+def load_task_model(
+    path_or_checkpoint: str | Path | Checkpoint, *, format: str | None = None, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """The encoder with the head of a fine-tuned model (`albert_cli.model.task_heads`), in eval mode on the CPU.
+
+    As `load_model`; SpecError where there is no such head, or one that has no module here.
+    """
+    checkpoint = _checkpoint(path_or_checkpoint, format)
+    config, parts = checkpoint.config, checkpoint.components
+    labels = spec.labels({name: tensor.shape for name, tensor in checkpoint.tensors.items()}, config) or 0
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "classifier": lambda: task_heads.Classifier(config, labels),
+        "first_token": lambda: task_heads.FirstTokenClassifier(config, labels),
+        "tokens": lambda: task_heads.TokenClassifier(config, labels),
+        "choice": lambda: task_heads.MultipleChoice(config, summary="summary" in parts),
+        "qa": lambda: task_heads.QuestionAnswering(config),
+    }
+    kind = next((kind for kind in makers if kind in parts), None)
+    if kind is None:
+        held = ", ".join(HEADS[part] for part in parts if part in HEADS) or "none"
+        raise SpecError(checkpoint.where, f"no head of a fine-tuned model that is computed here (heads: {held})")
+    with shapes_only():
+        model = makers[kind]()
+    assign(model, checkpoint, dtype=dtype)
+    return model.eval()
+
+
+def _checkpoint(path_or_checkpoint: str | Path | Checkpoint, format: str | None) -> Checkpoint:
+    if isinstance(path_or_checkpoint, Checkpoint):
+        checkpoint = path_or_checkpoint
+    else:
+        from converters import convert
+
+        checkpoint = convert.load(path_or_checkpoint, format=format)
+    spec.check(checkpoint.config, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.where)
+    return checkpoint
 
 
 def untied(checkpoint: Checkpoint) -> list[str]:

@@ -1,7 +1,9 @@
-"""The heads of fine-tuned models: classification or regression of a text, and the span that answers a question.
+"""The heads of fine-tuned models: classification or regression of a text, of each token, of several choices, and the
+span that answers a question.
 
 Attributes are the roles of `converters.roles`. Google: classifier_utils.py (create_model: dropout 0.1 on the
 pooled output, then one linear layer), squad_utils.py (create_v1_model: one linear layer on every token, no dropout).
+The others as transformers has them.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from albert_cli.model.encoder import Encoder, Layer, initialise
+from albert_cli.model.encoder import Encoder, Layer, activation, initialise
 from converters.config import EncoderConfig
+from converters.families import family_of
 
 
 class MLP(nn.Module):
@@ -111,6 +115,88 @@ class QuestionAnswering(nn.Module):
     ) -> Tensor:
         """Logits (batch, tokens, 2). Arguments as `Encoder.forward`."""
         logits: Tensor = self.qa(self.encoder(input_ids, attention_mask, token_type_ids).sequence_output)
+        return logits
+
+
+class FirstTokenHead(nn.Module):
+    """H -> H -> labels, of the first token's vector: RoBERTa's and ELECTRA's classifier."""
+
+    def __init__(self, config: EncoderConfig, labels: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, labels)
+        self.activation = activation(family_of(config).first_token_activation)
+        self.dropout = nn.Dropout(config.head_dropout_prob)
+        initialise(self, config.initializer_range)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, H) -> (batch, labels)."""
+        logits: Tensor = self.out(self.dropout(self.activation(self.dense(self.dropout(x)))))
+        return logits
+
+
+class FirstTokenClassifier(nn.Module):
+    """The encoder without pooler and a classifier on the first token."""
+
+    def __init__(self, config: EncoderConfig, labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, pooler=False)
+        self.first_token = FirstTokenHead(config, labels)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Logits (batch, labels). Arguments as `Encoder.forward`."""
+        sequence_output = self.encoder(input_ids, attention_mask, token_type_ids).sequence_output
+        logits: Tensor = self.first_token(sequence_output[:, 0])
+        return logits
+
+
+class TokenClassifier(nn.Module):
+    """A linear layer to the labels of every token."""
+
+    def __init__(self, config: EncoderConfig, labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, pooler=False)
+        self.dropout = nn.Dropout(config.head_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, labels)
+        initialise(self.classifier, config.initializer_range)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Logits (batch, tokens, labels). Arguments as `Encoder.forward`."""
+        sequence_output = self.encoder(input_ids, attention_mask, token_type_ids).sequence_output
+        logits: Tensor = self.classifier(self.dropout(sequence_output))
+        return logits
+
+
+class MultipleChoice(nn.Module):
+    """One logit for each choice, of the pooled output, or with `summary` (ELECTRA) of a summary of the first token."""
+
+    def __init__(self, config: EncoderConfig, *, summary: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, pooler=not summary)
+        self.summary = nn.Linear(config.hidden_size, config.hidden_size) if summary else None
+        self.dropout = nn.Dropout(config.head_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        for part in (self.summary, self.classifier):
+            if part is not None:
+                initialise(part, config.initializer_range)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """(batch, choices, tokens) each -> logits (batch, choices)."""
+        flat = [None if x is None else x.flatten(0, 1) for x in (input_ids, attention_mask, token_type_ids)]
+        output = self.encoder(*flat)
+        features = output.pooled_output
+        if self.summary is not None:
+            features = F.gelu(self.summary(output.sequence_output[:, 0]))
+        logits: Tensor = self.classifier(self.dropout(features)).view(input_ids.shape[:2])
         return logits
 
 

@@ -111,6 +111,7 @@ FAMILY = Family(
     projects_always=False,
     # transformers' ElectraGeneratorPredictions computes gelu whatever hidden_act says.
     mlm_activation="gelu",
+    first_token_activation="gelu",
     tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
     buffers={rf"electra\.embeddings\.{name}": f"{name} buffer" for name in ("position_ids", "token_type_ids")},
     legacy={
