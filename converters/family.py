@@ -292,7 +292,13 @@ class Family:
         """The foreign names of a layer's roles, of every scheme and every part."""
         roles = [entry.role for entry in self.entries if entry.role.startswith("layer.")]
         schemes: tuple[Foreign, ...] = ("google", "keras", "fairseq")
-        names = [name for scheme in schemes for role in roles if (name := self._template(scheme, role, several=True))]
+        found = (
+            self._template(scheme, role, several=several)
+            for several in (True, False)
+            for scheme in schemes
+            for role in roles
+        )
+        names = [name for name in found if name]
         return list(dict.fromkeys([*names, *(part.rename(name) for part in self.parts for name in names)]))
 
     def _template(self, scheme: Foreign, role: str, *, several: bool) -> str | None:

@@ -79,7 +79,7 @@ def formats() -> str:
     for name, module in exporters().items():
         parts.append(f"| `{name}` | {module.DESCRIPTION} | float32 | no | yes, checked |")
     for name, family in families().items():
-        if rows := family.google.rows:
+        if rows := family.google().rows:
             table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in rows)
             parts.append(f"\n## Names of the family {name}\n\n{_NAMES_HEAD}\n{table}")
     parts.append(_SETTINGS_HEAD)

@@ -14,8 +14,8 @@ from albert_cli.runs.checkpointing import trained_tensors
 from converters import convert, spec
 from converters.checkpoint import same_bits
 from converters.config import EncoderConfig
-from converters.dialects import to_hf
-from converters.errors import AlbertError
+from converters.dialects import config_from_json, to_hf
+from converters.errors import AlbertError, ConfigError
 from converters.families import families, family_of
 from converters.family import pattern_of
 from converters.initialize import initialize
@@ -292,3 +292,53 @@ def test_a_config_knows_its_family():
     assert to_hf(config)["model_type"] == "albert"
     assert "family" not in to_hf(config)
     assert dataclasses.replace(config, hidden_act="relu").family == "albert"
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"albert"}))
+def test_the_dropout_of_a_classifier_has_its_key(name):
+    data = to_hf(tiny(name)) | {"classifier_dropout": 0.25}
+    config = config_from_json(data, "here", dialect="hf")
+    assert config.head_dropout_prob == 0.25
+    assert to_hf(config)["classifier_dropout"] == 0.25
+    assert config_from_json(data | {"classifier_dropout": None}, "here", dialect="hf").head_dropout_prob == 0.1
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"albert"}))
+@pytest.mark.parametrize("key", ["is_decoder", "add_cross_attention"])
+def test_a_decoder_is_refused(name, key):
+    data = to_hf(tiny(name))
+    assert config_from_json(data | {key: False}, "here", dialect="hf").extra[key] is False
+    with pytest.raises(ConfigError, match=f"here: {key} is True: decoders are not supported, only encoders"):
+        config_from_json(data | {key: True}, "here", dialect="hf")
+
+
+def test_positions_follow_the_padding_of_a_roberta():
+    """Whatever its id is: the first token's position is one more, and that many fewer tokens fit."""
+    config = config_from_json(to_hf(tiny("roberta")) | {"pad_token_id": 4}, "here", dialect="hf")
+    assert (config.position_offset, config.max_tokens) == (5, 9)
+    with pytest.raises(ConfigError, match="here: pad_token_id is -1, not an id; positions are counted from it"):
+        config_from_json(to_hf(tiny("roberta")) | {"pad_token_id": -1}, "here", dialect="hf")
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_padding_of_a_roberta_has_no_position_anywhere(mask, tmp_path):
+    """Positions follow the ids, not the mask; without a mask that is made of the ids, as fairseq does."""
+    checkpoint = model_of("roberta", "RobertaModel")
+    convert.save(checkpoint, tmp_path / "hf")
+    ids = torch.tensor([[1, 1, 5, 9, 1, 7, 1], [4, 5, 6, 7, 8, 9, 10]])
+    real = ids != 1
+    with torch.no_grad():
+        found = load_model(tmp_path / "hf")(ids, real if mask else None).encoder.sequence_output
+        theirs = transformers.RobertaModel.from_pretrained(tmp_path / "hf", attn_implementation="eager").eval()
+        expected = theirs(ids, real.long()).last_hidden_state
+    assert (found - expected)[real].abs().max() < 1e-5
+
+
+def test_labels_are_as_many_as_the_head_has(tmp_path):
+    """transformers takes two unless the config says otherwise."""
+    checkpoint = initialize(tiny("bert"), TokenizerFiles(), seed=1, heads=["pooler", "classifier"], free=3)
+    convert.save(checkpoint, tmp_path / "hf")
+    data = json.loads((tmp_path / "hf/config.json").read_text())
+    assert data["id2label"] == {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}
+    assert transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf").num_labels == 3
+    assert "id2label" not in convert.load(tmp_path / "hf").config.extra
