@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -72,7 +73,10 @@ def address():
         else:
             pytest.fail("".join(said))
         yield f"127.0.0.1:{ports[0]}"
-        process.terminate()
+        # Its own end takes half a minute, and nothing of it is needed any more.
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -281,7 +281,7 @@ def test_a_run_cut_off_after_any_record_ends_with_the_same_bits(world, tmp_path,
     given = options(world, early_stop=4, epochs=3, eval_every=5, **more)
     run(tmp_path / "whole", given)
     wanted = files(tmp_path / "whole")
-    for cut in range(1, len(wanted[0]), 8):
+    for cut in range(1, len(wanted[0]), 12):
         seen = []
 
         def report(record, cut=cut, seen=seen):
@@ -322,6 +322,7 @@ def killed_until_done(out, given, delays):
         assert process.wait() == 0, process.said()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(world, tmp_path):
     given = options(world, epochs=8, eval_every=9)
     run(tmp_path / "whole", given)

@@ -62,6 +62,15 @@ def content(path):
 # --- every pair
 
 
+def pair(start, form):
+    """A SavedModel takes seconds to write: it is quickly tried as a source and as a target, and with all in time."""
+    slow = "saved-model" in (start, form) and {start, form} != {"saved-model", "tf"}
+    return pytest.param(start, form, marks=[pytest.mark.slow] if slow else [])
+
+
+PAIRS = [pair(start, form) for start in BOTH for form in BOTH]
+
+
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory):
     """One model of two groups of two inner layers, with optimizer slots, written in each format."""
@@ -74,8 +83,7 @@ def starts(tmp_path_factory):
     return folder, model
 
 
-@pytest.mark.parametrize("middle", BOTH)
-@pytest.mark.parametrize("start", BOTH)
+@pytest.mark.parametrize(("start", "middle"), PAIRS)
 def test_every_pair_and_back(starts, tmp_path, start, middle):
     """A -> B -> A: equal in B, and A again to the byte, every file of it."""
     folder, model = starts
@@ -101,8 +109,7 @@ def test_the_same_input_twice_gives_the_same_bytes(starts, tmp_path, form):
     assert content(target(tmp_path, form, 1)) == content(target(tmp_path, form, 2))
 
 
-@pytest.mark.parametrize("form", BOTH)
-@pytest.mark.parametrize("start", BOTH)
+@pytest.mark.parametrize(("start", "form"), PAIRS)
 def test_slots_are_left_out_unless_asked_for(starts, tmp_path, start, form):
     folder, model = starts
     report = convert.convert(target(folder, start), target(tmp_path, form), target_as=form)
@@ -204,8 +211,12 @@ TOKENIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
-@pytest.mark.parametrize("start", BOTH)
+def tokenizer_in(start, name):
+    slow = start == "saved-model" and name not in ("model", "WordPiece")
+    return pytest.param(start, name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize(("start", "name"), [tokenizer_in(start, name) for start in BOTH for name in TOKENIZERS])
 def test_tokenizers(tmp_path, name, start):
     """Model, lines, WordPiece list and preparation flags come back as they were."""
     model = making.model(files=TOKENIZERS[name])
@@ -331,7 +342,7 @@ def configs(draw):
     bits=st.binary(min_size=1, max_size=64),
     order=st.permutations(LIGHT),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_any_model_survives(tmp_path_factory, config, seed, dtype, without, step, optimizer, files, bits, order):
     model = making.model(
         config,
@@ -422,7 +433,9 @@ def test_googles_checkpoint_is_restored_by_tensorflow_1(shared_data, tmp_path):
             assert session.run(variable).tobytes() == np.asarray(reader.get_tensor(name)).tobytes(), name
 
 
-@pytest.mark.parametrize("start", BOTH)
+@pytest.mark.parametrize(
+    "start", ["safetensors", *(pytest.param(form, marks=pytest.mark.slow) for form in BOTH if form != "safetensors")]
+)
 def test_diff_and_inspect_agree_across_formats(starts, albert, start):
     folder, _ = starts
     sums = set()

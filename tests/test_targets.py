@@ -702,8 +702,7 @@ def versions(tmp_path_factory, server):
 @pytest.mark.parametrize(
     ("form", "points"),
     [
-        *((form, 50) for form in ("npz", "safetensors")),  # a file and a directory
-        *((form, 15) for form in LIGHT if form not in ("npz", "safetensors")),
+        *((form, 15) for form in LIGHT),
         *(pytest.param(form, 500, marks=pytest.mark.slow) for form in LIGHT),
     ],
 )

@@ -1,19 +1,23 @@
 """albert tokenize as a user meets it: every format, corpus figures, comparison, and one clear line for bad input."""
 
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tokenizer_oracle import glue_texts
 from typer.testing import CliRunner
 
-from albert_cli.main import app
+from albert_cli.main import app, main
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.messages import escaped
@@ -41,12 +45,33 @@ def run(*arguments):
 
 
 def fault(*arguments, **options):
-    """The one line that a failing run prints."""
-    done = albert(*arguments, **options)
-    assert done.returncode == 1, done
-    assert done.stdout == b""
-    [line] = done.stderr.decode().splitlines()
+    """The one line that a failing run prints; in this process unless it is given an input or the like."""
+    if options:
+        done = albert(*arguments, **options)
+        code, out, err = done.returncode, done.stdout.decode(), done.stderr.decode()
+    else:
+        code, out, err = main_here("tokenize", *arguments)
+    assert (code, out) == (1, ""), err
+    [line] = err.splitlines()
     return line.removeprefix("albert: ")
+
+
+def main_here(*arguments):
+    """The program in this process: exit code, standard output and errors."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with (
+            mock.patch.object(sys, "argv", ["albert", *map(str, arguments)]),
+            contextlib.redirect_stdout(streams[0]),
+            contextlib.redirect_stderr(streams[1]),
+            pytest.raises(SystemExit) as stopped,
+        ):
+            main()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return stopped.value.code or 0, *(stream.buffer.getvalue().decode() for stream in streams)
 
 
 def test_the_table(model):

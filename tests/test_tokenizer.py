@@ -74,9 +74,10 @@ def test_golden_ids(shared_data, source, key, lowercase):
     assert [batch[row].tolist() for row in range(len(batch))] == [[CLS, *ids, SEP] for ids in wanted]
 
 
-def test_ids_of_all_of_glue(shared_data, tokenizer, rebuilt, processor):
-    everything = glue_texts(shared_data)
-    assert len(everything) > 120_000
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
+def test_ids_of_all_of_glue(shared_data, tokenizer, rebuilt, processor, every):
+    everything = glue_texts(shared_data)[::every]
+    assert len(everything) > 120_000 // every
     wanted = google_ids(processor, everything)
     assert tokenizer.ids(everything) == wanted
     assert rebuilt.ids(everything) == wanted
@@ -365,7 +366,7 @@ def test_an_empty_batch(tokenizer):
 
 
 def test_a_line_of_a_megabyte(tokenizer):
-    for text in ("the quick fox, 1999, Café " * 40_000, "x" * 10**6, "各" * 333_333, "é\u0301" * 250_000):
+    for text in ("the quick fox, 1999, Café " * 40_000, "x" * 250_000, "各" * 83_333, "é\u0301" * 62_500):
         encoding = tokenizer.encode(text, special_tokens=False)
         assert encoding.ids == tokenizer.ids([text])[0]
         assert encoding.offsets[-1][1] == len(text.rstrip())
