@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from albert_cli import machine
 from albert_cli.arguments import Formerly, Kind
+from converters.errors import did_you_mean
+from converters.families import families, presets
 from converters.families.albert import PRESETS
 
 
@@ -32,9 +34,9 @@ def _targets() -> list[str]:
 
 def _models() -> list[str]:
     from albert_cli.registry.builtin import NAME
-    from albert_cli.registry.resolve import PUBLISHED
+    from albert_cli.registry.resolve import repositories
 
-    return [NAME, *PUBLISHED]
+    return [NAME, *repositories()]
 
 
 def _tasks() -> list[str]:
@@ -115,11 +117,41 @@ To = Annotated[
         autocompletion=_starting(_targets),
     ),
 ]
-if TYPE_CHECKING:
-    PresetName = str
-else:
-    PresetName = Literal[tuple(PRESETS)]
-Preset = Annotated[PresetName | None, typer.Option("--preset", help="A published shape, or tiny to try things out.")]
+
+
+def _preset(name: str | None) -> str | None:
+    if name is not None and name not in presets():
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(presets())}{did_you_mean(name, presets())}")
+    return name
+
+
+def _preset_of_albert(name: str | None) -> str | None:
+    if _preset(name) is not None and name not in PRESETS:
+        raise typer.BadParameter(f"{name} is no ALBERT, and others are not pretrained here: {', '.join(PRESETS)}")
+    return name
+
+
+_PRESETS = "; ".join(", ".join(family.presets) for family in families().values())
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        callback=_preset,
+        autocompletion=_starting(presets),
+        help=f"A published shape, or a tiny one to try things out: {_PRESETS}.",
+    ),
+]
+PresetOfAlbert = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="|".join(PRESETS),
+        callback=_preset_of_albert,
+        autocompletion=_starting(lambda: PRESETS),
+        help="A published shape, or tiny to try things out.",
+    ),
+]
 _MODEL_CONFIG = "The model's config: Google's (albert_config.json, bert_config.json) or a config.json"
 MODEL_CONFIG = typer.Option("--model-config", metavar="FILE", help=f"{_MODEL_CONFIG}.")
 ModelConfig = Annotated[Path | None, MODEL_CONFIG, Formerly("--config")]

@@ -18,6 +18,7 @@ from converters.roles import PAIR, PARTS, REQUIRED, ROLES
 
 if TYPE_CHECKING:
     from converters.config import EncoderConfig
+    from converters.published import Published
 
 Foreign = Literal["google", "keras", "fairseq"]
 # The schemes of TensorFlow's variables.
@@ -126,18 +127,19 @@ class ConfigTable:
 class Family:
     """An architecture: its tensors' names in each scheme, its classes in transformers, its configs.
 
-    `pair` is the component name of its pair head, None without one. `fresh`: the components beside the encoder that a
-    model has before pre-training. `classes` maps a class of transformers to the components that it reads beside the
-    encoder, `bare` is the one that reads none. `reads_classifier`: classes that read a `classifier` of the same shape,
-    and what that is in each. `presets`: configs by name. `projects_always`: whether there is a projection where the
-    embeddings have the hidden size too. `mlm_activation`: that of the masked-word head where it is not `hidden_act`;
-    `first_token_activation`: that of the classification head on the first token. `tied` maps copies that transformers
-    stores to what they are copies of, `buffers` are names in an `hf` file that carry no weights. `legacy`: by scheme,
-    patterns of old names and today's. `fused`: patterns of fairseq tensors that hold several, one below the other.
-    `parts`: the models in a checkpoint of Google's where there are several, the usual one first. `google_drop`,
-    `keras_drop` and `fairseq_drop`: patterns of variables that are left out, with the reason. `julia_rows`: Julia's
-    files hold a vector of n as 1 x n; `julia_untransposed`: the canonical names of matrices that they hold as
-    TensorFlow does.
+    `pair` is the component name of its pair head, None without one. `fresh`: the components beside the encoder that
+    a model has before pre-training. `classes` maps a class of transformers to the components that it reads beside
+    the encoder, `bare` is the one that reads none. `reads_classifier`: classes that read a `classifier` of the same
+    shape, and what that is in each. `presets`: configs by name; `preset_heads`: what those of them have before
+    pre-training that do not have `fresh`. `published`: the models that others made public. `projects_always`:
+    whether there is a projection where the embeddings have the hidden size too. `mlm_activation`: that of the
+    masked-word head where it is not `hidden_act`; `first_token_activation`: that of the classification head on the
+    first token. `tied` maps copies that transformers stores to what they are copies of, `buffers` are names in an
+    `hf` file that carry no weights. `legacy`: by scheme, patterns of old names and today's. `fused`: patterns of
+    fairseq tensors that hold several, one below the other. `parts`: the models in a checkpoint of Google's where
+    there are several, the usual one first. `google_drop`, `keras_drop` and `fairseq_drop`: patterns of variables
+    that are left out, with the reason. `julia_rows`: Julia's files hold a vector of n as 1 x n;
+    `julia_untransposed`: the canonical names of matrices that they hold as TensorFlow does.
     """
 
     model_type: str
@@ -150,6 +152,8 @@ class Family:
     config: ConfigTable
     prefix: str
     presets: Mapping[str, EncoderConfig]
+    published: tuple[Published, ...]
+    preset_heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     projects_always: bool = True
     mlm_activation: str | None = None
     first_token_activation: str = "tanh"

@@ -67,7 +67,7 @@ def _value(kind: Any, metavar: str | None) -> str:
     choices = get_args(kind) if get_origin(kind) is Literal else get_args(kinds[0])
     if choices and all(isinstance(choice, str) for choice in choices):
         return "\\|".join(choices)
-    return metavar or {int: "N", float: "X", Path: "PATH"}.get(kinds[0], "TEXT")
+    return (metavar or "").replace("|", "\\|") or {int: "N", float: "X", Path: "PATH"}.get(kinds[0], "TEXT")
 
 
 def formats() -> str:

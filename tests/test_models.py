@@ -52,6 +52,33 @@ def test_a_published_name_is_fetched_with_its_revision(hub, name):
     assert not any(pattern.endswith((".bin", ".h5", ".msgpack", ".ot")) or pattern == "*" for pattern in patterns)
 
 
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("bert_uncased_L-2_H-128_A-2", "google/bert_uncased_L-2_H-128_A-2"),
+        ("electra-small-generator@main", "google/electra-small-generator"),
+        ("roberta-base", "FacebookAI/roberta-base"),
+        ("distilroberta-base", "distilbert/distilroberta-base"),
+        ("spanbert-base-cased", "SpanBERT/spanbert-base-cased"),
+    ],
+)
+def test_names_of_every_family_need_no_owner(hub, name, repository):
+    with pytest.raises(AlbertError, match="shows no such model"):
+        resolve(name)
+    asked, _, patterns = hub[0]
+    assert asked == repository
+    assert {"vocab.txt", "vocab.json", "merges.txt", "tokenizer.json"} <= set(patterns)
+
+
+def test_a_misspelt_name_of_another_family(hub, albert):
+    code, _, err = albert("inspect", "roberta-bse")
+    assert (code, hub) == (1, [])
+    assert err == (
+        "albert: roberta-bse: no such file or directory here, and no published model; did you mean 'roberta-base'?\n"
+    )
+
+
 def test_a_revision_is_handed_on(hub):
     assert resolve("albert-base-v2@refs/pr/7").revision == COMMIT
     assert hub[0][:2] == ("albert/albert-base-v2", "refs/pr/7")

@@ -50,13 +50,39 @@ def listed(albert):
     return {entry["name"]: entry for entry in json.loads(out)}
 
 
+def names_of(found, kind):
+    return [name for name, entry in found.items() if entry["kind"] == kind]
+
+
+def test_what_was_published_of_other_families(cache, albert):
+    """Parameters as transformers counts them (RoBERTa's, ELECTRA's and SpanBERT's without the pooler they lack)."""
+    found = listed(albert)
+    facts = {name: (entry["family"], entry["parameters"], entry["licence"]) for name, entry in found.items()}
+    assert facts["google-bert/bert-base-uncased"] == ("bert", 109_482_240, "Apache-2.0")
+    assert facts["google-bert/bert-base-multilingual-cased"] == ("bert", 177_853_440, "Apache-2.0")
+    assert facts["google/bert_uncased_L-4_H-512_A-8"] == ("bert", 28_763_648, "Apache-2.0")
+    assert facts["SpanBERT/spanbert-large-cased"] == ("bert", 332_529_664, "CC-BY-NC-4.0")
+    assert facts["FacebookAI/roberta-base"] == ("roberta", 124_055_040, "MIT")
+    assert facts["distilbert/distilroberta-base"][:2] == ("roberta", 81_527_808)
+    with_heads = {
+        "google-bert/bert-base-uncased": 110_106_428,
+        "google/electra-small-discriminator": 13_549_057,
+        "google/electra-base-generator": 33_740_602,
+        "FacebookAI/roberta-large": 355_412_057,
+    }
+    assert {name: found[name]["bytes"] for name in with_heads} == {n: 4 * count for n, count in with_heads.items()}
+    assert found["cased_L-24_H-1024_A-16.zip"]["url"].endswith("/bert_models/2018_10_18/cased_L-24_H-1024_A-16.zip")
+    assert len([name for name in names_of(found, "hub") if name.startswith("google/bert_uncased_L-")]) == 24
+    assert all(entry["licence"] and entry["language"] for entry in found.values())
+
+
 def test_what_was_published(cache, albert):
     found = listed(albert)
     assert not cache.exists()
-    assert [name for name, entry in found.items() if entry["kind"] == "hub"] == [
+    assert [name for name in names_of(found, "hub") if name.startswith("albert/")] == [
         f"albert/albert-{size}-v{version}" for version in (1, 2) for size in ("base", "large", "xlarge", "xxlarge")
     ]
-    archives = [name for name, entry in found.items() if entry["kind"] == "archive"]
+    archives = [name for name in names_of(found, "archive") if found[name]["family"] == "albert"]
     assert archives == [
         f"albert_{size}_{version}.tar.gz"
         for version in ("v1", "v2", "zh")
@@ -87,15 +113,15 @@ def test_the_counts_are_those_of_transformers(cache, albert):
 
 
 def test_the_cache_of_the_hub(cache, albert, letter_model, tmp_path):
-    """Published models with their place, other ALBERTs by their config, nothing else."""
+    """Published models with their place, others by their config where it is that of a family here, nothing else."""
     other, broken = tmp_path / "other", tmp_path / "broken"
-    for folder, text in ((other, '{"model_type": "bert"}'), (broken, "{")):
+    for folder, text in ((other, '{"model_type": "xlnet"}'), (broken, "{")):
         folder.mkdir()
         (folder / "config.json").write_text(text)
     put(cache, "albert/albert-base-v2", letter_model, "1" * 40)
     newest = put(cache, "albert/albert-base-v2", letter_model, COMMIT)
     mine = put(cache, "me/my-albert", letter_model)
-    put(cache, "google/bert", other)
+    put(cache, "me/xlnet", other)
     put(cache, "me/broken", broken)
     put(cache, "me/texts", letter_model, kind="datasets")
     found = listed(albert)
@@ -118,11 +144,11 @@ def test_the_table(cache, albert, letter_model):
     code, out, err = albert("models")
     assert (code, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
-    assert ["albert/albert-base-v2", "English", "11,683,584", "47"] in lines
+    assert ["albert/albert-base-v2", "English", "Apache-2.0", "11,683,584", "47"] in lines
     (mine,) = (line for line in lines if line[:1] == ["me/my-albert"])
     assert mine[2:] == ["0", "1"]  # megabytes of a tiny one and its tokenizer
     url = "https://storage.googleapis.com/albert_models/albert_xxlarge_zh.tar.gz"
-    assert ["albert_xxlarge_zh.tar.gz", "Chinese", "221,459,968", "888", url] in lines
+    assert ["albert_xxlarge_zh.tar.gz", "Chinese", "Apache-2.0", "221,459,968", "888", url] in lines
     assert out.endswith("\nOf an archive, once downloaded: albert convert albert_base_v2.tar.gz out/\n")
     assert out.startswith("built-in model")
 

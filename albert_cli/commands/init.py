@@ -11,7 +11,7 @@ import typer
 from albert_cli import console, options
 from converters.dialects import read_config
 from converters.errors import ConfigError
-from converters.families.albert import PRESETS
+from converters.families import family_of, heads_of, presets
 
 if TYPE_CHECKING:
     from converters.tokenizers.files import TokenizerFiles
@@ -32,8 +32,9 @@ def init(
 ) -> None:
     """Make a model with random weights, in any format.
 
-    Weights as Google initialises them: truncated normal, zero biases, unit LayerNorm; masked-word and sentence-order
-    heads included. With --tokenizer the vocabulary size of a preset follows the tokenizer's.
+    Weights as Google initialises them: truncated normal, zero biases, unit LayerNorm. It has the heads of pre-training:
+    ALBERT's and BERT's for masked words and pairs, RoBERTa's and an ELECTRA generator's for masked words, an ELECTRA
+    discriminator's for replaced tokens. With --tokenizer the vocabulary size of a preset follows the tokenizer's.
 
     Examples:
 
@@ -42,6 +43,8 @@ def init(
         albert init tf/ --preset base --tokenizer spiece.model --to tf
 
         albert init mine.npz --model-config albert_config.json --seed 1
+
+        albert init small/ --preset bert-small --tokenizer vocab.txt
     """
     from converters import convert
     from converters.initialize import initialize
@@ -51,12 +54,13 @@ def init(
     inputs = [path for path in (model_config, tokenizer) if path is not None]
     writer = convert.check_place(target, target_as, force=force, inputs=inputs)
     files, pieces = _tokenizer(tokenizer)
-    settings = read_config(model_config) if model_config else PRESETS[str(preset)]
+    settings = read_config(model_config) if model_config else presets()[str(preset)]
+    heads = family_of(settings).fresh if preset is None else heads_of(preset)
     if preset and pieces:
         settings = dataclasses.replace(settings, vocab_size=pieces)
     elif pieces and pieces != settings.vocab_size:
         raise ConfigError(f"{model_config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
-    checkpoint = initialize(settings, files, seed=seed)
+    checkpoint = initialize(settings, files, seed=seed, heads=heads)
     with console.progress_bytes() as progress:
         digests = convert.write_proved(checkpoint, target, writer, force=force, progress=progress).digests
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())

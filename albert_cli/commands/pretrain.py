@@ -24,7 +24,7 @@ app = typer.Typer()
 @options_of(PretrainSettings)
 def pretrain(
     given: dict[str, Any],
-    preset: options.Preset = None,
+    preset: options.PresetOfAlbert = None,
     model_config: Annotated[Path | None, options.MODEL_CONFIG] = None,
     config: options.SettingsFile = None,
     settings: Annotated[Path | None, typer.Option("--settings", metavar="FILE", hidden=True)] = None,
@@ -122,7 +122,7 @@ def _files(model: Path | None, config: Path | None, settings: Path | None) -> tu
     return model, config or settings
 
 
-def _config(preset: options.PresetName | None, path: Path | None) -> dict[str, Any] | None:
+def _config(preset: str | None, path: Path | None) -> dict[str, Any] | None:
     """The model's shape in Google's dialect, which a run.toml can hold."""
     if preset is not None and path is not None:
         raise typer.BadParameter("give either --preset or --model-config")

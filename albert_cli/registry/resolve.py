@@ -12,17 +12,16 @@ from albert_cli.errors import ModelError
 from albert_cli.registry.builtin import NAME, named_or_default
 from converters.choices import NONE, Choices
 from converters.errors import did_you_mean, errors_name, renamed
+from converters.families import published
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
 
-PUBLISHED = tuple(f"albert-{size}-v{version}" for version in (1, 2) for size in ("base", "large", "xlarge", "xxlarge"))
-
 # owner/name, and a revision where it matters which one: owner/name@revision
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _TOKENIZER_FILES = (
-    "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.vocab", "added_tokens.json",
-    "special_tokens_map.json",
+    "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "*.vocab",
+    "added_tokens.json", "special_tokens_map.json",
 )  # fmt: skip
 # Modules of Sentence-Transformers have directories of their own: 1_Pooling, and 0_Transformer in older ones.
 _SETTINGS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]_*/*")
@@ -72,21 +71,26 @@ class Model:
 def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
     """The model of that name.
 
-    A path that exists, in any format the converters read; a published name (`albert-base-v2`); else a repository id of
-    the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only config, safetensors weights
-    (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None and `built-in` are the built-in
-    model. Raises ModelError with one line.
+    A path that exists, in any format the converters read; a published name (`albert-base-v2`, `bert-base-uncased`);
+    else a repository id of the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only
+    config, safetensors weights (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None and
+    `built-in` are the built-in model. Raises ModelError with one line.
     """
     path = named_or_default(None if name is None else Path(name))
     text = NAME if name is None or str(name) == NAME else str(name)
     if path.exists():
         return Model(path, text)
     wanted, _, revision = text.partition("@")
-    if wanted in PUBLISHED:
-        text = f"albert/{wanted}" + (f"@{revision}" if revision else "")
+    if wanted in repositories():
+        text = repositories()[wanted] + (f"@{revision}" if revision else "")
     match = _REPOSITORY.fullmatch(text)
     inside = any(parent.is_file() for parent in path.parents)  # of an archive
-    if not match and path.parent == Path() and (near := did_you_mean(text, (*PUBLISHED, NAME))) and not _begins(path):
+    if (
+        not match
+        and path.parent == Path()
+        and (near := did_you_mean(text, (*repositories(), NAME)))
+        and not _begins(path)
+    ):
         raise ModelError(f"{text}: no such file or directory here, and no published model{near}")
     if not match or text.startswith((".", "/", "~")) or _FILE_NAME.fullmatch(text) or inside:
         # A checkpoint's prefix (model.ckpt-best) is not a file; the formats know it, or report what is wrong.
@@ -94,6 +98,11 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
     if path.parent.is_dir() and _begins(path):
         return Model(path, text)
     return _fetch(match["id"], match["revision"], tokenizer_only=tokenizer_only)
+
+
+def repositories() -> dict[str, str]:
+    """The repositories of the Hub that hold published models, by the name without the owner."""
+    return {model.short: model.name for model in published() if model.url is None}
 
 
 def _begins(path: Path) -> bool:

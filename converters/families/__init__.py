@@ -14,6 +14,7 @@ from converters.messages import brief, listing
 if TYPE_CHECKING:
     from converters.config import EncoderConfig
     from converters.family import Family
+    from converters.published import Published
 
 
 @cache
@@ -32,6 +33,17 @@ def family_of(config: EncoderConfig) -> Family:
 def presets() -> dict[str, EncoderConfig]:
     """The configs of every family by name."""
     return {name: config for family in families().values() for name, config in family.presets.items()}
+
+
+def heads_of(preset: str) -> tuple[str, ...]:
+    """The components beside the encoder that a model of a preset has before pre-training."""
+    family = family_of(presets()[preset])
+    return family.preset_heads.get(preset, family.fresh)
+
+
+def published() -> list[Published]:
+    """The models of every family that others made public."""
+    return [model for family in families().values() for model in family.published]
 
 
 def named(model_type: object, where: str) -> Family:

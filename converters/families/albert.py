@@ -7,8 +7,11 @@ checkpoint; `output_*` from classifier_utils.py and race_utils.py, `cls/squad/*`
 
 from __future__ import annotations
 
+import dataclasses
+
 from converters.config import EncoderConfig
 from converters.family import ConfigTable, Entry, Family
+from converters.published import Published, archive
 
 _HF = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
 _GOOGLE = "bert/encoder/transformer/group_{group}/inner_group_{inner}/"
@@ -90,6 +93,23 @@ PRESETS = {
     "xxlarge": _preset(4096, 12, 64),
 }
 
+_SIZES = ("base", "large", "xlarge", "xxlarge")
+_HEADS = ("pooler", "mlm")  # Google's archives have "sop" too
+_CHINESE_VOCABULARY = 21128  # vocab_chinese.txt is the list of the Chinese BERT
+
+
+def _published() -> tuple[Published, ...]:
+    """README of google-research/albert: versions 1 and 2 in English, and the Chinese models."""
+    hub = [Published(f"albert/albert-{size}-v{n}", PRESETS[size], _HEADS) for n in (1, 2) for size in _SIZES]
+    url = "https://storage.googleapis.com/albert_models/albert"
+    english = [archive(f"{url}_{size}_v{n}.tar.gz", PRESETS[size], _HEADS) for n in (1, 2) for size in _SIZES]
+    shapes = {size: dataclasses.replace(PRESETS[size], vocab_size=_CHINESE_VOCABULARY) for size in _SIZES}
+    chinese = [
+        archive(f"{url}_{size}_zh.tar.gz", config, _HEADS, language="Chinese") for size, config in shapes.items()
+    ]
+    return (*hub, *english, *chinese)
+
+
 FAMILY = Family(
     model_type="albert",
     prefix="albert.",
@@ -119,6 +139,7 @@ FAMILY = Family(
         inexact=dict.fromkeys(("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python"), "gelu"),
     ),
     presets=PRESETS,
+    published=_published(),
     tied={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",

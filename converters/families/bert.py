@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from converters.config import EncoderConfig
 from converters.family import ConfigTable, Entry, Family
+from converters.published import Published, archive
 
 _HF = "bert.encoder.layer.{layer}."
 _GOOGLE = "bert/encoder/layer_{layer}/"
@@ -90,12 +91,66 @@ PRESETS = {
     "bert-large-cased": _preset(1024, 24, 28996),
 }
 
+_FRESH = ("pooler", "mlm", "nsp")
+_QA = ("pooler", "qa")
+_MASKED = "-whole-word-masking"
+
+
+def _published() -> tuple[Published, ...]:
+    """READMEs of google-research/bert and of SpanBERT, and the models' pages on the Hub.
+
+    SpanBERT's archives have neither pooler nor heads.
+    """
+    base, large, cased = PRESETS["bert-base"], PRESETS["bert-large"], PRESETS["bert-base-cased"]
+    large_cased, chinese = PRESETS["bert-large-cased"], _preset(768, 12, 21128)
+    multilingual, multilingual_cased = _preset(768, 12, 105879), _preset(768, 12, 119547)
+    small = {(layers, hidden): _preset(hidden, layers) for layers in range(2, 13, 2) for hidden in (128, 256, 512, 768)}
+    names = {size: f"L-{size[0]}_H-{size[1]}_A-{config.num_attention_heads}" for size, config in small.items()}
+    url = "https://storage.googleapis.com/bert_models"
+    spanbert = "https://dl.fbaipublicfiles.com/fairseq/models/spanbert_hf"
+    hub = (
+        ("base-uncased", base, _FRESH, "English"),
+        ("base-cased", cased, _FRESH, "English"),
+        ("large-uncased", large, _FRESH, "English"),
+        ("large-cased", large_cased, _FRESH, "English"),
+        ("base-multilingual-uncased", multilingual, _FRESH, "102 languages"),
+        ("base-multilingual-cased", multilingual_cased, _FRESH, "104 languages"),
+        ("base-chinese", chinese, _FRESH, "Chinese"),
+        (f"large-uncased{_MASKED}", large, _FRESH, "English"),
+        (f"large-cased{_MASKED}", large_cased, _FRESH, "English"),
+        (f"large-uncased{_MASKED}-finetuned-squad", large, _QA, "English"),
+        (f"large-cased{_MASKED}-finetuned-squad", large_cased, _QA, "English"),
+    )
+    zips = (
+        ("2018_10_18/uncased_L-12_H-768_A-12", base, "English"),
+        ("2018_10_18/uncased_L-24_H-1024_A-16", large, "English"),
+        ("2018_10_18/cased_L-12_H-768_A-12", cased, "English"),
+        ("2018_10_18/cased_L-24_H-1024_A-16", large_cased, "English"),
+        ("2018_11_03/multilingual_L-12_H-768_A-12", multilingual, "102 languages"),
+        ("2018_11_23/multi_cased_L-12_H-768_A-12", multilingual_cased, "104 languages"),
+        ("2018_11_03/chinese_L-12_H-768_A-12", chinese, "Chinese"),
+        ("2019_05_30/wwm_uncased_L-24_H-1024_A-16", large, "English"),
+        ("2019_05_30/wwm_cased_L-24_H-1024_A-16", large_cased, "English"),
+    )
+    spans = (("base", cased, "_base"), ("large", large_cased, ""))
+    licence = "CC-BY-NC-4.0"
+    return (
+        *(Published(f"google-bert/bert-{name}", config, heads, language=said) for name, config, heads, said in hub),
+        *(Published(f"google/bert_uncased_{names[size]}", config, _FRESH) for size, config in small.items()),
+        *(Published(f"SpanBERT/spanbert-{name}-cased", config, (), licence) for name, config, _ in spans),
+        Published("mrm8488/spanbert-finetuned-squadv2", cased, _QA, licence),
+        *(archive(f"{url}/{name}.zip", config, _FRESH, language=said) for name, config, said in zips),
+        *(archive(f"{url}/2020_02_20/uncased_{names[size]}.zip", config, _FRESH) for size, config in small.items()),
+        *(archive(f"{spanbert}{end}.tar.gz", config, (), licence=licence) for _, config, end in spans),
+    )
+
+
 FAMILY = Family(
     model_type="bert",
     prefix="bert.",
     entries=_ENTRIES,
     pair="nsp",
-    fresh=("pooler", "mlm", "nsp"),
+    fresh=_FRESH,
     classes={
         "BertForSequenceClassification": ("pooler", "classifier"),
         "BertForMultipleChoice": ("pooler", "choice"),
@@ -129,6 +184,7 @@ FAMILY = Family(
         may_decode=True,
     ),
     presets=PRESETS,
+    published=_published(),
     tied={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from converters.config import EncoderConfig
 from converters.family import ConfigTable, Entry, Family, Part
+from converters.published import Published, archive
 
 _HF = "electra.encoder.layer.{layer}."
 _GOOGLE = "electra/encoder/layer_{layer}/"
@@ -74,7 +75,27 @@ PRESETS = {
     "electra-small": _preset(256, 12, 128, 4),
     "electra-base": _preset(768, 12, 768, 12),
     "electra-large": _preset(1024, 24, 1024, 16),
+    "electra-small-generator": _preset(256, 12, 128, 4),
+    "electra-base-generator": _preset(256, 12, 768, 4),
+    "electra-large-generator": _preset(256, 24, 1024, 4),
 }
+_SIZES = ("small", "base", "large")
+
+
+def _published() -> tuple[Published, ...]:
+    """README of google-research/electra; an archive holds discriminator and generator."""
+    discriminators = {size: PRESETS[f"electra-{size}"] for size in _SIZES}
+    generators = {size: PRESETS[f"electra-{size}-generator"] for size in _SIZES}
+    url = "https://storage.googleapis.com/electra-data/electra"
+    return (
+        *(
+            Published(f"google/electra-{size}-discriminator", config, ("rtd",))
+            for size, config in discriminators.items()
+        ),
+        *(Published(f"google/electra-{size}-generator", config, ("mlm",)) for size, config in generators.items()),
+        *(archive(f"{url}_{size}.zip", config, ("rtd",)) for size, config in discriminators.items()),
+    )
+
 
 FAMILY = Family(
     model_type="electra",
@@ -108,6 +129,8 @@ FAMILY = Family(
         may_decode=True,
     ),
     presets=PRESETS,
+    preset_heads={f"electra-{size}-generator": ("mlm",) for size in _SIZES},
+    published=_published(),
     projects_always=False,
     # transformers' ElectraGeneratorPredictions computes gelu whatever hidden_act says.
     mlm_activation="gelu",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from converters.config import EncoderConfig
 from converters.family import ConfigTable, Entry, Family
+from converters.published import Published, archive
 
 _HF = "roberta.encoder.layer.{layer}."
 _FAIRSEQ = "encoder.sentence_encoder."
@@ -70,6 +71,24 @@ PRESETS = {
     "distilroberta-base": _preset(768, 6, 12),
 }
 
+
+def _published() -> tuple[Published, ...]:
+    """README of fairseq's examples/roberta, and the models' pages on the Hub; none has a pooler that was trained."""
+    base, large = PRESETS["roberta-base"], PRESETS["roberta-large"]
+    url = "https://dl.fbaipublicfiles.com/fairseq/models/roberta"
+    mnli = ("first_token",)
+    return (
+        Published("FacebookAI/roberta-base", base, ("mlm",), "MIT"),
+        Published("FacebookAI/roberta-large", large, ("mlm",), "MIT"),
+        Published("FacebookAI/roberta-large-mnli", large, mnli, "MIT"),
+        Published("distilbert/distilroberta-base", PRESETS["distilroberta-base"], ("mlm",)),
+        archive(f"{url}.base.tar.gz", base, ("mlm",), licence="MIT"),
+        archive(f"{url}.large.tar.gz", large, ("mlm",), licence="MIT"),
+        archive(f"{url}.large.mnli.tar.gz", large, ("mlm", *mnli), licence="MIT"),
+        archive(f"{url}.large.wsc.tar.gz", large, ("mlm",), licence="MIT"),
+    )
+
+
 FAMILY = Family(
     model_type="roberta",
     prefix="roberta.",
@@ -103,6 +122,7 @@ FAMILY = Family(
         positions_follow_pad=True,
     ),
     presets=PRESETS,
+    published=_published(),
     # fairseq's RobertaLMHead computes gelu whatever activation_fn says, and transformers' does.
     mlm_activation="gelu",
     tied={
