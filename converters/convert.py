@@ -207,7 +207,9 @@ def convert(
     survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
     present = checkpoint.components
     family = family_of(checkpoint.config)
-    absent = [roles.HEADS[part] for part in family.fresh if part in roles.HEADS and part not in present]
+    # A generator lacks no head of the discriminator's.
+    other = any(part.component in present for part in family.parts)
+    absent = [roles.HEADS[part] for part in family.fresh if part in roles.HEADS and part not in present and not other]
     copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
     return Report(
         source=checkpoint.where,

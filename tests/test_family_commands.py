@@ -1,11 +1,39 @@
 """The commands with models of families other than ALBERT: what they compute, and what they refuse in one line."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
+import torch
+import transformers
 
+from albert_cli.model import hidden_states
+from albert_cli.model.loading import load_model
+from albert_cli.model.packed import PackedEncoder
+from albert_cli.model.plain import PlainEncoder
+from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
+from converters.choices import Choices
 from converters.families import families, heads_of, presets
+
+TEXTS = ["She had the best of all possible reasons.", "It was"]
+
+
+@pytest.fixture(scope="module")
+def relatives(shared_data, tmp_path_factory):
+    """The small models of other families as Hugging Face directories, by name."""
+    folder = tmp_path_factory.mktemp("relatives")
+    for name, source, choices in (
+        ("bert", "tf1-bert-uncased", Choices()),
+        ("spanbert", "spanbert", Choices()),
+        ("discriminator", "tf1-electra", Choices(heads=4)),
+        ("generator", "tf1-electra", Choices(heads=1, part="generator")),
+    ):
+        convert.convert(shared_data / "relatives" / source, folder / name, choices=choices)
+    shutil.copytree(shared_data / "relatives/hf-roberta", folder / "roberta")
+    return {path.name: path for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -46,3 +74,117 @@ def test_presets_are_checked(albert, tmp_path):
     code, _, err = albert("pretrain", "--corpus", tmp_path, "--steps", 1, "--preset", "bert-tiny")
     assert code == 2
     assert "bert-tiny is no ALBERT, and others are not pretrained here: tiny, base, large, xlarge, xxlarge" in err
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("name", ["bert", "spanbert", "discriminator", "generator"])
+def test_embed_gives_the_vectors_of_transformers(relatives, albert, tmp_path, name, pooling):
+    (tmp_path / "t.txt").write_text("\n".join(TEXTS) + "\n")
+    options = ("--pooling", pooling, "--model", relatives[name], "--out", tmp_path / "v.npy", "--threads", 1)
+    assert albert("embed", "--in", tmp_path / "t.txt", *options)[0] == 0
+    model = transformers.AutoModel.from_pretrained(relatives[name]).eval()
+    tokenizer = Tokenizer.from_pretrained(relatives[name])
+    for text, vector in zip(TEXTS, np.load(tmp_path / "v.npy"), strict=True):
+        ids = torch.tensor([tokenizer.encode(text).ids])
+        with torch.inference_mode():
+            states = model(ids).last_hidden_state[0]
+        wanted = states[0] if pooling == "cls" else states.mean(0)
+        assert np.abs(vector - wanted.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("encoder", [PackedEncoder, PlainEncoder])
+@pytest.mark.parametrize("even", [True, False])
+def test_positions_of_a_roberta_follow_its_ids(relatives, encoder, even):
+    """Also in a text that holds the id of padding, which is attended to all the same; and in rows of one length."""
+    model = transformers.AutoModel.from_pretrained(relatives["roberta"]).eval()
+    rows = [[0, 20, 1, 22, 2], [0, 7, 8, 9, 2] if even else [0, 9, 30, 1, 1, 5, 6, 2]]
+    ours = encoder(load_model(relatives["roberta"]).encoder)
+    for run in hidden_states.encode(ours, TokenBatch.of_rows(rows, pad_id=1), batch_tokens=64):
+        for number, row in enumerate(run.rows):
+            ids = torch.tensor([rows[row]])
+            with torch.inference_mode():
+                wanted = model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+            found = run.layers[0][run.offsets[number] : run.offsets[number + 1]]
+            assert (found - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["bert", "generator"])
+def test_fill_mask_gives_the_probabilities_of_transformers(relatives, albert, name):
+    code, out, _ = albert("fill-mask", "She had [MASK].", "--model", relatives[name], "--json")
+    assert code == 0
+    tokenizer = Tokenizer.from_pretrained(relatives[name])
+    ids = tokenizer.encode("She had [MASK].", special_in_text=("[MASK]",)).ids
+    model = transformers.AutoModelForMaskedLM.from_pretrained(relatives[name]).eval()
+    with torch.inference_mode():
+        wanted = model(torch.tensor([ids])).logits[0, ids.index(tokenizer.mask_id)].softmax(-1)
+    best = json.loads(out)[0]["masks"][0]
+    assert [candidate["id"] for candidate in best] == wanted.topk(5).indices.tolist()
+    assert max(abs(candidate["probability"] - float(wanted[candidate["id"]])) for candidate in best) < 1e-5
+
+
+def test_sop_of_a_bert_is_its_next_sentence(relatives, albert):
+    pair = ("She had the best.", "It was")
+    code, out, _ = albert("sop", *pair, "--model", relatives["bert"], "--json")
+    assert code == 0
+    encoding = Tokenizer.from_pretrained(relatives["bert"]).encode(*pair)
+    model = transformers.BertForNextSentencePrediction.from_pretrained(relatives["bert"]).eval()
+    with torch.inference_mode():
+        logits = model(torch.tensor([encoding.ids]), token_type_ids=torch.tensor([encoding.token_type_ids])).logits
+    assert json.loads(out)[0]["is_next"] == pytest.approx(float(logits.softmax(-1)[0, 0]), abs=1e-5)
+    _, out, _ = albert("sop", *pair, "--model", relatives["bert"])
+    assert [line.rpartition("  ")[0].strip() for line in out.splitlines()] == ["is next", "is not next"]
+
+
+def test_what_a_family_cannot_do_is_refused_in_one_line(relatives, refused, tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\nshe,a\nhad,b\n")
+    table = ("--train", tmp_path / "t.csv", "--dev", tmp_path / "t.csv")
+    electra, roberta, bert = (relatives[name] for name in ("discriminator", "roberta", "bert"))
+    assert refused("fill-mask", "[MASK]", "--model", electra) == (
+        f"{electra}: has no masked-word head (MLM), so its weights would be random; take a generator, such as "
+        "electra-small-generator"
+    )
+    assert refused("sop", "a", "b", "--model", roberta) == (
+        f"{roberta}: roberta has no head for pairs of segments; take an ALBERT (sentence order) or a BERT (next "
+        "sentence)"
+    )
+    assert refused("sop", "a", "b", "--model", relatives["spanbert"]).endswith("such as bert-base-uncased")
+    (tmp_path / "t.txt").write_text("she\n")
+    assert refused("embed", "--in", tmp_path / "t.txt", "--model", electra, "--pooling", "pooler") == (
+        "--pooling pooler: the model has no pooler; choose mean, cls, max or weighted"
+    )
+    for model, family in ((electra, "electra"), (roberta, "roberta")):
+        assert refused("finetune", "csv", *table, "--model", model, "--out", tmp_path / "run") == (
+            f"{model}: of the family {family}, whose classifiers are not trained here yet; choose an ALBERT or a BERT"
+        )
+    assert refused(
+        "pretrain", "--corpus", tmp_path / "t.txt", "--init", bert, "--steps", 1, "--out", tmp_path / "r"
+    ) == (f"{bert}: a model of the family bert; albert pretrain trains ALBERTs only; name one of those")
+
+
+def test_a_fine_tuned_roberta_is_refused(refused, tmp_path):
+    config = {**families()["roberta"].config.defaults, "model_type": "roberta", "vocab_size": 11, "hidden_size": 8}
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "max_position_embeddings": 12}
+    config = {key.replace("classifier_dropout_prob", "classifier_dropout"): value for key, value in config.items()}
+    model = transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**config | sizes))
+    model.save_pretrained(tmp_path / "m")
+    (tmp_path / "t.txt").write_text("she\n")
+    assert refused("predict", tmp_path / "m", "--in", tmp_path / "t.txt") == (
+        f"{tmp_path / 'm'}: its classification head on the first token is not computed here yet; albert predict takes "
+        "classifiers of ALBERT and BERT"
+    )
+
+
+def test_a_generator_lacks_no_head_of_the_discriminators(relatives, albert, tmp_path):
+    code, out, _ = albert("convert", relatives["generator"], tmp_path / "g.npz")
+    assert code == 0
+    assert "absent" not in out
+
+
+@pytest.mark.parametrize("name", ["bert", "spanbert", "discriminator", "roberta"])
+def test_the_encoder_of_every_family_for_onnxruntime(relatives, albert, tmp_path, name):
+    pytest.importorskip("onnxscript")
+    code, out, _ = albert("convert", relatives[name], tmp_path / "m.onnx", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["max_abs_difference"] < 5e-5
+    assert (len(report["left_out"]) == 0) == (name == "spanbert")

@@ -88,10 +88,10 @@ def sequences(config, number=40, seed=0):
 
 
 def one_by_one(model, ids, types):
-    """Hidden states of the model, each (tokens of all sequences, H)."""
+    """Hidden states of the model, each (tokens of all sequences, H); no id in a sequence is padding."""
     with torch.no_grad():
         outputs = [
-            model(torch.tensor(i[None]), token_type_ids=torch.tensor(t[None]), output_hidden_states=True).hidden_states
+            model(*(torch.tensor(x[None]) for x in (i, np.ones_like(i), t)), output_hidden_states=True).hidden_states
             for i, t in zip(ids, types, strict=True)
         ]
     return [torch.cat([states[0] for states in layer]) for layer in zip(*outputs, strict=True)]

@@ -12,7 +12,7 @@ import typer
 from albert_cli import console, interruption, options
 from albert_cli.declared import options_of
 from albert_cli.errors import Notice
-from albert_cli.pretraining.settings import PretrainSettings
+from albert_cli.pretraining.settings import PretrainSettings, check_family
 from albert_cli.runs import progress
 from converters.dialects import read_config, to_google
 from converters.families.albert import PRESETS
@@ -128,4 +128,8 @@ def _config(preset: str | None, path: Path | None) -> dict[str, Any] | None:
         raise typer.BadParameter("give either --preset or --model-config")
     if preset is not None:
         return to_google(PRESETS[preset])
-    return to_google(read_config(path)) if path is not None else None
+    if path is None:
+        return None
+    config = read_config(path)
+    check_family(config, str(path))
+    return to_google(config)

@@ -1,4 +1,4 @@
-"""albert sop: whether two segments are in order, by the sentence-order head."""
+"""albert sop: whether two segments are in order, by the sentence-order head, or a BERT's next-sentence head."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from albert_cli.tables.texts import Texts
 
 app = typer.Typer()
+
+# What the pair head of a family answers, its two labels in order.
+_ANSWERS = {"sop": ("in order", "swapped"), "nsp": ("is next", "is not next")}
 
 
 @app.command()
@@ -43,7 +46,8 @@ def sop(
     """Show how likely it is that two segments are in order, the second following the first.
 
     That is ALBERT's sentence-order prediction: the model was shown consecutive segments of one document, half of them
-    swapped. In a table the second texts are in the column pair, unless --text-pair-column names another. Models of
+    swapped. Of a BERT it is next-sentence prediction: the second follows the first, or is of another document. In a
+    table the second texts are in the column pair, unless --text-pair-column names another. Models of
     the Hugging Face Hub lack this head; Google's checkpoints have it.
 
     Examples:
@@ -61,6 +65,7 @@ def sop(
     from albert_cli.scoring.sentence_pairs import sentence_order
     from albert_cli.tables.texts import Texts, read
     from albert_cli.tables.write import check, write_rows
+    from converters.families import family_of
 
     check(out, source, force=force)
     if source:
@@ -76,7 +81,7 @@ def sop(
     else:
         given = Texts((segments or [])[:1], (segments or [])[1:])
     with Machine(device, threads, precision).at_work():
-        heads = load(model, "sop", device=device)
+        heads = load(model, "pair", device=device)
         with console.progress_count("ordering") as tick:
             order = sentence_order(
                 heads.model,
@@ -89,16 +94,16 @@ def sop(
                 tick=tick,
             )
     _warn_of_cut(order, heads.model.config.max_tokens)
+    yes, no = _ANSWERS[family_of(heads.model.config).pair or ""]
+    rows = _rows(given, order, yes.replace(" ", "_"))
     if out is not None:
-        console.print_written(out, write_rows(_rows(given, order), out, force=force), json=json)
+        console.print_written(out, write_rows(rows, out, force=force), json=json)
     elif json:
-        console.print_json(_rows(given, order))
+        console.print_json(rows)
     elif source:
-        _print_orders(given, order)
+        _print_orders(given, order, yes)
     else:
-        console.print_table(
-            [["in order", f"{order.in_order[0]:.4f}"], ["swapped", f"{1 - order.in_order[0]:.4f}"]], right=[1]
-        )
+        console.print_table([[yes, f"{order.in_order[0]:.4f}"], [no, f"{1 - order.in_order[0]:.4f}"]], right=[1])
 
 
 def _warn_of_cut(order: Order, limit: int) -> None:
@@ -111,19 +116,19 @@ def _warn_of_cut(order: Order, limit: int) -> None:
         )
 
 
-def _print_orders(given: Texts, order: Order) -> None:
+def _print_orders(given: Texts, order: Order, yes: str) -> None:
     pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
     rows = [(str(row), f"{share:.4f}", escaped(a), escaped(b)) for row, (share, a, b) in enumerate(pairs, 1)]
-    console.print_table(rows, ("row", "in order", "first", "second"), right=[0, 1])
+    console.print_table(rows, ("row", yes, "first", "second"), right=[0, 1])
 
 
-def _rows(given: Texts, order: Order) -> list[dict[str, Any]]:
+def _rows(given: Texts, order: Order, yes: str) -> list[dict[str, Any]]:
     return [
         {
             "row": row,
             "first": first,
             "second": second,
-            "in_order": float(order.in_order[row]),
+            yes: float(order.in_order[row]),
             "n_tokens": int(order.n_tokens[row]),
             "truncated": int(order.truncated[row]),
         }

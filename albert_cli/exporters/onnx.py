@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from albert_cli.errors import ExportError
 from albert_cli.exporters import Exported
-from converters import roles
+from converters import roles, spec
 from converters.checkpoint import Checkpoint
 from converters.errors import SpecError
 from converters.files import file_errors
@@ -41,7 +41,7 @@ _FILE = "model.onnx"
 _OURS = re.compile(rf"model\.onnx|config\.json|{FILE_NAMES}")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OUTPUTS = ("last_hidden_state", "pooler_output")
-# The first opset with Gelu, whose tanh form is ALBERT's.
+# The first opset with Gelu and its tanh form, which is ALBERT's.
 _OPSET = 20
 # A protocol buffer ends at 2 GiB; graph and names take little.
 _MOST_BYTES = 2**31 - 2**24
@@ -104,7 +104,9 @@ def check(target: Path, *, force: bool = False, source: Path | None = None) -> r
 
 
 def _check_sizes(checkpoint: Checkpoint) -> None:
-    size = 4 * sum(tensor.size for name, tensor in checkpoint.tensors.items() if name.startswith("albert."))
+    wanted = spec.spec(checkpoint.config)
+    heads = {name for name in checkpoint.tensors if wanted[name].component in roles.HEADS}
+    size = 4 * sum(tensor.size for name, tensor in checkpoint.tensors.items() if name not in heads)
     if size > _MOST_BYTES:
         raise SpecError(f"{checkpoint.where}: {size} bytes of weights in float32, more than an ONNX file's 2 GiB")
     positions = checkpoint.config.max_tokens

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,7 +49,7 @@ class PackedEncoder:
         """The rows of `batch` are in order of length."""
         ids, types = (torch.from_numpy(array.astype(np.int64)) for array in (batch.ids, batch.token_type_ids))
         lengths = batch.lengths
-        positions = torch.from_numpy(ranges(np.full_like(lengths, self.config.position_offset), lengths))
+        positions = torch.from_numpy(_positions(batch, self.config.position_offset))
         x = self._embeddings(ids[None], types[None], positions)[0]  # (tokens, E)
         if self._project is not None:
             x = self._project(x, None)  # (tokens, H)
@@ -58,6 +59,19 @@ class PackedEncoder:
             if number in layers:
                 states[number] = x
         return [states[number] for number in layers]
+
+
+def _positions(batch: TokenBatch, offset: int) -> NDArray[np.int64]:
+    """The position of each token, (tokens): 0, 1, … in each row; with an offset counted from the id of padding, which
+    has no place of its own in a text either."""
+    if not offset:
+        return ranges(np.zeros_like(batch.lengths), batch.lengths)
+    pad = offset - 1
+    real = batch.ids != pad
+    counted = np.cumsum(real)
+    before = np.concatenate([[0], counted])[batch.starts[:-1]]  # of the rows above
+    places: NDArray[np.int64] = (counted - np.repeat(before, batch.lengths)) * real + pad
+    return places
 
 
 class _PackedLayer:

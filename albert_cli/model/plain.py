@@ -27,7 +27,9 @@ class PlainEncoder:
     def __call__(self, batch: TokenBatch, layers: Sequence[int]) -> list[Tensor]:
         padded = {name: torch.from_numpy(array).to(self.device) for name, array in batch.padded().items()}
         lengths = batch.lengths
-        mask = None if lengths.min() == lengths.max() else padded["attention_mask"].bool()  # (rows, width)
+        even = lengths.min() == lengths.max()
+        # Without a mask a model that counts positions from the id of padding would take that id in a text for padding.
+        mask = None if even and not self.config.position_offset else padded["attention_mask"].bool()  # (rows, width)
         only_last = all(layer == self._last for layer in layers)
         output = self._model(
             padded["input_ids"], mask, padded["token_type_ids"], output_hidden_states=not only_last

@@ -17,7 +17,7 @@ from albert_cli.errors import TrainingError
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import survey as surveys
 from albert_cli.pretraining.local_heads import frequency_count
-from albert_cli.pretraining.settings import VOCAB_SIZE, PretrainSettings
+from albert_cli.pretraining.settings import VOCAB_SIZE, PretrainSettings, check_family
 from albert_cli.registry import resolve
 from albert_cli.runs.events import Counter, Note, Report
 from albert_cli.tokenization.loading import find_tokenizer_files
@@ -96,6 +96,7 @@ def _config(settings: PretrainSettings, base: Checkpoint | None) -> EncoderConfi
     """The model's config with the wanted sharing; the size of the vocabulary is the tokenizer's, see `prepare`."""
     if base is not None:
         config = base.config
+        check_family(config, base.where)
     elif settings.model_config:
         data = {"vocab_size": settings.vocab_size or VOCAB_SIZE} | dict(settings.model_config)
         config = config_from_json(data, "the config", dialect="google")

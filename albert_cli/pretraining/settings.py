@@ -15,13 +15,14 @@ from albert_cli import declared, machine, options
 from albert_cli.arguments import Formerly, Kind
 from albert_cli.errors import TrainingError
 from albert_cli.runs.files import RUN
-from converters.config import SHARE_CHOICES
+from converters.config import SHARE_CHOICES, EncoderConfig
 
 # Settings that are paths, or names of models: what they hold is compared when a run is resumed.
 PATHS = ("corpus", "tokenizer", "init", "teacher", "teacher_texts")
 # pretraining.optimizers has the same names; it needs torch, which --help does without.
 Optimizer = Literal["adamw", "lamb", "muon"]
 VOCAB_SIZE = 30_000
+FAMILY = "albert"
 if TYPE_CHECKING:
     Sharing = str
 else:
@@ -220,6 +221,14 @@ class PretrainSettings:
     def over(self, step: int, seconds: float) -> bool:
         """Whether the run is at its end."""
         return self.done(step, seconds) >= 1
+
+
+def check_family(config: EncoderConfig, where: str) -> None:
+    """TrainingError for a model of another family than what is pretrained here."""
+    if config.family != FAMILY:
+        raise TrainingError(
+            where, f"a model of the family {config.family}; albert pretrain trains ALBERTs only", "name one of those"
+        )
 
 
 def read_settings(path: Path) -> dict[str, Any]:

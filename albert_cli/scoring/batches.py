@@ -52,7 +52,7 @@ def logits_of(
     """Numbers of masked tokens (n) and their logits (n, V), some at a time; only these tokens are projected."""
     head, device = model.mlm, model.encoder.embeddings.words.weight.device
     if head is None:
-        raise without_head("mlm")
+        raise without_head(model.config, "mlm")
     words = model.encoder.embeddings.words.weight
     ends = np.cumsum(queries.counts)
     at_once = max(1, _LOGITS // len(words))

@@ -1,4 +1,4 @@
-"""The order of two segments: ALBERT's sentence-order prediction."""
+"""Two segments: ALBERT's sentence-order prediction, or BERT's of the next sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from albert_cli.tokenization.tokenizer import Tokenizer
 
 
 class Order(NamedTuple):
-    """`in_order` float64 (pairs): how likely it is that the second text follows the first. `n_tokens`, `truncated`
+    """`in_order` float64 (pairs): how likely it is that the second text follows the first (ALBERT: rather than before
+    it; BERT: rather than being of another document). `n_tokens`, `truncated`
     (pairs): tokens read, and left out."""
 
     in_order: NDArray[np.float64]
@@ -39,7 +40,8 @@ def sentence_order(
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> Order:
-    """Whether segments follow one another or were swapped: ALBERT's sentence-order prediction, its label 0.
+    """Whether segments follow one another or were swapped, ALBERT's sentence-order prediction; of a BERT whether the
+    second is the next sentence or a random one. Both are label 0 of the pair head.
 
     A pair that is longer than the model's positions loses tokens of its longer text, or with `on_truncate="error"` is
     refused. Raises HeadError, listing all of them, for pairs refused and for those with an empty text.
@@ -47,7 +49,7 @@ def sentence_order(
     where = labeller(len(firsts), places, "pair")
     config, head = model.config, model.pair
     if head is None:
-        raise without_head("sop")
+        raise without_head(config, "pair")
     if config.type_vocab_size < 2:
         raise HeadError(f"the model knows {config.type_vocab_size} type of token, so it takes no pairs of texts")
     tokens = tokenizer.encode_batch(firsts, seconds, max_length=config.max_tokens)

@@ -15,6 +15,7 @@ from converters.messages import brief
 _UNSUPPORTED = {
     "choice": "gives one number per choice, and a choice means nothing without the others",
     "tokens": "labels each token, not a text",
+    "first_token": "is not computed here yet; albert predict takes classifiers of ALBERT and BERT",
     "squad2": "is another network than the one that albert answer reads; albert finetune squad trains that",
 }
 
