@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import typer
@@ -90,7 +90,10 @@ class Bars:
 
     def say(self, text: str) -> None:
         """A line above the bars."""
-        self._console.print(Text.from_ansi(text), soft_wrap=True)
+        progress = self._progress
+        # A refresh by rich's thread meanwhile clears the bars' rows as well: one too many where a bar has gone.
+        with progress.live._lock if progress else nullcontext():
+            self._console.print(Text.from_ansi(text), soft_wrap=True)
 
 
 class Lines:

@@ -248,6 +248,29 @@ def test_a_bar_counts_with_a_rate_and_a_time_to_come(monkeypatch):
     assert re.fullmatch(r"training  loss 0\.5000 \S+ +12/1,234 steps +\d+\.\d/s +eta 0:\d\d:\d\d *", bar), bar
 
 
+def test_a_line_that_is_written_slowly_leaves_the_one_before_when_a_bar_has_gone():
+    """The bars are drawn anew by a thread of rich's, also in the midst of a line on a busy machine."""
+    code = (
+        "import time\nfrom albert_cli import console, live\n"
+        "text = live.Text.from_ansi\n"
+        "class Slow:\n"
+        "    def __init__(self, line):\n        self.line = line\n"
+        "    def __rich_console__(self, console, options):\n"
+        "        time.sleep(0.4)\n        yield text(self.line)\n"
+        "with console.bars() as show:\n"
+        "    show('training', done=1, total=9)\n"
+        "    console.say('first')\n"
+        "    show('evaluating', done=1, total=2)\n"
+        "    live.Text.from_ansi = Slow\n"
+        "    show('evaluating', done=2, total=2)\n"
+        "    console.say('second')\n"
+        "    time.sleep(0.3)\n"
+    )
+    terminal = Terminal(code=code)
+    assert terminal.end() == 0
+    assert terminal.lines == ["first", "second"]
+
+
 @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
 def test_a_terminal_that_shows_text_only_is_given_text_only(variables):
     code = (
