@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from converters.names import FROM_HEADS, OF_HEADS, SAME, TO_HEADS, Layout, NameTable, Row, T
 from converters.roles import PAIR, PARTS, REQUIRED, ROLES
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from converters.config import EncoderConfig
     from converters.published import Published
 
+Held = TypeVar("Held")
 Foreign = Literal["google", "keras", "fairseq"]
 # The schemes of TensorFlow's variables.
 SCHEMES: tuple[Literal["google", "keras"], ...] = ("google", "keras")
@@ -81,13 +82,29 @@ class Part:
     """One of several models in a checkpoint of Google's, recognised by the component that it alone has.
 
     `own`: what the names of its own variables begin with. `scopes`: what names begin with in the place of what stands
-    in the table.
+    in the table. `untied`: what it may have of its own in the place of what all models share. `config`: the file that
+    its config has beside another model's, None for the usual one.
     """
 
     name: str
     component: str
     own: tuple[str, ...]
     scopes: Mapping[str, str] = field(default_factory=dict)
+    untied: Mapping[str, str] = field(default_factory=dict)
+    config: str | None = None
+
+    @property
+    def left_out(self) -> str:
+        """What is said of its variables where another model is read."""
+        return f"variables of the {self.name} (--part {self.name} converts it)"
+
+    def tied(self, found: Mapping[str, Held]) -> dict[str, Held]:
+        """The variables of this model, those of its own that are `untied` under the names of the shared ones."""
+        untied = {old: new for old, new in self.untied.items() if any(name.startswith(old) for name in found)}
+        kept = {name: item for name, item in found.items() if not name.startswith(tuple(untied.values()))}
+        for old, new in untied.items():
+            kept = {new + name.removeprefix(old) if name.startswith(old) else name: kept[name] for name in kept}
+        return kept
 
     def rename(self, name: str) -> str:
         """A name of the table as this model has it."""
@@ -135,9 +152,9 @@ class Family:
     whether there is a projection where the embeddings have the hidden size too. `mlm_activation`: that of the
     masked-word head where it is not `hidden_act`; `first_token_activation`: that of the classification head on the
     first token. `tied` maps copies that transformers stores to what they are copies of, `buffers` are names in an
-    `hf` file that carry no weights. `legacy`: by scheme, patterns of old names and today's. `fused`: patterns of
-    fairseq tensors that hold several, one below the other. `parts`: the models in a checkpoint of Google's where
-    there are several, the usual one first. `google_drop`, `keras_drop` and `fairseq_drop`: patterns of variables
+    `hf` file that carry no weights. `legacy`: by scheme, patterns of old names and today's; `legacy_transposed`: the
+    old names of those that lay the other way. `fused`: patterns of fairseq tensors that hold several, one below the
+    other. `parts`: the models in a checkpoint of Google's where there are several, the usual one first. `google_drop`, `keras_drop` and `fairseq_drop`: patterns of variables
     that are left out, with the reason. `julia_rows`: Julia's files hold a vector of n as 1 x n;
     `julia_untransposed`: the canonical names of matrices that they hold as TensorFlow does.
     """
@@ -160,6 +177,7 @@ class Family:
     tied: Mapping[str, str] = field(default_factory=dict)
     buffers: Mapping[str, str] = field(default_factory=dict)
     legacy: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    legacy_transposed: tuple[str, ...] = ()
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     google_drop: Mapping[str, str] = field(default_factory=dict)

@@ -51,6 +51,8 @@ def _heads_in(array: Array, config: EncoderConfig) -> Array:
 
 def _heads_out(array: Array, config: EncoderConfig) -> Array:
     H, A = config.hidden_size, config.num_attention_heads
+    if array.shape == (H, H):  # in the first modules of TF-Hub
+        return array.T
     return _by_head(array, config, A, H // A, H).reshape(H, H).T
 
 

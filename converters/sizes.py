@@ -12,6 +12,11 @@ from converters.family import Family, Foreign, Part
 _HEAD_SIZE = 64
 
 
+def heads_of(hidden: int) -> int:
+    """How many attention heads a model of that hidden size has, unless somebody says otherwise."""
+    return max(1, hidden // _HEAD_SIZE)
+
+
 def sizes_of(
     found: Mapping[str, Tensor],
     family: Family,
@@ -39,7 +44,7 @@ def sizes_of(
         "embedding_size": size("embeddings.words", 1),
         "hidden_size": hidden,
         "num_hidden_layers": max((layer + 1 for layer, _ in family.places_in(found)), default=None),
-        "num_attention_heads": hidden and max(1, hidden // _HEAD_SIZE),
+        "num_attention_heads": hidden and heads_of(hidden),
         "intermediate_size": size("layer.intermediate", out),
         "max_position_embeddings": size("embeddings.positions", 0),
         "type_vocab_size": size("embeddings.types", 0) or 1,

@@ -128,24 +128,29 @@ def components_of(names: Iterable[str], config: EncoderConfig) -> list[str]:
 
 
 def modernised(
-    variables: Mapping[str, Tensor], legacy: Mapping[str, str], where: str, slots: str = "/"
+    variables: Mapping[str, Tensor],
+    legacy: Mapping[str, str],
+    where: str,
+    slots: str = "/",
+    transposed: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """The variables, and their optimizer slots, by today's names; `legacy`: patterns of old ones, and what they became.
 
-    SpecError where a tensor is there under both.
+    `transposed`: the old names of matrices that are turned as well. SpecError where a tensor is there under both.
     """
     patterns = [(re.compile(pattern), new) for pattern, new in legacy.items()]
     renamed: dict[str, Tensor] = {}
     olds: dict[str, str] = {}
     for old, tensor in variables.items():
         variable, slot = slot_of(old, slots) or (old, "")
+        turned = variable in transposed
         for pattern, new in patterns:
             if match := pattern.fullmatch(variable):
                 variable = match.expand(new)
         name = f"{variable}{slots}{slot}" if slot else variable
         if name in renamed:
             raise SpecError(where, f"holds both {listing([olds[name], old])}, names of one tensor; remove one")
-        renamed[name], olds[name] = tensor, old
+        renamed[name], olds[name] = tensor.transposed if turned else tensor, old
     return renamed
 
 

@@ -208,8 +208,13 @@ FAMILY = Family(
             ),
             r"bert_model/encoder/(layer_\d+)/(.*)": r"transformer/\1/\2",
             r"bert_model/pooler_transform/(.*)": r"pooler_transform/\1",
+            # The heads of Model Garden's pre-training model, of which the second is a dense layer.
+            r"cls/predictions/output_bias/bias": "cls/predictions/output_bias",
+            r"predictions/transform/logits/kernel": "cls/seq_relationship/output_weights",
+            r"predictions/transform/logits/bias": "cls/seq_relationship/output_bias",
         },
     },
+    legacy_transposed=("predictions/transform/logits/kernel",),
     google_drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
     keras_drop={r"save_counter": "counter of checkpoints"},
     # As the files that Transformers.jl 0.1 had for download.

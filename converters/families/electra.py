@@ -1,7 +1,8 @@
 """ELECTRA (paper: arXiv 2003.10555): a discriminator, and the smaller generator that it was trained with.
 
 Names: transformers' modeling_electra.py; google-research/electra run_pretraining.py, a checkpoint holds both models:
-the embeddings are the discriminator's and serve the generator too.
+the embeddings are the discriminator's and serve the generator too. TensorFlow Model Garden's BertEncoder, which
+projects narrower embeddings, is its encoder as well.
 """
 
 from __future__ import annotations
@@ -12,30 +13,31 @@ from converters.published import Published, archive
 
 _HF = "electra.encoder.layer.{layer}."
 _GOOGLE = "electra/encoder/layer_{layer}/"
+_KERAS = "transformer/{at}"
 _EMBEDDINGS, _GOOGLE_EMBEDDINGS = "electra.embeddings.", "electra/embeddings/"
 
 _ENTRIES = (
     *(
-        Entry(f"embeddings.{role}", _EMBEDDINGS + name, _GOOGLE_EMBEDDINGS + name)
-        for role, name in (
-            ("words", "word_embeddings"),
-            ("positions", "position_embeddings"),
-            ("types", "token_type_embeddings"),
-            ("norm", "LayerNorm"),
+        Entry(f"embeddings.{role}", _EMBEDDINGS + name, _GOOGLE_EMBEDDINGS + name, keras)
+        for role, name, keras in (
+            ("words", "word_embeddings", "word_embeddings"),
+            ("positions", "position_embeddings", "position_embedding"),
+            ("types", "token_type_embeddings", "type_embeddings"),
+            ("norm", "LayerNorm", "embeddings/layer_norm"),
         )
     ),
-    Entry("projection", "electra.embeddings_project", "electra/embeddings_project"),
+    Entry("projection", "electra.embeddings_project", "electra/embeddings_project", "embedding_projection"),
     *(
-        Entry(f"layer.{role}", _HF + name, _GOOGLE + name.replace(".", "/"))
-        for role, name in (
-            ("query", "attention.self.query"),
-            ("key", "attention.self.key"),
-            ("value", "attention.self.value"),
-            ("attention_output", "attention.output.dense"),
-            ("attention_norm", "attention.output.LayerNorm"),
-            ("intermediate", "intermediate.dense"),
-            ("output", "output.dense"),
-            ("output_norm", "output.LayerNorm"),
+        Entry(f"layer.{role}", _HF + name, _GOOGLE + name.replace(".", "/"), _KERAS + keras)
+        for role, name, keras in (
+            ("query", "attention.self.query", "self_attention/query"),
+            ("key", "attention.self.key", "self_attention/key"),
+            ("value", "attention.self.value", "self_attention/value"),
+            ("attention_output", "attention.output.dense", "self_attention/attention_output"),
+            ("attention_norm", "attention.output.LayerNorm", "self_attention_layer_norm"),
+            ("intermediate", "intermediate.dense", "intermediate"),
+            ("output", "output.dense", "output"),
+            ("output_norm", "output.LayerNorm", "output_layer_norm"),
         )
     ),
     Entry("rtd.dense", "discriminator_predictions.dense", "discriminator_predictions/dense"),
@@ -141,6 +143,12 @@ FAMILY = Family(
         "hf": {r"(.*LayerNorm)\.gamma": r"\1.weight", r"(.*LayerNorm)\.beta": r"\1.bias"},
     },
     google_drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
+    keras_drop={
+        r"save_counter": "counter of checkpoints",
+        r"pooler_transform/.*": "pooler, which Model Garden's encoder always has and an ELECTRA never trained",
+    },
+    keras_place="layer_{layer}/",
+    keras_place_of_one="layer_{layer}/",
     parts=(
         Part(
             "discriminator",
@@ -155,6 +163,8 @@ FAMILY = Family(
                 "electra/encoder/": "generator/encoder/",
                 "electra/embeddings_project": "generator/embeddings_project",
             },
+            untied={"generator/embeddings/": "electra/embeddings/"},
+            config="electra_generator_config.json",  # ours
         ),
     ),
 )

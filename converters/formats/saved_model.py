@@ -25,6 +25,7 @@ from converters.family import Family
 from converters.files import read_optional, read_small
 from converters.libraries import require_library
 from converters.messages import listing
+from converters.sizes import heads_of
 from converters.tensorflow import wire
 from converters.tensorflow.bundle import OBJECT_GRAPH, read_bundle
 from converters.tensorflow.saved_graph import SavedGraph
@@ -82,7 +83,8 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     lower, step = found.pop(_LOWER, None), found.pop(variables.STEP, None)
     assets = directory / _ASSETS
     family, scheme = _family(found, assets, where)
-    found = variables.modernised(found, family.legacy.get(scheme, {}), where)
+    legacy = family.legacy.get(scheme, {})
+    found = variables.modernised(found, legacy, where, transposed=family.legacy_transposed)
     said, settings = _config_among(assets, family)
     overriding = google.settings_in(choices.config, family)[0] | choices.settings
     notes: list[str] = []
@@ -93,8 +95,9 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     components = variables.components_of(found, settled)
     table = family.google(components) if scheme == "google" else family.keras(settled)
     canonical = variables.to_canonical(found, table, settled, where)
-    if lower is not None and "do_lower_case" not in settings:
-        settings = settings | {"do_lower_case": bool(lower.read().all())}
+    lowercase = graph.lowercase() if lower is None else bool(lower.read().all())
+    if lowercase is not None:
+        settings = {"do_lower_case": lowercase} | settings
     return canonical.checkpoint(NAME, tokenizer_beside(assets, settings), step, notes)
 
 
@@ -114,7 +117,11 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     module.save(
         config,
         variables.to_foreign(checkpoint, table),
-        {row.foreign: wanted[row.canonical].attribute for row in table.expand(config).by_foreign.values()},
+        {
+            row.foreign: wanted[row.canonical].attribute
+            for row in table.expand(config).by_foreign.values()
+            if row.canonical in wanted
+        },
         checkpoint.global_step,
         {attribute: (name, assets[name]) for attribute, name in attributes.items() if name in assets},
         lowercase=checkpoint.tokenizer.lowercase,
@@ -172,14 +179,19 @@ def _family(found: Mapping[str, Tensor], assets: Path, where: str) -> tuple[Fami
     """The family whose variables these are, and whose names they have; SpecError for those of another model."""
     strangers.refuse(found, where, kind="variable")
     said = [family for family in families().values() if (assets / google.config_file(family)).exists()]
-    family = find(said[0].model_type if len(said) == 1 else None, found, where)
-    old = variables.modernised(found, family.legacy.get("keras", {}), where)
-    scheme = family.scheme_of(found) or family.scheme_of(old)
+    names = [*found, *(name for family in families().values() for name in _modern(family, found))]
+    family = find(said[0].model_type if len(said) == 1 else None, names, where)
+    scheme = family.scheme_of(found) or family.scheme_of(_modern(family, found))
     if scheme is None:
         raise SpecError(
             where, f"a SavedModel without the embeddings of a {family.model_type} (it holds {listing(found)})"
         )
     return family, scheme
+
+
+def _modern(family: Family, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The variables by the names that the modules of today have."""
+    return variables.modernised(found, family.legacy.get("keras", {}), "")
 
 
 def _config_among(assets: Path, family: Family) -> tuple[Json | None, Json]:
@@ -219,7 +231,7 @@ def _facts(
         "embedding_size": size(words, 1),
         "hidden_size": hidden,
         "num_hidden_layers": _layers([graph.uses(called("layer.query", group)) for group in range(groups)], settings),
-        "num_attention_heads": (_heads(graph.reshaped(query), hidden) if google else size(query, 1)),
+        "num_attention_heads": _heads(graph, query, hidden) if google else size(query, 1),
         "intermediate_size": size(called("layer.intermediate"), 1),
         "num_hidden_groups": groups,
         "inner_group_num": inner,
@@ -236,14 +248,16 @@ def _facts(
         stated["num_hidden_layers"] = groups
     follows = {*table.derived, *table.fixed}
     stated = {key: value for key, value in stated.items() if value is not None and key not in follows}
-    if absent := [key for key in REQUIRED if key not in {*stated, *overriding, *follows}]:
+    usual = {key: table.defaults.get(key, value) for key, value in _ASSUMED.items()}
+    if "num_hidden_groups" in table.derived and hidden is not None:
+        usual = {"num_attention_heads": heads_of(hidden)} | usual
+    if absent := [key for key in REQUIRED if key not in {*stated, *overriding, *follows, *usual}]:
         raise ConfigError(
             where,
             f"neither its variables nor its graph give {', '.join(absent)}; give it with --model-config FILE "
             f"(the model's {family.config.google_file}, or a JSON object of just that)",
         )
     read_off = {key: stated[key] for key in _FROM_GRAPH if key in stated and key not in overriding}
-    usual = {key: table.defaults.get(key, value) for key, value in _ASSUMED.items()}
     assumed = {key: value for key, value in usual.items() if key not in stated and key not in overriding}
     notes = [f"the module holds no config; read off its variables and graph: {_listed(read_off)}"] if read_off else []
     if assumed:
@@ -279,11 +293,15 @@ def _layers(uses: list[int | None], settings: Json) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _heads(shape: list[int] | None, hidden: int | None) -> int | None:
-    """The number of heads, from the shape that Google's code gives a kernel: hidden size, heads, size of a head."""
-    if shape is None or hidden is None or len(shape) != 3 or shape[0] != hidden or shape[1] * shape[2] != hidden:
-        return None
-    return shape[1]
+def _heads(graph: SavedGraph, query: str, hidden: int | None) -> int | None:
+    """The number of heads, from the shape that Google's code gives the query's kernel (hidden size, heads, size of a
+    head) or what is computed from it (batch, tokens, heads, size of a head)."""
+    kernel, output = graph.reshaped(query), graph.reshaped_output(query)
+    if kernel is not None and len(kernel) == 3 and kernel[0] == hidden and kernel[1] * kernel[2] == hidden:
+        return kernel[1]
+    if output is not None and output[0] * output[1] == hidden:
+        return output[0]
+    return None
 
 
 def _deviation(settings: Json) -> Any:

@@ -1,4 +1,4 @@
-"""What the graph of a SavedModel says of an ALBERT and its variables do not: how often a layer is applied, and how.
+"""What the graph of a SavedModel says of an encoder and its variables do not: how often a layer is applied, and how.
 
 The graph is data to be searched, never run. A variable's uses are counted along the edges from a signature's outputs,
 through the functions that call one another (tensorflow/core/protobuf/meta_graph.proto, framework/graph.proto,
@@ -23,11 +23,15 @@ _MOST_NODES = 2**17
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _READS = ("ReadVariableOp", "ResourceGather")
+# From a kernel to the output of its layer, without those around it.
+_DENSE = ("Identity", "MatMul", "BiasAdd", "Add", "AddV2")
+_MOST_STEPS = 8
 _HANDLES = ("VarHandleOp", "VariableV2", "Variable")
 # The factor in the tanh approximation of the GELU (arXiv 1606.08415).
 _GELU_TANH = struct.unpack("<f", struct.pack("<f", 0.044715))[0]
+_TOKENIZATION = "tokenization_info"
 _SIGNATURES = ("serving_default", "tokens", "default")
-_FLOAT, _INT32 = 1, 3
+_FLOAT, _INT32, _BOOL = 1, 3, 10
 
 
 class _Unclear(Exception):
@@ -117,6 +121,47 @@ class SavedGraph:
         except wire.FAULTS as error:
             raise self._corrupt(error) from None
         return None
+
+    def reshaped_output(self, kernel: str) -> tuple[int, int] | None:
+        """The last two sizes of the four that the graph gives to what a dense layer computes, where it does so."""
+        try:
+            names = [name for name in _aliases(kernel) if name in self._graph.nodes]
+            for _ in range(_MOST_STEPS):
+                found = [item for name in names for item in self._graph.consumers.get(name, ())]
+                found = [(node, position) for node, position in found if node.name in self._live]
+                shapes = (self._sizes(node.inputs[1]) for node, at in found if node.op == "Reshape" and at == 0)
+                if shape := next((shape for shape in shapes if shape is not None), None):
+                    return shape
+                names = [node.name for node, _ in found if node.op in (*_READS, *_DENSE)]
+        except wire.FAULTS as error:
+            raise self._corrupt(error) from None
+        return None
+
+    def _sizes(self, name: str) -> tuple[int, int] | None:
+        """The last two of four sizes, which are constants where the first two depend on the input."""
+        node = self._graph.nodes.get(name)
+        if node is None or node.op not in ("Const", "Pack"):
+            return None
+        if node.op == "Const":
+            sizes = _integers(node) or []
+            return (sizes[2], sizes[3]) if len(sizes) == 4 else None
+        parts = [self._graph.nodes.get(item) for item in node.inputs if not item.startswith("^")]
+        last = [_integer(part) if part and part.op == "Const" else None for part in parts[2:]]
+        return (last[0], last[1]) if len(last) == 2 and last[0] is not None and last[1] is not None else None
+
+    def lowercase(self) -> bool | None:
+        """Whether the text is to be lower-cased, as TF1 modules say in a signature of their own; None in others."""
+        try:
+            signatures = wire.entries(self._meta, 5)
+            outputs = wire.entries(wire.fields(signatures.get(_TOKENIZATION, b"")), 2)
+            if "do_lower_case" not in outputs:
+                return None
+            name = wire.text(wire.fields(outputs["do_lower_case"]), 1).split(":")[0]
+            nodes = [self._graph.nodes[item] for item in self._ancestors([name])]
+            said = [value for node in nodes if node.op == "Const" and (value := _boolean(node)) is not None]
+        except wire.FAULTS as error:
+            raise self._corrupt(error) from None
+        return said[0] if len(said) == 1 else None
 
     def activation(self) -> str | None:
         """Hugging Face's name of the feed-forward layers' activation, recognised by what only that one computes."""
@@ -273,6 +318,31 @@ def _integers(node: _Node) -> list[int] | None:
         data = wire.message(tensor[4][-1])
         return list(struct.unpack(f"<{len(data) // 4}i", data[: len(data) // 4 * 4]))
     return None
+
+
+def _integer(node: _Node) -> int | None:
+    """The value of a constant that is one int32 from 0 up."""
+    row = _integers(node)
+    if row is not None:
+        return row[0] if len(row) == 1 else None
+    tensor = _tensor(node)
+    return _first(tensor, 7) if wire.number(tensor, 1) == _INT32 else None
+
+
+def _boolean(node: _Node) -> bool | None:
+    """The value of a constant that is one bool."""
+    tensor = _tensor(node)
+    if wire.number(tensor, 1) != _BOOL:
+        return None
+    if 4 in tensor:
+        return any(wire.message(tensor[4][-1]))
+    return bool(_first(tensor, 11))
+
+
+def _first(tensor: wire.Fields, field: int) -> int:
+    """The first of the numbers in a field, packed or not; 0, which may be left out, without any."""
+    value = tensor.get(field, [0])[-1]
+    return value if isinstance(value, int) else wire.varint(value, 0)[0] if value else 0
 
 
 def _objects(data: Any) -> Iterator[dict[str, Any]]:
