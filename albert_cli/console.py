@@ -13,7 +13,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,8 +104,20 @@ def print_json(data: Any) -> None:
 
 def print_report(report: Any) -> None:
     """A dataclass of what was done as JSON; what was written is called `out`, as by every command."""
+    print_json(_facts(report))
+
+
+def _facts(report: Any) -> dict[str, Any]:
     facts = dataclasses.asdict(report)
-    print_json({"out" if name == "target" else name: value for name, value in facts.items()})
+    return {"out" if name == "target" else name: value for name, value in facts.items()}
+
+
+def print_reports(reports: Mapping[str, Any]) -> None:
+    """What was done, in one JSON document: the reports by name where there are several."""
+    if len(reports) == 1:
+        print_report(*reports.values())
+    else:
+        print_json({name: _facts(report) for name, report in reports.items()})
 
 
 def print_lines(rows: Iterable[dict[str, Any]]) -> int:

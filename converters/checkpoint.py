@@ -61,6 +61,10 @@ class Tensor:
         shape = move(np.broadcast_to(np.empty((), self.dtype), self.shape), config).shape
         return Tensor(shape, self.dtype, lambda: move(self.read(), config))
 
+    @property
+    def transposed(self) -> Tensor:
+        return Tensor(self.shape[::-1], self.dtype, lambda: self.read().T)
+
     def to_canonical(self, layout: Layout, config: EncoderConfig) -> Tensor:
         return self.moved(layout.to_canonical, config)
 
@@ -74,7 +78,8 @@ class Checkpoint:
 
     `optimizer` maps `<canonical name>/<slot>` (adam_m, adam_v, lamb_m, lamb_v) to tensors of the variable's own layout.
     `sentence` are the files of a Sentence-Transformers directory. `dropped` counts what the reader left out, by reason;
-    `notes` report what it had to infer or assume. Arrays are read when asked for and not kept.
+    `notes` report what it had to infer or assume. `beside`: the models that are written into the same files,
+    sharing tensors with it (the generator of an ELECTRA's discriminator). Arrays are read when asked for and not kept.
     """
 
     config: EncoderConfig
@@ -87,6 +92,7 @@ class Checkpoint:
     format: str = ""
     where: str = ""
     notes: Sequence[str] = ()
+    beside: Sequence[Checkpoint] = ()
 
     def __repr__(self) -> str:
         """One line: a model has dozens of tensors."""

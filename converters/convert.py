@@ -192,7 +192,54 @@ def convert(
     """
     source, target = Path(source), Path(target)
     writer = check_place(target, target_as, force=force, source=source, source_as=source_as)
-    checkpoint = load(source, format=source_as, choices=choices)
+    plan = planned(load(source, format=source_as, choices=choices), writer, dtype=dtype, keep_optimizer=keep_optimizer)
+    sources = files_of(source, plan.checkpoint)
+    survey = write_proved(plan.wanted, target, writer, force=force, sources=sources, progress=progress)
+    copied = plan.checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not plan.cast
+    return plan.report(target, writer, survey, [_COPY] if copied else [])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model that was read, and what is to be written of it: `wanted`."""
+
+    checkpoint: Checkpoint
+    wanted: Checkpoint
+    cast: Cast | None
+    dropped: Mapping[str, int]
+
+    def report(self, target: Path, writer: Format, survey: proof.Survey, notes: Sequence[str] = ()) -> Report:
+        """What was done, once it is proved; `notes` are further ones."""
+        checkpoint, family = self.checkpoint, family_of(self.checkpoint.config)
+        present, fault = checkpoint.components, checkpoint.tokenizer.fault
+        # A generator lacks no head of the discriminator's.
+        fresh = () if any(part.component in present for part in family.parts) else family.fresh
+        return Report(
+            source=checkpoint.where,
+            target=str(target),
+            source_format=checkpoint.format,
+            target_format=writer.NAME,
+            digests=survey.digests,
+            parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
+            bytes=sum(tensor.nbytes for tensor in self.wanted.everything().values()),
+            dropped=self.dropped,
+            absent=[roles.HEADS[part] for part in fresh if part in roles.HEADS and part not in present],
+            tokenizer=describe_tokenizer(checkpoint),
+            global_step=checkpoint.global_step,
+            cast=self.cast,
+            notes=[
+                *checkpoint.notes,
+                *checkpoint.tokenizer.notes,
+                *([f"the tokenizer is left out: {fault}"] if fault else []),
+                *writer.notes(checkpoint),
+                *notes,
+            ],
+            not_finite=survey.counts(),
+        )
+
+
+def planned(checkpoint: Checkpoint, writer: Format, *, dtype: str | None, keep_optimizer: bool) -> Plan:
+    """What is written of a model, and what is left out."""
     dropped = dict(checkpoint.dropped)
     if checkpoint.optimizer and not keep_optimizer:
         dropped["optimizer slots"] = len(checkpoint.optimizer)
@@ -203,36 +250,12 @@ def convert(
         lost = () if writer.HOLDS_SENTENCE_FILES else sentence.files
         if left_out := [*lost, *sentence.left_out]:
             dropped[f"Sentence-Transformers files ({listing(left_out)})"] = len(left_out)
-    sources = _files(source, formats()[checkpoint.format])
-    survey = write_proved(wanted, target, writer, force=force, sources=sources, progress=progress)
-    present = checkpoint.components
-    family = family_of(checkpoint.config)
-    # A generator lacks no head of the discriminator's.
-    other = any(part.component in present for part in family.parts)
-    absent = [roles.HEADS[part] for part in family.fresh if part in roles.HEADS and part not in present and not other]
-    copied = checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not cast
-    return Report(
-        source=checkpoint.where,
-        target=str(target),
-        source_format=checkpoint.format,
-        target_format=writer.NAME,
-        digests=survey.digests,
-        parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
-        bytes=sum(tensor.nbytes for tensor in wanted.everything().values()),
-        dropped=dropped,
-        absent=absent,
-        tokenizer=describe_tokenizer(checkpoint),
-        global_step=checkpoint.global_step,
-        cast=cast,
-        notes=[
-            *checkpoint.notes,
-            *checkpoint.tokenizer.notes,
-            *([f"the tokenizer is left out: {checkpoint.tokenizer.fault}"] if checkpoint.tokenizer.fault else []),
-            *writer.notes(checkpoint),
-            *([_COPY] if copied else []),
-        ],
-        not_finite=survey.counts(),
-    )
+    return Plan(checkpoint, wanted, cast, dropped)
+
+
+def files_of(source: Path, checkpoint: Checkpoint) -> list[Path]:
+    """The files that a model was read from, so that no target replaces them."""
+    return _files(source, formats()[checkpoint.format])
 
 
 @reused()
@@ -251,18 +274,35 @@ def write_proved(
     proved equal.
     """
     target = writer.place(target)
-    _check_dtypes(checkpoint, writer)
+    check_dtypes(checkpoint, writer)
     with file_errors(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
+    with atomic_write(target, force=force, ours=writer.OURS) as beside:
+        return write_into(checkpoint, beside, writer, str(target), progress)
+
+
+def write_into(
+    checkpoint: Checkpoint, place: Path, writer: Format, shown: str, progress: Progress | None = None
+) -> proof.Survey:
+    """Write a model to a place that is still hidden, and prove what was written; `shown` is the target in errors."""
+    checkpoint = as_read_back(checkpoint, writer)
+    with proof.Hashing("write", progress) as hashing:
+        writer.write(hashing.watch(checkpoint), place)
+    with syncing(place):
+        proof.check_written(checkpoint, hashing.survey.digests, read_back(writer, place), shown, progress)
+    return hashing.survey
+
+
+def as_read_back(checkpoint: Checkpoint, writer: Format) -> Checkpoint:
+    """The model as it will be when it is read back."""
     if not writer.HOLDS_SENTENCE_FILES:
         checkpoint = dataclasses.replace(checkpoint, sentence=None)
-    checkpoint = _ordered(_without_architectures(checkpoint))  # as it will be read back
-    with atomic_write(target, force=force, ours=writer.OURS) as beside:
-        with proof.Hashing("write", progress) as hashing:
-            writer.write(hashing.watch(checkpoint), beside)
-        with syncing(beside):
-            proof.check_written(checkpoint, hashing.survey.digests, _read(writer, beside), str(target), progress)
-    return hashing.survey
+    return _ordered(_without_architectures(checkpoint))
+
+
+def read_back(writer: Format, place: Path, choices: Choices = NONE) -> Checkpoint:
+    """What was written to a place, as it will be found there."""
+    return _read(writer, place, choices)
 
 
 def check_place(
@@ -307,7 +347,8 @@ def _files(source: Path, reader: Format) -> list[Path]:
     return [source, *(place / name for place in sorted(places) for name in our_files(place, ours))]
 
 
-def _check_dtypes(checkpoint: Checkpoint, writer: Format) -> None:
+def check_dtypes(checkpoint: Checkpoint, writer: Format) -> None:
+    """CheckpointError for tensors of a type that a format has no place for."""
     held = ", ".join(dtype.name for dtype in writer.DTYPES)
     misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
     if misfits:

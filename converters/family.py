@@ -154,9 +154,10 @@ class Family:
     first token. `tied` maps copies that transformers stores to what they are copies of, `buffers` are names in an
     `hf` file that carry no weights. `legacy`: by scheme, patterns of old names and today's; `legacy_transposed`: the
     old names of those that lay the other way. `fused`: patterns of fairseq tensors that hold several, one below the
-    other. `parts`: the models in a checkpoint of Google's where there are several, the usual one first. `google_drop`, `keras_drop` and `fairseq_drop`: patterns of variables
-    that are left out, with the reason. `julia_rows`: Julia's files hold a vector of n as 1 x n;
-    `julia_untransposed`: the canonical names of matrices that they hold as TensorFlow does.
+    other. `parts`: the models in a checkpoint of Google's where there are several, the usual one first.
+    `google_drop`, `keras_drop` and `fairseq_drop`: patterns of variables that are left out, with the reason.
+    `julia_rows`: Julia's files hold a vector of n as 1 x n; `julia_untransposed`: the canonical names of matrices that
+    they hold as TensorFlow does.
     """
 
     model_type: str

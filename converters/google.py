@@ -18,7 +18,12 @@ from converters.tokenizers.files import SETTINGS
 
 SPIECE, VOCAB = "30k-clean.model", "30k-clean.vocab"
 # What the configs of all families are called, as a pattern.
-CONFIGS = "|".join(re.escape(family.config.google_file) for family in families().values() if family.config.google_file)
+CONFIGS = "|".join(
+    re.escape(name)
+    for family in families().values()
+    for name in (family.config.google_file, *(part.config for part in family.parts))
+    if name
+)
 
 
 def config_file(family: Family) -> str:
@@ -49,10 +54,20 @@ def config_of(checkpoint: Checkpoint) -> Json:
 
 
 def files(checkpoint: Checkpoint, *, wordpiece: str) -> dict[str, bytes]:
-    """The config and the vocabularies by the names of their files; `wordpiece` is that of a WordPiece list."""
-    tokenizer = checkpoint.tokenizer
+    """The config and the vocabularies by the names of their files; `wordpiece` is that of a WordPiece list.
+
+    The config of a model beside another one has a name of its own (`Part.config`).
+    """
+    tokenizer, family = checkpoint.tokenizer, family_of(checkpoint.config)
+    others = {
+        part.config: dump_json(config_of(model))
+        for model in checkpoint.beside
+        for part in family.parts
+        if part.config and part.component in model.components
+    }
     found = {
-        config_file(family_of(checkpoint.config)): dump_json(config_of(checkpoint)),
+        config_file(family): dump_json(config_of(checkpoint)),
+        **others,
         SPIECE: tokenizer.model(),
         VOCAB: tokenizer.lines(),
         wordpiece: tokenizer.wordpiece,
@@ -71,9 +86,13 @@ def settings_in(path: Path | None, family: Family) -> tuple[Json, Json]:
     return data if "model_type" in data else from_google(data, family), settings
 
 
-def find_config(directory: Path, family: Family) -> Path | None:
-    """The config beside Google's weights: that of the family, or Hugging Face's; None where there is none."""
-    return next((path for name in (config_file(family), "config.json") if (path := directory / name).exists()), None)
+def find_config(directory: Path, family: Family, own: str | None = None) -> Path | None:
+    """The config beside Google's weights: that of the family, or Hugging Face's; None where there is none.
+
+    `own`: the only name that it can have, beside the config of another model.
+    """
+    names = (own,) if own else (config_file(family), "config.json")
+    return next((path for name in names if (path := directory / name).exists()), None)
 
 
 def notes(checkpoint: Checkpoint) -> Sequence[str]:

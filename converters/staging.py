@@ -70,13 +70,14 @@ def our_files(directory: Path, ours: re.Pattern[str]) -> list[str]:
     return sorted(name for name in _names(directory, ours) if ours.fullmatch(name))
 
 
-def _names(directory: Path, ours: re.Pattern[str]) -> Iterator[str]:
+def _names(directory: Path, ours: re.Pattern[str], within: str = "") -> Iterator[str]:
     """What lies in a directory, and in those directories in it that a format fills (`variables` of `variables/x`)."""
     for entry in directory.iterdir():
-        if ours.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
-            yield from (f"{entry.name}/{inner.name}" for inner in entry.iterdir())
+        name = within + entry.name
+        if ours.fullmatch(name) and entry.is_dir() and not entry.is_symlink():
+            yield from _names(entry, ours, f"{name}/")
         else:
-            yield entry.name
+            yield name
 
 
 def _within(source: Path, target: Path, ours: re.Pattern[str]) -> bool:
@@ -160,18 +161,23 @@ def _place_directory(built: Path, target: Path, *, ours: re.Pattern[str], force:
     if not _swap(built, target, ours):
         names = sorted(_names(built, ours))
         for name in names:
-            folder = (target / name).parent
-            if folder.is_symlink() or folder.is_file():  # where ours is to be
-                folder.unlink()
-            folder.mkdir(exist_ok=True)
+            for folder in reversed(_folders(target, name)):
+                if folder.is_symlink() or folder.is_file():  # where ours is to be
+                    folder.unlink()
+                folder.mkdir(exist_ok=True)
             os.replace(built / name, target / name)
         for name in set(before).difference(names):
             if not (target / name).is_dir():
                 (target / name).unlink()
-        for folder in {(target / name).parent for name in before} - {target}:
+        for folder in sorted({folder for name in before for folder in _folders(target, name)}, reverse=True):
             with contextlib.suppress(OSError):
                 folder.rmdir()  # unless something is in it
     _sync_entry(target)
+
+
+def _folders(target: Path, name: str) -> list[Path]:
+    """The directories between a target and what is in it under that name, the inner ones first."""
+    return [target / folder for folder in Path(name).parents if folder != Path()]
 
 
 def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:

@@ -13,6 +13,7 @@ from albert_cli import console, options
 if TYPE_CHECKING:
     from albert_cli.exporters import Exported
     from albert_cli.registry.resolve import Model
+    from converters.choices import Choices
     from converters.convert import Report
 
 app = typer.Typer()
@@ -70,25 +71,29 @@ def convert(
     """
     from albert_cli import exporters
     from albert_cli.registry import resolve
+    from converters import parts
     from converters.choices import Choices
     from converters.convert import check_place
 
+    source_path, both = Path(source), part == "both"
     exporter = exporters.asked_for(target, target_as)
-    targets = {part: target}
+    if both and model_config:
+        raise typer.BadParameter(
+            "holds the settings of one model; convert each with its --part", param_hint="--model-config"
+        )
     if exporter:
         given = {"--dtype": dtype, "--keep-optimizer": keep_optimizer}
         if option := next((name for name, value in given.items() if value), None):
             raise typer.BadParameter(
                 f"{exporter.NAME} holds the weights in float32 and nothing else", param_hint=option
             )
-        if part == "both":
+        if both:
             raise typer.BadParameter(f"{exporter.NAME} holds one model", param_hint="--part")
-        exporter.check(target, force=force, source=Path(source))
+        exporter.check(target, force=force, source=source_path)
+    elif both:
+        parts.check_directory(target, target_as, force=force)
     else:
-        if part == "both":
-            targets = {"discriminator": target / "discriminator", "generator": target / "generator"}
-        for place in targets.values():
-            check_place(place, target_as, force=force, source=Path(source), source_as=source_as)
+        check_place(target, target_as, force=force, source=source_path, source_as=source_as)
     model = resolve.resolve(source)
     if exporter:
         choices = Choices(model_config, heads, part)
@@ -100,24 +105,38 @@ def convert(
         else:
             console.print_table(_summary_of_export(exported))
         return
-    settings = {"source_as": source_as, "target_as": target_as, "dtype": dtype, "force": force}
-    for name, place in targets.items():
-        # Only the discriminator's heads differ from what follows of its size.
-        choices = Choices(model_config, None if part == "both" and name == "generator" else heads, name)
-        report = _convert(model, place, choices=choices, keep_optimizer=keep_optimizer, **settings)
-        if json:
-            console.print_report(report)
-        else:
-            console.print_table(_summary(report))
+    settings = {
+        "source_as": source_as,
+        "target_as": target_as,
+        "dtype": dtype,
+        "force": force,
+        "keep_optimizer": keep_optimizer,
+    }
+    reports = _convert(model, target, Choices(model_config, heads, part), **settings)
+    if json:
+        console.print_reports(reports)
+        return
+    for report in reports.values():
+        console.print_table(_summary(report))
 
 
-def _convert(model: Model, target: Path, **settings: Any) -> Report:
-    from converters.convert import convert as convert_model
+def _convert(model: Model, target: Path, choices: Choices, **settings: Any) -> dict[str, Report]:
+    """Convert one model, or those of a checkpoint of several, or several into one checkpoint; reports by part."""
+    from converters import convert, parts
     from converters.errors import errors_name, renamed
 
     with errors_name(model.shown, model.path), console.progress_bytes() as progress:
-        report = convert_model(model.path, target, progress=progress, **settings)
-    return dataclasses.replace(report, source=renamed(report.source, model.path, model.shown))
+        if choices.part == "both":
+            reports = parts.convert_each(model.path, target, heads=choices.heads, progress=progress, **settings)
+        elif not settings["source_as"] and (models := parts.found(model.path)):
+            choices.check((), model.path, "a directory of two models")
+            reports = {"": parts.join(models, target, progress=progress, **settings)}
+        else:
+            reports = {"": convert.convert(model.path, target, choices=choices, progress=progress, **settings)}
+    return {
+        name: dataclasses.replace(report, source=renamed(report.source, model.path, model.shown))
+        for name, report in reports.items()
+    }
 
 
 def _summary(report: Report) -> list[tuple[str, str]]:

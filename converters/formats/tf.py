@@ -72,7 +72,8 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     family = find(None, found, str(prefix))
     found, notes = _unwrapped(found, family)
     found, part, left_out = _part(found, family, choices, str(prefix))
-    settled, settings, more = _config(directory, prefix, found, family, part, choices)
+    own = part.config if part and left_out else None
+    settled, settings, more = _config(directory, prefix, found, family, part, choices, own)
     table = family.google([part.component] if part else [])
     canonical = variables.to_canonical(found, table, settled, str(prefix), head=family.is_of_a_head)
     canonical.dropped.update(left_out)
@@ -95,21 +96,27 @@ def _part(
     theirs = tuple(scope for other in others for scope in other.own)
     kept = {name: tensor for name, tensor in found.items() if not name.startswith(theirs)}
     count = len(found) - len(kept)
-    left_out = {f"variables of the {other.name} (--part {other.name} converts it)": count for other in others}
-    return kept, part, left_out
+    left_out = {other.left_out: count for other in others}
+    return part.tied(kept), part, left_out
 
 
 def _config(
-    directory: Path, prefix: Path, found: Mapping[str, Tensor], family: Family, part: Part | None, choices: Choices
+    directory: Path,
+    prefix: Path,
+    found: Mapping[str, Tensor],
+    family: Family,
+    part: Part | None,
+    choices: Choices,
+    own: str | None,
 ) -> tuple[EncoderConfig, Json, list[str]]:
     """The config, the tokenizer's settings in it, and notes on what was assumed."""
-    beside, follows = google.find_config(directory, family), family.config.google_config_follows
+    beside, follows = google.find_config(directory, family, own), family.config.google_config_follows
     if beside is None and not follows:
         name = google.config_file(family)
         raise CheckpointError(directory, f"no {name} beside {prefix.name}; copy the model's one there")
     if beside is not None and not (follows and choices.config):
         dataclasses.replace(choices, part=None).check((), directory, NAME)
-        dialect = "google" if beside.name == google.config_file(family) else "hf"
+        dialect = "google" if beside.name in (own, google.config_file(family)) else "hf"
         return *google.parse_config(read_small(beside), str(beside), found, dialect=dialect), []
     said, settings = google.settings_in(choices.config, family)
     where = str(choices.config or prefix)
@@ -123,12 +130,11 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
     family = family_of(checkpoint.config)
     if family.config.google_file is None:
-        kind = family.model_type
-        raise CheckpointError(
-            checkpoint.where, f"a {kind}, of which Google has no TF1 checkpoint; choose another format"
-        )
-    table = family.google(checkpoint.components)
-    tensors = variables.to_foreign(checkpoint, table) | variables.step_of(checkpoint)
+        what = f"a {family.model_type}, of which Google has no TF1 checkpoint; choose another format"
+        raise CheckpointError(checkpoint.where, what)
+    tensors = variables.step_of(checkpoint)
+    for model in (*checkpoint.beside, checkpoint):
+        tensors |= variables.to_foreign(model, family.google(model.components))
     with tensorflow_errors(path / _PREFIX):
         save_bundle(tensors, path / _PREFIX)
     for name, content in google.files(checkpoint, wordpiece=family.config.google_wordpiece).items():
