@@ -166,8 +166,8 @@ def _fitting(models: Mapping[str, Checkpoint], source: Path) -> list[str]:
     for name, model in models.items():
         kinds = {part.name: part.component for part in family_of(model.config).parts}
         if kinds.get(name) not in model.components:
-            holds = f"a {family_of(model.config).model_type} with {listing(model.components)}"
-            raise SpecError(source, f"what is called {name} in it is none, but {holds}; name one model")
+            holds = f"of model_type {model.config.family} it holds {listing(model.components)}"
+            raise SpecError(source, f"what is called {name} in it is none: {holds}; name one model")
     (first, one), *others = models.items()
     shared: list[str] = []
     for second, other in others:

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import bert_modules
 import making
 import numpy as np
 import pytest
@@ -280,6 +281,8 @@ def test_config_is_for_formats_without_one(tmp_path, refused):
 
 # --- what we write: TensorFlow alone computes it
 
+WORDS = TokenizerFiles.of("test", wordpiece=bert_modules.WORDS, settings={"do_lower_case": False}, origin="test")
+ELECTRA = dataclasses.replace(bert_modules.BERT, family="electra", embedding_size=6, hidden_dropout_prob=0.0)
 MODELS = {
     "1 group": {"config": TINY},
     "2 groups of 2": {"config": GROUPED},
@@ -294,6 +297,17 @@ MODELS = {
     },
     "no pooler, float16": {"config": TINY, "without": ("qa", "pooler", "sop", "classifier"), "dtype": np.float16},
     "dropout": {"config": dataclasses.replace(TINY, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)},
+    "BERT": {"config": bert_modules.BERT, "files": WORDS},
+    "ELECTRA's discriminator": {
+        "config": ELECTRA,
+        "files": WORDS,
+        "without": ("mlm", "first_token", "summary", "classifier", "qa"),
+    },
+    "ELECTRA's generator without projection": {
+        "config": dataclasses.replace(ELECTRA, embedding_size=8),
+        "files": WORDS,
+        "without": ("rtd", "first_token", "summary", "classifier", "qa"),
+    },
 }
 
 # Runs without our packages: not installed ones either, for site-packages' .pth files are not processed under -S.
@@ -395,7 +409,7 @@ def test_tensorflow_alone_computes_the_same(alone, name):
         real = arrays[f"{case} mask"].astype(bool)
         found = arrays[f"{case} sequence_output"]
         assert np.abs(found - wanted.sequence_output.numpy())[real].max() < 1e-5
-        if wanted.pooled_output is None:
+        if "pooler" not in model.components:
             assert f"{case} pooled_output" not in arrays
         else:
             assert np.abs(arrays[f"{case} pooled_output"] - wanted.pooled_output.numpy()).max() < 1e-5
@@ -405,7 +419,7 @@ def test_tensorflow_alone_computes_the_same(alone, name):
 def test_what_a_written_module_offers(alone, name):
     """The signature of TF-Hub's modules, the attributes that hub.KerasLayer uses, and assets."""
     model, path, facts, _ = alone[name]
-    pooled = "albert.pooler.weight" in model.tensors
+    pooled = "pooler" in model.components
     ones = [None, None]
     assert facts["signature"] == [[f"input_{part}", ones, "int32"] for part in ("mask", "type_ids", "word_ids")]
     assert facts["outputs"] == [*(["pooled_output"] if pooled else []), "sequence_output"]
@@ -448,6 +462,7 @@ def test_variables_have_the_hubs_names_and_shapes(alone, shared_data):
 def test_a_written_module_holds_everything_and_nothing_is_guessed(alone):
     for model, path, _, _ in alone.values():
         found = convert.load(path)
+        assert (path / f"assets/{model.config.family}_config.json").exists()
         assert making.same(found, model) is True
         assert found.notes == []
         assert found.tokenizer.settings == model.tokenizer.settings
@@ -455,13 +470,15 @@ def test_a_written_module_holds_everything_and_nothing_is_guessed(alone):
 
 def test_a_written_module_reports_its_shape_without_its_config(alone):
     """As when TensorFlow saved it again elsewhere and only graph and variables are left."""
-    for name in ("1 group", "2 groups of 2", "unshared, exact gelu"):
+    for name in ("1 group", "2 groups of 2", "unshared, exact gelu", "BERT", "ELECTRA's discriminator"):
         model, path, _, _ = alone[name]
-        (path / "assets/albert_config.json").rename(path / "aside.json")
+        config = path / f"assets/{model.config.family}_config.json"
+        config.rename(path / "aside.json")
         try:
             found = convert.load(path)
         finally:
-            (path / "aside.json").rename(path / "assets/albert_config.json")
+            (path / "aside.json").rename(config)
+        assert found.config.family == model.config.family
         for key in ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"):
             assert getattr(found.config, key) == getattr(model.config, key), key
         assert found.config.hidden_act == model.config.hidden_act
