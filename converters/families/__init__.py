@@ -62,7 +62,8 @@ def find(model_type: object, names: Iterable[str], where: str) -> Family:
     names = list(names)
     claims = {family: family.claim(names) for family in families().values()}
     own = {family: found for family, (found, _) in claims.items() if found is not None}
-    if len(own) > 1 and model_type is None:  # Model Garden's encoder is BERT's; with a projection, an ELECTRA's
+    if model_type is None and len(own) > 1 == len({*own.values()}):
+        # Model Garden calls them alike: an encoder with a projection is an ELECTRA's, one without a BERT's.
         projections = {family: family.foreign("keras", "projection") for family in own}
         projects = any(name in names for name in projections.values())
         own = {family: seen for family, seen in own.items() if (projections[family] is not None) == projects} or own
