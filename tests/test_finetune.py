@@ -921,7 +921,7 @@ def test_two_processes_train_as_one_does(world, tmp_path):
     (tmp_path / "still" / "config.json").write_text(json.dumps(settings))
     given = options(world, model=str(tmp_path / "still"), epochs=2)
     run(tmp_path / "one", given)
-    words = command(tmp_path / "two", given)[1:]
+    words = ["-m", "albert_cli", *command(tmp_path / "two", given)]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *words],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

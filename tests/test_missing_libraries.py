@@ -103,7 +103,8 @@ def world(tmp_path_factory):
     import making
 
     config = making.dataclasses.replace(TINY, vocab_size=len(making.tokenizer().lines().splitlines()))
-    convert.save(making.model(config, without=(), files=making.tokenizer()), root / "qa")
+    answering = making.model(config, without=("pooler", "mlm", "sop", "classifier"), files=making.tokenizer())
+    convert.save(answering, root / "qa")
     tf1(root / "tf1")
     write_csv(root / "train.csv", reviews(24))
     write_csv(root / "t.csv", [(text,) for text, _ in reviews(3)], ("text",))
