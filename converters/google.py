@@ -86,6 +86,12 @@ def settings_in(path: Path | None, family: Family) -> tuple[Json, Json]:
     return data if "model_type" in data else from_google(data, family), settings
 
 
+def model_type_in(path: Path | None) -> object:
+    """The model_type in a file of settings; None without one."""
+    data = None if path is None else parse_json(read_small(path), str(path))
+    return data.get("model_type") if isinstance(data, dict) else None
+
+
 def find_config(directory: Path, family: Family, own: str | None = None) -> Path | None:
     """The config beside Google's weights: that of the family, or Hugging Face's; None where there is none.
 

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 
+import bert_modules
 import making
 import numpy as np
 import pytest
@@ -345,6 +346,20 @@ def test_variables_of_other_models_than_googles_two(sample, tmp_path, albert, re
     assert refused(*stored(held | electric)) == (
         f"{source / 'model.ckpt'}: an Electric, which is not supported; seen in variable {next(iter(electric))}"
     )
+
+
+def test_a_module_of_model_garden_without_projection_is_an_electra_if_it_is_said_to_be(tmp_path):
+    """Its encoder is BERT's then, down to the names; the pooler that it always has is left out."""
+    bert_modules.module_of_tf2(tmp_path / "m", bert_modules.google_variables(), bert_modules.erf_gelu)
+    assert convert.load(tmp_path / "m").config.family == "bert"
+    encoder = [f"bert/{part}" for part in ("embeddings", "encoder", "pooler")]
+    held = {n: a for n, a in bert_modules.google_variables().items() if n.startswith(tuple(encoder))}
+    bert_modules.module_of_tf2(tmp_path / "e", held, bert_modules.erf_gelu)
+    found = convert.load(tmp_path / "e", choices=Choices(config=written(tmp_path, {"model_type": "electra"})))
+    assert (found.config.family, found.components) == ("electra", ["embeddings", "encoder"])
+    assert list(found.dropped.values()) == [2]
+    words = "electra.embeddings.word_embeddings.weight"
+    assert found.tensors[words].read().tobytes() == held["bert/embeddings/word_embeddings"].tobytes()
 
 
 def written(folder, settings):

@@ -119,7 +119,8 @@ def notes(checkpoint: Checkpoint) -> Sequence[str]:
 
 def _most_arrays(said: Any) -> int:
     """How many arrays a model of such a config may have, with optimizer slots, and enough more to name."""
-    counts = [said.get(key) for key in ("num_hidden_layers", "num_hidden_groups", "inner_group_num")]
+    settings = said if isinstance(said, dict) else {}  # another is refused once the names are known
+    counts = [settings.get(key) for key in ("num_hidden_layers", "num_hidden_groups", "inner_group_num")]
     layers, groups, inner = (count if isinstance(count, int) and 0 < count <= _MOST_LAYERS else 1 for count in counts)
     places = min(max(layers, groups * inner), _MOST_LAYERS)
     return (_ARRAYS_A_LAYER * places + _ARRAYS_BESIDE) * (1 + len(SLOTS)) + _MORE_ARRAYS

@@ -82,7 +82,7 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     found = _variables(directory)
     lower, step = found.pop(_LOWER, None), found.pop(variables.STEP, None)
     assets = directory / _ASSETS
-    family, scheme = _family(found, assets, where)
+    family, scheme = _family(found, assets, where, google.model_type_in(choices.config))
     legacy = family.legacy.get(scheme, {})
     found = variables.modernised(found, legacy, where, transposed=family.legacy_transposed)
     said, settings = _config_among(assets, family)
@@ -175,12 +175,19 @@ def _object_names(data: bytes, where: str) -> dict[str, str]:
     return names
 
 
-def _family(found: Mapping[str, Tensor], assets: Path, where: str) -> tuple[Family, Literal["google", "keras"]]:
-    """The family whose variables these are, and whose names they have; SpecError for those of another model."""
+def _family(
+    found: Mapping[str, Tensor], assets: Path, where: str, model_type: object
+) -> tuple[Family, Literal["google", "keras"]]:
+    """The family whose variables these are, and whose names they have; SpecError for those of another model.
+
+    `model_type`: what the user says of it, None where nothing.
+    """
     strangers.refuse(found, where, kind="variable")
     said = [family for family in families().values() if (assets / google.config_file(family)).exists()]
-    names = [*found, *(name for family in families().values() for name in _modern(family, found))]
-    family = find(said[0].model_type if len(said) == 1 else None, names, where)
+    if model_type is None and len(said) == 1:
+        model_type = said[0].model_type
+    names = dict.fromkeys([*found, *(name for family in families().values() for name in _modern(family, found))])
+    family = find(model_type, names, where)
     scheme = family.scheme_of(found) or family.scheme_of(_modern(family, found))
     if scheme is None:
         raise SpecError(

@@ -253,7 +253,8 @@ def _contents():
     yield Corruption(
         "another model, known by its names",
         lambda source: (source / FILE).write_bytes(safetensors_bytes({"__metadata__": {}, query: ENTRY}, b"abcd")),
-        f"$source: a BERT, whose layers share no weights, not an ALBERT; seen in tensor {query}",
+        f"$source/config.json: the config says albert, the tensors are those of bert (as {query!r}); "
+        "correct model_type, or take the model's own config",
     )
     yield Corruption("an empty file", lambda source: (source / FILE).write_bytes(b""), UNSOUND)
 

@@ -226,7 +226,7 @@ def _variables():
     yield Corruption(
         "no variable in them",
         module(variables={}),
-        "$source: a SavedModel without the variables of an ALBERT (it holds none)",
+        "$source: no tensors of a known family (albert, bert, electra, roberta); it holds none",
     )
     yield Corruption(
         "variables cut short",
@@ -244,14 +244,14 @@ def _variables():
     yield Corruption(
         "another model's variables",
         module(variables={name: making.values((3, 4), 1) for name in names}),
-        f"$source: a SavedModel without the variables of an ALBERT (it holds {names[1]}, {names[0]})",
+        f"$source: no tensors of a known family (albert, bert, electra, roberta); it holds {names[1]}, {names[0]}",
     )
     google = making.google_variables(TINY)
     for name in ("bert/encoder/layer_0/attention/self/key/kernel", "transformer/layer_0/output/bias"):
         yield Corruption(
-            f"a BERT: {name}",
+            f"a BERT's beside an ALBERT's: {name}",
             module(variables=google | {name: making.values((8,), 1)}),
-            f"$source: a BERT, whose layers share no weights, not an ALBERT; seen in variable {name}",
+            "$source: the tensors may be those of albert or bert<any>",
         )
     yield Corruption(
         "an early albert_zh",
