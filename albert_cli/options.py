@@ -73,8 +73,8 @@ Resume = Annotated[
 # --- Models
 
 _ANY_MODEL = (
-    "A model of any format: directory, file, archive or checkpoint prefix; a published name (albert-base-v2); or a "
-    "repository of the Hugging Face Hub (owner/name, owner/name@revision)."
+    "A model of any format: directory, file, archive or checkpoint prefix; a published name (albert-base-v2, "
+    "bert-base-uncased); or a repository of the Hugging Face Hub (owner/name, owner/name@revision)."
 )
 Model = Annotated[
     str,

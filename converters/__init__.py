@@ -1,1 +1,1 @@
-"""What an ALBERT is on disk: read, check, write and convert checkpoints. Knows numpy, never torch."""
+"""What an encoder is on disk, ALBERT and its relatives: read, check, write, convert. Knows numpy, never torch."""

@@ -144,7 +144,8 @@ class ConfigTable:
 class Family:
     """An architecture: its tensors' names in each scheme, its classes in transformers, its configs.
 
-    `pair` is the component name of its pair head, None without one. `fresh`: the components beside the encoder that
+    `titles`: what its models are called in words, the family itself first. `pair` is the component name of its pair
+    head, None without one. `fresh`: the components beside the encoder that
     a model has before pre-training. `classes` maps a class of transformers to the components that it reads beside
     the encoder, `bare` is the one that reads none. `reads_classifier`: classes that read a `classifier` of the same
     shape, and what that is in each. `presets`: configs by name; `preset_heads`: what those of them have before
@@ -161,6 +162,7 @@ class Family:
     """
 
     model_type: str
+    titles: tuple[str, ...]
     entries: tuple[Entry, ...]
     pair: str | None
     fresh: tuple[str, ...]

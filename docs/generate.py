@@ -1,4 +1,7 @@
-"""Write docs/commands.md and docs/formats.md from the code; `--check` fails when they are out of date."""
+"""Write docs/commands.md, docs/formats.md and a table of README.md from the code.
+
+`--check` fails when they are out of date.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,13 @@ from albert_cli.arguments import marks_of
 from albert_cli.exporters import exporters
 from albert_cli.help_pages import split_examples
 from converters.families import families
+from converters.family import Family
 from converters.formats import formats as all_formats
 from converters.known_keys import Key
 from converters.model_settings import KNOWN_KEYS
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
 
 
 def commands() -> str:
@@ -78,13 +83,48 @@ def formats() -> str:
         parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | yes | yes |")
     for name, module in exporters().items():
         parts.append(f"| `{name}` | {module.DESCRIPTION} | float32 | no | yes, checked |")
-    for name, family in families().items():
-        if rows := family.google().rows:
-            table = "\n".join(f"| `{row.canonical}` | `{row.foreign}` |" for row in rows)
-            parts.append(f"\n## Names of the family {name}\n\n{_NAMES_HEAD}\n{table}")
+    parts += [_names(family) for family in families().values()]
     parts.append(_SETTINGS_HEAD)
     parts += [_row(list(same)) for _, same in groupby(KNOWN_KEYS, lambda key: (key.file, key.treatment, key.note))]
     return "\n".join(parts) + "\n"
+
+
+def _names(family: Family) -> str:
+    """The names of a family's tensors in every scheme that it has."""
+    places = {"layer": 0, "group": 0, "inner": 0}
+    keras = family.keras(next(iter(family.presets.values()))).rows
+    google = [family.google([part.component]) for part in family.parts] or [family.google()]
+    columns = {
+        "Google (`tf`, `bson`, `npz`)": [row for table in google for row in table.rows],
+        "Model Garden (`saved-model`)": keras,
+        "fairseq": family.fairseq.rows,
+    }
+    columns = {title: rows for title, rows in columns.items() if rows}
+    lines = [f"\n## Names of {' and '.join(family.titles)}\n", f"| {' | '.join([_CANONICAL, *columns])} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for row in family.hf.rows:
+        cells = [row.canonical]
+        for rows in columns.values():
+            same = (row.canonical, row.canonical.format(**places))
+            cells.append("`, `".join(dict.fromkeys(other.foreign for other in rows if other.canonical in same)))
+        lines.append(f"| {' | '.join(f'`{cell}`' if cell else '' for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def models() -> str:
+    """The README with its table of models and formats written anew."""
+    before, start, rest = README.read_text(encoding="utf-8").partition(_TABLE_BEGINS)
+    _, end, after = rest.partition(_TABLE_ENDS)
+    known, more = all_formats(), exporters()
+    lines = [
+        f"| model | {' | '.join(f'`{name}`' for name in (*known, *more))} |",
+        "|---" * (1 + len(known) + len(more)) + "|",
+    ]
+    for family in families().values():
+        cells = ["read, written, proved" if module.holds(family) else "no" for module in known.values()]
+        cells += ["written, checked"] * len(more)
+        lines += [f"| {title} | {' | '.join(cells)} |" for title in family.titles]
+    return "\n".join([before + start, *lines, end + after])
 
 
 def _row(keys: list[Key]) -> str:
@@ -95,10 +135,8 @@ def _row(keys: list[Key]) -> str:
     return f"| `{keys[0].file}` | {names} | {keys[0].treatment} | {note} |".replace("\n", " ")
 
 
-_NAMES_HEAD = """`npz` has `weights/` before each name.
-
-| canonical (Hugging Face: `safetensors`, `torch`) | Google (`tf`, `bson`, `npz`) |
-|---|---|"""
+_CANONICAL = "canonical (Hugging Face: `safetensors`, `torch`)"
+_TABLE_BEGINS, _TABLE_ENDS = "<!-- models and formats, written by make docs -->", "<!-- end -->"
 
 _SETTINGS_HEAD = """
 ## Settings of a model directory
@@ -114,23 +152,25 @@ similarity`, and the other commands do not read them; `1_Pooling` stands for the
 
 _FORMATS_HEAD = """# Formats
 
-Written from the code by `make docs`. `{group}` and `{inner}` count the groups and the layers in each.
+Written from the code by `make docs`. In names `{layer}` counts the layers, `{group}` and `{inner}` ALBERT's groups and
+the layers in each; `npz` has `weights/` before each name. What Google or Model Garden has no name for has Hugging
+Face's in `bson` and `npz`, Google's in `saved-model`.
 
 | format | what it is | dtypes | read | written |
 |---|---|---|---|---|"""
-PAGES = {"commands.md": commands, "formats.md": formats}
+PAGES = {HERE / "commands.md": commands, HERE / "formats.md": formats, README: models}
 
 
 def main() -> None:
     stale = []
-    for name, make in PAGES.items():
-        page, text = HERE / name, make()
+    for page, make in PAGES.items():
+        text, name = make(), page.relative_to(HERE.parent).as_posix()
         if "--check" in sys.argv:
             if not page.exists() or page.read_text(encoding="utf-8") != text:
                 stale.append(name)
         else:
             page.write_text(text, encoding="utf-8")
-            print(f"docs/{name}")
+            print(name)
     if stale:
         sys.exit(f"out of date: {', '.join(stale)}; run make docs")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from albert_cli.main import app
 from converters import convert
+from converters.families import families
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,6 +34,18 @@ def test_every_format_is_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in convert.formats():
         assert f"| `{name}` |" in readme
+
+
+def test_every_family_is_in_the_readme_with_what_each_format_holds():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in readme.splitlines() if line.startswith("| ")}
+    names = [name.strip("`| ") for name in rows["| model"]]
+    assert [*convert.formats(), "onnx"] == names
+    for family in families().values():
+        for title in family.titles:
+            cells = dict(zip(names, rows[f"| {title}"], strict=True))
+            assert cells["safetensors"] == "read, written, proved"
+            assert (cells["tf"] == "no") == (family.config.google_file is None)
 
 
 def test_files_that_the_architecture_page_names_exist():

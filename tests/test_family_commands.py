@@ -188,3 +188,29 @@ def test_the_encoder_of_every_family_for_onnxruntime(relatives, albert, tmp_path
     report = json.loads(out)
     assert report["max_abs_difference"] < 5e-5
     assert (len(report["left_out"]) == 0) == (name == "spanbert")
+
+
+def test_inspect_says_what_a_missing_pooler_means(relatives, albert):
+    """Which programs report as newly initialized, or as unexpected, as if it were a fault."""
+    lines = {}
+    for name, path in relatives.items():
+        code, out, _ = albert("inspect", path)
+        assert code == 0
+        lines[name] = [line.split("  ", 1)[1].strip() for line in out.splitlines() if line.startswith("pooler")]
+    assert lines == {
+        "bert": [],
+        "spanbert": ["none: take vectors by mean or cls; programs that report one as newly initialized make it up"],
+        "discriminator": ["none, as in every ELECTRA: the first token's vector is in its place"],
+        "generator": ["none, as in every ELECTRA: the first token's vector is in its place"],
+        "roberta": ["read by no head here, and RoBERTa trains none: probably noise, so take vectors by mean or cls"],
+    }
+
+
+@pytest.mark.parametrize("name", ["bert", "generator", "roberta"])
+def test_diff_compares_models_of_every_family(relatives, albert, tmp_path, name):
+    assert albert("convert", relatives[name], tmp_path / "m.npz")[0] == 0
+    code, out, _ = albert("diff", relatives[name], tmp_path / "m.npz")
+    assert code == 0, out
+    assert out.startswith("equal: ")
+    other = relatives["discriminator" if name == "generator" else "spanbert"]
+    assert albert("diff", relatives[name], other)[0] == 1

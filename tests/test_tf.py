@@ -44,7 +44,7 @@ def test_string_variable(tmp_path, refused):
     source = making.tf1_files(tmp_path / "tf")
     save_v2(source / "model.ckpt-best", ["remarks"], [tf.constant("a text")])
     assert refused("inspect", source) == (
-        f"{source / 'model.ckpt-best.index'}: variable remarks is of type string, which holds no weights of an ALBERT"
+        f"{source / 'model.ckpt-best.index'}: variable remarks is of type string, which holds no weights"
     )
     save_v2(source / "model.ckpt-best", ["_CHECKPOINTABLE_OBJECT_GRAPH"], [tf.constant("an object graph")])
     assert refused("inspect", source) == (

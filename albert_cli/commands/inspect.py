@@ -11,6 +11,7 @@ from converters.dialects import to_hf
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
+    from converters.family import Family
 
 app = typer.Typer()
 
@@ -110,6 +111,23 @@ def _fewer(model: int, bert: int) -> str:
     return f"{abs(percent)}% {'fewer' if percent > 0 else 'more'}" if percent else "about as many"
 
 
+def _about_pooler(family: Family, facts: dict[str, Any]) -> str:
+    """What it means that there is no pooler, or one that nothing here was trained with; empty where nothing is odd."""
+    there, heads = "pooler" in facts["parameters"], [part for part, has in facts["heads"].items() if has]
+    if not any(entry.role == "pooler" for entry in family.entries):
+        return f"none, as in every {family.titles[0]}: the first token's vector is in its place"
+    if not there and any(parts == tuple(heads) for parts in family.classes.values()):
+        return "none, and its head reads none"
+    if not there:
+        return "none: take vectors by mean or cls; programs that report one as newly initialized make it up"
+    reads = any("pooler" in parts and parts[-1] in heads for parts in family.classes.values())
+    if not reads and "pooler" not in family.fresh:
+        return (
+            f"read by no head here, and {family.titles[0]} trains none: probably noise, so take vectors by mean or cls"
+        )
+    return ""
+
+
 def _print(facts: dict[str, Any]) -> None:
     from converters import proof, roles
     from converters.families import families
@@ -130,6 +148,7 @@ def _print(facts: dict[str, Any]) -> None:
         if facts["heads"][part] or part in usual
     ]
     against, sharing = [], []
+    pooler = "" if groups else _about_pooler(families()[config["model_type"]], facts)
     if groups:
         bert, model = facts["bert_of_same_shape"], facts["parameters_without_heads"]
         fewer = f"{model:,} without heads; a BERT of this shape has {bert:,}: {_fewer(model, bert)}"
@@ -145,6 +164,7 @@ def _print(facts: dict[str, Any]) -> None:
         *((f"  {part}", f"{count:,}") for part, count in facts["parameters"].items()),
         ("parameters", f"{facts['parameters_total']:,}"),
         *against,
+        ("pooler", pooler),
         ("heads", ", ".join(heads)),
         ("tokenizer", facts["tokenizer"]),
         ("", f"SHA-256 {facts['tokenizer_sha256']}" if facts["tokenizer_sha256"] else ""),

@@ -112,6 +112,7 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="albert",
+    titles=("ALBERT",),
     prefix="albert.",
     entries=_ENTRIES,
     pair="sop",

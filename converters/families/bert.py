@@ -147,6 +147,7 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="bert",
+    titles=("BERT", "SpanBERT"),
     prefix="bert.",
     entries=_ENTRIES,
     pair="nsp",

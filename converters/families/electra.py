@@ -101,6 +101,7 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="electra",
+    titles=("ELECTRA",),
     prefix="electra.",
     entries=_ENTRIES,
     pair=None,

@@ -91,6 +91,7 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="roberta",
+    titles=("RoBERTa",),
     prefix="roberta.",
     entries=_ENTRIES,
     pair=None,

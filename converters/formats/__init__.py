@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from converters.checkpoint import Checkpoint
     from converters.choices import Choices
+    from converters.family import Family
 
 
 class Format(Protocol):
@@ -52,6 +53,9 @@ class Format(Protocol):
 
     def place(self, path: Path) -> Path:
         """The file or directory to write for a target of that name; TargetError for a name that cannot be."""
+
+    def holds(self, family: Family) -> bool:
+        """Whether it has a place for the models of a family; those are read and written."""
 
     def read(self, path: Path, choices: Choices) -> Checkpoint:
         """The model at `path`, its arrays unread."""

@@ -22,6 +22,7 @@ from converters.checkpoint import Array, Checkpoint, Tensor, fill
 from converters.choices import NONE, Choices
 from converters.config import EncoderConfig
 from converters.errors import CheckpointError, CorruptError
+from converters.family import Family
 from converters.files import SMALL_FILE_BYTES
 from converters.julia import file as julia_file
 from converters.julia import layout
@@ -63,6 +64,10 @@ def fits_target(path: Path) -> bool:
 
 def place(path: Path) -> Path:
     return path
+
+
+def holds(family: Family) -> bool:
+    return True
 
 
 def read(path: Path, choices: Choices = NONE) -> Checkpoint:

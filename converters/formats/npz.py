@@ -25,6 +25,7 @@ from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
 from converters.choices import NONE, Choices
 from converters.config import dump_json
 from converters.errors import CorruptError
+from converters.family import Family
 from converters.files import SMALL_FILE_BYTES, file_errors, open_regular
 from converters.julia import layout
 from converters.tokenizers.files import TokenizerFiles
@@ -67,6 +68,10 @@ def fits_target(path: Path) -> bool:
 
 def place(path: Path) -> Path:
     return path
+
+
+def holds(family: Family) -> bool:
+    return True
 
 
 def read(path: Path, choices: Choices = NONE) -> Checkpoint:

@@ -31,6 +31,7 @@ from converters.buffer_pool import empty
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, copy_into, fill
 from converters.choices import NONE, Choices
 from converters.errors import CorruptError, MissingLibraryError, TargetError
+from converters.family import Family
 from converters.files import SMALL_FILE_BYTES, file_errors, open_regular
 from converters.libraries import require_library
 
@@ -91,6 +92,10 @@ def place(path: Path) -> Path:
     if path.suffix.lower() in _FILES and not path.is_dir():
         raise TargetError(path, f"{NAME} is a directory of {_WEIGHTS}, config.json and tokenizer; name a directory")
     return path
+
+
+def holds(family: Family) -> bool:
+    return True
 
 
 def read(path: Path, choices: Choices = NONE) -> Checkpoint:

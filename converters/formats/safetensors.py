@@ -24,6 +24,7 @@ from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor, blocks, fil
 from converters.choices import NONE, Choices
 from converters.config import parse_json
 from converters.errors import CorruptError
+from converters.family import Family
 from converters.files import file_errors, open_regular
 from converters.libraries import require_library
 
@@ -58,6 +59,10 @@ def fits_target(path: Path) -> bool:
 
 def place(path: Path) -> Path:
     return path
+
+
+def holds(family: Family) -> bool:
+    return True
 
 
 def read(path: Path, choices: Choices = NONE) -> Checkpoint:

@@ -71,6 +71,10 @@ def place(path: Path) -> Path:
     return path
 
 
+def holds(family: Family) -> bool:
+    return any(entry.keras for entry in family.entries)
+
+
 def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     if not path.is_dir() and path.name != _GRAPH:
         raise FormatError(path, f"not a SavedModel; name its directory, or the {_GRAPH} in it")
@@ -108,7 +112,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     config = checkpoint.config
     family = family_of(config)
     table, wanted = family.keras(config), spec.spec(config)
-    if not table.rows:
+    if not holds(family):
         what = f"a {family.model_type}, of which TF-Hub has no encoder of this kind; choose another format"
         raise CheckpointError(checkpoint.where, what)
     assets = google.files(checkpoint, wordpiece=_WORDPIECE)
@@ -145,7 +149,9 @@ def _variables(directory: Path) -> dict[str, Tensor]:
     """The variables by name: of TF1 as the bundle has them, of TF2 as its graph of objects calls them."""
     prefix = directory / _VARIABLES
     if not prefix.with_name(prefix.name + ".index").exists():
-        raise CheckpointError(directory, f"no {_VARIABLES}.index, so a SavedModel without variables, not an ALBERT")
+        raise CheckpointError(
+            directory, f"no {_VARIABLES}.index, so a SavedModel without variables, no model of a family here"
+        )
     found = read_bundle(prefix, texts=[OBJECT_GRAPH])
     objects = found.pop(OBJECT_GRAPH, None)
     if objects is not None:

@@ -57,6 +57,10 @@ def place(path: Path) -> Path:
     return path.parent
 
 
+def holds(family: Family) -> bool:
+    return family.config.google_file is not None
+
+
 def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     prefix = _prefix(path)
     directory = prefix.parent
@@ -129,7 +133,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     from converters.tensorflow.runtime import save_bundle, tensorflow_errors
 
     family = family_of(checkpoint.config)
-    if family.config.google_file is None:
+    if not holds(family):
         what = f"a {family.model_type}, of which Google has no TF1 checkpoint; choose another format"
         raise CheckpointError(checkpoint.where, what)
     tensors = variables.step_of(checkpoint)

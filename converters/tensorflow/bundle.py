@@ -141,7 +141,7 @@ def _entry(name: str, value: bytes, index: Path, texts: Collection[str]) -> _Ent
         return _Entry(np.dtype(np.uint8), (_text_bytes(name, size),), shard, offset, size, crc, text=True)
     if code not in _DTYPES:
         kind = _OTHER_DTYPES.get(code, f"number {code}")
-        raise SpecError(index, f"variable {name} is of type {kind}, which holds no weights of an ALBERT")
+        raise SpecError(index, f"variable {name} is of type {kind}, which holds no weights")
     shape = []
     for item in fields.get(2, []):
         for dimension in wire.fields(wire.message(item)).get(2, []):
