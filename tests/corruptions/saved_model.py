@@ -220,7 +220,7 @@ def _variables():
     yield Corruption(
         "no variables",
         lambda source: shutil.rmtree(source / "variables"),
-        "$source: no variables/variables.index, so a SavedModel without variables, not an ALBERT",
+        "$source: no variables/variables.index, so a SavedModel without variables, no model of a family here",
         "convert",
     )
     yield Corruption(
