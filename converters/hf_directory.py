@@ -119,9 +119,7 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
     """What lies in a Hugging Face directory beside the weights: config, tokenizer, Sentence-Transformers' files."""
     config = to_hf(checkpoint.config)
     config.setdefault("architectures", [spec.architecture(checkpoint.tensors, checkpoint.config)])
-    labels = _label_names(
-        spec.labels({name: tensor.shape for name, tensor in checkpoint.tensors.items()}, checkpoint.config)
-    )
+    labels = _label_names(checkpoint.config, checkpoint.tensors)
     config = labels | config
     words = f"{family_of(checkpoint.config).prefix}{_WORDS}"
     config["dtype"] = checkpoint.tensors[words].dtype.name
@@ -132,9 +130,14 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
         (path / name).write_bytes(content)
 
 
-def _label_names(count: int | None) -> Json:
-    """The labels as transformers calls them where nobody has; none where it takes as many by default."""
-    if count in (None, 2):
+def _label_names(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> Json:
+    """The labels as transformers calls them where nobody has; none where it takes as many by default.
+
+    None beside a pair head either: transformers' ALBERT takes the number of labels for that of its outputs.
+    """
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    count = spec.labels(shapes, config)
+    if count in (None, 2) or family_of(config).pair in spec.components(shapes, config):
         return {}
     names = [f"LABEL_{number}" for number in range(count or 0)]
     return {
@@ -145,7 +148,7 @@ def _label_names(count: int | None) -> Json:
 
 def _without_label_names(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> EncoderConfig:
     """The config without labels that follow from their number."""
-    usual = _label_names(spec.labels({name: tensor.shape for name, tensor in tensors.items()}, config))
+    usual = _label_names(config, tensors)
     if not usual or config.extra.get("id2label") != usual["id2label"]:
         return config
     extra = {key: value for key, value in config.extra.items() if usual.get(key) != value}

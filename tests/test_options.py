@@ -34,6 +34,7 @@ EXCEPTIONS = {
     ("--out", "finetune"): "a directory",
     ("--out", "pretrain"): "a directory",
     ("--plot", "score"): "bars, not a heat map",
+    ("--preset", "pretrain"): "of an ALBERT: no other family is pretrained",
     ("--pooling", "similarity"): "vectors of tokens are not compared",
     ("--precision", "embed"): "vectors have int8 and no fp16",
     ("--precision", "similarity"): "vectors have int8 and no fp16",

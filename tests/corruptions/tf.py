@@ -151,7 +151,7 @@ ENTRIES = {
     "far offset": ({"offset": 2**62}, f"truncated; tensor {QUERY} ends at byte {2**62 + 256}"),
     "negative offset": ({"offset": 2**64 - 8}, f"truncated; tensor {QUERY} ends at byte"),
     "another data file": ({"shard": 4}, f"tensor {QUERY} lies in data file 4 of 1"),
-    "resource": ({"code": 20}, f"variable {QUERY} is of type resource, which holds no weights of an ALBERT"),
+    "resource": ({"code": 20}, f"variable {QUERY} is of type resource, which holds no weights"),
     "complex": ({"code": 8}, f"variable {QUERY} is of type number 8"),
     "slices": ({"extra": field(7, b"")}, f"variable {QUERY} is partitioned into slices; merge it with TensorFlow"),
     "number for a shape": ({"extra": field(2, 5)}, "a number where a message was expected"),
