@@ -136,9 +136,10 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     if not holds(family):
         what = f"a {family.model_type}, of which Google has no TF1 checkpoint; choose another format"
         raise CheckpointError(checkpoint.where, what)
-    tensors = variables.step_of(checkpoint)
+    tensors: dict[str, Tensor] = {}
     for model in (*checkpoint.beside, checkpoint):
         tensors |= variables.to_foreign(model, family.google(model.components))
+    tensors |= variables.step_of(checkpoint)
     with tensorflow_errors(path / _PREFIX):
         save_bundle(tensors, path / _PREFIX)
     for name, content in google.files(checkpoint, wordpiece=family.config.google_wordpiece).items():
