@@ -148,7 +148,7 @@ FAMILY = Family(
     buffers={rf"albert\.embeddings\.{name}": f"{name} buffer" for name in ("position_ids", "token_type_ids")},
     google_drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
     keras_drop={r"save_counter": "counter of checkpoints"},
-    # Model Garden has no name for a second group or inner layer: Google's stand in for it.
     julia_rows=True,
+    # Model Garden has no name for a second group or inner layer: Google's stand in for it.
     keras_place="group_{group}/inner_group_{inner}/",
 )

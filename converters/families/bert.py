@@ -6,39 +6,16 @@ Names: transformers' modeling_bert.py; google-research/bert modeling.py, run_pre
 
 from __future__ import annotations
 
+from converters import bert_like
 from converters.config import EncoderConfig
-from converters.family import ConfigTable, Entry, Family
+from converters.family import Entry, Family
 from converters.published import Published, archive
 
-_HF = "bert.encoder.layer.{layer}."
-_GOOGLE = "bert/encoder/layer_{layer}/"
-_KERAS = "transformer/{at}"
-_EMBEDDINGS, _GOOGLE_EMBEDDINGS = "bert.embeddings.", "bert/embeddings/"
 _SBO = "cls.pair_target_predictions."
 
 _ENTRIES = (
-    *(
-        Entry(f"embeddings.{role}", _EMBEDDINGS + name, _GOOGLE_EMBEDDINGS + name, keras)
-        for role, name, keras in (
-            ("words", "word_embeddings", "word_embeddings"),
-            ("positions", "position_embeddings", "position_embedding"),
-            ("types", "token_type_embeddings", "type_embeddings"),
-            ("norm", "LayerNorm", "embeddings/layer_norm"),
-        )
-    ),
-    *(
-        Entry(f"layer.{role}", _HF + name, _GOOGLE + name.replace(".", "/"), _KERAS + keras)
-        for role, name, keras in (
-            ("query", "attention.self.query", "self_attention/query"),
-            ("key", "attention.self.key", "self_attention/key"),
-            ("value", "attention.self.value", "self_attention/value"),
-            ("attention_output", "attention.output.dense", "self_attention/attention_output"),
-            ("attention_norm", "attention.output.LayerNorm", "self_attention_layer_norm"),
-            ("intermediate", "intermediate.dense", "intermediate"),
-            ("output", "output.dense", "output"),
-            ("output_norm", "output.LayerNorm", "output_layer_norm"),
-        )
-    ),
+    *bert_like.embeddings("bert"),
+    *bert_like.layer("bert"),
     Entry("pooler", "bert.pooler.dense", "bert/pooler/dense", "pooler_transform"),
     Entry("mlm.dense", "cls.predictions.transform.dense", "cls/predictions/transform/dense"),
     Entry("mlm.norm", "cls.predictions.transform.LayerNorm", "cls/predictions/transform/LayerNorm"),
@@ -63,20 +40,7 @@ _ENTRIES = (
 
 
 def _preset(hidden: int, layers: int, vocabulary: int = 30522) -> EncoderConfig:
-    return EncoderConfig(
-        family="bert",
-        vocab_size=vocabulary,
-        embedding_size=hidden,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_hidden_groups=layers,
-        num_attention_heads=hidden // 64,
-        intermediate_size=4 * hidden,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        classifier_dropout_prob=None,
-    )
+    return bert_like.preset("bert", hidden, layers, vocab_size=vocabulary)
 
 
 # google-research/bert README: the models of 2018, and those of the 24 small ones (arXiv 1908.08962) that have names.
@@ -167,22 +131,13 @@ FAMILY = Family(
         "BertForMultipleChoice": "choice",
         "BertForTokenClassification": "tokens",
     },
-    config=ConfigTable(
+    config=bert_like.config_table(
+        projects=False,
         google_file="bert_config.json",
         # Google's "gelu" was the exact one when the models of 2018 were trained, and transformers computes that.
         google_activations={},
         # Google's code has one gelu only, today the tanh approximation: that is written under its name.
         inexact=dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python"), "gelu"),
-        keys={"classifier_dropout_prob": "classifier_dropout"},
-        derived={"embedding_size": "hidden_size", "num_hidden_groups": "num_hidden_layers"},
-        fixed={"inner_group_num": 1, "share": "all"},
-        defaults={
-            "hidden_act": "gelu",
-            "hidden_dropout_prob": 0.1,
-            "attention_probs_dropout_prob": 0.1,
-            "classifier_dropout_prob": None,
-        },
-        may_decode=True,
     ),
     presets=PRESETS,
     published=_published(),
@@ -191,13 +146,10 @@ FAMILY = Family(
         "cls.predictions.decoder.bias": "cls.predictions.bias",
         f"{_SBO}decoder.weight": "bert.embeddings.word_embeddings.weight",
     },
-    buffers={rf"bert\.embeddings\.{name}": f"{name} buffer" for name in ("position_ids", "token_type_ids")},
+    buffers=bert_like.buffers("bert"),
     legacy={
         # pytorch-pretrained-bert and SpanBERT, after TensorFlow.
-        "hf": {
-            r"(.*(?:LayerNorm|layer_norm\d))\.gamma": r"\1.weight",
-            r"(.*(?:LayerNorm|layer_norm\d))\.beta": r"\1.bias",
-        },
+        "hf": bert_like.gamma_beta(r"(?:LayerNorm|layer_norm\d)"),
         # TF-Hub's modules of versions 1 and 2.
         "keras": {
             r"bert_model/word_embeddings/(.*)": r"word_embeddings/\1",
@@ -216,7 +168,7 @@ FAMILY = Family(
         },
     },
     legacy_transposed=("predictions/transform/logits/kernel",),
-    google_drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
+    google_drop=bert_like.GOOGLE_DROP,
     keras_drop={r"save_counter": "counter of checkpoints"},
     # As the files that Transformers.jl 0.1 had for download.
     julia_untransposed=("cls.seq_relationship.weight",),

@@ -7,39 +7,15 @@ projects narrower embeddings, is its encoder as well.
 
 from __future__ import annotations
 
+from converters import bert_like
 from converters.config import EncoderConfig
-from converters.family import ConfigTable, Entry, Family, Part
+from converters.family import Entry, Family, Part
 from converters.published import Published, archive
 
-_HF = "electra.encoder.layer.{layer}."
-_GOOGLE = "electra/encoder/layer_{layer}/"
-_KERAS = "transformer/{at}"
-_EMBEDDINGS, _GOOGLE_EMBEDDINGS = "electra.embeddings.", "electra/embeddings/"
-
 _ENTRIES = (
-    *(
-        Entry(f"embeddings.{role}", _EMBEDDINGS + name, _GOOGLE_EMBEDDINGS + name, keras)
-        for role, name, keras in (
-            ("words", "word_embeddings", "word_embeddings"),
-            ("positions", "position_embeddings", "position_embedding"),
-            ("types", "token_type_embeddings", "type_embeddings"),
-            ("norm", "LayerNorm", "embeddings/layer_norm"),
-        )
-    ),
+    *bert_like.embeddings("electra"),
     Entry("projection", "electra.embeddings_project", "electra/embeddings_project", "embedding_projection"),
-    *(
-        Entry(f"layer.{role}", _HF + name, _GOOGLE + name.replace(".", "/"), _KERAS + keras)
-        for role, name, keras in (
-            ("query", "attention.self.query", "self_attention/query"),
-            ("key", "attention.self.key", "self_attention/key"),
-            ("value", "attention.self.value", "self_attention/value"),
-            ("attention_output", "attention.output.dense", "self_attention/attention_output"),
-            ("attention_norm", "attention.output.LayerNorm", "self_attention_layer_norm"),
-            ("intermediate", "intermediate.dense", "intermediate"),
-            ("output", "output.dense", "output"),
-            ("output_norm", "output.LayerNorm", "output_layer_norm"),
-        )
-    ),
+    *bert_like.layer("electra"),
     Entry("rtd.dense", "discriminator_predictions.dense", "discriminator_predictions/dense"),
     Entry("rtd.out", "discriminator_predictions.dense_prediction", "discriminator_predictions/dense_1"),
     Entry("mlm.dense", "generator_predictions.dense", "generator_predictions/dense"),
@@ -55,31 +31,18 @@ _ENTRIES = (
 )
 
 
-def _preset(hidden: int, layers: int, embedding: int, heads: int) -> EncoderConfig:
-    return EncoderConfig(
-        family="electra",
-        vocab_size=30522,
-        embedding_size=embedding,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_hidden_groups=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * hidden,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        classifier_dropout_prob=None,
-    )
+def _preset(hidden: int, layers: int, embedding: int) -> EncoderConfig:
+    return bert_like.preset("electra", hidden, layers, embedding_size=embedding, vocab_size=30522)
 
 
 # google-research/electra configure_pretraining.py and the published models' sizes.
 PRESETS = {
-    "electra-small": _preset(256, 12, 128, 4),
-    "electra-base": _preset(768, 12, 768, 12),
-    "electra-large": _preset(1024, 24, 1024, 16),
-    "electra-small-generator": _preset(256, 12, 128, 4),
-    "electra-base-generator": _preset(256, 12, 768, 4),
-    "electra-large-generator": _preset(256, 24, 1024, 4),
+    "electra-small": _preset(256, 12, 128),
+    "electra-base": _preset(768, 12, 768),
+    "electra-large": _preset(1024, 24, 1024),
+    "electra-small-generator": _preset(256, 12, 128),
+    "electra-base-generator": _preset(256, 12, 768),
+    "electra-large-generator": _preset(256, 24, 1024),
 }
 _SIZES = ("small", "base", "large")
 
@@ -116,20 +79,11 @@ FAMILY = Family(
     },
     bare="ElectraModel",
     reads_classifier={"ElectraForMultipleChoice": "choice", "ElectraForTokenClassification": "tokens"},
-    config=ConfigTable(
+    config=bert_like.config_table(
+        projects=True,
         google_file="electra_config.json",  # ours: Google's archives hold none
         google_config_follows=True,
         google_activations={},
-        keys={"classifier_dropout_prob": "classifier_dropout"},
-        derived={"num_hidden_groups": "num_hidden_layers"},
-        fixed={"inner_group_num": 1, "share": "all"},
-        defaults={
-            "hidden_act": "gelu",
-            "hidden_dropout_prob": 0.1,
-            "attention_probs_dropout_prob": 0.1,
-            "classifier_dropout_prob": None,
-        },
-        may_decode=True,
     ),
     presets=PRESETS,
     preset_heads={f"electra-{size}-generator": ("mlm",) for size in _SIZES},
@@ -139,11 +93,9 @@ FAMILY = Family(
     mlm_activation="gelu",
     first_token_activation="gelu",
     tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
-    buffers={rf"electra\.embeddings\.{name}": f"{name} buffer" for name in ("position_ids", "token_type_ids")},
-    legacy={
-        "hf": {r"(.*LayerNorm)\.gamma": r"\1.weight", r"(.*LayerNorm)\.beta": r"\1.bias"},
-    },
-    google_drop={r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"},
+    buffers=bert_like.buffers("electra"),
+    legacy={"hf": bert_like.gamma_beta("LayerNorm")},
+    google_drop=bert_like.GOOGLE_DROP,
     keras_drop={
         r"save_counter": "counter of checkpoints",
         r"pooler_transform/.*": "pooler, which Model Garden's encoder always has and an ELECTRA never trained",

@@ -5,8 +5,9 @@ Names: transformers' modeling_roberta.py; fairseq's roberta/model.py and modules
 
 from __future__ import annotations
 
+from converters import bert_like
 from converters.config import EncoderConfig
-from converters.family import ConfigTable, Entry, Family
+from converters.family import Entry, Family
 from converters.published import Published, archive
 
 _HF = "roberta.encoder.layer.{layer}."
@@ -43,20 +44,12 @@ _ENTRIES = (
 )
 
 
-def _preset(hidden: int, layers: int, heads: int) -> EncoderConfig:
-    return EncoderConfig(
-        family="roberta",
+def _preset(hidden: int, layers: int) -> EncoderConfig:
+    return bert_like.preset(
+        "roberta",
+        hidden,
+        layers,
         vocab_size=50265,
-        embedding_size=hidden,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_hidden_groups=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * hidden,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        classifier_dropout_prob=None,
         max_position_embeddings=514,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
@@ -66,9 +59,9 @@ def _preset(hidden: int, layers: int, heads: int) -> EncoderConfig:
 
 
 PRESETS = {
-    "roberta-base": _preset(768, 12, 12),
-    "roberta-large": _preset(1024, 24, 16),
-    "distilroberta-base": _preset(768, 6, 12),
+    "roberta-base": _preset(768, 12),
+    "roberta-large": _preset(1024, 24),
+    "distilroberta-base": _preset(768, 6),
 }
 
 
@@ -105,20 +98,11 @@ FAMILY = Family(
     },
     bare="RobertaModel",
     reads_classifier={"RobertaForMultipleChoice": "choice", "RobertaForTokenClassification": "tokens"},
-    config=ConfigTable(
+    config=bert_like.config_table(
+        projects=False,
         google_file=None,
         google_activations={},
-        keys={"classifier_dropout_prob": "classifier_dropout"},
-        derived={"embedding_size": "hidden_size", "num_hidden_groups": "num_hidden_layers"},
-        fixed={"inner_group_num": 1, "share": "all"},
-        # Those of transformers' RobertaConfig, which are not those of any published model.
-        defaults={
-            "hidden_act": "gelu",
-            "hidden_dropout_prob": 0.1,
-            "attention_probs_dropout_prob": 0.1,
-            "classifier_dropout_prob": None,
-        },
-        may_decode=True,
+        # Absent keys have the values of transformers' RobertaConfig, which are not those of any published model.
         pad_token_id=1,
         positions_follow_pad=True,
     ),
@@ -130,7 +114,7 @@ FAMILY = Family(
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
     },
-    buffers={rf"roberta\.embeddings\.{name}": f"{name} buffer" for name in ("position_ids", "token_type_ids")},
+    buffers=bert_like.buffers("roberta"),
     legacy={
         "hf": {r"lm_head\.weight": "lm_head.decoder.weight"},
         "fairseq": {
