@@ -93,10 +93,8 @@ class SpanBoundaryHead(nn.Module):
 
     def __init__(self, config: EncoderConfig, places: int = 20) -> None:
         super().__init__()
-        H, width = (
-            config.hidden_size,
-            200,
-        )  # whatever --pair-positional-embedding-size said: SpanBERT does not pass it on
+        H = config.hidden_size
+        width = 200  # whatever --pair-positional-embedding-size said: SpanBERT does not pass it on
         self.positions = nn.Embedding(places, width)
         self.dense_1, self.norm_1 = nn.Linear(2 * H + width, H), nn.LayerNorm(H, eps=config.layer_norm_eps)
         self.dense_2, self.norm_2 = nn.Linear(H, H), nn.LayerNorm(H, eps=config.layer_norm_eps)
