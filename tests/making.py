@@ -14,7 +14,8 @@ from numpy.lib import format as npy
 from converters import spec
 from converters.checkpoint import Checkpoint, Tensor
 from converters.config import EncoderConfig
-from converters.tokenizers.files import TokenizerFiles, rebuild_model
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.sentencepiece_model import rebuild_model
 
 TINY = EncoderConfig(
     vocab_size=30,

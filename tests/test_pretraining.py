@@ -50,7 +50,8 @@ from converters import convert, spec
 from converters.config import EncoderConfig
 from converters.dialects import config_from_json, to_hf
 from converters.families.albert import PRESETS
-from converters.tokenizers.files import TokenizerFiles, parse_model
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.sentencepiece_model import parse_model
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("undrawn")

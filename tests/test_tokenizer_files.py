@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.errors import AlbertError
-from converters.tokenizers.files import AddedToken, make_model, parse_model
+from converters.tokenizers.files import AddedToken
 from converters.tokenizers.keys import BY_FILE, CONFIG, PIPELINE, SPECIAL_MAP, TOKENIZER_KEYS, USUAL
+from converters.tokenizers.sentencepiece_model import make_model, parse_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abc!',.<>1天我e", "cat", "dog", "the", "un", "##aff", "##able",
          "cafe", "café", "##s", "##1", "##a", "##e", "##c", "한국", "##어", "Cat", "我们", "##们",

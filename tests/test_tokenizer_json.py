@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
-from converters.tokenizers.files import TokenizerFiles, parse_model
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.sentencepiece_model import parse_model
 from converters.tokenizers.tokenizer_json import tokenizer_json
 
 # transformers' users write [MASK] to have a word filled in; to Google it is plain text.

@@ -8,7 +8,8 @@ from pathlib import Path
 from converters import convert
 from converters.config import EncoderConfig
 from converters.initialize import initialize
-from converters.tokenizers.files import TokenizerFiles, rebuild_model
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.sentencepiece_model import rebuild_model
 
 GOOD = ("good", "fine", "great", "lovely", "brilliant")
 BAD = ("bad", "poor", "awful", "dull", "terrible")

@@ -13,7 +13,7 @@ import sentencepiece
 
 from albert_cli.errors import DataError
 from albert_cli.tokenization.preparation import prepare
-from converters.tokenizers.files import CONTROL_PIECES, USER_DEFINED_PIECES
+from converters.tokenizers.sentencepiece_model import CONTROL_PIECES, USER_DEFINED_PIECES
 
 # Enough for the counts of a vocabulary to settle; more only costs time.
 _MOST_SENTENCES = 400_000

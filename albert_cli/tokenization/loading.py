@@ -10,9 +10,11 @@ from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.segmenters import Segmenter, SentencePieceSegmenter, TokenizersSegmenter
 from converters.errors import ConfigError, CorruptError, FormatError
 from converters.files import read_small
-from converters.tokenizers.files import TokenizerFiles, parse_model, parse_wordpiece
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.sentencepiece_model import parse_model
 from converters.tokenizers.settings import read_tokenizer
 from converters.tokenizers.tokenizer_json import bert_normalizer, preparation, tokenizer_json
+from converters.tokenizers.wordpiece import parse_wordpiece
 
 
 def find_tokenizer_files(path: Path) -> TokenizerFiles:

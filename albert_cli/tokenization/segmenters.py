@@ -17,7 +17,8 @@ from albert_cli.errors import TokenizerError
 from albert_cli.tokenization.preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from converters.errors import CorruptError
 from converters.libraries import require_library
-from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, ends_in_digit_comma, parse_model
+from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS
+from converters.tokenizers.sentencepiece_model import ends_in_digit_comma, parse_model
 
 SPACE = "▁"
 DIGIT_COMMA, CONTROL = "digit-comma split", "control"

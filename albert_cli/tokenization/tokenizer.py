@@ -80,8 +80,7 @@ class Tokenizer:
             keep_accents=files.keep_accents if keep_accents is None else keep_accents,
             strip_accents=files.strip_accents if keep_accents is None else not keep_accents,
         )
-        roles = replace(CLS_A_SEP_B_SEP, types=(0, 0)) if files.one_type else CLS_A_SEP_B_SEP
-        return cls(segmenter_of(files, raw=raw), roles=roles, cut_left=files.cut_left)
+        return cls(segmenter_of(files, raw=raw), roles=files.template, cut_left=files.cut_left)
 
     @classmethod
     def of_model(cls, checkpoint: Checkpoint, name: str | None = None, *, lowercase: bool | None = None) -> Tokenizer:

@@ -29,7 +29,8 @@ from converters.julia import layout
 from converters.julia.values import Symbol, brief
 from converters.libraries import require_library
 from converters.names import SLOTS
-from converters.tokenizers.files import TokenizerFiles, parse_wordpiece
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.wordpiece import parse_wordpiece
 
 NAME = "bson"
 DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl saves and loads it"

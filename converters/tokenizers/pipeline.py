@@ -15,7 +15,8 @@ from typing import Any
 
 from converters.config import parse_json
 from converters.errors import ConfigError
-from converters.tokenizers.files import WORD_LIMIT, AddedToken, TokenizerFiles, added_token, ends_in_digit_comma
+from converters.tokenizers.files import WORD_LIMIT, AddedToken, TokenizerFiles, added_token
+from converters.tokenizers.sentencepiece_model import ends_in_digit_comma
 from converters.tokenizers.tokenizer_json import DIGIT_COMMA_PENALTY, stages
 
 Json = dict[str, Any]

@@ -16,18 +16,10 @@ from converters.config import parse_json
 from converters.errors import ConfigError, CorruptError
 from converters.files import read_optional, read_small
 from converters.messages import brief
-from converters.tokenizers.files import (
-    CONTROL_PIECES,
-    SENTENCEPIECE_TOKENS,
-    USER_DEFINED_PIECES,
-    WORDPIECE_TOKENS,
-    AddedToken,
-    TokenizerFiles,
-    added_token,
-    make_model,
-)
+from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, AddedToken, TokenizerFiles, added_token
 from converters.tokenizers.keys import ADDED, BY_FILE, CONFIG, EXTRA_TOKENS, NAMED_TOKENS, PIPELINE, SPECIAL_MAP, USUAL
 from converters.tokenizers.pipeline import Pipeline, read_pipeline
+from converters.tokenizers.sentencepiece_model import CONTROL_PIECES, USER_DEFINED_PIECES, make_model
 from converters.tokenizers.tokenizer_json import MODEL_MAX_LENGTH
 from converters.tokenizers.vocabulary import ALBERT, BERT, KINDS, Vocabulary, find_vocabulary
 

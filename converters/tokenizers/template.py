@@ -63,3 +63,5 @@ class Template(Generic[T]):
 
 
 CLS_A_SEP_B_SEP = Template(("cls",), ("sep",), ("sep",))
+# RoBERTa has no token types: all are 0.
+S_A_S_S_B_S = Template(("cls",), ("sep", "sep"), ("sep",), types=(0, 0))

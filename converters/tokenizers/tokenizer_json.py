@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from converters.tokenizers.files import TokenizerFiles, ends_in_digit_comma, parse_model, parse_wordpiece
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.sentencepiece_model import ends_in_digit_comma, parse_model
 from converters.tokenizers.template import CLS_A_SEP_B_SEP
+from converters.tokenizers.wordpiece import parse_wordpiece
 
 Json = dict[str, Any]
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from converters.errors import FormatError
 from converters.files import read_small
-from converters.tokenizers.files import TokenizerFiles, parse_model, parse_vocab, parse_wordpiece
+from converters.tokenizers.bpe import parse_bpe
+from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.sentencepiece_model import parse_model, parse_vocab
+from converters.tokenizers.wordpiece import parse_wordpiece
 
 # The names that the files of each kind have.
 KINDS = {
@@ -75,18 +78,14 @@ class Vocabulary:
     @classmethod
     def of(cls, files: TokenizerFiles, *, where: str, needed: bool) -> Vocabulary:
         renamed = files.names.get("unk") is not None
-        if files.wordpiece is not None and files.spiece is None and files.vocab is None:
-            if not needed and not renamed:
-                return cls()
-            return cls(parse_wordpiece(files.wordpiece, where, files.special_tokens["unk"]))
-        if not needed and not renamed:
+        if files.kind is None or (not needed and not renamed):
             return cls()
+        if files.kind == "bpe":
+            return cls(parse_bpe(files.vocab_json, files.merges, where)[0])
+        if files.kind == "wordpiece":
+            return cls(parse_wordpiece(files.wordpiece or b"", where, files.special_tokens["unk"]))
         if files.spiece is None:
-            if files.vocab is None:
-                return cls()
-            if not renamed and not needed:
-                return cls()
-            parse_vocab(files.vocab, where)
+            parse_vocab(files.vocab or b"", where)
         model = parse_model(files.model() or b"", where)
         kinds = type(model.pieces[0])
         own = (kinds.CONTROL, kinds.UNKNOWN, kinds.USER_DEFINED)
