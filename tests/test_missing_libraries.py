@@ -27,7 +27,7 @@ USES = {
     "convert $/tf1 $/out": ("google_crc32c", "safetensors"),
     "convert $/model $/out.tfbson": ("bson", "safetensors"),
     "convert $/model.tfbson $/out": ("bson", "safetensors"),
-    "convert $/model.bin $/out": ("torch", "safetensors"),
+    "convert $/model.bin $/out": ("safetensors",),
     "tokenize text --model $/model": ("sentencepiece",),
     "tokenize text --model $/vocab.txt": ("tokenizers",),
     "tokenize text --model $/model/tokenizer.json": ("tokenizers",),

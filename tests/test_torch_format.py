@@ -240,14 +240,10 @@ def test_code_is_refused_and_not_run(weights, source, tmp_path, refused, old, pr
     marker = tmp_path / "marker"
     options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": not old}
     change(weights, lambda state: state.update({"x": Runs(marker)}), **options)
-    message = refused("convert", source, tmp_path / "out")
-    if protocol == 2:
-        assert message == (
-            f"{weights}: holds posix.system, which is neither a tensor nor a plain value, and is never run; save the "
-            "model's state_dict() alone"
-        )
-    else:
-        assert message.startswith(f"{weights}: not a sound PyTorch file (")
+    assert refused("convert", source, tmp_path / "out") == (
+        f"{weights}: holds posix.system, which is neither a tensor nor a plain value, and is never run; save the "
+        "model's state_dict() alone"
+    )
     assert not marker.exists()
     torch.load(weights, weights_only=False)  # it would have
     assert marker.exists()
@@ -272,13 +268,4 @@ def test_a_pickled_object(weights, source, refused, made):
         rf"{re.escape(str(weights))}: holds [\w.]+, which is neither a tensor nor a plain value, and is never run; "
         r"save the model's state_dict\(\) alone",
         refused("inspect", source),
-    )
-
-
-@pytest.mark.parametrize("version", ["1.13.1", "2.5.1+cpu", "2.9.1"])
-def test_a_pytorch_that_could_be_fooled(weights, source, refused, monkeypatch, version):
-    monkeypatch.setattr(torch, "__version__", version)
-    assert refused("inspect", source) == (
-        f"{weights}: a pickle, which PyTorch reads safely from version 2.10 on, and {version} is installed "
-        "(CVE-2026-24747): pip install --upgrade torch"
     )

@@ -116,15 +116,15 @@ def _tensors():
             f"$file: tensor {POOLER} of shape {list(shape)} reaches beyond the 256 bytes of its storage",
         )
     for what, made in (
-        ("float32, torch.sparse_coo", lambda: torch.eye(8).to_sparse()),
-        ("complex64, torch.strided", lambda: torch.ones(8, 8, dtype=torch.complex64)),
-        ("int32, torch.strided", lambda: torch.ones(8, 8, dtype=torch.int32)),
-        ("float32, torch.strided", lambda: torch._neg_view(torch.ones(8, 8))),
+        ("sparse", lambda: torch.eye(8).to_sparse()),
+        ("complex64", lambda: torch.ones(8, 8, dtype=torch.complex64)),
+        ("int32", lambda: torch.ones(8, 8, dtype=torch.int32)),
+        ("float32 with the mark 'neg'", lambda: torch._neg_view(torch.ones(8, 8))),
     ):
         yield Corruption(
             f"a tensor of another kind: {what}",
             pooler(made),
-            f"$file: tensor {POOLER} is {what}, not one of float32, float16, bfloat16, float64, int64 plainly",
+            f"$file: tensor {POOLER} is {what}, not plainly one of float32, float16, bfloat16, float64, int64",
         )
     yield Corruption(
         "a tensor without values",
