@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Interrupted(BaseException):
 
 
 _asked = 0
+_MOMENT = 0.02  # in which a destructor ends
 
 
 def handle() -> None:
@@ -49,6 +51,7 @@ def _stop(number: int, frame: object) -> None:
     global _asked  # noqa: PLW0603
     _asked += 1
     if _asked == 1:
+        sys.unraisablehook = _pass_over
         raise Interrupted(number)
     if _asked > 2:
         os._exit(128 + number)
@@ -58,6 +61,16 @@ def _stop(number: int, frame: object) -> None:
 
         clear = b"" if console.plain(sys.stderr) else b"\r\x1b[2K"  # a bar or a spinner may be there
         os.write(2, clear + b"albert: stopping; once more ends it without clearing away\n")
+
+
+def _pass_over(unraisable: sys.UnraisableHookArgs) -> None:
+    """What half-done work says in its destructors is of no use; where one swallowed the signal, it is raised again."""
+    global _asked  # noqa: PLW0603
+    if isinstance(unraisable.exc_value, Interrupted):
+        _asked = 0
+        again = threading.Timer(_MOMENT, os.kill, (os.getpid(), unraisable.exc_value.number))
+        again.daemon = True
+        again.start()
 
 
 def over() -> None:

@@ -117,7 +117,11 @@ def atomic_write(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> 
                 placing.submit(place, beside, target, force=force).result()
             _sync_entry(target.parent)
     finally:
-        _remove(beside)
+        try:
+            _remove(beside)
+        except BaseException:  # Ctrl-C, which comes once
+            _remove(beside)
+            raise
         if not target.exists():
             for path in new_parents:
                 with contextlib.suppress(OSError):

@@ -97,6 +97,7 @@ def albert(capsys, monkeypatch):
     def run(*arguments):
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["albert", *map(str, arguments)])
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # Ctrl-C changes it
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with pytest.raises(SystemExit) as stopped:

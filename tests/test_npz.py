@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import io
 import struct
 import tracemalloc
+import zipfile
 
 import making
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from corruptions.npz import CANONICAL, QUERY
 from making import npy_bytes, npz_members, write_npz, write_zip
 
-from converters import convert
+from converters import convert, zip_members
 from converters.errors import CorruptError
 from converters.tokenizers.files import TokenizerFiles
 
@@ -75,6 +77,26 @@ def test_the_hand_made_archive_is_ours(path, members):
         weights = {name for name in one.files if name.startswith("weights/")}
         assert weights == {name for name in other.files if name.startswith("weights/")}
         assert all(np.array_equal(one[name], other[name]) for name in weights)
+
+
+@pytest.mark.parametrize("limit", [zipfile.ZIP64_LIMIT, 150, 2], ids=["plain", "large offsets", "all large"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_archives_are_as_zipfile_writes_them(path, monkeypatch, limit, compression):
+    """Also where sizes and offsets need 64 bits, for which the limit is lowered here."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
+    monkeypatch.setattr(zip_members, "_MOST_PLAIN", limit)
+    members = {"config": b"text" * 20, "weights/empty": b"", "weights/a": bytes(range(90))}
+    with zipfile.ZipFile(path, "w", compression) as theirs, io.BytesIO() as file:
+        ours = zip_members.Archive(file, compression)
+        for name, data in members.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr, info.compress_type, info.create_system = 0o644 << 16, compression, 3
+            with theirs.open(info, "w", force_zip64=len(data) > limit) as member:
+                member.write(data)
+            ours.add(name, [data[:30], memoryview(data)[30:]], size=len(data), mode=0o644)
+        ours.finish()
+        theirs.close()
+        assert file.getvalue() == path.read_bytes()
 
 
 def test_bfloat16_has_no_place(tmp_path, refused):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from albert_cli.errors import DataError
 from converters.staging import atomic_write, check_target
+from converters.zip_members import Archive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,17 +55,13 @@ def pack(files: Mapping[str, Path], target: Path, *, force: bool = False) -> lis
     """Put the files into the zip, all eleven; notes name files whose length the server will not accept."""
     check(target, force=force, sources=list(files.values()))
     notes = []
-    with (
-        atomic_write(target, force=force, ours=None) as beside,
-        zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
+    with atomic_write(target, force=force, ours=None) as beside, open(beside, "wb") as file:
+        archive = Archive(file, zipfile.ZIP_DEFLATED)
         for name in sorted(ROWS):
             text = files[name].read_bytes()
             rows = text.count(b"\n") - 1
             if rows != ROWS[name]:
                 notes.append(f"{name} has {rows} rows where the GLUE server wants {ROWS[name]}")
-            info = zipfile.ZipInfo(name)  # a fixed date, so that the same predictions give the same bytes
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, text)
+            archive.add(name, [text], size=len(text), mode=0o644)
+        archive.finish()
     return notes

@@ -8,6 +8,8 @@ TensorFlow's own. Read with numpy, without pickle; written member by member.
 from __future__ import annotations
 
 import functools
+import io
+import itertools
 import math
 import re
 import zipfile
@@ -43,11 +45,8 @@ _WEIGHTS = "weights/"
 _TEXTS = ("config", "vocab", "spiece", "wordpiece")
 _OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
 _READ_BYTES = 1 << 22
-_ZIP64_FROM = 1 << 31
 _MOST_EXPANSION = 200
 _KIND = ".npz"  # in "not a sound .npz"
-# Fixed, so that the same model gives the same bytes.
-_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def recognises(path: Path) -> bool:
@@ -105,7 +104,8 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "spiece": tokenizer.spiece,
         "wordpiece": tokenizer.wordpiece,
     }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with open(path, "wb") as file:
+        archive = zip_members.Archive(file)
         for name, text in texts.items():
             if text is not None:
                 _write_member(archive, name, np.frombuffer(text, np.uint8))
@@ -113,21 +113,20 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         weights = variables.to_foreign(checkpoint, names) | variables.step_of(checkpoint, _WEIGHTS)
         for name, tensor in weights.items():
             _write_member(archive, name, tensor.read())
+        archive.finish()
 
 
 def notes(checkpoint: Checkpoint) -> Sequence[str]:
     return checkpoint.tokenizer.notes_for_google()
 
 
-def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+def _write_member(archive: zip_members.Archive, name: str, array: Array) -> None:
     """One .npy member, column-major when it has rows and columns; streamed in blocks."""
-    info = zipfile.ZipInfo(name + ".npy", _DATE)
-    info.create_system = 3
+    head = io.BytesIO()
     header = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": array.ndim > 1, "shape": array.shape}
-    with archive.open(info, "w", force_zip64=array.nbytes > _ZIP64_FROM) as member:
-        npy.write_array_header_1_0(member, header)
-        for block in blocks(array.T):
-            member.write(raw(block))
+    npy.write_array_header_1_0(head, header)
+    pieces = itertools.chain([head.getbuffer()], map(raw, blocks(array.T)))
+    archive.add(name + ".npy", pieces, size=len(head.getbuffer()) + array.nbytes, mode=0o600)
 
 
 def _members(path: Path) -> dict[str, Tensor]:

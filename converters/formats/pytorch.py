@@ -7,6 +7,7 @@ The file is read without PyTorch (`converters.torch_files`), its arrays when the
 from __future__ import annotations
 
 import re
+import traceback
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,7 +117,9 @@ def _save(tensors: Mapping[str, Tensor], path: Path, step: int | None = None) ->
     with open(path, "wb") as file:
         try:
             torch.save(state, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # PyTorch hides what the disk said
-                raise error.__context__ from None
+        except BaseException as error:
+            # PyTorch's writer, if it is still there when the file is closed, ends the process.
+            traceback.clear_frames(error.__traceback__)
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+                raise error.__context__ from None  # PyTorch hides what the disk said
             raise
