@@ -55,13 +55,13 @@ USES = {
     "finetune csv --train $/train.csv --model $/model --steps 1 --max-length 16 --tensorboard --out $/out": (
         "tensorboard",
     ),
-    "pretrain --corpus $/corpus.txt --init $/model --steps 1 --max-length 16 --hold-out 4 --out $/out": (
+    "pretrain --corpus $/c.txt --init $/model --steps 1 --max-length 16 --hold-out 4 --out $/out": (
         "torch", "accelerate", "matplotlib", "unicode_segmentation_rs",
     ),
-    "pretrain --corpus $/corpus.txt --vocab-size 90 --steps 1 --max-length 16 --hold-out 4 --out $/out": (
+    "pretrain --corpus $/c.txt --vocab-size 90 --steps 1 --max-length 16 --hold-out 4 --out $/out": (
         "sentencepiece",
     ),
-    "pretrain --corpus $/corpus.txt --init $/model --steps 1 --max-length 16 --teacher $/model --out $/out": (
+    "pretrain --corpus $/c.txt --init $/model --steps 1 --max-length 16 --hold-out 4 --teacher $/model --out $/out": (
         "transformers",
     ),
 }  # fmt: skip
@@ -109,7 +109,7 @@ def world(tmp_path_factory):
     write_csv(root / "train.csv", reviews(24))
     write_csv(root / "t.csv", [(text,) for text, _ in reviews(3)], ("text",))
     (root / "t.txt").write_text("a film\nthe story\n")
-    (root / "corpus.txt").write_text("\n\n".join(f"{text}.\n{text}." for text, _ in reviews(24)))
+    (root / "c.txt").write_text("\n\n".join(f"{text}.\n{text}." for text, _ in reviews(24)))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "text", "film"]
     (root / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     for form in ("npz", "tfbson"):
