@@ -455,23 +455,6 @@ def test_chinese_wordpiece(chinese):
     assert chinese.decode(encoding.ids[1:7]) == "我 爱 北 京 。 hello"
 
 
-@given(text=texts)
-def test_chinese_ids_are_those_of_transformers_bert(text, tmp_path_factory):
-    from transformers import BertTokenizer
-
-    folder = tmp_path_factory.getbasetemp() / "bert"
-    if not folder.exists():
-        folder.mkdir()
-        (folder / "vocab.txt").write_text("\n".join(CHINESE) + "\n", encoding="utf-8")
-    text = "".join(c for c in text if not 0xD800 <= ord(c) <= 0xDFFF)
-    ours = Tokenizer.from_pretrained(folder / "vocab.txt")
-    theirs = BertTokenizer.from_pretrained(folder)
-    assert ours.ids([text]) == [theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
-    encoding = ours.encode(text, special_tokens=False)
-    for start, end in encoding.offsets:
-        assert 0 <= start <= end <= len(text)
-
-
 def test_a_wordpiece_list_has_no_raw_way(tmp_path, chinese):
     with pytest.raises(TokenizerError, match="a WordPiece list cannot be used raw; only SentencePiece models can"):
         Tokenizer.from_pretrained(tmp_path / "vocab_chinese.txt", raw=True)

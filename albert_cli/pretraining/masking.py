@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.pretraining.sequences import Tokens
-from albert_cli.tokenization.segmenters import SPACE
+from albert_cli.tokenization.spans import SPACE
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 MASK_RATE = 0.15  # of the tokens of a sequence

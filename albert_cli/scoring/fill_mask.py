@@ -15,7 +15,7 @@ from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.batches import Queries, Tick, logits_of, raise_if_long, ranks_of
 from albert_cli.scoring.messages import labeller, raise_if_any
 from albert_cli.tokenization.batch import TokenBatch
-from albert_cli.tokenization.segmenters import SPACE
+from albert_cli.tokenization.spans import SPACE
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 # Punctuation that stands right behind a word: for WordPiece the same with a space and without.

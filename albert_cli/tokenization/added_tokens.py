@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from albert_cli.tokenization.preparation import encodable
-from albert_cli.tokenization.segmenters import Piece, Segmenter, trimmed
+from albert_cli.tokenization.segmenters import Piece, Segmenter
+from albert_cli.tokenization.spans import trimmed
 from converters.libraries import require_library
 from converters.tokenizers.files import AddedToken
 

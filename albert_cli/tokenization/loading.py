@@ -7,13 +7,15 @@ from pathlib import Path
 
 from albert_cli.errors import TokenizerError
 from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
-from albert_cli.tokenization.segmenters import Segmenter, SentencePieceSegmenter, TokenizersSegmenter
+from albert_cli.tokenization.basic import Rules
+from albert_cli.tokenization.segmenters import Segmenter, SentencePieceSegmenter
+from albert_cli.tokenization.wordpiece import WordPieceSegmenter
 from converters.errors import ConfigError, CorruptError, FormatError
 from converters.files import read_small
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.sentencepiece_model import parse_model
 from converters.tokenizers.settings import read_tokenizer
-from converters.tokenizers.tokenizer_json import bert_normalizer, preparation, tokenizer_json
+from converters.tokenizers.tokenizer_json import bert_normalizer, preparation
 from converters.tokenizers.wordpiece import parse_wordpiece
 
 
@@ -71,11 +73,11 @@ def _sentencepiece(files: TokenizerFiles, model: bytes, raw: bool) -> Segmenter:
 
 
 def _wordpiece(files: TokenizerFiles) -> Segmenter:
-    plain = replace(files, added=())
-    segmenter = TokenizersSegmenter(
-        tokenizer_json(plain, special_tokens=False) or b"",
-        files.origin,
+    strip = files.lowercase if files.strip_accents is None else files.strip_accents
+    segmenter = WordPieceSegmenter(
+        parse_wordpiece(files.wordpiece or b"", files.origin, files.special_tokens["unk"]),
+        Rules(files.lowercase, strip and not files.keep_accents, files.chinese_chars, files.drop_category_c),
         special_tokens=files.special_tokens,
-        tokens=parse_wordpiece(files.wordpiece or b"", files.origin, files.special_tokens["unk"]),
+        word_limit=files.word_limit,
     )
     return AddedTokenSegmenter(segmenter, files.added, [bert_normalizer(files)]) if files.added else segmenter

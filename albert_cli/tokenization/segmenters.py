@@ -1,26 +1,26 @@
-"""Text -> pieces: SentencePiece under Google's rules, and BERT WordPiece for the Chinese models.
+"""Text -> pieces: what a segmenter is, SentencePiece under Google's rules, and any `tokenizer.json`.
 
 A segmenter knows pieces and ids; special tokens, pairs and lengths are the tokenizer's (tokenization.tokenizer).
+WordPiece is in tokenization.wordpiece.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
 from albert_cli.errors import TokenizerError
 from albert_cli.tokenization.preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
+from albert_cli.tokenization.spans import SPACE, spans_of, trimmed
 from converters.errors import CorruptError
 from converters.libraries import require_library
 from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS
 from converters.tokenizers.sentencepiece_model import ends_in_digit_comma, parse_model
 
-SPACE = "▁"
 DIGIT_COMMA, CONTROL = "digit-comma split", "control"
 NBEST_LIMIT = 512
 # Blanks that a model's own normalisation may collapse or not.
@@ -191,7 +191,7 @@ class SentencePieceSegmenter:
         prepared, sources = self._prepare_with_sources(text)
         normalised, starts = processor.normalize(prepared, with_offsets=True)
         lengths = [_length(piece, kind) for _, piece, kind in cut]
-        spans = _spans(text, lengths, normalised, starts, sources)
+        spans = spans_of(text, lengths, normalised, starts, sources)
         return [Piece(number, piece, *span, kind) for (number, piece, kind), span in zip(cut, spans, strict=True)]
 
     @functools.cached_property
@@ -209,18 +209,10 @@ class SentencePieceSegmenter:
 
 
 class TokenizersSegmenter:
-    """A pipeline of Hugging Face's `tokenizers` library: BERT WordPiece, or any `tokenizer.json`."""
+    """A `tokenizer.json`, as Hugging Face's `tokenizers` library runs it."""
 
-    def __init__(
-        self,
-        pipeline: bytes,
-        where: str,
-        *,
-        special_tokens: Mapping[str, str] | None = None,
-        tokens: Sequence[str] = (),
-    ) -> None:
-        """`tokens`: every line of the list, of which the library keeps none that is listed again."""
-        require_library("tokenizers", "reading a WordPiece list or tokenizer.json")
+    def __init__(self, pipeline: bytes, where: str) -> None:
+        require_library("tokenizers", "reading a tokenizer.json")
         from tokenizers import Tokenizer
 
         try:
@@ -230,12 +222,10 @@ class TokenizersSegmenter:
             raise CorruptError(f"{where}: not a tokenizer.json that the tokenizers library reads ({error})") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.wordpiece = special_tokens is not None or self._tokenizer.token_to_id("[PAD]") is not None
-        usual = WORDPIECE_TOKENS if self.wordpiece else SENTENCEPIECE_TOKENS
-        self.special_tokens = usual if special_tokens is None else special_tokens
+        self.wordpiece = self._tokenizer.token_to_id("[PAD]") is not None
+        self.special_tokens = WORDPIECE_TOKENS if self.wordpiece else SENTENCEPIECE_TOKENS
         self._unknown = self.id_of(self.special_tokens["unk"])
-        self._tokens = tokens
-        self._size = max(len(tokens), 1 + max(self._tokenizer.get_vocab().values(), default=-1))
+        self._size = 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
     def __len__(self) -> int:
         return self._size
@@ -258,8 +248,7 @@ class TokenizersSegmenter:
         ]
 
     def piece(self, number: int) -> str:
-        token = self._tokenizer.id_to_token(number)
-        return str(token) if token is not None else self._tokens[number] if number < len(self._tokens) else ""
+        return str(self._tokenizer.id_to_token(number) or "")
 
     def id_of(self, piece: str) -> int | None:
         number: int | None = self._tokenizer.token_to_id(piece)
@@ -289,75 +278,3 @@ def _length(piece: str, kind: str) -> int:
     if kind == "byte":
         return int(int(piece[3:5], 16) & 0xC0 != 0x80)
     return len(piece)
-
-
-def _spans(
-    text: str, lengths: Sequence[int], normalised: str, starts: Sequence[int], sources: Sequence[int]
-) -> list[tuple[int, int]]:
-    """The span in `text` of each piece, given the normalised characters it takes.
-
-    `starts` (one more than characters) leads from normalised to prepared text, `sources` from there to `text`.
-    Spans neither begin nor end in white space, grow monotonously, and leave out no other character of a word that has
-    a piece. A lone `▁` has an empty span where the next piece begins.
-    """
-    ends = list(starts)
-    for i in range(len(normalised) - 1, -1, -1):
-        ends[i] = starts[i + 1] if starts[i + 1] > starts[i] else ends[i + 1]
-    spans: list[tuple[int, int] | None] = []
-    position = 0
-    for length in lengths:
-        taken = [i for i in range(position, position + length) if normalised[i] != SPACE]
-        position += length
-        if not length and spans:
-            spans.append(spans[-1])
-        elif taken and ends[taken[-1]] > starts[taken[0]]:
-            start, last = sources[starts[taken[0]]], sources[starts[taken[-1]]]
-            end = max(last, sources[ends[taken[-1]] - 1]) + 1
-            while end > last + 1 and _is_space(text[end - 1]):
-                end -= 1
-            spans.append((start, end))
-        else:
-            spans.append(None)
-    return _without_gaps(text, spans)
-
-
-def _without_gaps(text: str, spans: Sequence[tuple[int, int] | None]) -> list[tuple[int, int]]:
-    """Give characters that have no piece (dropped accents, control characters) to their neighbours in the word."""
-    real = [list(span) for span in spans if span]
-    edges: Iterator[tuple[list[int] | None, list[int] | None]] = itertools.pairwise([None, *real, None])
-    for before, after in edges:
-        low = before[1] if before else 0
-        high = after[0] if after else len(text)
-        while before and low < high and not _is_space(text[low]):
-            low += 1
-        while after and high > low and not _is_space(text[high - 1]):
-            high -= 1
-        if before:
-            before[1] = max(before[1], low)
-        if after:
-            after[0] = min(after[0], high)
-    placed: list[tuple[int, int]] = []
-    upcoming = len(text)
-    left = len(real)
-    for span in reversed(spans):
-        if span:
-            left -= 1
-            upcoming = real[left][0]
-            placed.append((real[left][0], real[left][1]))
-        else:
-            # One character may stand for several words: then a `▁` between them shares its span.
-            placed.append((upcoming, max(upcoming, real[left - 1][1] if left else 0)))
-    return placed[::-1]
-
-
-def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """A span without the blanks at its ends."""
-    while start < end and _is_space(text[start]):
-        start += 1
-    while start < end and _is_space(text[end - 1]):
-        end -= 1
-    return start, end
-
-
-def _is_space(character: str) -> bool:
-    return character.isspace() or character == SPACE  # SentencePiece takes a literal ▁ for a space

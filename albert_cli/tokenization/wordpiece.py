@@ -1,0 +1,112 @@
+"""WordPiece: words cut into the longest pieces of a list (google-research/bert, tokenization.py)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from albert_cli.tokenization import basic
+from albert_cli.tokenization.segmenters import Piece
+from albert_cli.tokenization.spans import without_gaps
+from albert_cli.tokenization.tables import WordIds
+from converters.tokenizers.files import WORD_LIMIT, WORDPIECE_TOKENS
+
+CONTINUED = "##"
+
+
+class WordPieceSegmenter:
+    """A WordPiece list: each word is cut from the left, each time the longest piece there is.
+
+    A word with a part that is no piece, or of more than `word_limit` characters, is unknown as a whole.
+    """
+
+    wordpiece = True
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        rules: basic.Rules,
+        *,
+        special_tokens: Mapping[str, str] = WORDPIECE_TOKENS,
+        word_limit: int = WORD_LIMIT,
+    ) -> None:
+        """`tokens`: those of each id; of one that is there twice the last id counts. `unk` must be among them."""
+        self.rules, self.special_tokens, self.word_limit = rules, special_tokens, word_limit
+        self._tokens = tokens
+        self._ids = {token: number for number, token in enumerate(tokens)}
+        self._unknown = self._ids[special_tokens["unk"]]
+        self._first = _by_text(self._ids)
+        self._further = _by_text({t[len(CONTINUED) :]: n for t, n in self._ids.items() if t.startswith(CONTINUED)})
+        self._of_word = WordIds(self._cut)
+        self._between_blanks = WordIds(lambda text: tuple(self._chained(self.rules.of(text))))
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def prepare(self, text: str) -> str:
+        return " ".join(self.rules.of(text))
+
+    def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        known, chain = self._between_blanks.__getitem__, itertools.chain.from_iterable
+        return [list(chain(map(known, text.split()))) for text in basic.splittable(texts)]
+
+    def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
+        found: list[int] = []
+        spans: list[tuple[int, int] | None] = []
+        least = most = 0
+        for word, sources in self.rules.with_sources(text):
+            low = 0
+            for number in self._of_word[word]:
+                high = len(word) if number == self._unknown else low + self._length(number, first=not low)
+                # Normal form D may swap characters; spans never go back.
+                least = max(least, min(sources[low:high]))
+                most = max(most, 1 + max(sources[low:high]))
+                found.append(number)
+                spans.append((least, most))
+                low = high
+        return [
+            Piece(number, self._tokens[number], *span, "unknown" if number == self._unknown else "normal")
+            for number, span in zip(found, without_gaps(text, spans, str.isspace), strict=True)
+        ]
+
+    def piece(self, number: int) -> str:
+        return self._tokens[number] if number < len(self._tokens) else ""
+
+    def id_of(self, piece: str) -> int | None:
+        return self._ids.get(piece)
+
+    def score(self, number: int) -> float | None:
+        return None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        pieces = [piece for piece in map(self.piece, ids) if piece]
+        further = (p.removeprefix(CONTINUED) if p.startswith(CONTINUED) else f" {p}" for p in pieces[1:])
+        return "".join([*pieces[:1], *further])
+
+    def _chained(self, words: Sequence[str]) -> itertools.chain[int]:
+        return itertools.chain.from_iterable(map(self._of_word.__getitem__, words))
+
+    def _length(self, number: int, *, first: bool) -> int:
+        return len(self._tokens[number]) - (0 if first else len(CONTINUED))
+
+    def _cut(self, word: str) -> tuple[int, ...]:
+        """The ids of one word."""
+        if len(word) > self.word_limit:
+            return (self._unknown,)
+        ids: list[int] = []
+        start, (listed, longest) = 0, self._first
+        while start < len(word):
+            for end in range(min(len(word), start + longest), start, -1):
+                number = listed.get(word[start:end])
+                if number is not None:
+                    break
+            else:
+                return (self._unknown,)
+            ids.append(number)
+            start, (listed, longest) = end, self._further
+        return tuple(ids)
+
+
+def _by_text(ids: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """The ids by text, and the length of the longest text."""
+    return dict(ids), max(map(len, ids), default=0)
