@@ -1,6 +1,6 @@
 """Time and memory of the commands on big models, each in a process of its own, against `cp` of the same bytes.
 
-    python bench/convert.py [--shapes xlarge,xxlarge] [--rounds 3] [--quick] [--only TEXT]
+    python bench/convert.py [--shapes xlarge,xxlarge,bert-large] [--rounds 3] [--quick] [--only TEXT]
     python bench/convert.py --formats [--shapes base,xxlarge] …    reading and writing each format, in one table
     python bench/convert.py --measure convert SOURCE TARGET …      one `albert` command, as JSON
 
@@ -61,7 +61,9 @@ Figures = dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="xlarge,xxlarge", help="presets, separated by commas (xlarge,xxlarge)")
+    parser.add_argument(
+        "--shapes", default="xlarge,xxlarge,bert-large", help="presets, separated by commas (xlarge,xxlarge,bert-large)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each conversion is run (3)")
     parser.add_argument("--quick", action="store_true", help="the base shape, once")
     parser.add_argument("--formats", action="store_true", help="every format read and written, all shapes in one table")

@@ -13,15 +13,18 @@ from converters import convert
 from converters.buffer_pool import empty, reused
 from converters.config import dump_json
 from converters.dialects import to_google
-from converters.families.albert import PRESETS
+from converters.families import albert, bert
 from converters.initialize import initialize
 from converters.tokenizers.files import TokenizerFiles
 
 BENCH = Path(__file__).parents[1] / "bench" / "convert.py"
 # Six matrices of 33.6 MB, so that a second copy of the model, or even the model once, is far above the limit.
-CONFIG = dataclasses.replace(
-    PRESETS["tiny"], hidden_size=256, intermediate_size=32768, num_hidden_layers=3, num_hidden_groups=3
-)
+SHAPE = {"hidden_size": 256, "intermediate_size": 32768, "num_hidden_layers": 3, "num_hidden_groups": 3}
+CONFIGS = {
+    "albert": dataclasses.replace(albert.PRESETS["tiny"], **SHAPE),
+    # As a BERT-large: every layer has weights of its own.
+    "bert": dataclasses.replace(bert.PRESETS["bert-tiny"], vocab_size=1000, embedding_size=256, **SHAPE),
+}
 LARGEST = 256 * 32768 * 4
 MODEL = 6 * LARGEST
 SLACK = 48 * 10**6
@@ -30,11 +33,15 @@ SLACK = 48 * 10**6
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("scale")
-    (work / "config.json").write_bytes(dump_json(to_google(CONFIG)))
-    convert.save(initialize(CONFIG, TokenizerFiles(), seed=1), work / "hf", format="safetensors")
+    (work / "config.json").write_bytes(dump_json(to_google(CONFIGS["albert"])))
+    made(work, "albert")
     convert.convert(work / "hf", work / "model.npz")
     convert.convert(work / "hf", work / "model.bson")
     return work
+
+
+def made(work: Path, family: str) -> None:
+    convert.save(initialize(CONFIGS[family], TokenizerFiles(), seed=1), work / "hf", format="safetensors")
 
 
 def grown(work: Path, *arguments: str) -> int:
@@ -66,6 +73,12 @@ def test_memory_follows_the_largest_tensor(models: Path, command: str) -> None:
 def test_tensorflow_holds_the_model_once(models: Path) -> None:
     assert grown(models, "convert", "hf", "d", "--to", "tf") <= MODEL + 2 * LARGEST + SLACK
     assert grown(models, "convert", "d", "e", "--to", "npz") <= 2 * LARGEST + SLACK
+
+
+def test_layers_that_are_not_shared_are_no_exception(tmp_path: Path) -> None:
+    made(tmp_path, "bert")
+    assert grown(tmp_path, "convert", "hf", "tf", "--to", "tf") <= MODEL + 2 * LARGEST + SLACK
+    assert grown(tmp_path, "convert", "tf", "model.npz", "--to", "npz") <= 2 * LARGEST + SLACK < MODEL
 
 
 def test_memory_is_used_again_only_when_no_view_is_left() -> None:
