@@ -19,6 +19,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import Program
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from albert_cli.errors import DataError, RunError, TrainingError
@@ -1362,6 +1363,26 @@ def test_a_rotation_is_found():
     vectors = distillation.unit(random.normal(size=(50, 4)).astype(np.float32))
     rotation = np.linalg.qr(random.normal(size=(4, 4)))[0].astype(np.float32)
     assert distillation.rotation_towards(vectors, vectors @ rotation) == pytest.approx(rotation, abs=1e-5)
+
+
+def test_heads_of_a_teacher_are_passed_over_without_a_word(encoder, tmp_path, capfd):
+    config = transformers.BertConfig.from_pretrained(encoder)
+    shutil.copytree(encoder, tmp_path / "heads")
+    transformers.BertForPreTraining(config).save_pretrained(tmp_path / "heads")
+    capfd.readouterr()
+    teacher = Teacher(tmp_path / "heads", torch.device("cpu"))
+    assert teacher.vectors(["a door."]).shape == (1, 24)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_teacher_that_lacks_weights_is_reported(encoder, tmp_path):
+    shutil.copytree(encoder, tmp_path / "part")
+    weights = load_file(encoder / "model.safetensors")
+    lost = ["embeddings.LayerNorm.bias", "encoder.layer.0.output.dense.weight"]
+    kept = {name: tensor for name, tensor in weights.items() if name not in [*lost, "pooler.dense.bias"]}
+    save_file(kept, tmp_path / "part/model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=rf"part: lacks weights of its encoder \({lost[0]}, {lost[1]}\)$"):
+        Teacher(tmp_path / "part", torch.device("cpu"))
 
 
 def test_what_is_no_teacher_is_reported(texts, tmp_path):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,10 +18,8 @@ from albert_cli.errors import TrainingError
 from converters.config import parse_json
 from converters.files import read_optional
 from converters.libraries import require_library
+from converters.messages import listing
 from converters.sentence_files import pooling_of
-
-if TYPE_CHECKING:
-    pass
 
 # Tokens of a text at most, and of texts that are computed at once, padding included.
 _MOST_TOKENS = 256
@@ -40,12 +37,19 @@ class Teacher:
         if not isinstance(pooling, dict) or pooling_of(pooling) != "mean":
             raise TrainingError(f"{directory}: its vectors are not means of the hidden states (1_Pooling/config.json)")
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers.utils.logging.set_verbosity_error()  # a table of heads that are not wanted; see below
         try:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
-            self.model = transformers.AutoModel.from_pretrained(directory, local_files_only=True).eval().to(device)
+            model, found = transformers.AutoModel.from_pretrained(
+                directory, local_files_only=True, output_loading_info=True
+            )
         except (OSError, ValueError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise TrainingError(f"{directory}: no Hugging Face encoder to learn from ({reason})") from None
+        missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+        if missing:
+            raise TrainingError(f"{directory}: lacks weights of its encoder ({listing(missing)})")
+        self.model = model.eval().to(device)
         self.device = device
 
     @torch.inference_mode()
