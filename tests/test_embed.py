@@ -100,9 +100,16 @@ def reference(google_model, sentences):
     return states, np.stack(pooled)
 
 
-@pytest.mark.parametrize("batch_tokens", ["1", "300", "auto", "100000"])
-def test_vectors_are_those_of_transformers_for_any_batch(google_model, sentences, reference, tmp_path, batch_tokens):
-    every = 5 if batch_tokens == "1" else 1  # each text by itself takes long
+@pytest.mark.parametrize(
+    ("batch_tokens", "every"),
+    [
+        *(("1", 5), ("300", 1), ("auto", 1), ("100000", 1)),
+        pytest.param("1", 1, marks=pytest.mark.slow),  # each text by itself takes long
+    ],
+)
+def test_vectors_are_those_of_transformers_for_any_batch(
+    google_model, sentences, reference, tmp_path, batch_tokens, every
+):
     sentences, states, pooled = sentences[::every], reference[0][::every], reference[1][::every]
     (tmp_path / "texts.txt").write_text("\n".join(sentences), encoding="utf-8")
     options = ["--in", tmp_path / "texts.txt", "--model", google_model, "--batch-tokens", batch_tokens]

@@ -277,11 +277,12 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("more", [{}, {"freeze_encoder": True, "head": "mlp:6,4"}], ids=["whole", "frozen mlp"])
-def test_a_run_cut_off_after_any_record_ends_with_the_same_bits(world, tmp_path, more):
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_cut_off_after_any_record_ends_with_the_same_bits(world, tmp_path, more, every):
     given = options(world, early_stop=4, epochs=3, eval_every=5, **more)
     run(tmp_path / "whole", given)
     wanted = files(tmp_path / "whole")
-    for cut in range(1, len(wanted[0]), 12):
+    for cut in range(1, len(wanted[0]), every):
         seen = []
 
         def report(record, cut=cut, seen=seen):

@@ -331,19 +331,33 @@ def configs(draw):
     )
 
 
-@given(
-    config=configs(),
-    seed=st.integers(0, 2**16),
-    dtype=st.sampled_from([np.float32, np.float16]),
-    without=st.sets(st.sampled_from(["pooler", "mlm", "sop", "classifier"])),
-    step=st.none() | st.integers(0, 2**62),
-    optimizer=st.booleans(),
-    files=st.sampled_from(list(TOKENIZERS.values())),
-    bits=st.binary(min_size=1, max_size=64),
-    order=st.permutations(LIGHT),
-)
+ANY = {
+    "config": configs(),
+    "seed": st.integers(0, 2**16),
+    "dtype": st.sampled_from([np.float32, np.float16]),
+    "without": st.sets(st.sampled_from(["pooler", "mlm", "sop", "classifier"])),
+    "step": st.none() | st.integers(0, 2**62),
+    "optimizer": st.booleans(),
+    "files": st.sampled_from(list(TOKENIZERS.values())),
+    "bits": st.binary(min_size=1, max_size=64),
+    "order": st.permutations(LIGHT),
+}
+
+
+@given(**ANY)
 @settings(max_examples=10, deadline=None)
-def test_any_model_survives(tmp_path_factory, config, seed, dtype, without, step, optimizer, files, bits, order):
+def test_any_model_survives(tmp_path_factory, **drawn):
+    check_survival(tmp_path_factory.mktemp("any"), **drawn)
+
+
+@pytest.mark.slow
+@given(**ANY)
+@settings(max_examples=250, deadline=None)
+def test_any_of_many_models_survives(tmp_path_factory, **drawn):
+    check_survival(tmp_path_factory.mktemp("any"), **drawn)
+
+
+def check_survival(folder, *, config, seed, dtype, without, step, optimizer, files, bits, order):
     model = making.model(
         config,
         seed=seed,
@@ -357,7 +371,6 @@ def test_any_model_survives(tmp_path_factory, config, seed, dtype, without, step
     first = next(iter(model.tensors.values())).read()
     flat = first.reshape(-1).view(np.uint8)
     flat[: len(bits)] = np.frombuffer(bits, np.uint8)[: flat.size]
-    folder = tmp_path_factory.mktemp("any")
     assert chain(model, folder, list(order)) is True
     shutil.rmtree(folder)
 
