@@ -37,7 +37,8 @@ class Teacher:
         if not isinstance(pooling, dict) or pooling_of(pooling) != "mean":
             raise TrainingError(f"{directory}: its vectors are not means of the hidden states (1_Pooling/config.json)")
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        transformers.utils.logging.set_verbosity_error()  # a table of heads that are not wanted; see below
+        # Its table of what was not loaded: heads are not wanted, and what is missing is reported below.
+        transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         try:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
             model, found = transformers.AutoModel.from_pretrained(
