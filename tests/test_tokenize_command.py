@@ -268,7 +268,7 @@ def test_the_page_is_whole_and_self_contained(model, tmp_path):
     assert "<script" not in text
     tokenizer = Tokenizer.from_pretrained(model)
     wanted = [escaped(piece) for each in (TEXT, odd) for piece in tokenizer.encode(each).pieces]
-    assert [piece for piece in page.pieces if piece.strip()][5:] == wanted  # after the legend's five
+    assert [piece for piece in page.pieces if piece.strip()][6:] == wanted  # after the legend's six
     assert "<dt>text</dt><dd>Café</dd>" in text
     assert "&lt;b&gt;&amp;amp;\\x1b" in text
 

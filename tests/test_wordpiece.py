@@ -212,6 +212,6 @@ def test_decoding(tokenizers):
 
 
 def test_many_words_are_forgotten_and_found_again(tokenizers, oracles, monkeypatch):
-    monkeypatch.setattr("albert_cli.tokenization.tables._WORDS", 10)
+    monkeypatch.setattr("albert_cli.tokenization.lookups._WORDS", 10)
     some = relatives.random_texts(100, seed=2)
     assert tokenizers["bert_cased"].ids(some) == list(map(oracles["bert_cased"], some))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.pretraining.sequences import Tokens
-from albert_cli.tokenization.spans import SPACE
+from albert_cli.tokenization.segmenters import CONTINUED
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 MASK_RATE = 0.15  # of the tokens of a sequence
@@ -34,9 +34,11 @@ class Vocabulary:
         template = tokenizer.template
         special[[*template.before, *template.between, *template.after, tokenizer.mask_id, tokenizer.pad_id]] = True
         # Google's _is_start_piece_sp: a piece continues a word if it starts with a letter or digit.
-        begins = np.array([piece.startswith(SPACE) or not piece[:1].isalnum() for piece in pieces])
-        if tokenizer.segmenter.wordpiece:  # it marks what continues a word
-            begins = np.array([not piece.startswith("##") for piece in pieces])
+        mark = tokenizer.segmenter.mark
+        if mark == CONTINUED:
+            begins = np.array([not piece.startswith(mark) for piece in pieces])
+        else:
+            begins = np.array([piece.startswith(mark) or not piece[:1].isalnum() for piece in pieces])
         begins |= np.array([tokenizer.is_added(piece) for piece in pieces])
         return cls(begins, special, np.flatnonzero(~special), tokenizer.mask_id)
 

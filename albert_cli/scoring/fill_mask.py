@@ -15,6 +15,7 @@ from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.batches import Queries, Tick, logits_of, raise_if_long, ranks_of
 from albert_cli.scoring.messages import labeller, raise_if_any
 from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTINUED
 from albert_cli.tokenization.spans import SPACE
 from albert_cli.tokenization.tokenizer import Tokenizer
 
@@ -46,13 +47,15 @@ def fill_masks(
     """For each text, for each `[MASK]` in it, the `top` likeliest pieces, or all `targets`; the likeliest first.
 
     Where the tokenizer calls its mask otherwise, that is what stands for it. Probabilities are over the whole
-    vocabulary. A target is a word of one piece; after a mask that continues a word (`un[MASK]`) it is looked up as the
-    rest of one. `places`: what messages call the texts. Raises HeadError, listing
-    all of them, for texts without a mask or longer than the model's positions, and for targets of several pieces.
+    vocabulary. A target is a word of one piece; for a mask that continues a word (`un[MASK]`) it is looked up as the
+    rest of one, and for byte-level BPE without a space at the beginning of a text. `places`: what messages call the
+    texts. Raises HeadError, listing all of them, for texts without a mask or longer than the model's positions, and
+    for targets of several pieces.
     """
     where = labeller(len(texts), places)
     mask = tokenizer.segmenter.special_tokens["mask"]
-    rows = [tokenizer.encode(text, special_in_text=(mask,)).ids for text in texts]
+    # As in fairseq's fill_mask, blanks at the end are no part of the text.
+    rows = [tokenizer.encode(text.rstrip(), special_in_text=(mask,)).ids for text in texts]
     spans = [[match.span() for match in re.finditer(re.escape(mask), text)] for text in texts]
     raise_if_any(
         [f"{where(row)} has no {mask}" for row, found in enumerate(spans) if not found],
@@ -62,7 +65,8 @@ def fill_masks(
     tokens = TokenBatch.of_rows(rows, pad_id=tokenizer.pad_id)
     counts = [len(found) for found in spans]
     queries = Queries(np.arange(len(texts)), np.flatnonzero(tokens.ids == tokenizer.mask_id), np.array(counts))
-    continued = [_continues_word(text, start) for text, found in zip(texts, spans, strict=True) for start, _ in found]
+    starts = [(text, start) for text, found in zip(texts, spans, strict=True) for start, _ in found]
+    continued = [_continues_word(text, start) or _without_space(tokenizer, start) for text, start in starts]
     wanted = _target_ids(tokenizer, targets, continued)
     runs = logits_of(model, tokens, queries, tokenizer.mask_id, batch_tokens, tick)
     answers = _answers(runs, continued, wanted, top, len(tokenizer))
@@ -70,9 +74,8 @@ def fill_masks(
     return [
         [
             [
-                Candidate(rank, item, piece, share, _filled(text, span, piece, tokenizer))
+                Candidate(rank, item, tokenizer.segmenter.piece(item), share, _filled(text, span, item, tokenizer))
                 for rank, item, share in next(flat)
-                for piece in (tokenizer.segmenter.piece(item),)
             ]
             for span in masks
         ]
@@ -105,19 +108,22 @@ def _answers(
 
 def _target_ids(tokenizer: Tokenizer, targets: Sequence[str], continued: Sequence[bool]) -> dict[bool, list[int]]:
     """Ids of the targets where a word begins (False) and where one continues (True), as far as the masks need them."""
+    spaced = tokenizer.segmenter.mark == BYTE_SPACE
+    inside = " without a space before it" if spaced else " in the middle of a word"
     faults: list[str] = []
     found: dict[bool, list[int]] = {}
     for going_on in sorted(set(continued)) if targets else ():
         ids = []
         for target in targets:
-            pieces = tokenizer.segmenter.pieces(target, continued=going_on)
+            word = f" {target}" if spaced and not going_on else target
+            pieces = tokenizer.segmenter.pieces(word, continued=going_on)
             if len(pieces) == 1 and pieces[0].kind != "unknown":
                 ids.append(pieces[0].id)
             elif any(piece.kind == "unknown" for piece in pieces) or not pieces:
                 faults.append(f"the vocabulary does not know {target!r}")
             else:
-                within = " in the middle of a word" if going_on else ""
-                faults.append(f"{target!r} is {len(pieces)} pieces{within} ({' '.join(p.piece for p in pieces)})")
+                shown = " ".join(piece.piece for piece in pieces)
+                faults.append(f"{target!r} is {len(pieces)} pieces{inside if going_on else ''} ({shown})")
         found[going_on] = list(dict.fromkeys(ids))
     raise_if_any(list(dict.fromkeys(faults)), "a mask stands for one piece of the vocabulary")
     return found
@@ -128,17 +134,25 @@ def _continues_word(text: str, start: int) -> bool:
     return start > 0 and not text[start - 1].isspace()
 
 
-def _filled(text: str, span: tuple[int, int], piece: str, tokenizer: Tokenizer) -> str:
+def _without_space(tokenizer: Tokenizer, start: int) -> bool:
+    """Whether a word that begins there has no space in its piece, though it continues no other."""
+    return start == 0 and tokenizer.segmenter.mark == BYTE_SPACE
+
+
+def _filled(text: str, span: tuple[int, int], number: int, tokenizer: Tokenizer) -> str:
     """The text with a piece in place of a mask, separated by a space from what stands before it if it begins a word."""
     before, after = text[: span[0]], text[span[1] :]
-    special = tokenizer.segmenter.special_tokens
+    special, piece = tokenizer.segmenter.special_tokens, tokenizer.segmenter.piece(number)
     if piece in special.values():
         return before + piece + after
     if tokenizer.is_added(piece):
         return before + (" " if _continues_word(text, span[0]) else "") + piece + after
-    if tokenizer.segmenter.wordpiece:  # it marks what continues a word, and Chinese has no spaces
-        if piece.startswith("##") or piece in _AFTER_A_WORD:
-            return before.rstrip() + piece.removeprefix("##") + after
+    if tokenizer.segmenter.mark == BYTE_SPACE:  # a space that it begins with takes the place of that in the text
+        word = tokenizer.segmenter.decode([number])
+        return before.rstrip() + (word if before.strip() else word.lstrip()) + after
+    if tokenizer.segmenter.mark == CONTINUED:  # Chinese has no spaces
+        if piece.startswith(CONTINUED) or piece in _AFTER_A_WORD:
+            return before.rstrip() + piece.removeprefix(CONTINUED) + after
         return before + piece + after
     if not piece.startswith(SPACE):
         return before.rstrip() + piece + after

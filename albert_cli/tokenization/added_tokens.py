@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from albert_cli.tokenization.preparation import encodable
-from albert_cli.tokenization.segmenters import Piece, Segmenter
+from albert_cli.tokenization.segmenters import BYTE_SPACE, Piece, Segmenter
 from albert_cli.tokenization.spans import trimmed
 from converters.libraries import require_library
 from converters.tokenizers.files import AddedToken
@@ -31,7 +31,7 @@ class AddedTokenSegmenter:
         from tokenizers import Tokenizer
 
         self.inner = inner
-        self.special_tokens, self.wordpiece = inner.special_tokens, inner.wordpiece
+        self.special_tokens, self.mark = inner.special_tokens, inner.mark
         self._by_id = {token.id: token for token in added}
         self._by_content = {token.content: token.id for token in added}
         self._looked_for = [token for token in added if token.in_text]
@@ -122,4 +122,5 @@ class AddedTokenSegmenter:
             words += [self.inner.decode(run)] if run else []
             run = []
             words.append(self._by_id[number].content)
-        return " ".join([*words, self.inner.decode(run)] if run else words)
+        between = "" if self.mark == BYTE_SPACE else " "
+        return between.join([*words, self.inner.decode(run)] if run else words)

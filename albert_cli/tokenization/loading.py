@@ -8,10 +8,12 @@ from pathlib import Path
 from albert_cli.errors import TokenizerError
 from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.basic import Rules
+from albert_cli.tokenization.byte_level import ByteLevelSegmenter
 from albert_cli.tokenization.segmenters import Segmenter, SentencePieceSegmenter
 from albert_cli.tokenization.wordpiece import WordPieceSegmenter
 from converters.errors import ConfigError, CorruptError, FormatError
 from converters.files import read_small
+from converters.tokenizers.bpe import parse_bpe
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.sentencepiece_model import parse_model
 from converters.tokenizers.settings import read_tokenizer
@@ -43,12 +45,14 @@ def find_tokenizer_files(path: Path) -> TokenizerFiles:
 
 def segmenter_of(files: TokenizerFiles, *, raw: bool = False) -> Segmenter:
     """What cuts texts as the files say; with `raw` SentencePiece alone. TokenizerError where there are no files."""
-    model = files.model()
-    if not model and not files.wordpiece:
+    if files.kind is None:
         raise TokenizerError("the model carries no tokenizer files; pass a spiece.model, .vocab or vocab.txt")
-    if not model and raw:
-        raise TokenizerError(f"{files.origin}: a WordPiece list cannot be used raw; only SentencePiece models can")
-    return _sentencepiece(files, model, raw) if model else _wordpiece(files)
+    if files.kind == "sentencepiece":
+        return _sentencepiece(files, files.model() or b"", raw)
+    if raw:
+        what = "a WordPiece list" if files.kind == "wordpiece" else "a byte-level BPE"
+        raise TokenizerError(f"{files.origin}: {what} cannot be used raw; only SentencePiece models can")
+    return _wordpiece(files) if files.kind == "wordpiece" else _byte_level(files)
 
 
 def _file(path: Path) -> TokenizerFiles:
@@ -81,3 +85,12 @@ def _wordpiece(files: TokenizerFiles) -> Segmenter:
         word_limit=files.word_limit,
     )
     return AddedTokenSegmenter(segmenter, files.added, [bert_normalizer(files)]) if files.added else segmenter
+
+
+def _byte_level(files: TokenizerFiles) -> Segmenter:
+    segmenter = ByteLevelSegmenter(
+        *parse_bpe(files.vocab_json, files.merges, files.origin),
+        special_tokens=files.special_tokens,
+        prefix_space=files.prefix_space,
+    )
+    return AddedTokenSegmenter(segmenter, files.added, []) if files.added else segmenter

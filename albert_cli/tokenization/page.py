@@ -19,6 +19,7 @@ _LEGEND = (
     ("control", "special token"),
     ("user-defined", "symbol that is always a piece"),
     ("digit-comma", "split again after a digit and a comma"),
+    ("byte", "part of a character"),
 )
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1f; --paper: #fff; --line: #d5d5dd; --faint: #6a6a75; }
@@ -37,7 +38,8 @@ section { border-top: 1px solid var(--line); padding: 1rem 0 1.5rem }
 .h0 { background: #ffd9c7 } .h1 { background: #fff0b8 } .h2 { background: #d4f0c4 }
 .h3 { background: #c6ecec } .h4 { background: #d2dcff } .h5 { background: #ecd2f5 }
 .unknown { border: 2px solid #c4001d; background: #ffe3e6 } .control { background: #d5d5dd; font-weight: 600 }
-.user-defined { border: 1px dashed #555 } .digit-comma { border: 2px dotted #0b57d0 } .padding { opacity: .45 }
+.user-defined { border: 1px dashed #555 } .digit-comma { border: 2px dotted #0b57d0 } .byte { border: 1px dotted #555 }
+.padding { opacity: .45 }
 .t dl { display: none; position: absolute; z-index: 1; left: 0; top: 105%; margin: 0; padding: .5rem .7rem;
   width: max-content; max-width: 22rem; grid-template-columns: auto 1fr; gap: .05rem .8rem;
   text-align: left; font-size: .8rem;

@@ -1,7 +1,7 @@
 """Text -> pieces: what a segmenter is, SentencePiece under Google's rules, and any `tokenizer.json`.
 
 A segmenter knows pieces and ids; special tokens, pairs and lengths are the tokenizer's (tokenization.tokenizer).
-WordPiece is in tokenization.wordpiece.
+WordPiece is in tokenization.wordpiece, BPE in tokenization.byte_level.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from albert_cli.errors import TokenizerError
 from albert_cli.tokenization.preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from albert_cli.tokenization.spans import SPACE, spans_of, trimmed
 from converters.errors import CorruptError
 from converters.libraries import require_library
-from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS
+from converters.tokenizers.files import BPE_TOKENS, SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS
 from converters.tokenizers.sentencepiece_model import ends_in_digit_comma, parse_model
 
+Mark = Literal["▁", "Ġ", "##"]
+BYTE_SPACE: Final = "Ġ"
+CONTINUED: Final = "##"
 DIGIT_COMMA, CONTROL = "digit-comma split", "control"
 NBEST_LIMIT = 512
 # Blanks that a model's own normalisation may collapse or not.
@@ -46,8 +49,8 @@ class Segmenter(Protocol):
         """What `cls`, `sep`, `mask`, `pad` and `unk` are called."""
 
     @property
-    def wordpiece(self) -> bool:
-        """Whether pieces are marked that continue a word (##), not those that begin one (▁)."""
+    def mark(self) -> Mark:
+        """What pieces begin with: `▁` or `Ġ` those that begin a word after a space, `##` those that continue one."""
 
     def __len__(self) -> int:
         """The size of the vocabulary."""
@@ -74,7 +77,7 @@ class Segmenter(Protocol):
 class SentencePieceSegmenter:
     """A SentencePiece model under Google's preparation and digit-comma rule; with `raw` the model alone."""
 
-    wordpiece = False
+    mark: Mark = SPACE
 
     def __init__(
         self,
@@ -222,13 +225,17 @@ class TokenizersSegmenter:
             raise CorruptError(f"{where}: not a tokenizer.json that the tokenizers library reads ({error})") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.wordpiece = self._tokenizer.token_to_id("[PAD]") is not None
-        self.special_tokens = WORDPIECE_TOKENS if self.wordpiece else SENTENCEPIECE_TOKENS
+        self.mark, self.special_tokens = self._kind()
         self._unknown = self.id_of(self.special_tokens["unk"])
         self._size = 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
     def __len__(self) -> int:
         return self._size
+
+    def _kind(self) -> tuple[Mark, Mapping[str, str]]:
+        if self.id_of("[PAD]") is not None:
+            return CONTINUED, WORDPIECE_TOKENS
+        return (BYTE_SPACE, BPE_TOKENS) if self.id_of(BYTE_SPACE) is not None else (SPACE, SENTENCEPIECE_TOKENS)
 
     def prepare(self, text: str) -> str:
         normalizer = self._tokenizer.normalizer

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
-SPACE = "▁"
+SPACE: Final = "▁"
 
 
 def is_blank(character: str) -> bool:

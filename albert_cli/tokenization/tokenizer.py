@@ -7,6 +7,7 @@ in segmenters, the special tokens around it in converters.tokenizers.template, c
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import warnings
@@ -24,12 +25,12 @@ from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.batch import TokenBatch, framed
 from albert_cli.tokenization.encoding import Encoding, join
 from albert_cli.tokenization.loading import find_tokenizer_files, segmenter_of
-from albert_cli.tokenization.segmenters import CONTROL, Piece, Segmenter, TokenizersSegmenter
+from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTROL, Piece, Segmenter, TokenizersSegmenter
 from albert_cli.tokenization.truncation import Limit, Truncation
 from converters.errors import ConfigError
 from converters.files import read_small
 from converters.tokenizers.files import TokenizerFiles
-from converters.tokenizers.template import CLS_A_SEP_B_SEP, Template
+from converters.tokenizers.template import CLS_A_SEP_B_SEP, S_A_S_S_B_S, Template
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -39,7 +40,7 @@ _CHUNK = 32768
 
 
 class Tokenizer:
-    """The tokenizer of a model: SentencePiece under Google's rules, or BERT WordPiece for the Chinese models.
+    """The tokenizer of a model: SentencePiece or WordPiece under Google's rules, or byte-level BPE under fairseq's.
 
     `roles`: the template of special tokens, by what they are called in `segmenter.special_tokens`. `cut_left`: a long
     text loses its beginning.
@@ -109,7 +110,8 @@ class Tokenizer:
         """
         path = Path(path)
         if path.suffix == ".json" and path.is_file() and path.name != "config.json":
-            return cls(TokenizersSegmenter(read_small(path), str(path)))
+            pipeline = TokenizersSegmenter(read_small(path), str(path))
+            return cls(pipeline, roles=S_A_S_S_B_S if pipeline.mark == BYTE_SPACE else CLS_A_SEP_B_SEP)
         return cls.from_files(find_tokenizer_files(path), lowercase=lowercase, keep_accents=keep_accents, raw=raw)
 
     @property
@@ -285,7 +287,8 @@ class Tokenizer:
                 words.append(self.segmenter.decode(run))
                 run = []
             words.append(self._control_ids[number])
-        return " ".join([*words, self.segmenter.decode(run)] if run else words)
+        between = "" if self.segmenter.mark == BYTE_SPACE else " "  # there, spaces are in the pieces
+        return between.join([*words, self.segmenter.decode(run)] if run else words)
 
     def _special(self, name: str) -> int:
         number = self._special_ids[name]
@@ -306,15 +309,18 @@ class Tokenizer:
         if not by_token:
             return self.segmenter.pieces(text)
         position = 0
-        for part in re.split(f"({'|'.join(map(re.escape, by_token))})", text):
+        parts = re.split(f"({'|'.join(map(re.escape, by_token))})", text)
+        for part, after in itertools.zip_longest(parts, parts[1:]):
             end = position + len(part)
             if part in by_token:
                 pieces.append(Piece(by_token[part], part, position, end, CONTROL))
             elif part:
                 continued = position > 0 and not part[0].isspace()
+                # The blank before a mask is that of the word which is masked.
+                plain = part.rstrip() if after == self.segmenter.special_tokens["mask"] else part
                 pieces += (
                     Piece(piece.id, piece.piece, piece.start + position, piece.end + position, piece.kind)
-                    for piece in self.segmenter.pieces(part, continued=continued)
+                    for piece in self.segmenter.pieces(plain, continued=continued)
                 )
             position = end
         return pieces

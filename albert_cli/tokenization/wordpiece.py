@@ -6,12 +6,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from albert_cli.tokenization import basic
-from albert_cli.tokenization.segmenters import Piece
+from albert_cli.tokenization.lookups import WordIds
+from albert_cli.tokenization.segmenters import CONTINUED, Mark, Piece
 from albert_cli.tokenization.spans import without_gaps
-from albert_cli.tokenization.tables import WordIds
 from converters.tokenizers.files import WORD_LIMIT, WORDPIECE_TOKENS
-
-CONTINUED = "##"
 
 
 class WordPieceSegmenter:
@@ -20,7 +18,7 @@ class WordPieceSegmenter:
     A word with a part that is no piece, or of more than `word_limit` characters, is unknown as a whole.
     """
 
-    wordpiece = True
+    mark: Mark = CONTINUED
 
     def __init__(
         self,
