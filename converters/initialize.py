@@ -12,7 +12,6 @@ from converters import roles, spec
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import EncoderConfig
-from converters.families import family_of
 from converters.tokenizers.files import TokenizerFiles
 
 _BLOCK = 1 << 22
@@ -27,7 +26,7 @@ def initialize(
     Each tensor's values follow from the seed and its name, and come when read. Weights are normal with stddev
     `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
     """
-    parts = (*roles.REQUIRED, *(family_of(config).fresh if heads is None else heads))
+    parts = (*roles.REQUIRED, *(spec.fresh(config) if heads is None else heads))
     wanted = {name: item for name, item in spec.spec(config).items() if item.component in parts and not item.optional}
     return Checkpoint(
         config=config,

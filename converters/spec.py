@@ -121,6 +121,17 @@ def _declared(config: EncoderConfig) -> list[str]:
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
+def fresh(config: EncoderConfig) -> tuple[str, ...]:
+    """The heads of a new model: its family's, or those of another pre-training that the config's class names.
+
+    So a config of an ELECTRA generator makes a generator, which has none of the discriminator's.
+    """
+    family, wanted = family_of(config), spec(config)
+    sized = {item.component for item in wanted.values() if None not in item.shape}
+    declared = next((family.classes[name] for name in _declared(config) if name in family.classes), ())
+    return declared if {*declared} <= sized and not {*declared} <= {*family.fresh} else family.fresh
+
+
 def architecture(names: Iterable[str], config: EncoderConfig) -> str:
     """The transformers class whose heads are those among `names`; the first in the family's order.
 

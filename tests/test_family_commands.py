@@ -180,6 +180,14 @@ def test_a_generator_lacks_no_head_of_the_discriminators(relatives, albert, tmp_
     assert "absent" not in out
 
 
+def test_the_config_of_a_generator_makes_a_generator(relatives, albert, tmp_path):
+    config = relatives["generator"] / "config.json"
+    assert albert("init", tmp_path / "g", "--model-config", config)[0] == 0
+    made, wanted = (convert.load(place) for place in (tmp_path / "g", relatives["generator"]))
+    assert made.tensors.keys() == wanted.tensors.keys()
+    assert "generator_predictions.dense.weight" in made.tensors
+
+
 @pytest.mark.parametrize("name", ["bert", "spanbert", "discriminator", "roberta"])
 def test_the_encoder_of_every_family_for_onnxruntime(relatives, albert, tmp_path, name):
     pytest.importorskip("onnxscript")

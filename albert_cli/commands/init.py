@@ -11,7 +11,7 @@ import typer
 from albert_cli import console, options
 from converters.dialects import read_config
 from converters.errors import ConfigError
-from converters.families import family_of, heads_of, presets
+from converters.families import heads_of, presets
 
 if TYPE_CHECKING:
     from converters.tokenizers.files import TokenizerFiles
@@ -34,7 +34,7 @@ def init(
 
     Weights as Google initialises them: truncated normal, zero biases, unit LayerNorm. It has the heads of pre-training:
     ALBERT's and BERT's for masked words and pairs, RoBERTa's and an ELECTRA generator's for masked words, an ELECTRA
-    discriminator's for replaced tokens. With --tokenizer the vocabulary size of a preset follows the tokenizer's.
+    discriminator's for replaced tokens. A config of a generator makes a generator. With --tokenizer the vocabulary size of a preset follows the tokenizer's.
 
     Examples:
 
@@ -55,7 +55,7 @@ def init(
     writer = convert.check_place(target, target_as, force=force, inputs=inputs)
     files, pieces = _tokenizer(tokenizer)
     settings = read_config(model_config) if model_config else presets()[str(preset)]
-    heads = family_of(settings).fresh if preset is None else heads_of(preset)
+    heads = None if preset is None else heads_of(preset)
     if preset and pieces:
         settings = dataclasses.replace(settings, vocab_size=pieces)
     elif pieces and pieces != settings.vocab_size:
