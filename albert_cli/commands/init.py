@@ -33,8 +33,8 @@ def init(
     """Make a model with random weights, in any format.
 
     Weights as Google initialises them: truncated normal, zero biases, unit LayerNorm. It has the heads of pre-training:
-    ALBERT's and BERT's for masked words and pairs, RoBERTa's and an ELECTRA generator's for masked words, an ELECTRA
-    discriminator's for replaced tokens. A config of a generator makes a generator. With --tokenizer the vocabulary size of a preset follows the tokenizer's.
+    ALBERT's and BERT's for masked words and pairs, RoBERTa's for masked words, an ELECTRA discriminator's for replaced
+    tokens, a generator's for masked words. With --tokenizer the vocabulary size of a preset follows the tokenizer's.
 
     Examples:
 
