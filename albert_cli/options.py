@@ -28,8 +28,9 @@ def _formats() -> list[str]:
 
 def _targets() -> list[str]:
     from albert_cli.exporters import exporters
+    from converters.formats import writable
 
-    return [*_formats(), *exporters()]
+    return [*writable(), *exporters()]
 
 
 def _models() -> list[str]:
@@ -179,6 +180,10 @@ Parts = Annotated[
 Heads = Annotated[
     int | None,
     typer.Option("--heads", metavar="N", min=1, help="Attention heads, of a model whose files do not say how many."),
+]
+Head = Annotated[
+    str | None,
+    typer.Option("--head", metavar="NAME", help="Which classification head of a fairseq model that has several."),
 ]
 TOKENIZER = typer.Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt.")
 CASED = typer.Option(

@@ -32,6 +32,8 @@ USUAL: Mapping[str, Any] = {
     "attention_probs_dropout_prob": 0.1,
     "classifier_dropout_prob": None,
 }
+# A name that PyTorch's DataParallel put before another.
+WRAPPED = r"module\.(.*)"
 GOOGLE_DROP = {r".*/Adam(_1)?|beta[12]_power": "slots of TensorFlow's own Adam"}
 
 

@@ -14,6 +14,7 @@ from converters.errors import FormatError
 _OPTIONS = {
     "config": ("--model-config", "has a config of its own", "edit that one"),
     "heads": ("--heads", "has a config of its own", "edit that one"),
+    "head": ("--head", "holds no heads of one kind under several names", "leave it out"),
     "part": ("--part", "holds one model", "leave it out"),
 }
 
@@ -21,11 +22,13 @@ _OPTIONS = {
 @dataclass(frozen=True)
 class Choices:
     """`config`: a file of settings that override, or complete, what is found. `heads`: the number of attention heads.
-    `part`: which of the models in one checkpoint (of an ELECTRA: discriminator or generator)."""
+    `part`: which of the models in one checkpoint (of an ELECTRA: discriminator or generator). `head`: the name of the
+    classification head, of a model that may have several (fairseq's)."""
 
     config: Path | None = None
     heads: int | None = None
     part: str | None = None
+    head: str | None = None
 
     def check(self, taken: Collection[str], path: Path, format: str) -> None:
         """FormatError for a choice that the format does not take."""

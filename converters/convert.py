@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from converters import archives, proof, roles, spec, strangers
 from converters.buffer_pool import reused
@@ -25,12 +25,14 @@ from converters.errors import (
 )
 from converters.families import family_of
 from converters.files import file_errors
-from converters.formats import Format, formats
+from converters.formats import Format, Writable, formats, writable
 from converters.messages import listing
 from converters.names import slot_of
 from converters.proof import Progress
 from converters.sentence_files import encoder_or_self
 from converters.staging import atomic_write, check_target, meant_as_file, our_files, syncing
+
+Kind = TypeVar("Kind", bound=Format)
 
 DEFAULT_DIRECTORY_FORMAT = "safetensors"
 _COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to names another format"
@@ -208,7 +210,7 @@ class Plan:
     cast: Cast | None
     dropped: Mapping[str, int]
 
-    def report(self, target: Path, writer: Format, survey: proof.Survey, notes: Sequence[str] = ()) -> Report:
+    def report(self, target: Path, writer: Writable, survey: proof.Survey, notes: Sequence[str] = ()) -> Report:
         """What was done, once it is proved; `notes` are further ones."""
         checkpoint, family = self.checkpoint, family_of(self.checkpoint.config)
         present, fault = checkpoint.components, checkpoint.tokenizer.fault
@@ -238,7 +240,7 @@ class Plan:
         )
 
 
-def planned(checkpoint: Checkpoint, writer: Format, *, dtype: str | None, keep_optimizer: bool) -> Plan:
+def planned(checkpoint: Checkpoint, writer: Writable, *, dtype: str | None, keep_optimizer: bool) -> Plan:
     """What is written of a model, and what is left out."""
     dropped = dict(checkpoint.dropped)
     if checkpoint.optimizer and not keep_optimizer:
@@ -262,7 +264,7 @@ def files_of(source: Path, checkpoint: Checkpoint) -> list[Path]:
 def write_proved(
     checkpoint: Checkpoint,
     target: Path,
-    writer: Format,
+    writer: Writable,
     *,
     force: bool = False,
     sources: Sequence[Path] = (),
@@ -282,7 +284,7 @@ def write_proved(
 
 
 def write_into(
-    checkpoint: Checkpoint, place: Path, writer: Format, shown: str, progress: Progress | None = None
+    checkpoint: Checkpoint, place: Path, writer: Writable, shown: str, progress: Progress | None = None
 ) -> proof.Survey:
     """Write a model to a place that is still hidden, and prove what was written; `shown` is the target in errors."""
     checkpoint = as_read_back(checkpoint, writer)
@@ -293,14 +295,14 @@ def write_into(
     return hashing.survey
 
 
-def as_read_back(checkpoint: Checkpoint, writer: Format) -> Checkpoint:
+def as_read_back(checkpoint: Checkpoint, writer: Writable) -> Checkpoint:
     """The model as it will be when it is read back."""
     if not writer.HOLDS_SENTENCE_FILES:
         checkpoint = dataclasses.replace(checkpoint, sentence=None)
     return _ordered(_without_architectures(checkpoint))
 
 
-def read_back(writer: Format, place: Path, choices: Choices = NONE) -> Checkpoint:
+def read_back(writer: Writable, place: Path, choices: Choices = NONE) -> Checkpoint:
     """What was written to a place, as it will be found there."""
     return _read(writer, place, choices)
 
@@ -313,7 +315,7 @@ def check_place(
     source: Path | None = None,
     source_as: str | None = None,
     inputs: Sequence[Path] = (),
-) -> Format:
+) -> Writable:
     """The format to write, once its target is known to be free and writable (TargetError); nothing is read before.
 
     `source` is the model that is written, `inputs` are other files that it is made from; no target replaces them.
@@ -347,7 +349,7 @@ def _files(source: Path, reader: Format) -> list[Path]:
     return [source, *(place / name for place in sorted(places) for name in our_files(place, ours))]
 
 
-def check_dtypes(checkpoint: Checkpoint, writer: Format) -> None:
+def check_dtypes(checkpoint: Checkpoint, writer: Writable) -> None:
     """CheckpointError for tensors of a type that a format has no place for."""
     held = ", ".join(dtype.name for dtype in writer.DTYPES)
     misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
@@ -388,9 +390,9 @@ def source_format(path: Path, name: str | None = None) -> Format:
     raise FormatError(path, f"a {what} that holds no model of a known format ({', '.join(known)})")
 
 
-def target_format(path: Path, name: str | None = None) -> Format:
+def target_format(path: Path, name: str | None = None) -> Writable:
     """The format to write at `path`: by name, suffix, what is there already, else a Hugging Face directory."""
-    known = formats()
+    known = writable()
     if name is not None:
         return _named(name, known)
     fitting = [module for module in known.values() if module.fits_target(path)]
@@ -409,7 +411,9 @@ def target_format(path: Path, name: str | None = None) -> Format:
     raise FormatError(path, f"could become several formats; say --to {choices}")
 
 
-def _named(name: str, known: dict[str, Format]) -> Format:
+def _named(name: str, known: Mapping[str, Kind]) -> Kind:
+    if name in formats() and name not in known:
+        raise UnknownFormatError(f"{name} is read and not written; say --to {' or --to '.join(known)}")
     if name not in known:
         raise UnknownFormatError(
             f"{name!r} is no format here; the formats are {', '.join(known)}{did_you_mean(name, known)}"

@@ -31,7 +31,7 @@ from converters.errors import FormatError, SpecError, TargetError
 from converters.families import families, family_of
 from converters.family import Part
 from converters.files import file_errors
-from converters.formats import Format, formats
+from converters.formats import Writable, formats
 from converters.messages import listing
 from converters.proof import Progress
 from converters.staging import atomic_write, check_target, meant_as_file, syncing
@@ -81,7 +81,7 @@ def convert_each(
     return {name: plan.report(target / _called(name, writer), writer, surveys[name]) for name, plan in plans.items()}
 
 
-def check_directory(target: Path, target_as: str | None, *, force: bool = True) -> Format:
+def check_directory(target: Path, target_as: str | None, *, force: bool = True) -> Writable:
     """The format of the models to write into a directory, which must be one or free for one (TargetError)."""
     writer = target_format(target, target_as)
     if meant_as_file(target) or (writer.OURS is None and writer.fits_target(target)):
@@ -91,13 +91,13 @@ def check_directory(target: Path, target_as: str | None, *, force: bool = True) 
     return writer
 
 
-def _ours(writer: Format) -> re.Pattern[str]:
+def _ours(writer: Writable) -> re.Pattern[str]:
     """The names of all that is written into the directory."""
     names = "|".join(re.escape(_called(name, writer)) for name in PARTS)
     return re.compile(names if writer.OURS is None else f"({names})(/({writer.OURS.pattern}))?")
 
 
-def _called(name: str, writer: Format) -> str:
+def _called(name: str, writer: Writable) -> str:
     return name if writer.OURS is not None else name + writer.SUFFIXES[0]
 
 
@@ -210,7 +210,7 @@ def _vocabulary(model: Checkpoint) -> tuple[object, ...]:
 def _joined(
     plans: Mapping[str, Plan],
     target: Path,
-    writer: Format,
+    writer: Writable,
     surveys: Sequence[proof.Survey],
     shared: Sequence[str],
     source: Path,

@@ -30,6 +30,7 @@ _HARMLESS = {
     *(f"builtins.{kind.__name__}" for kind in (bool, bytearray, bytes, complex, dict, float, frozenset)),
     *(f"builtins.{kind.__name__}" for kind in (int, list, object, range, set, slice, str, tuple, type)),
 }
+_TOO_FEW = "it takes more values than there are"
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # since Python 2
 _SCALARS = (str, bytes, int, float, complex, bool, type(None))
 
@@ -129,9 +130,18 @@ class _Machine:
         self._stack.append(value)
 
     def _pop(self) -> Any:
+        if not self._stack:
+            raise IndexError(_TOO_FEW)
         return self._stack.pop()
 
+    def _top(self) -> Any:
+        if not self._stack:
+            raise IndexError(_TOO_FEW)
+        return self._stack[-1]
+
     def _popped_to_mark(self) -> list[Any]:
+        if not self._marks:
+            raise IndexError(_TOO_FEW)
         start = self._marks.pop()
         items = self._stack[start:]
         del self._stack[start:]
@@ -147,18 +157,20 @@ class _Machine:
         self._pop()
 
     def _put(self, place: Any) -> None:
-        self._memo[place] = self._stack[-1]
+        self._memo[place] = self._top()
 
     def _memoize(self, _: Any) -> None:
-        self._memo[len(self._memo)] = self._stack[-1]
+        self._memo[len(self._memo)] = self._top()
 
     def _get(self, place: Any) -> None:
+        if place not in self._memo:
+            raise LookupError("it refers to a value that is not there")
         self._push(self._memo[place])
 
     def _tuple(self, count: int) -> None:
         start = len(self._stack) - count
         if start < 0:
-            raise IndexError("a tuple of more than there is")
+            raise IndexError(_TOO_FEW)
         items = tuple(self._stack[start:])
         del self._stack[start:]
         self._push(items)
@@ -173,7 +185,7 @@ class _Machine:
         self._extend(self._popped_to_mark())
 
     def _extend(self, items: list[Any]) -> None:
-        into = self._stack[-1]
+        into = self._top()
         if isinstance(into, list):
             into.extend(items)
         elif isinstance(into, Record):
@@ -189,7 +201,7 @@ class _Machine:
         self._set(self._popped_to_mark())
 
     def _set(self, items: list[Any]) -> None:
-        into, pairs = self._stack[-1], list(zip(items[::2], items[1::2], strict=True))
+        into, pairs = self._top(), list(zip(items[::2], items[1::2], strict=True))
         if isinstance(into, dict):
             for key, value in pairs:
                 into[hashable(key)] = value
@@ -200,7 +212,7 @@ class _Machine:
 
     def _additems(self, _: Any) -> None:
         items = self._popped_to_mark()
-        into = self._stack[-1]
+        into = self._top()
         if not isinstance(into, set):
             raise TypeError(f"adds to a {type(into).__name__}")
         into.update(map(hashable, items))
@@ -239,7 +251,7 @@ class _Machine:
         return Record(called.name, arguments) if function is None else function(*arguments)
 
     def _build(self, _: Any) -> None:
-        state, built = self._pop(), self._stack[-1]
+        state, built = self._pop(), self._top()
         if not isinstance(built, (Record, Dictionary)):
             raise TypeError(f"a state for a {type(built).__name__}")
         built.state = state

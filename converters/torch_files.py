@@ -59,7 +59,7 @@ _DTYPE = re.compile(r"torch\.(float|bfloat|u?int|complex)\d+|torch\.bool")
 
 _MOST_MEMBERS = 100_000
 _MOST_AXES = 8
-_MOST_SHOWN = 120
+_MOST_SHOWN, _MOST_CHARACTERS = 120, 1000
 _MOST_SIZE = 2**40
 # A tensor of more elements than lie in the file repeats them; a large one would never end.
 _MOST_REPEATED = 2**20
@@ -136,6 +136,9 @@ class TorchFile:
     def tensors(self, value: Mapping[Any, Any], inside: str = "") -> dict[str, Tensor]:
         """A state dict's tensors by name; CorruptError where anything else is among them."""
         for name, item in value.items():
+            if isinstance(name, str) and len(name) > _MOST_CHARACTERS:
+                what = f"a tensor's name of {len(name)} characters begins {brief(name)}"
+                raise CorruptError(self.path, f"{what}; none has more than {_MOST_CHARACTERS}")
             if not (isinstance(name, str) and isinstance(item, Stored)):
                 inner = isinstance(item, dict) and not inside
                 hint = f"; if the model is in {brief(name)}, save that alone" if inner else ""
@@ -171,7 +174,7 @@ def read(path: Path, *, records: bool = False) -> TorchFile:
         raise CorruptError(path, what, ADVICE) from None
     except pickles.FAULTS as error:
         reason = str(error).strip() or type(error).__name__
-        raise CorruptError(path, f"not a sound {KIND} ({reason.splitlines()[0]})") from None
+        raise CorruptError(path, f"not a sound {KIND} ({shortened(escaped(reason), _MOST_SHOWN)})") from None
 
 
 def kind_of(value: object) -> str:
@@ -285,7 +288,7 @@ def _sizes(value: Sequence[Any]) -> tuple[int, ...]:
 def _tensor(
     storage: Any, first: Any, shape: Any, strides: Any, grad: Any = None, hooks: Any = None, said: Any = None
 ) -> Stored:
-    return _made(storage, storage.kind, first, shape, strides, said)
+    return _made(storage, getattr(storage, "kind", ""), first, shape, strides, said)
 
 
 def _tensor_of_dtype(
@@ -328,6 +331,10 @@ def _set(items: Any = ()) -> set[Any]:
     return set(map(pickles.hashable, items))
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 def _encoded(text: str, encoding: str) -> bytes:
     """Bytes, as the second version of pickles has them."""
     if encoding != "latin1":
@@ -340,6 +347,7 @@ _KNOWN: Mapping[str, Callable[..., Any]] = {
     "collections.Counter": _dictionary,
     "collections.defaultdict": _defaultdict,
     "builtins.set": _set,
+    "builtins.bytes": _no_bytes,
     "builtins.complex": complex,
     "_codecs.encode": _encoded,
     "torch.Size": _sizes,

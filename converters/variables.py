@@ -138,20 +138,25 @@ def modernised(
 
     `transposed`: the old names of matrices that are turned as well. SpecError where a tensor is there under both.
     """
-    patterns = [(re.compile(pattern), new) for pattern, new in legacy.items()]
     renamed: dict[str, Tensor] = {}
     olds: dict[str, str] = {}
     for old, tensor in variables.items():
         variable, slot = slot_of(old, slots) or (old, "")
         turned = variable in transposed
-        for pattern, new in patterns:
-            if match := pattern.fullmatch(variable):
-                variable = match.expand(new)
+        variable = modern_name(variable, legacy)
         name = f"{variable}{slots}{slot}" if slot else variable
         if name in renamed:
             raise SpecError(where, f"holds both {listing([olds[name], old])}, names of one tensor; remove one")
         renamed[name], olds[name] = tensor.transposed if turned else tensor, old
     return renamed
+
+
+def modern_name(name: str, legacy: Mapping[str, str]) -> str:
+    """Today's name of what has an old one."""
+    for pattern, new in legacy.items():
+        if match := re.fullmatch(pattern, name):
+            name = match.expand(new)
+    return name
 
 
 def _layers(config: EncoderConfig) -> str:

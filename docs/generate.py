@@ -23,6 +23,7 @@ from albert_cli.exporters import exporters
 from albert_cli.help_pages import split_examples
 from converters.families import families
 from converters.family import Family
+from converters.formats import Format
 from converters.formats import formats as all_formats
 from converters.known_keys import Key
 from converters.model_settings import KNOWN_KEYS
@@ -80,7 +81,7 @@ def formats() -> str:
     parts = [_FORMATS_HEAD]
     for name, module in all_formats().items():
         dtypes = ", ".join(dtype.name for dtype in module.DTYPES)
-        parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | yes | yes |")
+        parts.append(f"| `{name}` | {module.DESCRIPTION} | {dtypes} | yes | {'yes' if module.WRITES else 'no'} |")
     for name, module in exporters().items():
         parts.append(f"| `{name}` | {module.DESCRIPTION} | float32 | no | yes, checked |")
     parts += [_names(family) for family in families().values()]
@@ -121,10 +122,14 @@ def models() -> str:
         "|---" * (1 + len(known) + len(more)) + "|",
     ]
     for family in families().values():
-        cells = ["read, written, proved" if module.holds(family) else "no" for module in known.values()]
+        cells = [_held(module) if module.holds(family) else "no" for module in known.values()]
         cells += ["written, checked"] * len(more)
         lines += [f"| {title} | {' | '.join(cells)} |" for title in family.titles]
     return "\n".join([before + start, *lines, end + after])
+
+
+def _held(module: Format) -> str:
+    return "read, written, proved" if module.WRITES else "read"
 
 
 def _row(keys: list[Key]) -> str:

@@ -63,7 +63,7 @@ def serve():
     # Whatever is imported late is imported now: an unprivileged child may not be able to read the libraries. But not
     # TensorFlow, which costs seconds.
     with tempfile.TemporaryDirectory() as folder:
-        forms = [form for form in conversion.formats() if form not in making.BY_TENSORFLOW]
+        forms = [form for form in conversion.writable() if form not in making.BY_TENSORFLOW]
         for name, form in enumerate([*forms, forms[0]]):
             conversion.save(making.model(), f"{folder}/{name}", format=form)
             conversion.load(f"{folder}/{name}")

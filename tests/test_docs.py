@@ -45,6 +45,7 @@ def test_every_family_is_in_the_readme_with_what_each_format_holds():
         for title in family.titles:
             cells = dict(zip(names, rows[f"| {title}"], strict=True))
             assert cells["safetensors"] == "read, written, proved"
+            assert cells["fairseq"] == ("read" if family.fairseq.rows else "no")
             assert (cells["tf"] == "no") == (family.config.google_file is None)
 
 

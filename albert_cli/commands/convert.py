@@ -36,6 +36,7 @@ def convert(
     model_config: options.PartialModelConfig = None,
     heads: options.Heads = None,
     part: options.Parts = None,
+    head: options.Head = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -62,6 +63,9 @@ def convert(
         # Google's BERT; the generator of Google's ELECTRA
         albert convert uncased_L-12_H-768_A-12/ bert/
         albert convert electra_small/ generator/ --part generator
+
+        # fairseq's RoBERTa
+        albert convert roberta.base.tar.gz roberta/
 
         # for onnxruntime, checked against PyTorch
         albert convert hf/ albert.onnx
@@ -96,7 +100,7 @@ def convert(
         check_place(target, target_as, force=force, source=source_path, source_as=source_as)
     model = resolve.resolve(source)
     if exporter:
-        choices = Choices(model_config, heads, part)
+        choices = Choices(model_config, heads, part, head)
         exported = exporter.export(
             model.load(format=source_as, choices=choices), target, force=force, source=model.path
         )
@@ -112,7 +116,7 @@ def convert(
         "force": force,
         "keep_optimizer": keep_optimizer,
     }
-    reports = _convert(model, target, Choices(model_config, heads, part), **settings)
+    reports = _convert(model, target, Choices(model_config, heads, part, head), **settings)
     if json:
         console.print_reports(reports)
         return

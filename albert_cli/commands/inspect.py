@@ -31,6 +31,7 @@ def inspect(
     model_config: options.PartialModelConfig = None,
     heads: options.Heads = None,
     part: options.Part = None,
+    head: options.Head = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and SHA-256.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -50,7 +51,7 @@ def inspect(
     from converters import proof
     from converters.choices import Choices
 
-    checkpoint = resolve.resolve(model).load(format=source_as, choices=Choices(model_config, heads, part))
+    checkpoint = resolve.resolve(model).load(format=source_as, choices=Choices(model_config, heads, part, head))
     with console.progress_bytes() as progress:
         survey = proof.survey(checkpoint, progress)
     digests = survey.digests

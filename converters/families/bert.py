@@ -6,14 +6,17 @@ Names: transformers' modeling_bert.py; google-research/bert modeling.py, run_pre
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from converters import bert_like
 from converters.config import EncoderConfig
 from converters.family import Entry, Family
 from converters.published import Published, archive
 
 _SBO = "cls.pair_target_predictions."
+_GAMMA_BETA = bert_like.gamma_beta(r"(?:LayerNorm|layer_norm\d)")
 
-_ENTRIES = (
+_GOOGLE = (
     *bert_like.embeddings("bert"),
     *bert_like.layer("bert"),
     Entry("pooler", "bert.pooler.dense", "bert/pooler/dense", "pooler_transform"),
@@ -37,6 +40,8 @@ _ENTRIES = (
     Entry("classifier", "classifier", "output"),
     Entry("qa", "qa_outputs", "cls/squad/output"),
 )
+# SpanBERT trained a module of the same names, which fairseq calls a decoder.
+_ENTRIES = tuple(replace(entry, fairseq=f"decoder.{entry.hf}") for entry in _GOOGLE)
 
 
 def _preset(hidden: int, layers: int, vocabulary: int = 30522) -> EncoderConfig:
@@ -149,7 +154,8 @@ FAMILY = Family(
     buffers=bert_like.buffers("bert"),
     legacy={
         # pytorch-pretrained-bert and SpanBERT, after TensorFlow.
-        "hf": bert_like.gamma_beta(r"(?:LayerNorm|layer_norm\d)"),
+        "hf": _GAMMA_BETA,
+        "fairseq": {bert_like.WRAPPED: r"\1", **_GAMMA_BETA},
         # TF-Hub's modules of versions 1 and 2.
         "keras": {
             r"bert_model/word_embeddings/(.*)": r"word_embeddings/\1",

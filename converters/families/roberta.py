@@ -118,6 +118,7 @@ FAMILY = Family(
     legacy={
         "hf": {r"lm_head\.weight": "lm_head.decoder.weight"},
         "fairseq": {
+            bert_like.WRAPPED: r"\1",
             r"decoder\.(.*)": r"encoder.\1",
             r"(.*sentence_encoder)\.emb_layer_norm\.(.*)": r"\1.layernorm_embedding.\2",
             r"encoder\.lm_head\.weight": "encoder.lm_head.decoder.weight",

@@ -37,6 +37,7 @@ DESCRIPTION = "Julia's .tfbson or .bson (config, weights, vocab), as BSON.jl sav
 OURS: re.Pattern[str] | None = None
 SUFFIXES: tuple[str, ...] = (".tfbson", ".bson")
 TAKES: frozenset[str] = frozenset()
+WRITES = True
 HOLDS_SENTENCE_FILES = False
 # Julia itself has no bfloat16.
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))

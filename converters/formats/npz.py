@@ -37,6 +37,7 @@ DESCRIPTION = "Julia-readable .npz with the members of a BSON file (config, weig
 OURS: re.Pattern[str] | None = None
 SUFFIXES: tuple[str, ...] = (".npz",)
 TAKES: frozenset[str] = frozenset()
+WRITES = True
 HOLDS_SENTENCE_FILES = False
 # NPZ.jl knows no bfloat16.
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16))

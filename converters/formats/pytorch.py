@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from converters import hf_directory, torch_files
+from converters import fairseq, hf_directory, torch_files
 from converters.checkpoint import FLOATS, Checkpoint, Tensor, copy_into
 from converters.choices import NONE, Choices
 from converters.errors import CorruptError, TargetError
@@ -33,6 +33,7 @@ DTYPES = FLOATS
 OURS: re.Pattern[str] | None = hf_directory.OURS
 SUFFIXES: tuple[str, ...] = ()
 TAKES: frozenset[str] = frozenset()
+WRITES = True
 HOLDS_SENTENCE_FILES = True
 
 _WEIGHTS = hf_directory.PICKLES[0]
@@ -48,8 +49,11 @@ def recognises(path: Path) -> bool:
         return False
     if path.suffix.lower() in _FILES:  # damaged ones too, but no document of BSON, which begins with its own length
         with file_errors(path), open_regular(path) as file:
-            return int.from_bytes(file.read(4), "little") != path.stat().st_size
-    return torch_files.begins_as_one(path)
+            if int.from_bytes(file.read(4), "little") == path.stat().st_size:
+                return False
+    elif not torch_files.begins_as_one(path):
+        return False
+    return not fairseq.claims(path)
 
 
 def fits_target(path: Path) -> bool:

@@ -34,6 +34,7 @@ DTYPES = FLOATS
 OURS: re.Pattern[str] | None = hf_directory.OURS
 SUFFIXES: tuple[str, ...] = ()
 TAKES: frozenset[str] = frozenset()
+WRITES = True
 HOLDS_SENTENCE_FILES = True
 
 _WEIGHTS, _OPTIMIZER = hf_directory.SAFETENSORS[0], "optimizer.safetensors"

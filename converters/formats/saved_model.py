@@ -41,6 +41,7 @@ OURS: re.Pattern[str] | None = re.compile(
 )
 SUFFIXES: tuple[str, ...] = ()
 TAKES = frozenset({"config", "heads"})
+WRITES = True
 HOLDS_SENTENCE_FILES = False
 
 _GRAPH, _KERAS, _ASSETS = "saved_model.pb", "keras_metadata.pb", "assets"

@@ -35,6 +35,7 @@ OURS: re.Pattern[str] | None = re.compile(
 )
 SUFFIXES: tuple[str, ...] = ()
 TAKES: frozenset[str] = frozenset({"config", "heads", "part"})
+WRITES = True
 HOLDS_SENTENCE_FILES = False
 
 _PREFIX = "model.ckpt-best"
