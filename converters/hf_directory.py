@@ -151,7 +151,7 @@ def _without_label_names(config: EncoderConfig, tensors: Mapping[str, Tensor]) -
     usual = _label_names(config, tensors)
     if not usual or config.extra.get("id2label") != usual["id2label"]:
         return config
-    extra = {key: value for key, value in config.extra.items() if usual.get(key) != value}
+    extra = {key: value for key, value in config.extra.items() if key not in usual or usual[key] != value}
     return dataclasses.replace(config, extra=extra)
 
 

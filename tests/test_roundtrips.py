@@ -331,6 +331,11 @@ def configs(draw):
     )
 
 
+def test_a_null_in_the_config_survives_beside_labels_without_names(tmp_path):
+    config = dataclasses.replace(making.TINY, extra={"classifier_dropout": None})
+    assert chain(making.model(config, without=("qa", "sop")), tmp_path, LIGHT) is True
+
+
 ANY = {
     "config": configs(),
     "seed": st.integers(0, 2**16),
