@@ -2,7 +2,8 @@
 
 Reads a job as a JSON line: [library, "missing" or "broken", arguments]; answers [exit code, what was said on stderr].
 The process that forks has the large libraries imported; the one for a job forgets the library, and all that is built on
-it, so that both are imported again where they are used.
+it, so that both are imported again where they are used. Without these libraries ("bare") it does jobs of a third kind:
+"noted", of which the last line on stderr names every library that was looked for.
 """
 
 import importlib
@@ -31,9 +32,9 @@ OURS = ("albert_cli", "converters")
 class Server:
     """The test's side of it."""
 
-    def __init__(self):
+    def __init__(self, *, bare=False):
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *(["bare"] if bare else [])],
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -51,8 +52,8 @@ class Server:
         self.process.wait(60)
 
 
-def serve():
-    for name in PRELOADED:
+def serve(*, bare):
+    for name in () if bare else PRELOADED:
         importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
@@ -75,7 +76,8 @@ def run(library, how, arguments):
     for name in [name for name in sys.modules if name.partition(".")[0] in gone]:
         del sys.modules[name]
     (finder,) = [item for item in sys.meta_path if item is importlib.machinery.PathFinder]
-    sys.meta_path[sys.meta_path.index(finder)] = Missing(library) if how == "missing" else Broken(library)
+    kind = {"missing": Missing, "broken": Broken, "noted": Noting}[how]
+    sys.meta_path[sys.meta_path.index(finder)] = noted = kind(library)
     sys.argv = ["albert", *arguments]
     try:
         from albert_cli.main import main
@@ -88,6 +90,8 @@ def run(library, how, arguments):
         return 70
     finally:
         sys.stderr.flush()
+        if how == "noted":
+            os.write(2, f"\n{' '.join(noted.names)}\n".encode())
     return 0
 
 
@@ -123,5 +127,17 @@ class Broken(Missing):
         exec(f"raise ImportError({said!r})", module.__dict__)  # by the library itself
 
 
+class Noting(Missing):
+    """Finds what Python finds, and notes of what."""
+
+    def __init__(self, library):
+        super().__init__(library)
+        self.names = set()
+
+    def find_spec(self, name, path=None, target=None):
+        self.names.add(name.partition(".")[0])
+        return importlib.machinery.PathFinder.find_spec(name, path, target)
+
+
 if __name__ == "__main__":
-    serve()
+    serve(bare=sys.argv[1:] == ["bare"])

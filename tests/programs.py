@@ -26,7 +26,7 @@ PRELOADED = (
     *("typer.main", "pydantic", "google.protobuf.text_format", "sentencepiece.sentencepiece_model_pb2", "ml_dtypes"),
 )
 # Of the environment, what the libraries look at when they are imported.
-FIXED = {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+FIXED = {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_CPP_LOG_LEVEL": "FATAL"}
 
 
 class Program:

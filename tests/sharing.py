@@ -1,19 +1,18 @@
 """Runs `albert` commands, each by two processes as torchrun starts them, from one that has the libraries imported.
 
-Reads a JSON list of [arguments, log, {rank: environment}]; writes the exit codes of each command as a JSON line.
+Given a JSON list [[arguments, log] of each command, who is killed]; writes the exit codes of each as a JSON line.
 """
 
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import traceback
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from programs import Program
 
 
 def shared(jobs, folder, *, killed=None):
@@ -22,26 +21,23 @@ def shared(jobs, folder, *, killed=None):
     `killed` (rank, file): that process of the last command is killed as soon as there is such a file.
     """
     given = [[list(map(str, words)), str(folder / f"{number}.log")] for number, words in enumerate(jobs)]
-    done = subprocess.run(
-        [sys.executable, __file__],
-        input=json.dumps([given, killed and [killed[0], str(killed[1])]]),
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "FATAL"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-    codes = [json.loads(line) for line in done.stdout.splitlines()]
+    jobs = json.dumps([given, killed and [killed[0], str(killed[1])]])
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import sharing; sharing.serve({jobs!r})"
+    with Program(code=code) as process:
+        assert process.wait() == 0, process.said()
+    codes = [json.loads(line) for line in process.said().splitlines()]
     said = [[Path(f"{log}.{rank}").read_text() for rank in (0, 1)] for _, log in given]
     return list(zip(codes, said, strict=True))
 
 
-def serve():
+def serve(given):
+    import torch
 
     import albert_cli.pretraining.pretrain
     import albert_cli.training.session  # noqa: F401
 
-    jobs, killed = json.load(sys.stdin)
+    torch.set_num_threads(1)
+    jobs, killed = json.loads(given)
     for number, (words, log) in enumerate(jobs):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -83,7 +79,3 @@ def start(words, log, rank, port):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-if __name__ == "__main__":
-    serve()

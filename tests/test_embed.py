@@ -17,6 +17,7 @@ from encoding import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from programs import Program
 from typer.testing import CliRunner
 
 from albert_cli.embedding import parquet
@@ -427,9 +428,9 @@ def test_what_does_not_fit_is_one_line(letter_model, texts, options, message):
 
 def test_nothing_to_read_is_reported(letter_model, tmp_path):
     out = ["--out", str(tmp_path / "o.parquet"), "--model", str(letter_model)]
-    command = [sys.executable, "-m", "albert_cli.main", "embed", "--in", "-", *out]
-    done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=300)
-    assert (done.returncode, done.stderr) == (1, "albert: standard input: there is no text to read\n")
+    with Program("embed", "--in", "-", *out) as process:  # whose input is empty
+        assert process.wait() == 1
+    assert process.said() == "albert: standard input: there is no text to read\n"
     with pytest.raises(AlbertError, match=r"none\.txt: no such file or directory$"):
         embed("--in", tmp_path / "none.txt", "--model", letter_model)
     done = embed("--in", tmp_path, "--model", letter_model, code=2)
@@ -488,7 +489,6 @@ def test_json_report(letter_model, texts, tmp_path):
 
 
 def test_nothing_heavy_is_loaded_for_help():
-    import subprocess
     import sys
 
     code = (

@@ -236,7 +236,7 @@ def test_a_bar_counts_with_a_rate_and_a_time_to_come(monkeypatch):
         "    time.sleep(0.3)\n"
         "console.say('done')\n"
     )
-    terminal = Terminal(columns=80, code=code)
+    terminal = Terminal(columns=80, code=code, forked=True)
     assert terminal.end() == 0
     assert terminal.lines == [
         "9 rows, 1234 steps, 2 of warm-up",
@@ -266,7 +266,7 @@ def test_a_line_that_is_written_slowly_leaves_the_one_before_when_a_bar_has_gone
         "    console.say('second')\n"
         "    time.sleep(0.3)\n"
     )
-    terminal = Terminal(code=code)
+    terminal = Terminal(code=code, forked=True)
     assert terminal.end() == 0
     assert terminal.lines == ["first", "second"]
 
@@ -279,7 +279,7 @@ def test_a_terminal_that_shows_text_only_is_given_text_only(variables):
         "    tick(1, 4)\n    tick(2, 4)\n    console.warn('a notice')\n"
         "console.print_table([['a', '1']], ['name', 'n'], right=[1], styles=['red'])\n"
     )
-    terminal = Terminal(columns=80, code=code, **variables)
+    terminal = Terminal(columns=80, code=code, forked=True, **variables)
     assert terminal.end() == 0
     assert b"\x1b" not in terminal.raw
     assert terminal.lines == [
@@ -297,7 +297,7 @@ def test_a_long_wait_has_a_spinner_that_leaves_nothing():
         "with console.attended():\n"
         "    console.say('first')\n    time.sleep(2.5)\n    console.say('second')\n"
     )
-    terminal = Terminal(code=code)
+    terminal = Terminal(code=code, forked=True)
     assert terminal.end() == 0
     assert terminal.ever("working")
     assert terminal.lines == ["first", "second"]
@@ -464,17 +464,21 @@ def test_what_is_kept_of_several_runs(tmp_path, monkeypatch):
 
 def test_ctrl_c_twice_gives_no_traceback(tmp_path):
     code = (
-        "import sys, time\nfrom albert_cli import console, main\nfrom albert_cli.registry import catalogue\n"
+        "import os, sys, time\nfrom albert_cli import console, main\nfrom albert_cli.registry import catalogue\n"
         "def slow():\n"
         "    try:\n        console.say('begun')\n        time.sleep(60)\n"
-        "    finally:\n        console.say('clearing')\n        time.sleep(6)\n        console.say('cleared')\n"
+        "    finally:\n        console.say('clearing')\n"
+        f"        while not os.path.exists({str(tmp_path / 'told')!r}):\n            time.sleep(0.01)\n"
+        "        console.say('cleared')\n"
         "catalogue.entries = slow\nsys.argv = ['albert', 'models']\nmain.main()\n"
     )
-    terminal = Terminal(code=code, columns=120)
+    terminal = Terminal(code=code, columns=120, forked=True)
     terminal.until("begun")
     terminal.send()
     terminal.until("clearing")
     terminal.send()
+    terminal.until("stopping")
+    (tmp_path / "told").touch()
     assert terminal.end() == 130
     assert terminal.lines == [
         "begun",
