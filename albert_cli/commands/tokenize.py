@@ -64,9 +64,12 @@ def tokenize(
         typer.Option("--stride", min=0, metavar="N", help="Cut into windows that overlap by N tokens instead."),
     ] = None,
     pad: Annotated[bool, typer.Option("--pad", help="Fill up to --max-length.")] = False,
-    no_special: Annotated[bool, typer.Option("--no-special", help="Put no [CLS] and [SEP] around the texts.")] = False,
+    no_special: Annotated[
+        bool, typer.Option("--no-special", help="Put no [CLS] and [SEP], or <s> and </s>, around the texts.")
+    ] = False,
     special_in_text: Annotated[
-        bool, typer.Option("--special-in-text", help="Take a literal [MASK], [CLS], … in the text as that token.")
+        bool,
+        typer.Option("--special-in-text", help="Take a literal [MASK], <mask>, [CLS], … in the text as that token."),
     ] = False,
     cased: options.Cased = None,
     keep_accents: options.KeepAccents = None,
@@ -100,7 +103,7 @@ def tokenize(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file."), Kind.STREAM_OUT] = None,
     force: options.Force = False,
 ) -> None:
-    """Show how texts become token ids, exactly as Google's tokenizer makes them, and why.
+    """Show how texts become token ids, exactly as the model's own tokenizer makes them (Google's, fairseq's), and why.
 
     Per piece: id, score, kind, the characters of the original text it stands for, token type and attention mask.
 

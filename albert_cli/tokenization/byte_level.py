@@ -7,10 +7,10 @@ important pair first. Which character is a letter or a number, Python's unicoded
 from __future__ import annotations
 
 import heapq
-import itertools
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
 
 from albert_cli.tokenization.lookups import Characters, WordIds
 from albert_cli.tokenization.preparation import encodable
@@ -48,7 +48,7 @@ class ByteLevelSegmenter:
         self._ids = {piece: number for number, piece in enumerate(pieces)}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._of_word = WordIds(lambda word: tuple(self._ids[piece] for piece in self._cut(word)))
-        self._of_part = WordIds(lambda part: tuple(self._of_words(part)))
+        self._of_part = WordIds(lambda part: tuple(chain.from_iterable(map(self._of_word.__getitem__, _words(part)))))
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -57,25 +57,27 @@ class ByteLevelSegmenter:
         return f" {text}" if self.prefix_space and text and text[0] != " " else text
 
     def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        known, parts, chain = self._of_part.__getitem__, _PARTS.findall, itertools.chain.from_iterable
-        return [list(chain(map(known, parts(self.prepare(encodable(text)))))) for text in texts]
+        known, parts = self._of_part.__getitem__, _PARTS.findall
+        return [list(chain.from_iterable(map(known, parts(self.prepare(encodable(text)))))) for text in texts]
 
     def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
         text = encodable(text)
         prepared = text if continued else self.prepare(text)
-        before = len(prepared) - len(text)
         found = []
-        for low, word in _words(prepared):
+        low = len(text) - len(prepared)
+        for word in _words(prepared):
             # The character of each byte, with one more at each end.
-            sources = [i for i, character in enumerate(word, low - before) for _ in character.encode()]
+            sources = [i for i, character in enumerate(word, low) for _ in character.encode()]
             sources = [-2, *sources, len(text)]
             at = 1
-            for piece in self._cut(word):
+            for number in self._of_word[word]:
+                piece = self._pieces[number]
                 first, last = sources[at], sources[at + len(piece) - 1]
                 within = first == sources[at - 1] or last == sources[at + len(piece)]
                 span = trimmed(text, max(first, 0), last + 1, str.isspace)
-                found.append(Piece(self._ids[piece], piece, *span, "byte" if within else "normal"))
+                found.append(Piece(number, piece, *span, "byte" if within else "normal"))
                 at += len(piece)
+            low += len(word)
         return found
 
     def piece(self, number: int) -> str:
@@ -90,16 +92,13 @@ class ByteLevelSegmenter:
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join(map(_bytes_of, map(self.piece, ids))).decode(errors="replace")
 
-    def _of_words(self, text: str) -> Iterator[int]:
-        return itertools.chain.from_iterable(self._of_word[word] for _, word in _words(text))
-
     def _cut(self, word: str) -> list[str]:
         """The pieces of one word."""
         parts = list(word.encode().decode("latin-1").translate(_SYMBOLS))
         end = len(parts)
         left, right = list(range(-1, end - 1)), list(range(1, end + 1))  # what is there before and after each part
         ranks = self._ranks
-        queue = [(ranks[pair], at) for at, pair in enumerate(itertools.pairwise(parts)) if pair in ranks]
+        queue = [(ranks[pair], at) for at, pair in enumerate(pairwise(parts)) if pair in ranks]
         heapq.heapify(queue)
         while queue:
             rank, joined = queue[0][0], []
@@ -121,10 +120,11 @@ class ByteLevelSegmenter:
         return [part for part in parts if part]
 
 
-def _words(text: str) -> Iterator[tuple[int, str]]:
-    """Where each word of a text begins, and the word with the space before it; white space makes words of its own."""
-    alike = text if text.isascii() else text.translate(_ALIKE)
-    return ((found.start(), text[found.start() : found.end()]) for found in _WORDS.finditer(alike))
+def _words(text: str) -> list[str]:
+    """A text cut into words with the space before them; white space makes words of its own."""
+    if text.isascii():
+        return _WORDS.findall(text)
+    return [text[slice(*found.span())] for found in _WORDS.finditer(text.translate(_ALIKE))]
 
 
 def _alike(character: str) -> str:

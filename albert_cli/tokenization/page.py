@@ -50,7 +50,7 @@ section { border-top: 1px solid var(--line); padding: 1rem 0 1.5rem }
 
 
 def page(
-    tokenizer: Tokenizer, records: Iterable[Record], *, title: str = "ALBERT tokens", index_base: int = 0
+    tokenizer: Tokenizer, records: Iterable[Record], *, title: str = "Tokens", index_base: int = 0
 ) -> Iterator[str]:
     """The page, in parts as the records come."""
     yield (

@@ -101,7 +101,7 @@ class View:
             raise TokenizerError("alternatives need a SentencePiece model without added tokens beside it")
         if not isinstance(segmenter, SentencePieceSegmenter):
             raise TokenizerError(
-                "alternatives need a SentencePiece model; WordPiece and tokenizer.json know one way only"
+                "alternatives need a SentencePiece model; WordPiece, BPE and tokenizer.json know one way only"
             )
         random = Random(seed)
 

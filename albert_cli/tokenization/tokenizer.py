@@ -294,7 +294,7 @@ class Tokenizer:
         number = self._special_ids[name]
         if number is None:
             token = self.segmenter.special_tokens[name]
-            raise TokenizerError(f"the vocabulary has no {token} token; it is not an ALBERT's")
+            raise TokenizerError(f"the vocabulary has no {token} token, which this model's texts need")
         return number
 
     def _control(self, number: int) -> Piece:
