@@ -170,7 +170,8 @@ def read(path: Path, *, records: bool = False) -> TorchFile:
             is_zip = file.read(len(_ZIP)) == _ZIP
         return _read_zip(path, records) if is_zip else _read_legacy(path, records)
     except pickles.RefusedNameError as error:
-        what = f"holds {error.name}, which is neither a tensor nor a plain value, and is never run"
+        name = shortened(escaped(error.name), _MOST_SHOWN)
+        what = f"holds {name}, which is neither a tensor nor a plain value, and is never run"
         raise CorruptError(path, what, ADVICE) from None
     except pickles.FAULTS as error:
         reason = str(error).strip() or type(error).__name__
@@ -180,7 +181,7 @@ def read(path: Path, *, records: bool = False) -> TorchFile:
 def kind_of(value: object) -> str:
     """What a value of a file is, for messages."""
     if isinstance(value, pickles.Record):
-        return value.made_by
+        return shortened(escaped(value.made_by), _MOST_SHOWN)
     names = {Stored: "Tensor", Dictionary: "dict", Global: "name of a class"}
     return names.get(type(value), type(value).__name__)
 

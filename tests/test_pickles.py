@@ -290,6 +290,18 @@ def test_a_name_without_end(tmp_path):
         convert.load(path)
 
 
+def test_names_are_escaped_and_cut(tmp_path):
+    """Whatever a file calls its classes reaches no terminal as it is."""
+    path = archive(tmp_path / "model.pt", PROTO + b"cos\nsys\x1btem" + b"m" * 10**6 + b"\n" + STOP)
+    with pytest.raises(CorruptError) as caught:
+        torch_files.read(path)
+    assert str(caught.value) == f"{path}: holds os.sys\\x1btem{'m' * 107}…, {NEVER_RUN}"
+    archive(path, holding(b"cmine\nTen\x07sor\n)R"))
+    with pytest.raises(CorruptError) as caught:
+        convert.load(path, format="fairseq")
+    assert str(caught.value) == f"{path}: 'w' of the model is a mine.Ten\\x07sor, not a tensor"
+
+
 def test_every_opcode_is_read_or_refused():
     """None does nothing by mistake."""
     read = pickles._PUSHED | pickles._CONSTANTS.keys() | pickles._STEPS.keys() | {"STOP"}

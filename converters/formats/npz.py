@@ -55,10 +55,13 @@ def recognises(path: Path) -> bool:
         return False
     with file_errors(path), open_regular(path) as file:
         begins = file.read(2) == b"PK"  # others may end as one, such as a .tar of one
-    if not begins or not zipfile.is_zipfile(path):
-        return path.suffix.lower() in SUFFIXES  # damaged
-    with zip_members.opened(path, _KIND) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".npy")]
+    if not begins:
+        return path.suffix.lower() in SUFFIXES
+    try:
+        with zip_members.opened(path, _KIND) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+    except CorruptError:
+        return path.suffix.lower() in SUFFIXES
     return any(name == "config.npy" or name.startswith(_WEIGHTS) for name in names)
 
 
