@@ -26,9 +26,13 @@ from converters.files import read_optional
 from converters.messages import brief, counted, escaped, listing, shortened
 from converters.names import NameTable, Row
 from converters.pickles import Record
+from converters.tokenizers import settings as tokenizer_settings
+from converters.tokenizers.keys import CONFIG
+from converters.tokenizers.vocabulary import find_vocabulary
 from converters.torch_files import Stored
 
 if TYPE_CHECKING:
+    from converters.tokenizers.files import TokenizerFiles
     from converters.variables import Canonical
 
 DICTIONARY = "dict.txt"
@@ -271,3 +275,14 @@ def check_rows(directory: Path, rows: int) -> None:
             f"{words} entries, which make {words + _SPECIAL_ROWS} rows (at most {most}, padded), and the model's word "
             f"embeddings have {rows}; copy the model's own dictionary there",
         )
+
+
+def tokenizer_beside(directory: Path, settings: Json) -> tuple[TokenizerFiles, list[str]]:
+    """The tokenizer beside a checkpoint, and a note where it is assumed to be cased: the list of words of a SpanBERT.
+
+    `settings`: those of the tokenizer in a config beside it.
+    """
+    if settings or (directory / CONFIG).exists() or not find_vocabulary(directory):
+        return tokenizer_settings.tokenizer_beside(directory, settings), []
+    found = tokenizer_settings.tokenizer_beside(directory, {"do_lower_case": False})
+    return found, [f"the tokenizer is taken as cased, as those of all SpanBERTs are; {CONFIG} may say otherwise"]

@@ -1,5 +1,6 @@
 """fairseq's checkpoints: the samples against fairseq's own numbers, every spelling and layout, and what is refused."""
 
+import io
 import json
 import subprocess
 import sys
@@ -96,6 +97,23 @@ def test_spanbert_has_the_weights_of_the_published_directory(spanbert, shared_da
     assert mine.config.num_attention_heads == 4
     for name, tensor in theirs.tensors.items():
         assert same_bits(mine.tensors[name].read(), tensor.read().astype(np.float32)), name
+
+
+def test_spanberts_archive_with_a_list_of_words(spanbert, shared_data, tmp_path, albert):
+    """The archive has none; one that is put beside the model is cased."""
+    words = (shared_data / "relatives/spanbert/vocab.txt").read_bytes()
+    held = [("spanbert/model.pt", (spanbert[0] / "model.pt").read_bytes()), ("spanbert/vocab.txt", words)]
+    with tarfile.open(tmp_path / "spanbert_large_with_head.tar.gz", "w:gz") as archive:
+        for name, content in held:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    code, out, err = albert("convert", tmp_path / "spanbert_large_with_head.tar.gz", tmp_path / "hf", "--heads", 4)
+    assert (code, err) == (0, "")
+    assert "the tokenizer is taken as cased, as those of all SpanBERTs are; tokenizer_config.json may say other" in out
+    assert json.loads((tmp_path / "hf/tokenizer_config.json").read_text())["do_lower_case"] is False
+    found = convert.load(tmp_path / "hf")
+    assert (found.components[2:], found.tokenizer.wordpiece) == (["mlm", "sbo"], words)
 
 
 def test_the_heads_of_attention_that_nothing_says_are_assumed(spanbert):

@@ -188,6 +188,16 @@ def test_shards_are_read(source):
     assert making.same(convert.load(source), making.model(step=None)) is True
 
 
+def test_an_archive_on_several_disks(weights, refused):
+    content = bytearray(weights.read_bytes())
+    disks = content.rfind(b"PK\6\7") + 16  # in the locator of a zip64 archive
+    content[disks : disks + 4] = (2).to_bytes(4, "little")
+    weights.write_bytes(content)
+    assert refused("inspect", weights) == (
+        f"{weights}: not a sound PyTorch file (zipfiles that span multiple disks are not supported)"
+    )
+
+
 # --- beside safetensors
 
 

@@ -21,7 +21,6 @@ from converters.errors import FormatError, SpecError
 from converters.family import Family
 from converters.messages import listing
 from converters.sizes import sizes_of
-from converters.tokenizers.settings import tokenizer_beside
 
 NAME = "fairseq"
 DESCRIPTION = "fairseq's checkpoint (model.pt, dict.txt, encoder.json, vocab.bpe) of RoBERTa or SpanBERT"
@@ -70,8 +69,8 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     if held.others:
         dropped[f"entries of the training state ({listing(held.others)})"] = len(held.others)
     canonical.dropped.update(dropped)
-    tokenizer = tokenizer_beside(file.parent, settings)
-    return dataclasses.replace(canonical, tensors=tensors).checkpoint(NAME, tokenizer, None, [*notes, *more])
+    tokenizer, assumed = fairseq.tokenizer_beside(file.parent, settings)
+    return dataclasses.replace(canonical, tensors=tensors).checkpoint(NAME, tokenizer, None, [*notes, *more, *assumed])
 
 
 def _config(
