@@ -11,6 +11,8 @@ from tuning import reviews, write_csv, write_model, write_squad
 
 from albert_cli.runs.log import read_log
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def command(world, kind, out):  # noqa: F811
     if kind == "pretrain":
