@@ -72,6 +72,9 @@ def prepare(
     config = _config(settings, base)
     with accelerator.main_process_first():  # the others find its files
         tokenizer_files = _given_tokenizer(settings, base)
+        if tokenizer_files.kind == "bpe":
+            what = "pretraining takes a SentencePiece model or a WordPiece list, not a byte-level BPE"
+            raise TrainingError(f"{settings.tokenizer or settings.init}: {what}")
         if accelerator.is_main_process and not resuming:
             _report_survey(settings, files, tokenizer_files, report)
         if base is None and settings.tokenizer is None:
