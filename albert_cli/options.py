@@ -181,9 +181,11 @@ Heads = Annotated[
     int | None,
     typer.Option("--heads", metavar="N", min=1, help="Attention heads, of a model whose files do not say how many."),
 ]
-Head = Annotated[
+ClassificationHead = Annotated[
     str | None,
-    typer.Option("--head", metavar="NAME", help="Which classification head of a fairseq model that has several."),
+    typer.Option(
+        "--classification-head", metavar="NAME", help="Which classification head of a fairseq model that has several."
+    ),
 ]
 TOKENIZER = typer.Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt.")
 CASED = typer.Option(

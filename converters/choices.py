@@ -14,7 +14,7 @@ from converters.errors import FormatError
 _OPTIONS = {
     "config": ("--model-config", "has a config of its own", "edit that one"),
     "heads": ("--heads", "has a config of its own", "edit that one"),
-    "head": ("--head", "holds no heads of one kind under several names", "leave it out"),
+    "head": ("--classification-head", "holds no heads of one kind under several names", "leave it out"),
     "part": ("--part", "holds one model", "leave it out"),
 }
 

@@ -145,14 +145,12 @@ def one_head(weights: Mapping[str, Tensor], wanted: str | None, where: str) -> t
     if wanted is not None and wanted not in names:
         raise FormatError(where, f"holds no classification head {brief(wanted)}, but {listing(names) or 'none at all'}")
     if wanted is None and len(names) > 1:
-        raise FormatError(
-            where, f"holds {len(names)} classification heads: {listing(names)}; say which with --head NAME"
-        )
+        held = f"holds {len(names)} classification heads: {listing(names)}"
+        raise FormatError(where, held, "say which with --classification-head NAME")
     dropped: dict[str, int] = {}
-    for head in heads.values():
-        if wanted not in (None, head):
-            reason = f"tensors of the classification head {escaped(head)} (--head {escaped(head)} converts it)"
-            dropped[reason] = dropped.get(reason, 0) + 1
+    for head in (escaped(name) for name in heads.values() if wanted not in (None, name)):
+        reason = f"tensors of the classification head {head} (--classification-head {head} converts it)"
+        dropped[reason] = dropped.get(reason, 0) + 1
     return {
         name: item for name, item in weights.items() if heads.get(name) in (None, wanted or heads.get(name))
     }, dropped

@@ -281,17 +281,17 @@ def test_a_state_dict_of_transformers_is_none_of_fairseqs(tmp_path):
 
 def test_several_heads(tmp_path, refused, albert):
     path = write(tmp_path / "in", {"args": namespace(), "model": state(heads=("mnli", "rte"))})
-    several = f"{path}/model.pt: holds 2 classification heads: mnli, rte; say which with --head NAME"
+    several = f"{path}/model.pt: holds 2 classification heads: mnli, rte; say which with --classification-head NAME"
     assert refused("inspect", path) == several
-    assert refused("convert", path, tmp_path / "hf", "--head", "cola") == (
+    assert refused("convert", path, tmp_path / "hf", "--classification-head", "cola") == (
         f"{path}/model.pt: holds no classification head 'cola', but mnli, rte"
     )
-    code, out, err = albert("convert", path, tmp_path / "hf", "--head", "rte", "--json")
+    code, out, err = albert("convert", path, tmp_path / "hf", "--classification-head", "rte", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["dropped"] == {
         "tied decoder copies": 1,
         "buffers": 2,
-        "tensors of the classification head mnli (--head mnli converts it)": 4,
+        "tensors of the classification head mnli (--classification-head mnli converts it)": 4,
     }
     wanted = state(heads=("mnli", "rte"))["classification_heads.rte.out_proj.weight"].float().numpy()
     assert same_bits(convert.load(tmp_path / "hf").tensors["classifier.out_proj.weight"].read(), wanted)
@@ -299,9 +299,9 @@ def test_several_heads(tmp_path, refused, albert):
 
 def test_other_formats_take_no_head(tiny, tmp_path, refused):
     convert.convert(tiny[0], tmp_path / "hf")
-    assert refused("inspect", tmp_path / "hf", "--head", "mnli") == (
-        f"{tmp_path}/hf: safetensors holds no heads of one kind under several names, so it takes no --head; leave it "
-        "out"
+    assert refused("inspect", tmp_path / "hf", "--classification-head", "mnli") == (
+        f"{tmp_path}/hf: safetensors holds no heads of one kind under several names, so it takes no "
+        "--classification-head; leave it out"
     )
 
 

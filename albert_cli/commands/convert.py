@@ -36,7 +36,7 @@ def convert(
     model_config: options.PartialModelConfig = None,
     heads: options.Heads = None,
     part: options.Parts = None,
-    head: options.Head = None,
+    classification_head: options.ClassificationHead = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -100,7 +100,7 @@ def convert(
         check_place(target, target_as, force=force, source=source_path, source_as=source_as)
     model = resolve.resolve(source)
     if exporter:
-        choices = Choices(model_config, heads, part, head)
+        choices = Choices(model_config, heads, part, classification_head)
         exported = exporter.export(
             model.load(format=source_as, choices=choices), target, force=force, source=model.path
         )
@@ -116,7 +116,7 @@ def convert(
         "force": force,
         "keep_optimizer": keep_optimizer,
     }
-    reports = _convert(model, target, Choices(model_config, heads, part, head), **settings)
+    reports = _convert(model, target, Choices(model_config, heads, part, classification_head), **settings)
     if json:
         console.print_reports(reports)
         return

@@ -31,7 +31,7 @@ def inspect(
     model_config: options.PartialModelConfig = None,
     heads: options.Heads = None,
     part: options.Part = None,
-    head: options.Head = None,
+    classification_head: options.ClassificationHead = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and SHA-256.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -51,7 +51,9 @@ def inspect(
     from converters import proof
     from converters.choices import Choices
 
-    checkpoint = resolve.resolve(model).load(format=source_as, choices=Choices(model_config, heads, part, head))
+    checkpoint = resolve.resolve(model).load(
+        format=source_as, choices=Choices(model_config, heads, part, classification_head)
+    )
     with console.progress_bytes() as progress:
         survey = proof.survey(checkpoint, progress)
     digests = survey.digests
