@@ -4,9 +4,11 @@ Reads jobs as JSON lines; answers `{"pid"}`, then `{"done"}` or `{"error", "mess
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65534
+_SET_PTRACER = 0x59616D61  # prctl(2)
 
 
 class Server:
@@ -34,7 +37,10 @@ class Server:
         return json.loads(self.process.stdout.readline())
 
     def start(self, source, target, **job):
-        """Start a conversion; its process id. Options: uid, fsize, start (a time), and those of conversion.convert."""
+        """Start a conversion; its process id. Options: uid, fsize, start (a time), stop, those of conversion.convert.
+
+        stop: it stops itself before it converts, so that a tracer can be attached, and waits for SIGCONT.
+        """
         print(json.dumps({"source": str(source), "target": str(target), **job}), file=self.process.stdin, flush=True)
         return self._answer()["pid"]
 
@@ -78,7 +84,7 @@ def serve():
         say(status=os.waitstatus_to_exitcode(status))
 
 
-def run(conversion, source, target, uid=None, fsize=None, start=None, **options):
+def run(conversion, source, target, uid=None, fsize=None, start=None, stop=False, **options):
     from converters.errors import AlbertError
 
     if uid is not None and os.getuid() == 0:
@@ -89,6 +95,9 @@ def run(conversion, source, target, uid=None, fsize=None, start=None, **options)
         resource.setrlimit(resource.RLIMIT_FSIZE, (fsize, fsize))
     if start is not None:
         time.sleep(max(0.0, start - time.time()))
+    if stop:
+        ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(-1))  # by any process of this user
+        os.kill(os.getpid(), signal.SIGSTOP)
     try:
         conversion.convert(source, target, **options)
     except AlbertError as error:
