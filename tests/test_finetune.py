@@ -694,6 +694,19 @@ def test_tensorboard_hears_the_figures_or_says_how_to_install_it(world, tmp_path
         run(tmp_path / "other", given)
 
 
+def test_tensorboard_is_written_without_tensorflow(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom albert_cli.runs.events import Trained, silent\n"
+        "from albert_cli.training.tensorboard import with_tensorboard\n"
+        f"with_tensorboard(silent, Path({str(tmp_path)!r}))(Trained(1, 1.0, {{'loss': 0.5}}))\n"
+        "print('tensorflow' in sys.modules)\n"
+    )
+    with Program(code=code) as process:
+        assert process.wait() == 0, process.said()
+    assert process.said() == "False\n"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_directories_that_hold_runs_are_not_trodden_on(world, finished, tmp_path):
     given = options(world, epochs=1)
     with pytest.raises(RunError, match="holds a run of one seed; name another directory"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 def with_tensorboard(report: Report, directory: Path) -> Report:
     """A listener that passes everything on to `report`."""
+    # Figures need no TensorFlow: where this module is, tensorboard does not import it, for seconds and with much said.
+    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
     from torch.utils.tensorboard import SummaryWriter
 
     writer: list[SummaryWriter] = []
