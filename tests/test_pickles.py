@@ -9,12 +9,16 @@ import sys
 import time
 import tracemalloc
 
+import fairseq_models as fairseq
 import making
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from converters import convert, pickles, torch_files
-from converters.errors import CorruptError
+from converters.errors import CheckpointError, CorruptError
 from converters.pickles import Global, Record
 
 PROTO, STOP = b"\x80\x02", b"."
@@ -81,12 +85,12 @@ def hostile(marker):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("number", range(6))
-@pytest.mark.parametrize("fairseq", [True, False])
-def test_what_would_run_code_is_refused(tmp_path, protocol, number, fairseq):
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_what_would_run_code_is_refused(tmp_path, protocol, number, dictionary):
     marker = tmp_path / "marker"
     name, value = list(hostile(marker))[number]
     path = archive(tmp_path / "model.pt", pickle.dumps({"args": value, "model": {}}, protocol))
-    if fairseq:
+    if dictionary:
         (tmp_path / "dict.txt").write_text("a 1\n")
     with pytest.raises(CorruptError) as caught:
         convert.load(path)
@@ -281,6 +285,51 @@ def test_the_tensor_that_these_are_changed_from_is_sound(tmp_path):
     assert found.tensors(found.value["model"])["w"].read().tolist() == [[0.0] * 8] * 8
 
 
+MACHINE = {"protocol_version": 1001, "little_endian": sys.byteorder == "little", "type_sizes": {"int": 4}}
+
+
+def old_file(path, *, magic=0x1950A86A20F9469CFC6C, machine=MACHINE, keys=("0",), count=64, values=bytes(256), of=None):
+    """As PyTorch before 1.6 wrote one tensor."""
+    begins = [pickle.dumps(item, 2) for item in (magic, 1001, machine)]
+    ends = [pickle.dumps(list(keys), 2), struct.pack("<q", count), values]
+    path.write_bytes(b"".join([*begins, holding(tensor(of=of)), *ends]))
+    return path
+
+
+OLD = {
+    "magic": ({"magic": 7}, "not a sound PyTorch file (it does not begin as one)"),
+    "machine": (
+        {"machine": {"little_endian": None}},
+        "written on a machine of another byte order; save it again on a usual one",
+    ),
+    "keys": ({"keys": ["0", "1"]}, "not a sound PyTorch file (its storages are not those of its tensors)"),
+    "twice": ({"keys": ["0", "0"]}, "not a sound PyTorch file (its storages are not those of its tensors)"),
+    "count": ({"count": -1}, "truncated inside the values of storage '0'"),
+    "huge": ({"count": 2**62}, "truncated inside the values of storage '0'"),
+    "short": ({"values": bytes(255)}, "truncated inside the values of storage '0'"),
+    "fewer": ({"count": 63}, "tensor w of shape [8, 8] reaches beyond the 252 bytes of its storage"),
+    "none": ({"keys": []}, "tensor w has no values in the file"),
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_a_file_from_before_1_6(tmp_path, name):
+    changes, message = OLD[name]
+    path = old_file(tmp_path / "model.pt", **changes)
+    with pytest.raises(CorruptError) as caught:
+        convert.load(path, format="fairseq")
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_view_in_a_file_from_before_1_6(tmp_path):
+    """Of a part of a storage, as the first versions of PyTorch noted it."""
+    values = np.arange(72, dtype=np.float32)
+    view = b"X\x01\x00\x00\x00vK\x08K\x40\x87"  # its name, the first element and how many
+    of = storage(72)[:-2] + view + b"tQ"
+    found = torch_files.read(old_file(tmp_path / "model.pt", count=72, values=values.tobytes(), of=of))
+    assert (found.tensors(found.value["model"])["w"].read().reshape(-1) == values[8:]).all()
+
+
 def test_a_name_without_end(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"args": {}, "model": {"x" * 10**6: torch.ones(1)}}, path)
@@ -309,3 +358,40 @@ def test_every_opcode_is_read_or_refused():
         *("INT", "LONG", "FLOAT", "STRING", "UNICODE", "PERSID", "INST", "OBJ", "LIST", "DICT", "DUP"),
         *("EXT1", "EXT2", "EXT4", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"),
     }
+
+
+# --- damage
+
+
+@pytest.fixture(scope="module")
+def trained_files(tmp_path_factory):
+    """The bytes of checkpoints with records of every kind, of both layouts, and a directory for damaged ones."""
+    folder = tmp_path_factory.mktemp("trained")
+    made = []
+    for zipped in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            forged = fairseq.Forged(patch)
+            value = fairseq.trained(fairseq.old(fairseq.state()), fairseq.omegaconf(forged, fairseq.ARGS))
+            made.append((fairseq.write(folder / "in", value, zipped=zipped) / "model.pt").read_bytes())
+            forged.gone()
+    return folder / "in/model.pt", made
+
+
+_CODES = st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes])
+_CHANGES = st.lists(st.tuples(st.integers(0, 6000), _CODES | st.binary(min_size=1, max_size=8)), min_size=1, max_size=4)
+
+
+@given(st.integers(0, 1), _CHANGES)
+@settings(max_examples=100)
+def test_any_damage_gives_our_error_or_a_model(trained_files, number, changes):
+    path, made = trained_files
+    content = bytearray(made[number])
+    for place, data in changes:
+        content[place : place + len(data)] = data
+    path.write_bytes(content)
+    try:
+        checkpoint = convert.load(path)
+        assert all(tensor.read().shape == tensor.shape for tensor in checkpoint.tensors.values())
+    except CheckpointError as error:
+        assert str(path.parent) in str(error)
+        assert str(error).isprintable()
