@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from converters.published import Published
 
 Held = TypeVar("Held")
+Casing = Literal["lower", "mostly lower", "either"]
 Foreign = Literal["google", "keras", "fairseq"]
 # The schemes of TensorFlow's variables.
 SCHEMES: tuple[Literal["google", "keras"], ...] = ("google", "keras")
@@ -140,6 +141,17 @@ class ConfigTable:
     may_decode: bool = False
 
 
+@dataclass(frozen=True)
+class TokenizerTable:
+    """A family's tokenizers. `classes`: that of transformers for each kind of vocabulary, where it computes our ids.
+    `casing`: whether text for a WordPiece list is lower-cased where no file says so. `drop_category_c`: as
+    `TokenizerFiles.drop_category_c`."""
+
+    classes: Mapping[str, str] = field(default_factory=dict)
+    casing: Casing = "either"
+    drop_category_c: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """An architecture: its tensors' names in each scheme, its classes in transformers, its configs.
@@ -173,6 +185,7 @@ class Family:
     prefix: str
     presets: Mapping[str, EncoderConfig]
     published: tuple[Published, ...]
+    tokenizer: TokenizerTable
     preset_heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     projects_always: bool = True
     mlm_activation: str | None = None

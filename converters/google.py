@@ -17,6 +17,7 @@ from converters.files import read_small
 from converters.tokenizers.files import SETTINGS
 
 SPIECE, VOCAB = "30k-clean.model", "30k-clean.vocab"
+VOCAB_JSON, MERGES = "vocab.json", "merges.txt"
 # What the configs of all families are called, as a pattern.
 CONFIGS = "|".join(
     re.escape(name)
@@ -50,7 +51,10 @@ def config_of(checkpoint: Checkpoint) -> Json:
     tokenizer's settings."""
     family = family_of(checkpoint.config)
     written = to_google if family.config.google_file else to_hf
-    return written(checkpoint.config) | checkpoint.tokenizer.settings
+    tokenizer, settings = checkpoint.tokenizer, {}
+    if tokenizer.kind == "wordpiece" and family.tokenizer.casing != "lower":
+        settings["do_lower_case"] = tokenizer.lowercase  # said even where it is as usual: else it would be inferred
+    return written(checkpoint.config) | tokenizer.settings | settings
 
 
 def files(checkpoint: Checkpoint, *, wordpiece: str) -> dict[str, bytes]:
@@ -71,6 +75,8 @@ def files(checkpoint: Checkpoint, *, wordpiece: str) -> dict[str, bytes]:
         SPIECE: tokenizer.model(),
         VOCAB: tokenizer.lines(),
         wordpiece: tokenizer.wordpiece,
+        VOCAB_JSON: tokenizer.vocab_json,
+        MERGES: tokenizer.merges,
     }
     return {name: content for name, content in found.items() if content is not None}
 

@@ -18,6 +18,7 @@ from converters.config_keys import check_files, holds_refused_file
 from converters.dialects import config_from_json, to_hf
 from converters.errors import CheckpointError, CorruptError, FormatError, SpecError
 from converters.families import families, family_of, find
+from converters.family import TokenizerTable
 from converters.files import read_small
 from converters.messages import listing
 from converters.names import slot_of
@@ -38,6 +39,7 @@ OURS = re.compile(
 _CONFIG = "config.json"
 _HEAD = "head.safetensors"  # a fine-tuned MLP, which no format has a place for (albert_cli.training.run_directory)
 _SPIECE, _VOCAB, _WORDPIECE = "spiece.model", "spiece.vocab", "vocab.txt"
+_VOCAB_JSON, _MERGES = "vocab.json", "merges.txt"
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 _WORDS = "embeddings.word_embeddings.weight"
@@ -104,7 +106,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     return Checkpoint(
         config=_without_label_names(config, tensors),
         tensors=tensors,
-        tokenizer=read_tokenizer(directory, first=(_SPIECE, _VOCAB, _WORDPIECE)),
+        tokenizer=read_tokenizer(directory, first=(_SPIECE, _VOCAB, _WORDPIECE, _VOCAB_JSON, _MERGES), family=family),
         optimizer=optimizer,
         global_step=None if step is None else int(step),
         sentence=sentence_files.read_sentence_files(root, config),
@@ -124,7 +126,7 @@ def write_beside(checkpoint: Checkpoint, path: Path) -> None:
     words = f"{family_of(checkpoint.config).prefix}{_WORDS}"
     config["dtype"] = checkpoint.tensors[words].dtype.name
     (path / _CONFIG).write_bytes(dump_json(config))
-    _write_tokenizer(checkpoint.tokenizer, path)
+    _write_tokenizer(checkpoint.tokenizer, path, family_of(checkpoint.config).tokenizer)
     for name, content in (checkpoint.sentence.files if checkpoint.sentence else {}).items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(content)
@@ -227,16 +229,19 @@ def _tied(stored: Mapping[str, Tensor], config: EncoderConfig) -> tuple[dict[str
     return kept, {"tied decoder copies": copies} if copies else {}
 
 
-def _write_tokenizer(tokenizer: TokenizerFiles, path: Path) -> None:
-    model = tokenizer.model()
-    if model is not None:
-        (path / _SPIECE).write_bytes(model)
-    if tokenizer.vocab is not None and tokenizer.spiece is not None:
-        (path / _VOCAB).write_bytes(tokenizer.vocab)
-    if tokenizer.wordpiece is not None:
-        (path / _WORDPIECE).write_bytes(tokenizer.wordpiece)
+def _write_tokenizer(tokenizer: TokenizerFiles, path: Path, table: TokenizerTable) -> None:
+    found = {
+        _SPIECE: tokenizer.model(),
+        _VOCAB: None if tokenizer.spiece is None else tokenizer.vocab,
+        _WORDPIECE: tokenizer.wordpiece,
+        _VOCAB_JSON: tokenizer.vocab_json,
+        _MERGES: tokenizer.merges,
+    }
+    for name, content in found.items():
+        if content is not None:
+            (path / name).write_bytes(content)
     if tokenizer:
-        settings = tokenizer_config(tokenizer)
+        settings = tokenizer_config(tokenizer, table.classes)
         pipeline = tokenizer_json(tokenizer)
         if pipeline is not None:
             (path / _TOKENIZER).write_bytes(pipeline)

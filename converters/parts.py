@@ -204,7 +204,7 @@ def _same(name: str, one: Checkpoint, other: Checkpoint) -> bool:
 
 def _vocabulary(model: Checkpoint) -> tuple[object, ...]:
     tokenizer = model.tokenizer
-    return tokenizer.model(), tokenizer.lines(), tokenizer.wordpiece, tokenizer.settings
+    return tokenizer.model(), tokenizer.lines(), tokenizer.digest(), tokenizer.settings
 
 
 def _joined(

@@ -219,6 +219,8 @@ def _rest(a: Checkpoint, b: Checkpoint) -> list[Difference]:
         ("tokenizer model", s.model(), t.model()),
         ("tokenizer vocabulary", s.lines(), t.lines()),
         ("tokenizer WordPiece list", s.wordpiece, t.wordpiece),
+        ("tokenizer vocab.json", s.vocab_json, t.vocab_json),
+        ("tokenizer merges", s.merges, t.merges),
     ):
         if x != y:
             differences.append(Difference(what, "differs", f"{_brief(x)} against {_brief(y)}"))

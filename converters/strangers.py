@@ -54,7 +54,8 @@ _FILES = {
 _STARTS = {b"\x89HDF\r\n\x1a\n": ".h5", b"GGUF": ".gguf"}
 _CONFIGS = r"(albert_|bert_)?config.*\.json"
 _TOKENIZERS = (
-    r"spiece\.(model|vocab)|30k-clean\.(model|vocab)|vocab(_chinese)?\.txt|tokenizer(_config)?\.json|.*\.vocab"
+    r"spiece\.(model|vocab)|30k-clean\.(model|vocab)|vocab(_chinese)?\.txt|vocab\.json|merges\.txt"
+    r"|tokenizer(_config)?\.json|.*\.vocab"
 )
 # Files that may be weights under a name of one's own, but for what training leaves beside them.
 _WEIGHTS = (

@@ -344,7 +344,7 @@ def pipeline(tmp_path, change, kind="Bert"):
         ("Bert", ("normalizer",), {"type": "NFC"}, "the normalizer is 'NFC', not BertNormalizer"),
         ("Bert", ("normalizer", "clean_text"), False, "clean_text of the normalizer is False"),
         ("Bert", ("pre_tokenizer",), {"type": "Whitespace"}, "the pre_tokenizer is 'Whitespace', not BertPreTokenizer"),
-        ("Bert", ("model", "type"), "BPE", "a model of type is 'BPE', not WordPiece or Unigram"),
+        ("Bert", ("model", "type"), "WordLevel", "a model of type is 'WordLevel', not WordPiece, Unigram or BPE"),
         ("Bert", ("model", "continuing_subword_prefix"), "@", "the continuing_subword_prefix is '@', not ##"),
         ("Bert", ("model", "vocab", "cat"), 300, "has 301 pieces, vocab.txt"),
         ("Bert", ("post_processor",), None, "the post_processor puts the ids None around a text"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from converters.config import EncoderConfig
-from converters.family import ConfigTable, Entry, Family
+from converters.family import ConfigTable, Entry, Family, TokenizerTable
 from converters.published import Published, archive
 
 _HF = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
@@ -140,6 +140,7 @@ FAMILY = Family(
         inexact=dict.fromkeys(("gelu", "gelu_pytorch_tanh", "gelu_fast", "gelu_python"), "gelu"),
     ),
     presets=PRESETS,
+    tokenizer=TokenizerTable(casing="lower"),
     published=_published(),
     tied={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from converters import bert_like
 from converters.config import EncoderConfig
-from converters.family import Entry, Family
+from converters.family import Entry, Family, TokenizerTable
 from converters.published import Published, archive
 
 _SBO = "cls.pair_target_predictions."
@@ -145,6 +145,7 @@ FAMILY = Family(
         inexact=dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python"), "gelu"),
     ),
     presets=PRESETS,
+    tokenizer=TokenizerTable({"wordpiece": "BertTokenizer"}),
     published=_published(),
     tied={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",

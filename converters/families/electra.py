@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from converters import bert_like
 from converters.config import EncoderConfig
-from converters.family import Entry, Family, Part
+from converters.family import Entry, Family, Part, TokenizerTable
 from converters.published import Published, archive
 
 _ENTRIES = (
@@ -86,6 +86,7 @@ FAMILY = Family(
         google_activations={},
     ),
     presets=PRESETS,
+    tokenizer=TokenizerTable({"wordpiece": "ElectraTokenizer"}, casing="mostly lower", drop_category_c=True),
     preset_heads={f"electra-{size}-generator": ("mlm",) for size in _SIZES},
     published=_published(),
     projects_always=False,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from converters import bert_like
 from converters.config import EncoderConfig
-from converters.family import Entry, Family
+from converters.family import Entry, Family, TokenizerTable
 from converters.published import Published, archive
 
 _HF = "roberta.encoder.layer.{layer}."
@@ -107,6 +107,7 @@ FAMILY = Family(
         positions_follow_pad=True,
     ),
     presets=PRESETS,
+    tokenizer=TokenizerTable({"bpe": "RobertaTokenizer"}),
     published=_published(),
     # fairseq's RobertaLMHead computes gelu whatever activation_fn says, and transformers' does.
     mlm_activation="gelu",

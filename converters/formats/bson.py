@@ -2,7 +2,8 @@
 
 `config` is a Dict{String,Any}, `weights` a Dict{String,Array} of TensorFlow's variables in Julia's orientation (see
 `converters.julia.layout`), `vocab` a vector of the vocabulary's lines. Ours besides, and only where the lines are not
-all there is: `spiece` and `wordpiece`, the bytes of the tokenizer's file. The bytes: `converters.julia.file`.
+all there is: `spiece`, `wordpiece`, `vocab_json` and `merges`, the bytes of the tokenizer's files. The bytes:
+`converters.julia.file`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from converters.checkpoint import Array, Checkpoint, Tensor, fill
 from converters.choices import NONE, Choices
 from converters.config import EncoderConfig
 from converters.errors import CheckpointError, CorruptError
+from converters.families import family_of
 from converters.family import Family
 from converters.files import SMALL_FILE_BYTES
 from converters.julia import file as julia_file
@@ -29,6 +31,7 @@ from converters.julia import layout
 from converters.julia.values import Symbol, brief
 from converters.libraries import require_library
 from converters.names import SLOTS
+from converters.tokenizers.bpe import parse_bpe
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.wordpiece import parse_wordpiece
 
@@ -43,6 +46,7 @@ HOLDS_SENTENCE_FILES = False
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
 
 _OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32))
+_PARTS = ("spiece", "wordpiece", "vocab_json", "merges")
 _CONFIG_BYTES = 1 << 18
 _ARRAYS_A_LAYER, _ARRAYS_BESIDE, _MOST_LAYERS = 16, 64, 4096
 _MORE_ARRAYS = 1000  # than the config has a place for: those are worth naming
@@ -89,20 +93,16 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
             for name, node in file.pairs(file.top["weights"], "weights", most)
         }
         lines = file.lines(file.top["vocab"], "vocab", SMALL_FILE_BYTES) if "vocab" in file.top else b""
-        spiece, wordpiece = (
-            file.bytes_of(file.top[name], name, SMALL_FILE_BYTES) if name in file.top else None
-            for name in ("spiece", "wordpiece")
-        )
+        parts = {name: file.bytes_of(file.top[name], name, SMALL_FILE_BYTES) for name in _PARTS if name in file.top}
     step = tensors.pop(variables.STEP, None)
     settled, settings = _config(said, f"{path}: config", tensors)
     names = layout.names(settled, variables.components_of(tensors, settled))
     canonical = variables.to_canonical(tensors, names, settled, str(path))
-    return canonical.checkpoint(NAME, _tokenizer(path, lines, spiece, wordpiece, settings), step)
+    return canonical.checkpoint(NAME, _tokenizer(path, lines, parts, settings, settled), step)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     tokenizer = checkpoint.tokenizer
-    lines, wordpiece = tokenizer.lines(), tokenizer.wordpiece
     weights = variables.to_foreign(
         checkpoint, layout.names(checkpoint.config, checkpoint.components)
     ) | variables.step_of(checkpoint)
@@ -113,9 +113,8 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     values = {
         "config": config,
         "weights": julia_file.Arrays(weights),
-        "vocab": _split(wordpiece or b"" if lines is None else lines, tokenizer.origin),
-        "spiece": tokenizer.spiece,
-        "wordpiece": wordpiece,
+        "vocab": _lines(tokenizer),
+        **{name: getattr(tokenizer, name) for name in _PARTS},
     }
     julia_file.write(path, {name: value for name, value in values.items() if value is not None})
 
@@ -177,6 +176,14 @@ def _load(path: Path, name: str, stored: julia_file.Stored) -> Array:
     return array.T
 
 
+def _lines(tokenizer: TokenizerFiles) -> list[str]:
+    """What the vocabulary of every kind is in Julia: its lines, or the pieces of a BPE in the order of their ids."""
+    if tokenizer.kind == "bpe":
+        return parse_bpe(tokenizer.vocab_json, tokenizer.merges, tokenizer.origin)[0]
+    lines = tokenizer.lines()
+    return _split(tokenizer.wordpiece or b"" if lines is None else lines, tokenizer.origin)
+
+
 def _split(lines: bytes, origin: str) -> list[str]:
     """What Julia's `readlines` gives, but for the \\r that it would drop."""
     try:
@@ -187,15 +194,15 @@ def _split(lines: bytes, origin: str) -> list[str]:
 
 
 def _tokenizer(
-    path: Path, lines: bytes, spiece: bytes | None, wordpiece: bytes | None, settings: dict[str, Any]
+    path: Path, lines: bytes, parts: dict[str, bytes], settings: dict[str, Any], config: EncoderConfig
 ) -> TokenizerFiles:
-    vocab = lines or None
-    if vocab is not None and spiece is None and wordpiece is None and b"\t" not in vocab:
-        wordpiece = vocab  # a Chinese model, converted in Julia
-        parse_wordpiece(wordpiece, str(path))
-    if wordpiece is not None and lines == wordpiece.removesuffix(b"\n") + b"\n":
-        vocab = None
+    if lines and not parts and b"\t" not in lines:
+        parts = {"wordpiece": lines}  # a model with such a list, converted in Julia
+        parse_wordpiece(lines, str(path))
+    found: dict[str, Any] = dict(parts)
+    listed = "wordpiece" in parts and lines == parts["wordpiece"].removesuffix(b"\n") + b"\n"
+    if lines and not listed and "vocab_json" not in parts:
+        found["vocab"] = lines
     origin = {"wordpiece": "vocab"} if lines else None
-    return TokenizerFiles.of(
-        str(path), spiece=spiece, vocab=vocab, wordpiece=wordpiece, settings=settings, origin=origin
-    )
+    table = family_of(config).tokenizer
+    return TokenizerFiles.of(str(path), **found, settings=settings, table=table, origin=origin)

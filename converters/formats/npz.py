@@ -1,6 +1,7 @@
 """The BSON-compatible npz: what Julia's `npzread` reads as `BSON.load` would a `.tfbson`.
 
-Members: `config` and `vocab` (UTF-8 bytes as uint8), `spiece` (the SentencePiece model's bytes), `weights/<variable>`
+Members: `config` and `vocab` (UTF-8 bytes as uint8), the bytes of the tokenizer's files (`spiece`, the SentencePiece
+model; `wordpiece`; `vocab_json` and `merges` of a byte-level BPE), `weights/<variable>`
 in Julia's orientation (TensorFlow's, transposed; a vector of n is 1 x n) and column-major, so that the raw bytes are
 TensorFlow's own. Read with numpy, without pickle; written member by member.
 """
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from converters import google, variables, zip_members
+from converters import families, google, variables, zip_members
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor, blocks, raw
 from converters.choices import NONE, Choices
@@ -43,7 +44,7 @@ HOLDS_SENTENCE_FILES = False
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float16))
 
 _WEIGHTS = "weights/"
-_TEXTS = ("config", "vocab", "spiece", "wordpiece")
+_TEXTS = ("config", "vocab", "spiece", "wordpiece", "vocab_json", "merges")
 _OTHER_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
 _READ_BYTES = 1 << 22
 _MOST_EXPANSION = 200
@@ -84,15 +85,14 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     weights = {name: tensor for name, tensor in members.items() if name not in _TEXTS}
     own = [name.removeprefix(_WEIGHTS) for name in weights]
     settled, settings = google.parse_config(_text(members, "config", path), f"{path} member config", own)
-    spiece, vocab, wordpiece = (
-        _text(members, name, path) if name in members else None for name in ("spiece", "vocab", "wordpiece")
-    )
+    parts: dict[str, Any] = {name: _text(members, name, path) for name in _TEXTS[1:] if name in members}
+    if "vocab" in parts:
+        parts["vocab"] += b"\n"  # lines are joined by \n, files end with one
     tokenizer = TokenizerFiles.of(
         str(path),
-        spiece=spiece,
-        vocab=None if vocab is None else vocab + b"\n",  # lines are joined by \n, files end with one
-        wordpiece=wordpiece,
+        **parts,
         settings=settings,
+        table=families.family_of(settled).tokenizer,
         origin={name: f"member {name}" for name in _TEXTS},
     )
     step = weights.pop(_WEIGHTS + variables.STEP, None)
@@ -107,6 +107,8 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "vocab": (tokenizer.lines() or b"").removesuffix(b"\n") or None,
         "spiece": tokenizer.spiece,
         "wordpiece": tokenizer.wordpiece,
+        "vocab_json": tokenizer.vocab_json,
+        "merges": tokenizer.merges,
     }
     with open(path, "wb") as file:
         archive = zip_members.Archive(file)

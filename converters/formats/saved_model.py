@@ -37,7 +37,7 @@ DTYPES = FLOATS
 OURS: re.Pattern[str] | None = re.compile(
     r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|tfhub_module\.pb"
     r"|variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
-    rf"|assets(/(30k-clean\.(model|vocab)|vocab\.txt|{google.CONFIGS}))?"
+    rf"|assets(/(30k-clean\.(model|vocab)|vocab\.(txt|json)|merges\.txt|{google.CONFIGS}))?"
 )
 SUFFIXES: tuple[str, ...] = ()
 TAKES = frozenset({"config", "heads"})
@@ -103,7 +103,7 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     lowercase = graph.lowercase() if lower is None else bool(lower.read().all())
     if lowercase is not None:
         settings = {"do_lower_case": lowercase} | settings
-    return canonical.checkpoint(NAME, tokenizer_beside(assets, settings), step, notes)
+    return canonical.checkpoint(NAME, tokenizer_beside(assets, settings, family), step, notes)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:

@@ -82,7 +82,7 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     table = family.google([part.component] if part else [])
     canonical = variables.to_canonical(found, table, settled, str(prefix), head=family.is_of_a_head)
     canonical.dropped.update(left_out)
-    return canonical.checkpoint(NAME, tokenizer_beside(directory, settings), step, [*notes, *more])
+    return canonical.checkpoint(NAME, tokenizer_beside(directory, settings, family), step, [*notes, *more])
 
 
 def _part(

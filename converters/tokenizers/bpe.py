@@ -7,7 +7,8 @@ the others as the code points from 256 on, so that a space is `Ġ`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from converters.config import parse_json
 from converters.errors import ConfigError, CorruptError
@@ -31,37 +32,47 @@ def byte_symbols() -> Mapping[int, str]:
 def parse_bpe(vocab_json: bytes | None, merges: bytes | None, where: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The pieces in the order of their ids, and the merges, most important first.
 
-    Raises CorruptError, one line, for what is no such vocabulary: see `parse_vocab_json` and `parse_merges`, and where
-    a byte has no piece, or a merge joins, or makes, what is none.
+    Raises CorruptError, one line, for what is no such vocabulary: see `in_order` and `joining`, and a line of
+    the merges that is no pair.
     """
     if vocab_json is None or merges is None:
         has, lacks = ("merges.txt", "vocab.json") if vocab_json is None else ("vocab.json", "merges.txt")
         raise CorruptError(where, f"a byte-level BPE of {has} without {lacks}, which belongs beside it")
-    pieces = parse_vocab_json(vocab_json, where)
-    known = set(pieces)
-    if missing := [symbol for symbol in byte_symbols().values() if symbol not in known]:
-        raise CorruptError(
-            where, f"the BPE vocabulary has no piece for {len(missing)} of the 256 bytes: {_some(missing)}"
-        )
-    pairs = []
-    for number, pair in parse_merges(merges, where):
-        for piece in (*pair, "".join(pair)):
-            if piece not in known:
-                raise CorruptError(
-                    where, f"line {number} of the merges is {_shown(' '.join(pair))}, but {_shown(piece)} is no piece"
-                )
-        pairs.append(pair)
-    return pieces, pairs
-
-
-def parse_vocab_json(vocab_json: bytes, where: str) -> list[str]:
-    """The pieces of a JSON object from piece to id, in the order of the ids; CorruptError where these are no 0 to n."""
     if len(vocab_json) > _MOST_BYTES:
         raise CorruptError(where, f"the BPE vocabulary is larger than {_MOST_BYTES // 2**20} MiB")
     try:
         found = parse_json(vocab_json, where)
     except ConfigError as error:
         raise CorruptError(where, f"the BPE vocabulary {error.detail}") from None
+    pieces = in_order(found, where)
+    return pieces, joining(pieces, merge_lines(merges, where), where)
+
+
+def joining(pieces: Sequence[str], merges: Iterable[tuple[int, tuple[str, str]]], where: str) -> list[tuple[str, str]]:
+    """The numbered merges of a vocabulary, checked: CorruptError where a byte has no piece, or a merge joins, or makes,
+    what is none."""
+    known = set(pieces)
+    if missing := [symbol for symbol in byte_symbols().values() if symbol not in known]:
+        names = listing(map(repr, missing))
+        raise CorruptError(where, f"the BPE vocabulary has no piece for {len(missing)} of the 256 bytes: {names}")
+    pairs = []
+    for number, pair in merges:
+        for piece in (*pair, "".join(pair)):
+            if piece not in known:
+                shown = _shown(" ".join(pair))
+                raise CorruptError(where, f"line {number} of the merges is {shown}, but {_shown(piece)} is no piece")
+        pairs.append(pair)
+    return pairs
+
+
+def written(vocabulary: Mapping[str, int], merges: Iterable[Sequence[str]]) -> tuple[bytes, bytes]:
+    """The bytes of vocab.json and merges.txt, as Hugging Face's are."""
+    pairs = "".join(f"{' '.join(pair)}\n" for pair in merges)
+    return json.dumps(vocabulary, ensure_ascii=False).encode(), f"{_VERSION}: 0.2\n{pairs}".encode()
+
+
+def in_order(found: object, where: str) -> list[str]:
+    """The pieces of an object from piece to id, in the order of the ids; CorruptError where those are no 0 to n."""
     if not isinstance(found, dict) or not found:
         raise CorruptError(where, f"the BPE vocabulary is {_shown(found)}, not an object from piece to id")
     if len(found) > _MOST_PIECES:
@@ -80,11 +91,13 @@ def parse_vocab_json(vocab_json: bytes, where: str) -> list[str]:
             )
         if (other := pieces[number]) is not None:
             raise CorruptError(where, f"{_shown(other)} and {_shown(piece)} have the id {number} in the BPE vocabulary")
+        if any("\ud800" <= character <= "\udfff" for character in piece):
+            raise CorruptError(where, f"the piece {_shown(piece)} of the BPE vocabulary is no text")
         pieces[number] = piece
     return [piece for piece in pieces if piece is not None]
 
 
-def parse_merges(merges: bytes, where: str) -> Iterator[tuple[int, tuple[str, str]]]:
+def merge_lines(merges: bytes, where: str) -> Iterator[tuple[int, tuple[str, str]]]:
     """The line number and the two pieces of each merge; CorruptError for a line that is no pair."""
     if merges.count(b"\n") > _MOST_PIECES:
         raise CorruptError(where, f"the merges have more than {_MOST_PIECES} lines")
@@ -108,7 +121,3 @@ def parse_merges(merges: bytes, where: str) -> Iterator[tuple[int, tuple[str, st
 
 def _shown(value: object) -> str:
     return brief(value, _MOST_SHOWN)
-
-
-def _some(pieces: list[str]) -> str:
-    return listing(repr(piece) for piece in pieces)

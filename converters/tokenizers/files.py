@@ -6,13 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from converters.errors import ConfigError
 from converters.messages import brief
+from converters.tokenizers import casing
 from converters.tokenizers.bpe import parse_bpe
 from converters.tokenizers.sentencepiece_model import check_vocab, rebuild_model, vocab_lines
 from converters.tokenizers.template import CLS_A_SEP_B_SEP, S_A_S_S_B_S, Template
+
+if TYPE_CHECKING:
+    from converters.family import TokenizerTable
 
 # The names of a tokenizer's files in a Hugging Face directory, as a pattern.
 FILE_NAMES = (
@@ -25,7 +29,7 @@ _MOST_SHOWN = 120
 SENTENCEPIECE_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "<pad>", "unk": "<unk>"}
 WORDPIECE_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "[PAD]", "unk": "[UNK]"}
 BPE_TOKENS = {"cls": "<s>", "sep": "</s>", "mask": "<mask>", "pad": "<pad>", "unk": "<unk>"}
-_TOKENS = {"sentencepiece": SENTENCEPIECE_TOKENS, "wordpiece": WORDPIECE_TOKENS, "bpe": BPE_TOKENS}
+TOKENS = {"sentencepiece": SENTENCEPIECE_TOKENS, "wordpiece": WORDPIECE_TOKENS, "bpe": BPE_TOKENS}
 Kind = Literal["sentencepiece", "wordpiece", "bpe"]
 WORD_LIMIT = 200  # Google's limit (tokenization.py, WordpieceTokenizer)
 _MOST_ADDED = 100_000
@@ -121,13 +125,15 @@ class TokenizerFiles:
         vocab_json: bytes | None = None,
         merges: bytes | None = None,
         settings: Mapping[str, Any] | None = None,
+        table: TokenizerTable | None = None,
         origin: str | Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
     ) -> TokenizerFiles:
         """Check the parts found at `where` (CorruptError) and keep what is not derivable from another part.
 
-        `settings` are those of the property of this name; what is not among them is as usual (ConfigError). `origin`
-        says where the parts are from, for all or for each by name; the part's own name by default.
+        `settings` are those of the property of this name; what is not among them is as usual (ConfigError), or as the
+        family's `table` has it. `origin` says where the parts are from, for all or for each by name; the part's own
+        name by default.
         """
         parts = {
             "spiece": spiece,
@@ -142,8 +148,12 @@ class TokenizerFiles:
             vocab = None
         elif spiece is None and vocab is not None:
             check_vocab(vocab, where)
-        fields = _from_settings(settings or {}, where)
-        kind = _kind(**parts)
+        settings, notes, kind = dict(settings or {}), list(notes), kind_of(**parts)
+        if table is not None and kind == "wordpiece":
+            settings, more = casing.inferred(where, wordpiece or b"", settings, table.casing)
+            notes += more
+            settings |= {"drop_category_c": True} if table.drop_category_c else {}
+        fields = _from_settings(settings, where)
         if kind == "bpe":
             parse_bpe(vocab_json, merges, where)
             fields |= {name: usual for name, usual in _SETTINGS.values() if name not in _OF_BPE} | {"one_type": False}
@@ -166,12 +176,12 @@ class TokenizerFiles:
     @property
     def special_tokens(self) -> dict[str, str]:
         """What `cls`, `sep`, `mask`, `pad` and `unk` are called."""
-        return {**_TOKENS[self.kind or "sentencepiece"], **self.names}
+        return {**TOKENS[self.kind or "sentencepiece"], **self.names}
 
     @property
     def kind(self) -> Kind | None:
         """What the pieces are; None without a tokenizer."""
-        return _kind(self.spiece, self.vocab, self.wordpiece, self.vocab_json, self.merges)
+        return kind_of(self.spiece, self.vocab, self.wordpiece, self.vocab_json, self.merges)
 
     @property
     def template(self) -> Template[str]:
@@ -208,7 +218,8 @@ class TokenizerFiles:
                 f"{len(self.added)} added tokens ({names}{more}) have no place in this format but its config, "
                 "where albert finds them; other programs cut them into pieces"
             )
-        if others := [key for key in self.settings if key not in ("added_tokens", "do_lower_case", "keep_accents")]:
+        known = ("added_tokens", "do_lower_case", "keep_accents", "drop_category_c")  # the last to ELECTRA's own
+        if others := [key for key in self.settings if key not in known]:
             found.append(f"the tokenizer's {', '.join(others)} are kept in the config; other programs do not know them")
         return found
 
@@ -242,13 +253,14 @@ class TokenizerFiles:
         return self.spiece is None and self.vocab is not None
 
 
-def _kind(
-    spiece: bytes | None,
-    vocab: bytes | None,
-    wordpiece: bytes | None,
-    vocab_json: bytes | None,
-    merges: bytes | None,
+def kind_of(
+    spiece: bytes | None = None,
+    vocab: bytes | None = None,
+    wordpiece: bytes | None = None,
+    vocab_json: bytes | None = None,
+    merges: bytes | None = None,
 ) -> Kind | None:
+    """What a vocabulary of these parts is."""
     if spiece is not None or vocab is not None:
         return "sentencepiece"
     if wordpiece is not None:

@@ -1,7 +1,7 @@
-"""What the files of an ALBERT's tokenizer may say, and what is made of each setting.
+"""What the files of a tokenizer may say, and what is made of each setting.
 
-The settings are those that `transformers` 4 and 5 write for SentencePiece and WordPiece tokenizers. `USUAL` holds the
-values at which a refused setting changes nothing; any other value of one is reported as an error by
+The settings are those that `transformers` 4 and 5 write for SentencePiece, WordPiece and BPE tokenizers. `USUAL` holds
+the values at which a refused setting changes nothing; any other value of one is reported as an error by
 `converters.tokenizers.settings`, and a setting that is not listed here as a warning.
 """
 
@@ -46,18 +46,17 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
     Key("vocab.txt", "", "honoured", "a WordPiece list, line n is id n; also vocab_chinese.txt and the like"),
     Key(ADDED, "", "honoured", "added tokens and their ids"),
     Key("chat_template.jinja", "", "no effect", "texts are no chats"),
+    Key("vocab.json", "", "honoured", "the pieces of a byte-level BPE and their ids, which are 0 to n"),
     Key(
-        "merges.txt", "", "refused", "a byte-pair encoding; an ALBERT has none, so a directory without more is refused"
-    ),
-    Key(
-        "vocab.json", "", "refused", "a byte-pair encoding; an ALBERT has none, so a directory without more is refused"
+        "merges.txt", "", "honoured", "the merges of a byte-level BPE, in order; neither file is read without the other"
     ),
     *_keys(
         CONFIG,
         "honoured",
-        tokenizer_class="AlbertTokenizer, BertTokenizer and their kin, or the class for any tokenizer.json; "
-        "another class is refused",
-        do_lower_case="whether the text is lower-cased",
+        tokenizer_class="AlbertTokenizer, BertTokenizer, RobertaTokenizer and their kin, or the class for any "
+        "tokenizer.json; another class is refused",
+        do_lower_case="whether the text is lower-cased; of a BERT or ELECTRA without it, the directory's name decides, "
+        "or capital letters in the vocabulary, and a note says so",
         keep_accents="whether accents stay (SentencePiece)",
         strip_accents="whether accents go (WordPiece); null: as do_lower_case says",
         tokenize_chinese_chars="whether each Chinese character is a word (WordPiece)",
@@ -85,7 +84,8 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
         never_split="transformers' classes differ on it; added tokens do the same",
         remove_space="false: transformers' classes differ on it",
         sp_model_kwargs="settings of the SentencePiece library, such as drawing pieces by chance",
-        add_prefix_space="false: words would lose the space before them",
+        add_prefix_space="false: words would lose the space before them (SentencePiece); BPE: whether a text begins "
+        "with a space, honoured",
         add_bos_token="true: the tokens around a text would be others; dropped beside a tokenizer.json",
         add_eos_token="true: the tokens around a text would be others; dropped beside a tokenizer.json",
         auto_map="a tokenizer in Python code of its own",
@@ -144,19 +144,23 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
         "honoured",
         version="1.0",
         added_tokens="added tokens and their ids",
-        normalizer="the preparations that BERT's and ALBERT's tokenizers have; another one is refused",
-        pre_tokenizer="those of BERT's and ALBERT's tokenizers; another one is refused",
-        post_processor="[CLS] A [SEP] and [CLS] A [SEP] B [SEP]; another order is refused",
-        model="WordPiece or Unigram; another type is refused",
+        normalizer="the preparations that ALBERT's and BERT's tokenizers have, none for BPE; another one is refused",
+        pre_tokenizer="those of ALBERT's, BERT's and RoBERTa's tokenizers; another one is refused",
+        post_processor="[CLS] A [SEP] B [SEP], of BPE <s> A </s></s> B </s>; another order is refused",
+        model="WordPiece, Unigram or byte-level BPE; another type is refused",
         truncation="its direction is the side on which a long text is cut; its length is no setting",
     ),
-    Key(PIPELINE, "model.type", "honoured", "WordPiece or Unigram; another type is refused"),
+    Key(PIPELINE, "model.type", "honoured", "WordPiece, Unigram or BPE; another type is refused"),
     Key(PIPELINE, "model.vocab", "honoured", "the vocabulary, which must be that of the files beside it"),
+    Key(PIPELINE, "model.merges", "honoured", "the merges, which must be those of merges.txt"),
     Key(PIPELINE, "model.unk_token", "honoured", "the token for what has none"),
     Key(PIPELINE, "model.unk_id", "honoured", "the piece for what has none"),
     Key(PIPELINE, "model.max_input_chars_per_word", "honoured", "a longer word is one unknown token"),
     Key(PIPELINE, "model.continuing_subword_prefix", "refused", "other than ##"),
     Key(PIPELINE, "model.byte_fallback", "refused", "true: unknown characters as bytes"),
+    Key(PIPELINE, "model.dropout", "refused", "above 0: merges left out by chance"),
+    Key(PIPELINE, "model.end_of_word_suffix", "refused", "other than none"),
+    Key(PIPELINE, "model.ignore_merges", "refused", "true: another way to cut words"),
     *_keys(PIPELINE, "no effect", padding="padding is masked", decoder="how ids are decoded"),
 )
 

@@ -1,42 +1,56 @@
 """Reading `tokenizer.json`: the settings, vocabulary and added tokens of the pipelines that this toolkit computes.
 
-Those are what `transformers` 4 and 5 write for ALBERT's and BERT's tokenizers, and what tokenizers.tokenizer_json
-writes. For a SentencePiece model all of them stand for Google's rules, whose ids are the ones computed (transformers'
-differ on some texts). Any other pipeline is a ConfigError that names it: its ids would be others.
+Those are what `transformers` 4 and 5 write for ALBERT's, BERT's and RoBERTa's tokenizers, and what
+tokenizers.tokenizer_json writes. For a SentencePiece model all of them stand for Google's rules, whose ids are the ones
+computed (transformers' differ on some texts). Any other pipeline is a ConfigError that names it: its ids would be
+others.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from converters.config import parse_json
-from converters.errors import ConfigError
-from converters.tokenizers.files import WORD_LIMIT, AddedToken, TokenizerFiles, added_token
+from converters.errors import ConfigError, CorruptError
+from converters.tokenizers.bpe import in_order, joining
+from converters.tokenizers.files import WORD_LIMIT, AddedToken, Kind, TokenizerFiles, added_token
 from converters.tokenizers.sentencepiece_model import ends_in_digit_comma
+from converters.tokenizers.template import CLS_A_SEP_B_SEP, S_A_S_S_B_S, Template
 from converters.tokenizers.tokenizer_json import DIGIT_COMMA_PENALTY, stages
 
 Json = dict[str, Any]
 
+# What changes no id in a byte-level BPE.
+_USUAL_BPE: dict[str, tuple[Any, ...]] = {
+    "dropout": (None, 0, 0.0),
+    "continuing_subword_prefix": ("", None),
+    "end_of_word_suffix": ("", None),
+    "byte_fallback": (False, None),
+    "ignore_merges": (False, None),
+}
 _QUOTES = ({"String": "``"}, {"String": "''"})
 _BLANKS = {"Regex": " {2,}"}
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What a tokenizer.json says. `tokens` of a WordPiece vocabulary, `pieces` (and scores) of a unigram one.
+    """What a tokenizer.json says. `tokens` of a WordPiece or BPE vocabulary, `pieces` (and scores) of a unigram one.
 
     `settings` are those of TokenizerFiles. `around`: the ids before and after a text, None where nothing is put there.
+    `unknown`: None where the pipeline has no such token.
     """
 
+    kind: Kind
     settings: Json
     added: tuple[AddedToken, ...]
     around: tuple[int, int] | None
-    unknown: str
-    tokens: list[str] | None = None
+    unknown: str | None
+    tokens: Sequence[str] | None = None
+    merges: Sequence[tuple[str, str]] = ()
     pieces: list[tuple[str, float]] | None = None
     charsmap: bytes = b""
     cut_left: bool = False
@@ -48,22 +62,28 @@ def read_pipeline(data: bytes, where: str) -> Pipeline:
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise ConfigError(where, "no model is in it, so it is not a tokenizer.json")
     model = found["model"]
-    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "Unigram")
-    if kind not in ("WordPiece", "Unigram"):
-        raise _other(where, "a model of type", kind, "WordPiece or Unigram")
+    kind = model.get("type") or _untold(model)
+    if kind not in _READERS:
+        raise _other(where, "a model of type", kind, "WordPiece, Unigram or BPE")
     added = found.get("added_tokens") or []
     if not isinstance(added, list):
         raise ConfigError(where, "added_tokens is no list")
     truncation = found.get("truncation")
-    reader = _wordpiece if kind == "WordPiece" else _unigram
-    return reader(
+    return _READERS[kind](
         found,
         model,
         where,
         added=tuple(added_token(token, where) for token in added),
-        around=_around(found.get("post_processor"), where),
+        around=_around(found.get("post_processor"), where, S_A_S_S_B_S if kind == "BPE" else CLS_A_SEP_B_SEP),
         cut_left=isinstance(truncation, dict) and truncation.get("direction") == "Left",
     )
+
+
+def _untold(model: Json) -> str:
+    """The type of a model in an old file, which does not name it."""
+    if "merges" in model:
+        return "BPE"
+    return "WordPiece" if "continuing_subword_prefix" in model else "Unigram"
 
 
 def _wordpiece(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
@@ -89,7 +109,32 @@ def _wordpiece(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
         "max_input_chars_per_word": model.get("max_input_chars_per_word", WORD_LIMIT),
     }
     unknown = model.get("unk_token", "[UNK]")
-    return Pipeline(settings, unknown=str(unknown), tokens=tokens, **common)
+    return Pipeline("wordpiece", settings, unknown=str(unknown), tokens=tokens, **common)
+
+
+def _bpe(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
+    """A byte-level BPE, as GPT-2 and RoBERTa have it; what is unusual in one is refused."""
+    for key, usual in _USUAL_BPE.items():
+        if model.get(key, usual[0]) not in usual:
+            raise _other(where, f"the model's {key}", model[key], repr(usual[0]))
+    if any(_sequence(found.get("normalizer"), "normalizers")):
+        raise _other(where, "the normalizer", _name(found["normalizer"]), "none")
+    step = found.get("pre_tokenizer")
+    if not isinstance(step, dict) or step.get("type") != "ByteLevel" or step.get("use_regex", True) is not True:
+        raise _other(where, "the pre_tokenizer", _name(step), "ByteLevel with its pattern")
+    listed = model.get("merges")
+    if not isinstance(listed, list) or not all(map(_is_merge, listed)):
+        raise ConfigError(where, "the BPE model has no merges of two pieces each")
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in listed)
+    merges = [(left, right) for left, right in pairs]
+    try:
+        tokens = in_order(model.get("vocab"), where)
+        joining(tokens, enumerate(merges, 1), where)
+    except CorruptError as error:
+        raise ConfigError(where, error.detail) from None
+    prefix = step.get("add_prefix_space", True)
+    unknown = model.get("unk_token")
+    return Pipeline("bpe", {"add_prefix_space": prefix}, unknown=unknown, tokens=tokens, merges=merges, **common)
 
 
 def _unigram(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
@@ -109,7 +154,7 @@ def _unigram(found: Json, model: Json, where: str, **common: Any) -> Pipeline:
         pieces = [
             (piece, score + DIGIT_COMMA_PENALTY if ends_in_digit_comma(piece) else score) for piece, score in pieces
         ]
-    return Pipeline(flags, unknown=pieces[unknown][0], pieces=pieces, charsmap=charsmap, **common)
+    return Pipeline("sentencepiece", flags, unknown=pieces[unknown][0], pieces=pieces, charsmap=charsmap, **common)
 
 
 def _ours(found: Json, listed: list[Any], charsmap: bytes) -> Json | None:
@@ -161,29 +206,30 @@ def _charsmap(normalizer: Any, where: str) -> bytes:
     return b""
 
 
-def _around(processor: Any, where: str) -> tuple[int, int] | None:
-    """The ids before and after a text; ConfigError where a template puts others than [CLS] and [SEP]."""
-    name = _name(processor)
-    if processor is None:
+def _around(processor: Any, where: str, template: Template[str]) -> tuple[int, int] | None:
+    """The ids before and after a text; ConfigError where they are put otherwise than by the template."""
+    name, robertas = _name(processor), template is S_A_S_S_B_S
+    if processor is None or (robertas and name == "ByteLevel"):
         return None
-    if name not in ("BertProcessing", "TemplateProcessing"):
+    own = "RobertaProcessing" if robertas else "BertProcessing"
+    if name not in (own, "TemplateProcessing"):
         raise _other(where, "the post_processor", name, "TemplateProcessing")
     try:
-        if name == "BertProcessing":
+        if name == own:
             return int(processor["cls"][1]), int(processor["sep"][1])
         one, two = ([_part(part) for part in processor[key]] for key in ("single", "pair"))
         ids = {token: entry["ids"] for token, entry in processor["special_tokens"].items()}
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise ConfigError(where, f"the post_processor is no sound {name}") from None
     first, last = (one[0][0], one[-1][0]) if one else ("", "")
-    wanted = [(first, 0), ("$A", 0), (last, 0)]
-    if (
-        one != wanted
-        or two != [*wanted, ("$B", 1), (last, 1)]
-        or any(len(ids.get(token, ())) != 1 for token in (first, last))
-    ):
+    tokens = template.map({"cls": first, "sep": last}.__getitem__)
+    single, both = (list(zip(*tokens.frame(*texts), strict=True)) for texts in ((["$A"],), (["$A"], ["$B"])))
+    if robertas:  # it has no types
+        one, two = ([(token, 0) for token, _ in part] for part in (one, two))
+    if one != single or two != both or any(len(ids.get(token, ())) != 1 for token in (first, last)):
         shown = " ".join(token for token, _ in two)
-        raise _other(where, "the post_processor's template", shown, "[CLS] $A [SEP] $B [SEP] of types 0 and 1")
+        wanted = "<s> $A </s></s> $B </s>" if robertas else "[CLS] $A [SEP] $B [SEP] of types 0 and 1"
+        raise _other(where, "the post_processor's template", shown, wanted)
     return ids[first][0], ids[last][0]
 
 
@@ -206,6 +252,15 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1_000_000
 
 
+def _is_merge(item: Any) -> bool:
+    pair = item.split(" ") if isinstance(item, str) else item
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(piece, str) and piece and not {" ", "\n"} & set(piece) for piece in pair)
+    )
+
+
 def _is_piece(item: Any) -> bool:
     return (
         isinstance(item, list)
@@ -222,3 +277,6 @@ def _other(where: str, what: str, seen: Any, wanted: str) -> ConfigError:
         f"{what} is {seen!r}, not {wanted}: another way of making ids than this toolkit's; "
         "remove the file where the vocabulary beside it says enough",
     )
+
+
+_READERS = {"WordPiece": _wordpiece, "Unigram": _unigram, "BPE": _bpe}

@@ -14,14 +14,18 @@ from typing import Any
 
 from converters.config import parse_json
 from converters.errors import ConfigError, CorruptError
+from converters.families import families
+from converters.family import Casing, Family, TokenizerTable
 from converters.files import read_optional, read_small
 from converters.messages import brief
-from converters.tokenizers.files import SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, AddedToken, TokenizerFiles, added_token
+from converters.tokenizers import casing
+from converters.tokenizers.bpe import written
+from converters.tokenizers.files import TOKENS, AddedToken, Kind, TokenizerFiles, added_token, kind_of
 from converters.tokenizers.keys import ADDED, BY_FILE, CONFIG, EXTRA_TOKENS, NAMED_TOKENS, PIPELINE, SPECIAL_MAP, USUAL
 from converters.tokenizers.pipeline import Pipeline, read_pipeline
-from converters.tokenizers.sentencepiece_model import CONTROL_PIECES, USER_DEFINED_PIECES, make_model
+from converters.tokenizers.sentencepiece_model import CONTROL_PIECES, UNKNOWN_PIECE, USER_DEFINED_PIECES, make_model
 from converters.tokenizers.tokenizer_json import MODEL_MAX_LENGTH
-from converters.tokenizers.vocabulary import ALBERT, BERT, KINDS, Vocabulary, find_vocabulary
+from converters.tokenizers.vocabulary import ALBERT, BERT, BPE, KINDS, Vocabulary, find_vocabulary
 
 Json = dict[str, Any]
 
@@ -32,59 +36,72 @@ _PREPARATION = {"do_lower_case": True, "keep_accents": False, "strip_accents": N
 _SPECIAL = ("bos_token", "eos_token", *NAMED_TOKENS)
 
 
-def read_tokenizer(directory: Path, *, first: Sequence[str] = (), only: Path | None = None) -> TokenizerFiles:
-    """The tokenizer in a directory; empty where there is none. `only`: the one vocabulary file to take there.
+def read_tokenizer(
+    directory: Path, *, first: Sequence[str] = (), only: Path | None = None, family: Family | None = None
+) -> TokenizerFiles:
+    """The tokenizer in a directory; empty where there is none. `only`: the one vocabulary file to take there. `family`:
+    that of the model, which the config there tells otherwise.
 
     Settings that contradict one another or give ids that are not computed here are its `fault`, so that the model
     can be inspected and converted all the same. Raises FormatError for several vocabularies, CorruptError for damaged
     ones.
     """
     try:
-        return _read(directory, first, only)
+        return _read(directory, first, only, family)
     except ConfigError as error:
         return TokenizerFiles(fault=str(error))
 
 
-def _read(directory: Path, first: Sequence[str], only: Path | None) -> TokenizerFiles:
+def _read(directory: Path, first: Sequence[str], only: Path | None, family: Family | None) -> TokenizerFiles:
     said = _object(directory / CONFIG)
     mapped = _object(directory / SPECIAL_MAP)
-    kind = said.get("tokenizer_class") or _object(directory / "config.json").get("tokenizer_class")
+    config = _object(directory / "config.json")
+    family = family or families().get(str(config.get("model_type")))
+    kind = said.get("tokenizer_class") or config.get("tokenizer_class")
     name = str(kind or "").removesuffix("Fast")
     if only is None:
         paths = find_vocabulary(directory, first, name)
     else:
-        paths = {kind: only for kind, pattern in KINDS.items() if pattern.fullmatch(only.name)}
-        paths = paths or {"wordpiece": only}
+        paths = {part: only for part, pattern in KINDS.items() if pattern.fullmatch(only.name)} or {"wordpiece": only}
     pipeline_bytes = read_optional(directory / PIPELINE)
     if not paths and pipeline_bytes is None:
         return TokenizerFiles()
-    if name and name not in BERT | ALBERT | _ANY:
-        wanted = "AlbertTokenizer, BertTokenizer or PreTrainedTokenizerFast"
+    if len(paths.keys() & {"vocab_json", "merges"}) == 1:
+        if pipeline_bytes is None:
+            has, lacks = ("merges.txt", "vocab.json") if "merges" in paths else ("vocab.json", "merges.txt")
+            raise ConfigError(directory, f"holds {has} and no {lacks}, of which one is nothing without the other")
+        paths = {}
+    if name and name not in BERT | ALBERT | BPE | _ANY:
+        wanted = "AlbertTokenizer, BertTokenizer, RobertaTokenizer or PreTrainedTokenizerFast"
         raise ConfigError(directory / CONFIG, f"tokenizer_class is {kind!r}, whose ids differ from those of {wanted}")
-    notes = _check_keys(directory, said, mapped, has_pipeline=pipeline_bytes is not None)
     pipeline = None if pipeline_bytes is None else read_pipeline(pipeline_bytes, str(directory / PIPELINE))
+    parts = {part: read_small(path) for part, path in paths.items()}
+    kind = pipeline.kind if pipeline is not None and not parts else kind_of(**parts)
+    notes = _check_keys(directory, said, mapped, has_pipeline=pipeline is not None, is_bpe=kind == "bpe")
     every = said | {key: mapped[key] for key in mapped if key not in said}
-    source = _Source(directory, str(only or directory), every, name, pipeline, paths)
+    table = None if family is None else family.tokenizer
+    source = _Source(directory, str(only or directory), every, name, table, kind, pipeline, paths, parts)
     for key in mapped.keys() & said.keys():
         if key in _SPECIAL and _content(mapped[key]) != _content(said[key]):
             raise source.wrong(f"{key} is {_content(said[key])!r}, in {SPECIAL_MAP} {_content(mapped[key])!r}")
     return source.files(notes)
 
 
-def tokenizer_beside(directory: Path, settings: Json) -> TokenizerFiles:
+def tokenizer_beside(directory: Path, settings: Json, family: Family) -> TokenizerFiles:
     """The tokenizer beside Google's weights; `settings` are what its config says, which count before other files'."""
     if not settings:
-        return read_tokenizer(directory)
+        return read_tokenizer(directory, family=family)
     paths = find_vocabulary(directory)
-    parts: dict[str, Any] = {kind: read_small(path) for kind, path in paths.items()}
-    return TokenizerFiles.of(str(directory), **parts, settings=settings, origin=_origin(paths))
+    parts: dict[str, Any] = {part: read_small(path) for part, path in paths.items()}
+    table, origin = family.tokenizer, _origin(paths)
+    return TokenizerFiles.of(str(directory), **parts, settings=settings, table=table, origin=origin)
 
 
 def _origin(paths: Mapping[str, Path]) -> Mapping[str, str]:
-    return {kind: path.name for kind, path in paths.items()}
+    return {part: path.name for part, path in paths.items()}
 
 
-def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool) -> list[str]:
+def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool, is_bpe: bool) -> list[str]:
     """Notes on settings that are not known; ConfigError lists every one that is refused."""
     refused, unknown = [], []
     for file, data in ((CONFIG, said), (SPECIAL_MAP, mapped)):
@@ -94,6 +111,7 @@ def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool
                 unknown.append(f"{key} of {file}")
             elif known is not None and known.treatment == "refused" and value not in USUAL[key]:
                 dropped = has_pipeline and key in ("add_bos_token", "add_eos_token")
+                dropped = dropped or (is_bpe and key == "add_prefix_space")
                 refused += [] if dropped else [f"{key} is {brief(value)} ({known.note})"]
     if refused:
         raise ConfigError(
@@ -106,24 +124,34 @@ def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool
 
 @dataclass(frozen=True)
 class _Source:
-    """What the files of a directory say, before it is made one. `name`: the tokenizer's class, perhaps empty."""
+    """What the files of a directory say, before it is made one. `name`: the tokenizer's class, perhaps empty. `table`:
+    that of the model's family, if known. `kind`: that of the vocabulary, which is `parts`, or in tokenizer.json alone.
+    """
 
     directory: Path
     where: str
     said: Json
     name: str
+    table: TokenizerTable | None
+    kind: Kind | None
     pipeline: Pipeline | None
     paths: Mapping[str, Path]
+    parts: Mapping[str, bytes]
 
     def files(self, notes: list[str]) -> TokenizerFiles:
-        parts: dict[str, Any] = {kind: read_small(path) for kind, path in self.paths.items()}
+        parts: Mapping[str, Any] = self.parts
         origin: str | Mapping[str, str] = _origin(self.paths)
         if not parts:
             parts, origin = self._derived(), PIPELINE
-        listed = "wordpiece" in parts
-        settings = self._preparation(listed) | self._lengths()
-        names = self._names(listed)
-        settings |= {f"{name}_token": token for name, token in names.items()}
+        said = {key: self.said[key] for key in _PREPARATION if key in self.said}
+        usually: Casing = "mostly lower" if self.table is None else self.table.casing
+        if self.kind == "wordpiece" and usually != "lower":
+            if self.pipeline is not None:
+                said.setdefault("do_lower_case", self.pipeline.settings["do_lower_case"])
+            said, more = casing.inferred(self.where, parts["wordpiece"], said, usually)
+            notes = [*notes, *more]
+        settings = self._preparation(said) | self._lengths()
+        settings |= {f"{name}_token": token for name, token in self._names().items()}
         files = TokenizerFiles.of(self.where, **parts, settings=settings, origin=origin, notes=notes)
         vocabulary = Vocabulary.of(files, where=self.where, needed=self._needs_vocabulary)
         if self.pipeline is not None:
@@ -143,6 +171,9 @@ class _Source:
         """The vocabulary that is in tokenizer.json alone, which is all that transformers 5 writes."""
         pipeline = self.pipeline
         assert pipeline is not None
+        if pipeline.kind == "bpe":
+            ids = {token: number for number, token in enumerate(pipeline.tokens or ())}
+            return dict(zip(("vocab_json", "merges"), written(ids, pipeline.merges), strict=True))
         if pipeline.tokens is not None:
             lines = ("" if "\n" in token else token for token in pipeline.tokens)
             return {"wordpiece": "".join(f"{line}\n" for line in lines).encode()}
@@ -152,20 +183,24 @@ class _Source:
         symbols = [token.content for token in inside if not token.special and token.content not in USER_DEFINED_PIECES]
         model = make_model(
             pieces,
-            unknown=pipeline.unknown,
+            unknown=pipeline.unknown or UNKNOWN_PIECE,
             control=(*CONTROL_PIECES, *control),
             user_defined=(*USER_DEFINED_PIECES, *symbols),
             charsmap=pipeline.charsmap,
         )
         return {"spiece": model}
 
-    def _preparation(self, listed: bool) -> Json:
+    def _preparation(self, said: Json) -> Json:
         """How a text is prepared: as tokenizer.json says, or as the class does it that transformers makes instead."""
-        said = {key: self.said[key] for key in _PREPARATION if key in self.said}
+        if self.kind == "bpe":
+            return self._prefix_space()
+        listed = self.kind == "wordpiece"
+        drops = (self.table is not None and self.table.drop_category_c) or self.name == "ElectraTokenizer"
+        always = {"drop_category_c": True} if listed and drops else {}
         if self.pipeline is None:
-            return _effective(said, listed, str(self.directory / CONFIG))
+            return _effective(said, listed, str(self.directory / CONFIG)) | always
         theirs = dict(self.pipeline.settings)
-        limit = {key: theirs.pop(key) for key in ("max_input_chars_per_word",) if key in theirs}
+        limit = {key: theirs.pop(key) for key in ("max_input_chars_per_word",) if key in theirs} | always
         if listed and self.name in BERT:
             return _effective(said, listed, str(self.directory / CONFIG)) | limit
         # Of what ALBERT's class has by default, transformers 4 and 5 differ on which file counts.
@@ -176,6 +211,14 @@ class _Source:
             if mine != other:
                 raise self.wrong(f"{key} is {brief(mine)}, in {PIPELINE} {brief(other)}")
         return wanted | limit
+
+    def _prefix_space(self) -> Json:
+        """Whether a text for BPE begins with a space: RoBERTa's class does not ask tokenizer.json."""
+        theirs = None if self.pipeline is None else self.pipeline.settings["add_prefix_space"]
+        found = self.said.get("add_prefix_space", False if theirs is None or self.name in BPE else theirs)
+        if theirs is not None and found != theirs:
+            raise self.wrong(f"add_prefix_space is {brief(found)}, in {PIPELINE} {brief(theirs)}")
+        return {"add_prefix_space": found}
 
     def _lengths(self) -> Json:
         found: Json = {}
@@ -196,12 +239,11 @@ class _Source:
             found["model_input_names"] = self.said["model_input_names"]
         return found
 
-    def _names(self, listed: bool) -> dict[str, str]:
+    def _names(self) -> dict[str, str]:
         """The special tokens that are not called as usual."""
-        usual = WORDPIECE_TOKENS if listed else SENTENCEPIECE_TOKENS
+        usual = TOKENS[self.kind or "sentencepiece"]
         said = {name: _content(self.said.get(f"{name}_token")) for name in usual}
-        if self.pipeline is not None:
-            unknown = self.pipeline.unknown
+        if self.pipeline is not None and (unknown := self.pipeline.unknown) is not None:
             if said["unk"] not in (None, unknown):
                 raise self.wrong(f"unk_token is {said['unk']!r}, in {PIPELINE} {unknown!r}")
             said["unk"] = unknown
@@ -212,9 +254,9 @@ class _Source:
         where = str(self.directory / PIPELINE)
         beside = next(iter(self.paths.values()), Path(PIPELINE)).name
         theirs = pipeline.tokens if pipeline.tokens is not None else [piece for piece, _ in pipeline.pieces or ()]
-        kinds = "WordPiece" if pipeline.tokens is not None else "Unigram"
-        if (pipeline.tokens is not None) != (files.wordpiece is not None):
-            raise ConfigError(where, f"its model is {kinds}, that of {beside} is not; remove one of the two")
+        if pipeline.kind != files.kind:
+            found = {"sentencepiece": "Unigram", "wordpiece": "WordPiece", "bpe": "BPE"}[pipeline.kind]
+            raise ConfigError(where, f"its model is {found}, that of {beside} is not; remove one of the two")
         size = len(vocabulary.tokens)
         if len(theirs) != size:
             raise ConfigError(where, f"has {len(theirs)} pieces, {beside} {size}; remove the file that is wrong")
@@ -231,6 +273,8 @@ class _Source:
                 raise ConfigError(where, f"piece {piece!r} has the score {score:g}, in {beside} {mine:g}")
         if pipeline.pieces is not None and pipeline.charsmap != vocabulary.charsmap:
             raise ConfigError(where, f"its normalizer's precompiled_charsmap is not that of {beside}")
+        if pipeline.kind == "bpe" and list(pipeline.merges) != list(vocabulary.merges):
+            raise ConfigError(where, f"its merges are not those beside {beside}; remove the file that is wrong")
         self._check_around(pipeline, files, own)
 
     def _check_around(self, pipeline: Pipeline, files: TokenizerFiles, own: Mapping[str, int]) -> None:
@@ -238,7 +282,7 @@ class _Source:
         ids = {token.content: token.id for token in pipeline.added} | dict(own)
         named = files.special_tokens
         wanted = (ids.get(named["cls"]), ids.get(named["sep"]))
-        if pipeline.around is None and (self.name in BERT | ALBERT or None in wanted):
+        if pipeline.around is None and (self.name in BERT | ALBERT | BPE or None in wanted):
             return
         if pipeline.around != wanted:
             raise ConfigError(

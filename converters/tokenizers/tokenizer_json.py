@@ -17,8 +17,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
+from converters.tokenizers.bpe import parse_bpe
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.sentencepiece_model import ends_in_digit_comma, parse_model
 from converters.tokenizers.template import CLS_A_SEP_B_SEP
@@ -47,6 +49,8 @@ def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> byt
         if not _expressible(parsed):
             return None
         data = _unigram(parsed, files)
+    elif files.kind == "bpe":
+        data = _bpe(*parse_bpe(files.vocab_json, files.merges, files.origin), files)
     elif files.wordpiece is not None:
         data = _wordpiece(parse_wordpiece(files.wordpiece, files.origin, files.special_tokens["unk"]), files)
     else:
@@ -64,16 +68,21 @@ def _expressible(model: Any) -> bool:
     return trainer.model_type == type(trainer).UNIGRAM and before_words and not others
 
 
-def tokenizer_config(files: TokenizerFiles) -> Json:
-    """What `tokenizer_config.json` says: the special tokens, and that `tokenizer.json` is to be taken as it is."""
+def tokenizer_config(files: TokenizerFiles, classes: Mapping[str, str] = MappingProxyType({})) -> Json:
+    """What `tokenizer_config.json` says: the special tokens, and the class that reads `tokenizer.json`: of `classes`,
+    by kind of vocabulary, else the one that takes any as it is."""
+    bpe, named = files.kind == "bpe", files.special_tokens
+    own = "ElectraTokenizer" if files.drop_category_c else classes.get(str(files.kind), "PreTrainedTokenizerFast")
+    typed = not files.one_type and not bpe
     said: Json = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "do_lower_case": files.lowercase,
-        "keep_accents": files.keep_accents,
-        "split_special_tokens": files.wordpiece is None,
+        "tokenizer_class": own,
+        **({"add_prefix_space": files.prefix_space} if bpe else {"do_lower_case": files.lowercase}),
+        **({} if bpe else {"keep_accents": files.keep_accents}),
+        "split_special_tokens": files.kind == "sentencepiece",
         "model_max_length": files.max_length or MODEL_MAX_LENGTH,
-        "model_input_names": ["input_ids", *([] if files.one_type else ["token_type_ids"]), "attention_mask"],
-        **{f"{name}_token": token for name, token in files.special_tokens.items()},
+        "model_input_names": ["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"],
+        **({"bos_token": named["cls"], "eos_token": named["sep"]} if bpe else {}),
+        **{f"{name}_token": token for name, token in named.items()},
     }
     if files.strip_accents is not None:
         said["strip_accents"] = files.strip_accents
@@ -181,6 +190,30 @@ def _wordpiece(tokens: list[str], files: TokenizerFiles) -> Json:
     )
 
 
+def _bpe(pieces: list[str], merges: list[tuple[str, str]], files: TokenizerFiles) -> Json:
+    ids, named = {piece: number for number, piece in enumerate(pieces)}, files.special_tokens
+    byte_level = {"type": "ByteLevel", "add_prefix_space": files.prefix_space, "trim_offsets": True, "use_regex": True}
+    return _pipeline(
+        files,
+        ids,
+        normalizer=None,
+        pre_tokenizer=byte_level,
+        decoder=byte_level,
+        model={
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": named["unk"] if named["unk"] in ids else None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": ids,
+            "merges": [list(pair) for pair in merges],
+        },
+    )
+
+
 def bert_normalizer(files: TokenizerFiles) -> Json:
     """How a text is prepared for a WordPiece list."""
     strip = files.lowercase if files.strip_accents is None else files.strip_accents
@@ -193,7 +226,7 @@ def bert_normalizer(files: TokenizerFiles) -> Json:
     }
 
 
-def _pipeline(files: TokenizerFiles, ids: dict[str, int], **stages: Json) -> Json:
+def _pipeline(files: TokenizerFiles, ids: dict[str, int], **stages: Json | None) -> Json:
     named = files.special_tokens
     ids = ids | {token.content: token.id for token in files.added}
     present = {
@@ -201,7 +234,7 @@ def _pipeline(files: TokenizerFiles, ids: dict[str, int], **stages: Json) -> Jso
     }
     for token in files.added:
         # Where special tokens in a text are split, those that are found all the same cannot be called special.
-        special = token.special and not (files.wordpiece is None and token.in_text)
+        special = token.special and not (files.kind == "sentencepiece" and token.in_text)
         present[token.id] = {
             **{key: value for key, value in asdict(token).items() if key != "in_text"},
             "special": special,
@@ -212,7 +245,7 @@ def _pipeline(files: TokenizerFiles, ids: dict[str, int], **stages: Json) -> Jso
         "padding": None,
         "added_tokens": [present[number] for number in sorted(present)],
         **stages,
-        "post_processor": _around(ids, named) if named["cls"] in ids and named["sep"] in ids else None,
+        "post_processor": _around(ids, files) if {named["cls"], named["sep"]} <= ids.keys() else None,
     }
 
 
@@ -228,8 +261,12 @@ def _added(number: int, token: str, is_mask: bool) -> Json:
     }
 
 
-def _around(ids: dict[str, int], named: Mapping[str, str]) -> Json:
+def _around(ids: dict[str, int], files: TokenizerFiles) -> Json:
     """The special tokens around one text (A) and around two (A, B)."""
+    named = files.special_tokens
+    if files.kind == "bpe":
+        ends = {name: [named[name], ids[named[name]]] for name in ("sep", "cls")}
+        return {"type": "RobertaProcessing", **ends, "trim_offsets": True, "add_prefix_space": files.prefix_space}
     tokens = CLS_A_SEP_B_SEP.map(named.__getitem__)
 
     def filled(*texts: str) -> list[Json]:

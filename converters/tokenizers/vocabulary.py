@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import FormatError
 from converters.files import read_small
 from converters.tokenizers.bpe import parse_bpe
-from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.files import Kind, TokenizerFiles
 from converters.tokenizers.sentencepiece_model import parse_model, parse_vocab
 from converters.tokenizers.wordpiece import parse_wordpiece
 
@@ -19,15 +19,25 @@ KINDS = {
     "spiece": re.compile(r".*\.model"),
     "vocab": re.compile(r".*\.vocab"),
     "wordpiece": re.compile(r"(.*[-_.])?vocab([-_.].*)?\.txt"),
+    "vocab_json": re.compile(r"(.*[-_.])?vocab\.json"),
+    "merges": re.compile(r"(.*[-_.])?merges\.txt"),
 }
 # Classes of transformers whose ids are those of a BERT; "Fast" at the end is left out.
 BERT = {f"{name}Tokenizer" for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "SqueezeBert")}
 BERT |= {"BertTokenizerLegacy"}
 ALBERT = {"AlbertTokenizer"}
+# Those whose ids are those of a RoBERTa.
+BPE = {f"{name}Tokenizer" for name in ("Roberta", "Longformer", "Bart", "GPT2")}
+_KINDS: dict[Kind, tuple[Collection[str], Collection[str]]] = {  # its parts, its classes
+    "sentencepiece": (("spiece", "vocab"), ALBERT),
+    "wordpiece": (("wordpiece",), BERT),
+    "bpe": (("vocab_json", "merges"), BPE),
+}
 
 
 def find_vocabulary(directory: Path, first: Sequence[str] = (), tokenizer_class: str = "") -> dict[str, Path]:
-    """The files of a vocabulary by kind: `spiece` and `vocab`, or `wordpiece`; empty where there are none.
+    """The files of a vocabulary by part: `spiece` and `vocab`, `wordpiece`, or `vocab_json` and `merges`; empty where
+    there are none. One of the last two alone does not count beside another vocabulary.
 
     `first`: the names that count before others of their kind. FormatError names the files where there are several.
     """
@@ -46,14 +56,21 @@ def find_vocabulary(directory: Path, first: Sequence[str] = (), tokenizer_class:
             raise _several(directory, sorted(several.values()))
         if several:
             chosen[kind] = (named or paths)[0]
-    sentencepiece = [chosen[kind] for kind in ("spiece", "vocab") if kind in chosen]
-    if "wordpiece" in chosen and sentencepiece:
-        if tokenizer_class in BERT:
-            return {"wordpiece": chosen["wordpiece"]}
-        if tokenizer_class not in ALBERT:
-            raise _several(directory, [sentencepiece[0], chosen["wordpiece"]])
-        del chosen["wordpiece"]
-    return chosen
+    return _of_one_kind(chosen, directory, tokenizer_class)
+
+
+def _of_one_kind(chosen: dict[str, Path], directory: Path, tokenizer_class: str) -> dict[str, Path]:
+    """The files of the one kind of vocabulary, which the class tells where there are several."""
+    kinds: dict[Kind, dict[str, Path]] = {}
+    for kind, (parts, _) in _KINDS.items():
+        if own := {part: chosen[part] for part in parts if part in chosen}:
+            kinds[kind] = own
+    if len(kinds) > 1 and len(kinds.get("bpe", ())) == 1:
+        del kinds["bpe"]
+    named = [own for kind, own in kinds.items() if tokenizer_class in _KINDS[kind][1]]
+    if len(kinds) > 1 and not named:
+        raise _several(directory, [next(iter(own.values())) for own in kinds.values()])
+    return next(iter(named or kinds.values()), {})
 
 
 def _several(directory: Path, paths: Iterable[Path]) -> FormatError:
@@ -74,6 +91,7 @@ class Vocabulary:
     own: frozenset[int] = frozenset()
     unknown: str | None = None
     charsmap: bytes = b""
+    merges: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def of(cls, files: TokenizerFiles, *, where: str, needed: bool) -> Vocabulary:
@@ -81,7 +99,8 @@ class Vocabulary:
         if files.kind is None or (not needed and not renamed):
             return cls()
         if files.kind == "bpe":
-            return cls(parse_bpe(files.vocab_json, files.merges, where)[0])
+            pieces, merges = parse_bpe(files.vocab_json, files.merges, where)
+            return cls(pieces, merges=merges)
         if files.kind == "wordpiece":
             return cls(parse_wordpiece(files.wordpiece or b"", where, files.special_tokens["unk"]))
         if files.spiece is None:
