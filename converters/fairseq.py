@@ -27,6 +27,7 @@ from converters.messages import brief, counted, escaped, listing, shortened
 from converters.names import NameTable, Row
 from converters.pickles import Record
 from converters.tokenizers import settings as tokenizer_settings
+from converters.tokenizers.fairseq import read_fairseq
 from converters.tokenizers.keys import CONFIG
 from converters.tokenizers.vocabulary import find_vocabulary
 from converters.torch_files import Stored
@@ -275,12 +276,16 @@ def check_rows(directory: Path, rows: int) -> None:
         )
 
 
-def tokenizer_beside(directory: Path, settings: Json) -> tuple[TokenizerFiles, list[str]]:
+def tokenizer_beside(directory: Path, settings: Json, family: Family, rows: int) -> tuple[TokenizerFiles, list[str]]:
     """The tokenizer beside a checkpoint, and a note where it is assumed to be cased: the list of words of a SpanBERT.
 
-    `settings`: those of the tokenizer in a config beside it.
+    `settings`: those of the tokenizer in a config beside it. `rows`: those of the model's word embeddings, for
+    fairseq's own files.
     """
-    if settings or (directory / CONFIG).exists() or not find_vocabulary(directory):
-        return tokenizer_settings.tokenizer_beside(directory, settings), []
-    found = tokenizer_settings.tokenizer_beside(directory, {"do_lower_case": False})
+    listed = find_vocabulary(directory)
+    if not listed and "bpe" in family.tokenizer.classes:
+        return read_fairseq(directory, rows), []
+    if settings or (directory / CONFIG).exists() or not listed:
+        return tokenizer_settings.tokenizer_beside(directory, settings, family), []
+    found = tokenizer_settings.tokenizer_beside(directory, {"do_lower_case": False}, family)
     return found, [f"the tokenizer is taken as cased, as those of all SpanBERTs are; {CONFIG} may say otherwise"]

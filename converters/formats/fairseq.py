@@ -69,7 +69,7 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     if held.others:
         dropped[f"entries of the training state ({listing(held.others)})"] = len(held.others)
     canonical.dropped.update(dropped)
-    tokenizer, assumed = fairseq.tokenizer_beside(file.parent, settings)
+    tokenizer, assumed = fairseq.tokenizer_beside(file.parent, settings, family, config.vocab_size)
     return dataclasses.replace(canonical, tensors=tensors).checkpoint(NAME, tokenizer, None, [*notes, *more, *assumed])
 
 

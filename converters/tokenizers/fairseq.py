@@ -28,14 +28,16 @@ _MOST_LINES, _MOST_SHOWN, _MOST_DIGITS = 500_000, 120, 10
 def read_fairseq(directory: Path, rows: int | None = None) -> TokenizerFiles:
     """The tokenizer in a directory of fairseq's, with Hugging Face's files and the ids of the model's rows.
 
-    `rows`: how many the model has; where they are more than the dictionary's, `<mask>` is the last of them all the
-    same. `encoder.json` may be absent. Where more is, or the dictionary is of another kind of pieces, that is the
-    `fault`. Raises CorruptError, one line, for damaged files.
+    Empty where there is nothing of it. `rows`: how many the model has; where they are more than the dictionary's,
+    `<mask>` is the last of them all the same. `encoder.json` may be absent. Where more is, or the dictionary is of
+    another kind of pieces, that is the `fault`. Raises CorruptError, one line, for damaged files.
     """
     dictionary, encoder, merges = (read_optional(directory / name) for name in (DICTIONARY, ENCODER, MERGES))
+    found = {DICTIONARY: dictionary, ENCODER: encoder, MERGES: merges}
+    lacking = [name for name, content in found.items() if content is None]
+    if len(lacking) == len(found):
+        return TokenizerFiles()
     if dictionary is None or merges is None:
-        found = {DICTIONARY: dictionary, ENCODER: encoder, MERGES: merges}
-        lacking = [name for name, content in found.items() if content is None]
         return TokenizerFiles(
             fault=f"{directory}: lacks {' and '.join(lacking)}; RoBERTa's archives hold no {ENCODER} and no {MERGES}, "
             "which are GPT-2's: put them there, beside the weights"
