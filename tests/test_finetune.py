@@ -658,7 +658,7 @@ from albert_cli.runs.events import Trained
 from albert_cli.training import session
 from tuning import write_model
 world = Path({str(world)!r})
-write_model(Path({str(tmp_path)!r}) / "wide", hidden_size=128, intermediate_size=65536)
+write_model(Path({str(tmp_path)!r}) / "wide", hidden_size=64, intermediate_size=65536)
 def report(event):
     if isinstance(event, Trained):
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
