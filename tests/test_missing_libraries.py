@@ -13,7 +13,7 @@ from tuning import reviews, write_csv, write_model
 # What pip calls each library, where Python calls it otherwise.
 PACKAGES = {"PIL": "pillow", "bson": "pymongo", "google": "protobuf", "sklearn": "scikit-learn"}
 PACKAGES |= {"ray": "ray[data]", "tensorflow": "tensorflow-cpu", "google_crc32c": "google-crc32c"}
-PACKAGES |= {"tomli_w": "tomli-w", "unicode_segmentation_rs": "unicode-segmentation-rs"}
+PACKAGES |= {"tomli_w": "tomli-w", "yaml": "pyyaml", "unicode_segmentation_rs": "unicode-segmentation-rs"}
 # The usual uses of every command, and of each the libraries that it does nothing without. $ is the world's directory.
 USES = {
     "inspect $/model": ("safetensors",),
@@ -29,7 +29,7 @@ USES = {
     "convert $/model.tfbson $/out": ("bson", "safetensors"),
     "convert $/model.bin $/out": ("safetensors",),
     "tokenize text --model $/model": ("sentencepiece",),
-    "tokenize text --model $/vocab.txt": ("tokenizers",),
+    "tokenize text --model $/vocab.txt": (),
     "tokenize text --model $/model/tokenizer.json": ("tokenizers",),
     "tokenize --in $/t.txt --stats --model $/model": ("sentencepiece",),
     "embed --in $/t.txt --model $/model --out $/out.parquet": ("torch", "pyarrow", "safetensors"),
