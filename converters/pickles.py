@@ -11,6 +11,7 @@ import io
 import pickletools
 import struct
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,7 +91,9 @@ def load(
     `known`: what is called in the place of a name. `persistent`: the value of a persistent id. `accepts`: whether
     another name may be there, as a record. Raises RefusedNameError, or one of FAULTS for a pickle that is not sound.
     """
-    return _Machine(known, persistent, accepts).run(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes in names, which are looked up nowhere
+        return _Machine(known, persistent, accepts).run(file)
 
 
 def is_harmless(name: str) -> bool:
