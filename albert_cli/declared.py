@@ -133,13 +133,15 @@ def options_of(declared: type) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
-def read_settings(path: Path, declared: type) -> dict[str, Any]:
-    """Settings of a TOML file: its `settings` table, as in a run.toml, or its top level.
+def read_settings(path: Path, declared: type, *, of_run: bool = False) -> dict[str, Any]:
+    """Settings of a TOML file: its `settings` table, as in a run.toml, or its top level unless it is `of_run`.
 
     Earlier names are read as those of today. TrainingError for what is no setting, or of another type: all in one line.
     """
     data = load_toml(path)
     table = data.get("settings", data)
+    if of_run and table is data:
+        raise TrainingError(f"{path}: damaged: settings is missing; restore it")
     if not isinstance(table, dict):
         raise TrainingError(f"{path}: settings is {brief(table, _SHOWN)}, not a table")
     if faults := faults_of(table, declared):
@@ -207,8 +209,14 @@ def load_toml(path: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(read_small(path).decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"{path}: not TOML, which is UTF-8: byte {error.start} is not") from None
+    except tomllib.TOMLDecodeError as error:
         raise TrainingError(f"{path}: not TOML: {error}") from None
+    except ValueError:  # Python's own limit, of 4,300 digits
+        raise TrainingError(f"{path}: a whole number of thousands of digits; no setting is so large") from None
+    except RecursionError:
+        raise TrainingError(f"{path}: lists or tables within one another, too deep; no setting is so") from None
 
 
 def _misfits(value: Any, wanted: Any, name: str) -> list[str]:
@@ -224,6 +232,8 @@ def _misfits(value: Any, wanted: Any, name: str) -> list[str]:
         return _each(((f"{name}.{key}", item) for key, item in value.items()), arguments[1])
     if origin is Literal:
         return [] if value in arguments else [f"{name} is {brief(value, _SHOWN)}, not one of {', '.join(arguments)}"]
+    if isinstance(value, str) and "\0" in value:
+        return [f"{name} is {brief(value, _SHOWN)}, which holds a NUL character"]
     fits = {
         bool: isinstance(value, bool),
         int: _is_whole(value),

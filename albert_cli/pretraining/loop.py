@@ -41,6 +41,10 @@ def train(job: Job, *, resume: bool) -> Progress:
     path = job.directory / STATE
     if resume and path.exists():
         loop.progress = checkpointing.load(path, job.model, loop.plain_optimizer, job.accelerator)
+        at, most = loop.progress, job.settings.steps
+        if at.step < at.epoch + at.batch or (most is not None and at.step > most):
+            place = f"step {at.step}, batch {at.batch} of epoch {at.epoch}"
+            checkpointing.unsound(path, f"{place}, of {most or 'as many as'} steps")
     log.cut(job, loop.progress)
     loop.run(path)
     return loop.progress
@@ -75,7 +79,8 @@ class _Loop:
         while not at.finished:
             batches = job.epoch(at.epoch)
             for _ in range(at.batch):  # drawn again, not computed again
-                next(batches)
+                if next(batches, None) is None:
+                    checkpointing.unsound(path, f"batch {at.batch} of epoch {at.epoch}, which has fewer")
             any_batch = at.batch > 0
             for batch in batches:
                 any_batch = True

@@ -32,7 +32,7 @@ from albert_cli.runs.claim import Inputs
 from albert_cli.runs.directory import RunDirectory, prepare_run_directory
 from albert_cli.runs.events import Evaluated, PretrainingPlan, Report, Trained, records_of, silent
 from albert_cli.runs.files import CURVES, RUN, pattern
-from albert_cli.runs.log import read_log
+from albert_cli.runs.log import read_finished_log
 from albert_cli.runs.processes import accelerator_for
 from converters import convert
 from converters.files import file_errors, open_regular
@@ -50,6 +50,16 @@ class _RunFile:
     """What is read again of run.toml, beside its settings."""
 
     hashes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Summary:
+    """What is shown of a finished run's summary.json."""
+
+    steps: int
+    seconds: float
+    tokens_seen: int
+    held_out: Mapping[str, float]
 
 
 def pretrain(
@@ -113,7 +123,7 @@ def _run(
         initialize_local_heads(model, settings.local_heads)
     if resuming:
         _check_same(work, settings, hashes)
-        if (finished := run_info.read_summary(work)) is not None:
+        if (finished := run_info.read_summary(work, _Summary)) is not None:
             return finished
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -222,13 +232,13 @@ def _finish(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Curves and the summary; the state is removed."""
     from albert_cli.pretraining import figures
 
-    records = read_log(out)
+    records = read_finished_log(out)
     last, steps = records_of(records, Evaluated)[-1], records_of(records, Trained)
     figures.curves(records, out / CURVES)
     summary = {
         "steps": last["step"],
         "seconds": last["seconds"],
-        "tokens_seen": int(sum(record["tokens"] for record in steps)),
+        "tokens_seen": int(sum(record.get("tokens", 0) for record in steps)),
         "held_out": {key: last[key] for key in HELD_OUT if key in last},
         **{key: last[key] for key in (order_by_length.NAME,) if key in last},
         "data": facts,

@@ -231,9 +231,9 @@ def check_family(config: EncoderConfig, where: str) -> None:
         )
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path, *, of_run: bool = False) -> dict[str, Any]:
     """Settings of a TOML file, as in a run.toml; TrainingError for what is no setting, or of another type."""
-    return declared.read_settings(path, PretrainSettings)
+    return declared.read_settings(path, PretrainSettings, of_run=of_run)
 
 
 def resolve(given: Mapping[str, Any], file: Path | None, run: Path | None) -> PretrainSettings:
@@ -242,5 +242,5 @@ def resolve(given: Mapping[str, Any], file: Path | None, run: Path | None) -> Pr
     if file is not None:
         layers.append(read_settings(file))
     if run is not None and (run / RUN).exists():
-        layers.append(read_settings(run / RUN))
+        layers.append(read_settings(run / RUN, of_run=True))
     return PretrainSettings(**({"corpus": ()} | declared.layered(*layers, exclusive=("steps", "minutes"))))

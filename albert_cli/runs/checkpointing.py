@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from albert_cli.declared import faults_of
 from albert_cli.errors import Notice, RunError
 from converters import spec
 from converters.config import EncoderConfig
+from converters.messages import brief, listing
 from converters.staging import atomic_write
 
 
 class Stateful(Protocol):
     """An optimizer, or several that are used as one."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Its groups of parameters, in the order in which its state numbers them."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs of it."""
@@ -95,6 +102,7 @@ def _write(
     tensors |= generators
     scaler = accelerator.scaler
     metadata = {
+        "tensors": json.dumps(list(tensors)),
         "progress": json.dumps(dataclasses.asdict(progress)),
         "groups": json.dumps(optimizer_state["param_groups"]),
         "scaler": json.dumps(scaler.state_dict() if scaler is not None else None),
@@ -104,45 +112,113 @@ def _write(
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What a file holds; `processes`: how many of them saved it."""
+
+    tensors: Mapping[str, Tensor]
+    progress: Progress
+    groups: list[dict[str, Any]]
+    scaler: dict[str, Any] | None
+    processes: int
+
+
 def load(path: Path, model: nn.Module, optimizer: Stateful, accelerator: Accelerator) -> Progress:
     """Put a saved state back; RunError where it is damaged or another model's, a Notice where the processes differ."""
+    stored = _read(path)
+    wanted = trained_tensors(model)
+    weights = {name.removeprefix("model."): item for name, item in stored.tensors.items() if name.startswith("model.")}
+    if _kinds(wanted) != _kinds(weights):
+        raise RunError(f"{path}: the state of another model; restart with --force")
+    slots = _slots(path, stored, optimizer)
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(weights[name])
+    optimizer.load_state_dict({"state": slots, "param_groups": stored.groups})
+    try:
+        _restore_generators(stored.tensors, accelerator.process_index)
+    except (RuntimeError, TypeError) as error:
+        unsound(path, f"random generator: {error}")
+    if stored.processes != accelerator.num_processes:
+        warnings.warn(
+            f"{path}: saved by a run of {stored.processes} process{'es' * (stored.processes > 1)}, resumed by "
+            f"{accelerator.num_processes}: rounding and dropout differ, so the result is not bit-identical to that of "
+            "a run that was not stopped",
+            Notice,
+            stacklevel=2,
+        )
+    if accelerator.scaler is not None and stored.scaler:
+        accelerator.scaler.load_state_dict(stored.scaler)
+    return stored.progress
+
+
+def unsound(path: Path, why: object) -> NoReturn:
+    """Raise the RunError of a damaged state."""
+    raise RunError(f"{path}: not a sound state of a run ({why}); restart with --force") from None
+
+
+def _read(path: Path) -> _Stored:
     from safetensors import SafetensorError, safe_open
 
-    scaler = accelerator.scaler
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        progress = Progress(**json.loads(metadata["progress"]))
-        groups = json.loads(metadata["groups"])
-        scaler_state = json.loads(metadata["scaler"])
-        before = int(metadata.get("processes", 1))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: not a sound state of a run ({error}); restart with --force") from None
-    wanted = trained_tensors(model)
-    stored = {name.removeprefix("model."): item for name, item in tensors.items() if name.startswith("model.")}
-    if {name: item.shape for name, item in wanted.items()} != {name: item.shape for name, item in stored.items()}:
-        raise RunError(f"{path}: the state of another model; restart with --force")
-    with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(stored[name])
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, slot = name.split(".")
-            slots.setdefault(int(number), {})[slot] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    _restore_generators(tensors, accelerator.process_index)
-    if before != accelerator.num_processes:
-        warnings.warn(
-            f"{path}: saved by a run of {before} process{'es' * (before > 1)}, resumed by {accelerator.num_processes}: "
-            "rounding and dropout differ, so the result is not bit-identical to that of a run that was not stopped",
-            Notice,
-            stacklevel=2,
+        progress = json.loads(metadata["progress"])
+        missing = [str(name) for name in json.loads(metadata["tensors"]) if name not in tensors]
+        stored = _Stored(
+            tensors,
+            Progress(**progress),
+            json.loads(metadata["groups"]),
+            json.loads(metadata["scaler"]),
+            int(metadata.get("processes", 1)),
         )
-    if scaler is not None and scaler_state:
-        scaler.load_state_dict(scaler_state)
-    return progress
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        unsound(path, error)
+    if missing:
+        unsound(path, f"{listing(missing)} missing")
+    if faults := _faults(progress):
+        unsound(path, "; ".join(faults))
+    return stored
+
+
+def _faults(progress: Mapping[str, Any]) -> list[str]:
+    """What no run can have as its place."""
+    given = {key: value for key, value in progress.items() if value is not None or key not in ("best", "best_loss")}
+    faults = faults_of(given, Progress, complete=True)
+    counts = ("step", "epoch", "batch", "best_step", "stale", "log_bytes", "epoch_seconds")
+    return faults or [
+        f"{key} is {brief(given[key])}" for key in counts if key in given and not 0 <= given[key] < math.inf
+    ]
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (item.shape, item.dtype) for name, item in tensors.items()}
+
+
+def _slots(path: Path, stored: _Stored, optimizer: Stateful) -> dict[int, dict[str, Tensor]]:
+    """The optimizer's own tensors by the number of their parameter, each of its shape; RunError for others."""
+    groups = json.loads(json.dumps(optimizer.state_dict()["param_groups"]))
+    given = stored.groups if isinstance(stored.groups, list) else []
+    alike = len(given) == len(groups) and all(
+        isinstance(group, dict) and all(key == "lr" or group.get(key) == value for key, value in now.items())
+        for group, now in zip(given, groups, strict=True)
+    )
+    if not alike:
+        unsound(path, "its groups of parameters are those of another optimizer")
+    shapes = [tuple(item.shape) for group in optimizer.param_groups for item in group["params"]]
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in stored.tensors.items():
+        if not name.startswith("optimizer."):
+            continue
+        number, _, slot = name.removeprefix("optimizer.").partition(".")
+        if not (slot and number.isascii() and number.isdigit() and int(number) < len(shapes)):
+            unsound(path, f"{name} is of no parameter")
+        shape = () if slot == "step" else shapes[int(number)]
+        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+            unsound(path, f"{name} is {tensor.dtype} of shape {list(tensor.shape)}, not numbers of {list(shape)}")
+        slots.setdefault(int(number), {})[slot] = tensor
+    return slots
 
 
 def _generators() -> dict[str, Tensor]:

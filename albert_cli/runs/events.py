@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, get_args
 
 Record = dict[str, Any]
 
@@ -146,6 +146,10 @@ Event = Note | Remark | RunBegun | FineTuningPlan | PretrainingPlan | WorkDone |
 Report = Callable[[Event], None]
 
 
+# Values of a record: numbers, texts, and null for what is no number.
+_VALUES = (bool, int, float, str, type(None))
+
+
 def silent(event: Event) -> None:
     """The listener that shows nothing."""
 
@@ -153,6 +157,17 @@ def silent(event: Event) -> None:
 def _record(event: Logged, keys: Iterable[str]) -> Record:
     values = ((key, getattr(event, key)) for key in keys)
     return {"event": event.NAME} | {key: value for key, value in values if value is not None}
+
+
+def is_record(item: Any) -> bool:
+    """Whether an object read from a log can be the record of an event: its own values are there, numbers or texts."""
+    if not isinstance(item, dict) or not all(isinstance(value, _VALUES) for value in item.values()):
+        return False
+    kind = next((kind for kind in get_args(Logged) if item.get("event") == kind.NAME), None)
+    if kind is None:  # of an older run
+        return isinstance(item.get("event"), str)
+    own = [one for one in fields(kind) if one.name != "figures" and one.default is MISSING]
+    return all(isinstance(item.get(one.name), _VALUES[:3] if one.type != "str" else str) for one in own)
 
 
 def records_of(log: Iterable[Record], kind: type[Logged]) -> list[Record]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 RUN, SUMMARY, LOG, STATE = "run.toml", "summary.json", "metrics.jsonl", "state.safetensors"
+MODEL = ("config.json", "model.safetensors")
 CURVES, TENSORBOARD = "curves.png", "tensorboard"
 
 
@@ -15,5 +16,5 @@ def pattern(more: str = "") -> re.Pattern[str]:
     """
     from converters.tokenizers.files import FILE_NAMES
 
-    own = (RUN, SUMMARY, LOG, STATE, CURVES, "config.json", "model.safetensors")
+    own = (RUN, SUMMARY, LOG, STATE, CURVES, *MODEL)
     return re.compile("|".join(filter(None, [*map(re.escape, own), FILE_NAMES, more])))

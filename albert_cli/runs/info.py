@@ -9,11 +9,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from albert_cli.declared import faults_of
 from albert_cli.errors import RunError
-from albert_cli.runs.files import RUN, STATE, SUMMARY
+from albert_cli.runs.files import MODEL, RUN, STATE, SUMMARY
 from converters.checkpoint import Checkpoint, digest
 from converters.config import dump_json, parse_json
+from converters.errors import ConfigError
 from converters.files import read_small
+from converters.messages import brief, listing
 from converters.staging import atomic_write
 
 _LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
@@ -73,10 +76,34 @@ def digest_of(base: Checkpoint) -> str:
     return sha.hexdigest()
 
 
-def read_summary(directory: Path) -> dict[str, Any] | None:
-    """The summary of a finished run; None where the run is not finished."""
+def read_summary(directory: Path, declared: type) -> dict[str, Any] | None:
+    """The summary of a finished run; None where the run is not finished.
+
+    RunError where it lacks what the dataclass `declared` has, or holds something else, and where its model is gone.
+    """
     path = directory / SUMMARY
-    return dict(parse_json(read_small(path), str(path))) if path.exists() else None
+    if not path.exists():
+        return None
+    advice = "remove it, and --resume makes it again; or restart with --force"
+    try:
+        summary = parse_json(read_small(path), str(path))
+    except ConfigError as error:
+        raise RunError(f"{error}; {advice}") from None
+    faults = (
+        faults_of(summary, declared, complete=True) if isinstance(summary, dict) else [f"{brief(summary)}, no table"]
+    )
+    if faults:
+        raise RunError(f"{path}: damaged: {'; '.join(faults)}; {advice}")
+    check_model(directory, "the run is finished")
+    return dict(summary)
+
+
+def check_model(directory: Path, why: str) -> None:
+    """RunError where the model that a run saved is not there any more; `why` it must be."""
+    if lost := [name for name in MODEL if not (directory / name).exists()]:
+        raise RunError(
+            f"{directory}: {why}, but lacks {listing(lost)}; restore what is missing, or restart with --force"
+        )
 
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:

@@ -26,13 +26,23 @@ def names() -> list[str]:
     return sorted(item.name for item in pkgutil.iter_modules(__path__) if not item.ispkg and item.name not in _PARTS)
 
 
+def known_as(name: str) -> str | None:
+    """The task's name here, in whatever spelling it is given (QNLI, sst-2); None where there is none."""
+    key = _plain(name)
+    return key if key in names() else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def named(name: str) -> Task:
     """The task of that name, in any spelling (QNLI, sst-2); UnknownTaskError lists the known ones."""
-    key = name.lower().replace("-", "").replace("_", "")
-    if key not in names():
+    key = known_as(name)
+    if key is None:
         known = names()
         raise UnknownTaskError(
-            f"{name!r} is no task here; the tasks are {', '.join(known)}{did_you_mean(key, [*known, 'glue'])}"
+            f"{name!r} is no task here; the tasks are {', '.join(known)}{did_you_mean(_plain(name), [*known, 'glue'])}"
         )
     task: Task = importlib.import_module(f"{__name__}.{key}").TASK
     return task

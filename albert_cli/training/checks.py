@@ -19,6 +19,7 @@ from albert_cli.training.text_problem import TextProblem
 from converters.checkpoint import Checkpoint
 from converters.families import family_of
 from converters.libraries import require_library
+from converters.messages import brief
 
 
 def check_processes(settings: Settings, accelerator: Accelerator) -> None:
@@ -70,7 +71,13 @@ def check_same(out: Path, info: RunInfo) -> None:
     """Refuse to resume with other settings, data or model than the run was started with (RunError)."""
     before = run_directory.read_info(out)
     now = {key: value for key, value in info.settings.items() if value is not None}
-    scales = [f"the scale of the labels was {before.scale}, now {info.scale}"] if before.scale != info.scale else []
+    facts = {
+        "kind": (before.problem, info.problem),
+        "labels": (before.labels, info.labels),
+        "no_answer": (before.no_answer, info.no_answer),
+        "scale of the labels": (before.scale, info.scale),
+    }
+    changed = [f"{name} was {brief(old)}, now {brief(new)}" for name, (old, new) in facts.items() if old != new]
     run_info.check_same(
-        out, settings=(before.settings, now), hashes=(before.hashes, info.hashes), paths=PATHS, changed=scales
+        out, settings=(before.settings, now), hashes=(before.hashes, info.hashes), paths=PATHS, changed=changed
     )

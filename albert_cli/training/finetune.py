@@ -75,7 +75,7 @@ def finetune(
         summary: dict[str, Any] | None = None
         if resume and (held.work / RUN).exists():
             checks.check_same(held.work, prepared.info)
-            summary = run_info.read_summary(held.work)
+            summary = run_info.read_summary(held.work, results.Summary)
         accelerator.wait_for_everyone()
         if summary is None:
             if not resume:

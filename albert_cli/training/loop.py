@@ -28,6 +28,7 @@ from albert_cli.runs import checkpointing, log, optimizer
 from albert_cli.runs.checkpointing import Progress
 from albert_cli.runs.events import Ended, EpochEnded, Evaluated, Report, StepDone, Trained, silent
 from albert_cli.runs.files import STATE
+from albert_cli.runs.info import check_model
 from albert_cli.runs.processes import own_dropout
 from albert_cli.training.metrics import SMALLER_IS_BETTER
 from albert_cli.training.problems import AnyProblem, BatchMetrics
@@ -72,6 +73,7 @@ def train(job: FinetuneJob, *, resume: bool) -> Progress:
     state_file = job.directory / STATE
     if resume and state_file.exists():
         loop.progress = checkpointing.load(state_file, job.model, loop.plain_optimizer, job.accelerator)
+        loop.check_place(state_file)
     log.cut(job, loop.progress)
     loop.run(state_file)
     if loop.progress.best is None:
@@ -101,6 +103,15 @@ class _Loop:
         self.losses: list[float] = []
         self.seen: list[tuple[NDArray[np.float32], NDArray[Any]]] = []
         self.main = job.accelerator.is_main_process
+
+    def check_place(self, state_file: Path) -> None:
+        """RunError where this run was never at the place that a state gives."""
+        at, plan = self.progress, self.job.plan
+        if at.step != at.epoch * plan.steps_per_epoch + at.batch or at.step > plan.steps:
+            place = f"step {at.step}, batch {at.batch} of epoch {at.epoch}"
+            checkpointing.unsound(state_file, f"{place}; an epoch has {plan.steps_per_epoch} of {plan.steps} steps")
+        if at.best is not None:
+            check_model(self.job.directory, f"step {at.best_step} is saved")
 
     def run(self, state_file: Path) -> None:
         """Train from the place on to the end, or until early stopping; the state is kept in `state_file`."""

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from albert_cli.runs import info as run_info
 from albert_cli.runs.events import Counter, Evaluated, Record, Remark, Report, records_of
 from albert_cli.runs.files import CURVES
-from albert_cli.runs.log import read_log
+from albert_cli.runs.log import read_finished_log
 from albert_cli.training import prediction
 from albert_cli.training.rows import Predictions, Split
 from albert_cli.training.run_directory import History, LoadedRun, load_run
 from albert_cli.training.settings import Plan
 from albert_cli.training.splits import Prepared
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is shown of a finished run's summary.json."""
+
+    task: str
+    best_step: int
+    steps: int
+    dev: Mapping[str, float]
 
 
 def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device: str) -> dict[str, Any]:
@@ -31,9 +43,10 @@ def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device:
         prediction.write_dev(loaded, whole, found, out, name)
         predicted[name] = whole, found
     prediction.write_submissions(loaded, prepared.task, out)
-    records = read_log(out)
+    records = read_finished_log(out)
+    history = History.of(out, records, prepared.task.selection_metric)
     summary = _summary(prepared, plan, records)
-    figures.curves({out.name: History(records, prepared.task.selection_metric)}, out / CURVES)
+    figures.curves({out.name: history}, out / CURVES)
     if prepared.problem.picture:
         prepared.problem.draw(*predicted["dev"], loaded.info, out / prepared.problem.picture)
     pages.write(out, prepared, summary, records)
@@ -49,7 +62,7 @@ def _predict(loaded: LoadedRun, split: Split[Any], report: Report) -> tuple[Spli
 
 def _summary(prepared: Prepared, plan: Plan, records: list[Record]) -> dict[str, Any]:
     evaluations = records_of(records, Evaluated)
-    best, last = [record for record in evaluations if record["best"]][-1], evaluations[-1]
+    best, last = [record for record in evaluations if record.get("best")][-1], evaluations[-1]
     hidden = ("event", "best", "early_stop", "step", "epoch")
     return {
         "task": prepared.info.task,

@@ -7,6 +7,7 @@ in `head.safetensors`, and `model.safetensors` holds the fine-tuned encoder, whi
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,10 @@ from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.model.task_heads import TaskModel
 from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
-from albert_cli.runs.events import Record
-from albert_cli.runs.files import RUN, pattern
+from albert_cli.runs.events import Evaluated, Record, Trained, records_of
+from albert_cli.runs.files import LOG, RUN, pattern
 from albert_cli.runs.log import read_log
-from albert_cli.tasks import named
+from albert_cli.tasks import known_as, named, names
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import problems
@@ -38,6 +39,7 @@ from converters import convert, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
+from converters.messages import brief, listing
 from converters.staging import atomic_write
 
 HEAD = "head.safetensors"
@@ -87,6 +89,19 @@ class History:
 
     records: list[Record]
     selection_metric: str
+
+    @classmethod
+    def of(cls, directory: Path, records: list[Record], selection_metric: str) -> History:
+        """RunError where the records lack what is drawn and reported of them."""
+        evaluations = records_of(records, Evaluated)
+        lacking = [
+            key for key in ("loss", "learning_rate") if any(key not in one for one in records_of(records, Trained))
+        ]
+        lacking += [key for key in ("loss", selection_metric) if any(key not in one for one in evaluations)]
+        if lacking or not any(one.get("best") for one in evaluations):
+            keys = ", ".join(lacking or ["best"])
+            raise RunError(f"{directory / LOG}: no log of a finished fine-tuning, for its records lack {keys}")
+        return cls(records, selection_metric)
 
 
 def base_checkpoint(model: str) -> Checkpoint:
@@ -179,17 +194,12 @@ def read_info(directory: Path) -> RunInfo:
     if not (directory / RUN).exists():
         return foreign_info(directory)
     content = load_toml(directory / RUN)
-    if faults := faults_of(content, _RunFile, complete=True):
-        raise RunError(f"{directory / RUN}: damaged: {'; '.join(faults)}")
+    faults = faults_of(content, _RunFile, complete=True) or _faults(content["task"], content["settings"])
+    if faults:
+        raise RunError(f"{directory / RUN}: damaged: {'; '.join(faults)}; restore it")
     task, settings = content["task"], content["settings"]
     hidden = hidden_sizes(settings.get("head", "linear"))
-    if hidden is None:
-        raise RunError(
-            f"{directory / RUN}: damaged: settings.head is {settings['head']!r}, not linear or mlp: and sizes"
-        )
-    if task["kind"] not in problems.every():
-        known = ", ".join(sorted(problems.every()))
-        raise RunError(f"{directory / RUN}: damaged: task.kind is {task['kind']!r}, not one of {known}")
+    assert hidden is not None
     return RunInfo(
         task=task["name"],
         problem=problems.named(task["kind"]).name,
@@ -203,6 +213,50 @@ def read_info(directory: Path) -> RunInfo:
     )
 
 
+def _faults(task: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """What no run has written into the tables of these names, though of the right types."""
+    faults = []
+    known, settled = known_as(task["name"]), known_as(settings["task"])
+    if known is None:
+        faults.append(f"task.name is {brief(task['name'])}, not one of {', '.join(names())}")
+    elif known != settled:
+        faults.append(f"task.name is {brief(task['name'])}, but settings.task is {brief(settings['task'])}")
+    if task["kind"] not in problems.every():
+        faults.append(f"task.kind is {brief(task['kind'])}, not one of {', '.join(sorted(problems.every()))}")
+    if twice := sorted({label for label in task["labels"] if task["labels"].count(label) > 1}):
+        faults.append(f"task.labels names {listing(twice)} twice")
+    if not (math.isfinite(task.get("mean", 0)) and 0 < task.get("spread", 1) < math.inf):
+        faults.append(f"mean and spread of the labels are {task.get('mean')} and {task.get('spread')}")
+    if hidden_sizes(settings.get("head", "linear")) is None:
+        faults.append(f"settings.head is {brief(settings['head'])}, not linear or mlp: and sizes")
+    if settings["max_length"] < 1:
+        faults.append(f"settings.max_length is {settings['max_length']}, not a positive whole number")
+    return faults
+
+
+def _check_model(directory: Path, info: RunInfo, problem: AnyProblem, checkpoint: Checkpoint) -> None:
+    """RunError where run.toml and the model beside it are of different runs: labels, kind of problem, length."""
+    config, where = checkpoint.config, directory / RUN
+    for key, wanted in problem.config_keys(info).items():
+        if key in config.extra and config.extra[key] != wanted:
+            raise RunError(
+                f"{where}: of another run than the model beside it: with kind {info.problem} and labels "
+                f"{listing(info.labels) or '(none)'}, {key} is {brief(wanted)}, but in config.json "
+                f"{brief(config.extra[key])}; restore the one that was changed"
+            )
+    bias, rows = checkpoint.tensors.get("classifier.bias"), max(1, len(info.labels))
+    if problem.config_keys(info) and not info.hidden and bias is not None and bias.size != rows:
+        raise RunError(
+            f"{where}: of another run than the model beside it: {rows} labels, but its head has {bias.size} rows; "
+            "restore the one that was changed"
+        )
+    if info.max_length > config.max_tokens:
+        raise RunError(
+            f"{where}: of another run than the model beside it: max_length is {info.max_length}, but the model takes "
+            f"{config.max_tokens} tokens; restore the one that was changed"
+        )
+
+
 def load_run(directory: Path, *, device: str | None = None, batch_tokens: int | None = None) -> LoadedRun:
     """The best model of a run, in eval mode, with its tokenizer; `device` None: a GPU if there is one.
 
@@ -214,6 +268,8 @@ def load_run(directory: Path, *, device: str | None = None, batch_tokens: int | 
         raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
     checkpoint = convert.load(directory)
     problem = problems.named(info.problem)
+    if (directory / RUN).exists():
+        _check_model(directory, info, problem, checkpoint)
     with shapes_only():
         model = problem.head(checkpoint.config, info)
     if model.mlp is None:
@@ -233,7 +289,7 @@ def task_of(info: RunInfo) -> Task:
 def read_history(directory: Path) -> History:
     """What a run logged; RunError where there is no run or no log."""
     records = read_log(directory)
-    return History(records, task_of(read_info(directory)).selection_metric)
+    return History.of(directory, records, task_of(read_info(directory)).selection_metric)
 
 
 def _load_head(path: Path, mlp: nn.Module) -> None:

@@ -102,7 +102,9 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
     if config is not None:
         layers.append({key: value for key, value in settings_module.read_toml(config).items() if key != "task"})
     if resumed:
-        layers.append({key: value for key, value in settings_module.read_toml(out / RUN).items() if key != "task"})
+        layers.append(
+            {key: value for key, value in settings_module.read_toml(out / RUN, of_run=True).items() if key != "task"}
+        )
     model = next((layer["model"] for layer in layers if layer.get("model")), None)
     if not model:
         named_or_default(None)  # gives the notice

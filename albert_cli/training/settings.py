@@ -222,6 +222,6 @@ def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None,
     return Settings(**(values | {"task": task.name.lower()}))
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, *, of_run: bool = False) -> dict[str, Any]:
     """Settings of a TOML file, as in a run.toml; TrainingError for what is no setting, or of another type."""
-    return declared.read_settings(path, Settings)
+    return declared.read_settings(path, Settings, of_run=of_run)
