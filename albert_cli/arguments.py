@@ -8,10 +8,12 @@ every tokenizer and file would lose or stumble over.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -22,6 +24,7 @@ from typer.core import TyperCommand
 
 from albert_cli.errors import Notice, TextError
 from converters.errors import FileError
+from converters.messages import brief
 
 
 class Kind(Enum):
@@ -46,6 +49,11 @@ class Formerly:
     now: str = ""
     notice: bool = False
 
+
+# The options that were typed: by the name of their parameter, as messages call them.
+_TYPED: ContextVar[Mapping[str, str]] = ContextVar("typed", default={})  # noqa: B039 (never changed)
+# Numbers of this size and more fit no array.
+_LARGEST = 2**63
 
 STANDARD_OUTPUT = Path("-")
 _STREAMS = {Kind.STREAM_IN, Kind.STREAM_OUT, Kind.FILE_OUT}
@@ -76,7 +84,11 @@ class Command(TyperCommand):
                 raise typer.BadParameter(
                     "it is empty; is a variable of the shell not set?", ctx=ctx, param=cast(Any, parameter)
                 )
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        own = {item.name: item.opts[0] for item in self.params if item.param_type_name == "option"}
+        sources = {name: getattr(ctx.get_parameter_source(name), "name", "") for name in own}
+        _TYPED.set({name: own[name] for name, source in sources.items() if source == "COMMANDLINE"})
+        return rest
 
     def make_parser(self, ctx: Any) -> Any:
         """A parser that knows the earlier names of options, too."""
@@ -125,6 +137,18 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
         return {name: marks_of(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
 
     return wrapper
+
+
+def refuse_idle(why: str, *names: str) -> None:
+    """BadParameter where options were typed that have no effect in this call; `why`, as "without --in"."""
+    if idle := [option for name, option in _TYPED.get().items() if name in names]:
+        has, them = ("has", "it") if len(idle) == 1 else ("have", "them")
+        raise typer.BadParameter(f"{' and '.join(idle)} {has} no effect {why}; leave {them} out")
+
+
+def typed_options() -> Mapping[str, str]:
+    """The options of this call that were typed, by the names of their parameters."""
+    return _TYPED.get()
 
 
 def expanded(path: str) -> str:
@@ -182,6 +206,8 @@ def _checked(name: str, value: Any, facts: tuple[Any, set[Any]], given: dict[str
     if isinstance(value, (list, tuple)):
         return [_checked(name, item, facts, given) for item in value]
     info, kinds = facts
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(value, _called(name, info))
     if Kind.RAW in kinds or not isinstance(value, (str, Path)) or isinstance(value, Enum):
         return value
     what = _called(name, info)
@@ -198,6 +224,14 @@ def _checked(name: str, value: Any, facts: tuple[Any, set[Any]], given: dict[str
     if isinstance(info, typer.models.ArgumentInfo) and "source" in given:
         tell_of_file(text)
     return text
+
+
+def _finite(value: float, what: str) -> float:
+    """A number that an array can hold; BadParameter for others."""
+    if not (math.isfinite(value) if isinstance(value, float) else abs(value) < _LARGEST):
+        wanted = "a finite number" if isinstance(value, float) else "a whole number below 2**63"
+        raise typer.BadParameter(f"{brief(value)} is not {wanted}", param_hint=what)
+    return value
 
 
 def is_file(path: Path) -> bool:

@@ -8,17 +8,19 @@ against its types, `layered` puts several sources together.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from typer import BadParameter
 from typer.models import OptionInfo
 
 from albert_cli.arguments import Formerly, Kind, expanded_in
@@ -82,6 +84,11 @@ class Setting:
         annotated: Any = Annotated
         hint = annotated[(self.typed | None, option, *(mark for mark in self.marks if not isinstance(mark, Typed)))]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+
+    def checked(self, value: Any) -> Any:
+        """A value of a file as its option makes it of what is typed; BadParameter for what that refuses."""
+        callback = self.option.callback if self.option is not None else None
+        return value if callback is None else callback(value)
 
     def value(self, typed: Any) -> Any:
         """The setting's value from what was typed; None where nothing was."""
@@ -149,9 +156,22 @@ def read_settings(path: Path, declared: type, *, of_run: bool = False) -> dict[s
     now = _earlier_keys(declared)
     if twice := [f"{old} and {now[old]}" for old in table if now.get(old) in table]:
         raise TrainingError(f"{path}: {', '.join(twice)} are the same setting; leave the first out")
-    paths = [name for name, item in settings_of(declared).items() if item.is_path]
+    settings = settings_of(declared)
+    paths = [name for name, item in settings.items() if item.is_path]
     values = expanded_in({str(now.get(key, key)): value for key, value in table.items()}, paths)
+    for key, value in values.items():
+        with _refused_in(path, key):
+            values[key] = settings[key].checked(value)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+@contextlib.contextmanager
+def _refused_in(path: Path, key: str) -> Iterator[None]:
+    """A TrainingError for what an option refuses, found in a file."""
+    try:
+        yield
+    except BadParameter as error:
+        raise TrainingError(f"{path}: {key}: {error.message}") from None
 
 
 @functools.cache

@@ -255,7 +255,14 @@ TextPairColumn = Annotated[
 ]
 Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
 
+OF_TABLES = ("input_format", "text_column", "text_pair_column", "delimiter")
+
+
 # --- Computing: every command that runs a model has these four
+
+
+# More than any processor has; PyTorch makes as many as it is told.
+_MOST_THREADS = 1024
 
 
 def _batch_tokens(text: str) -> int | None:
@@ -268,7 +275,8 @@ def _batch_tokens(text: str) -> int | None:
 
 Device = Annotated[machine.DeviceName, typer.Option("--device", help="Where to compute; auto: a GPU if there is one.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="Processor threads; all cores by default.")
+    int | None,
+    typer.Option("--threads", min=1, max=_MOST_THREADS, metavar="N", help="Processor threads; all cores by default."),
 ]
 BatchTokens = Annotated[
     int | None,
@@ -284,6 +292,8 @@ PRECISION = typer.Option(
 )
 VectorPrecision = Annotated[Literal["auto", "fp32", "bf16", "int8"], PRECISION]
 Precision = Annotated[machine.Precision, PRECISION]
+
+OF_COMPUTING = ("model", "device", "threads", "precision", "batch_tokens")
 
 # --- Runs
 

@@ -196,7 +196,7 @@ TOML = [
     (
         LABELS,
         'labels = ["a", "b", "c"]',
-        f"labels a, b, c, id2label is {{'0': 'a', '1': 'b', '2': 'c'}}, but in config.json {{'0': 'neg', '1': 'pos'}}; ",
+        "and labels a, b, c, id2label is {'0': 'a', '1': 'b', '2': 'c'}, but in config.json {'0': 'neg', '1': 'pos'}",
         "run: cannot resume: labels was ('a', 'b', 'c'), now ('neg', 'pos'); restore it, or restart with --force",
     ),
     (LABELS, "labels = []", f"{OTHER}with kind classification and labels (none), id2label is ", "labels was (), now "),
@@ -204,13 +204,13 @@ TOML = [
     (
         'kind = "classification"',
         'kind = "regression"',
-        f"{OTHER}with kind regression and labels neg, pos, problem_type is 'regression', but in config.json 'single_lab",
+        f"{OTHER}with kind regression and labels neg, pos, problem_type is 'regression', but in ",
         "run: cannot resume: kind was 'regression', now 'classification'; ",
     ),
     (
         'kind = "classification"',
         'kind = "sorting"',
-        "run.toml: damaged: task.kind is 'sorting', not one of answers, classification, multi_label, question_answering",
+        "run.toml: damaged: task.kind is 'sorting', not one of answers, classification, multi_label, question_",
         None,
     ),
     ('name = "csv"', 'name = "xyz"', "run.toml: damaged: task.name is 'xyz', not one of cola, csv, ", None),

@@ -1,6 +1,7 @@
 """Tables as people have them: every command reads the same ones, and says the same of those it cannot read."""
 
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -15,12 +16,14 @@ import pytest
 from pyarrow import parquet
 from tuning import reviews, write_csv, write_model
 
+from albert_cli.declared import read_settings
 from albert_cli.errors import Notice
 from albert_cli.tables.columns import Columns
 from albert_cli.tables.delimited import delimiter_of
 from albert_cli.tables.sources import Source
 from albert_cli.tables.table import read_table
 from albert_cli.tables.texts import stream
+from albert_cli.training.settings import Settings
 from converters.errors import AlbertError, did_you_mean
 
 
@@ -114,7 +117,7 @@ def test_the_delimiter_can_be_reported(tmp_path, read):
         (b"text,label\na,b,c\nd,e\nf\n", "2 rows not of 2 columns: line 2 has 3, line 4 has 1; a cell that holds ',' "),
         (b"text,label\n" + b"a\n" * 20, "20 rows not of 2 columns: line 2 has 1, line 3 has 1, "),
         (b'text,label\na,b\n"c,d\n', "broken quoting in the row that begins at line 3 (unexpected end of data)"),
-        (b"text,label\na\rb,c\n", "broken quoting in the row that begins at line 2 (a carriage return stands outside"),
+        (b"text,label\na\rb,c\n", "a carriage return stands outside of quotes in the row that begins at line 2"),
         (b"texts,label\na,b\n", "did you mean 'texts'?"),
         (b"text,text,label\na,b,c\n", "several columns "),
     ],
@@ -464,3 +467,98 @@ def test_training_reads_what_predict_reads_but_no_stream(albert, run, tmp_path, 
     assert code == 0, err
     bad = tmp_path / "bad.csv"
     assert f"2 rows left out: line {bad}:2 not of 2 columns; line {bad}:3 without a usable label" in err
+
+
+BYTES = {
+    "label": (["a film", "a plot"], pa.array([b"pos", b"neg"]), "'label' is binary"),
+    "image": (["a film", "a plot"], pa.array([b"\0", b"\xff"], pa.binary(1)), "'image' is fixed_size_binary[1]"),
+    "parts": (["a film", "a plot"], pa.array([[b"a"], [b"b"]]), "'parts' is list<"),
+    "code": (["a film", "a plot"], pa.array([b"a", b"b"]).dictionary_encode(), "'code' is dictionary<"),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes_in_parquet_never_become_text(run, refused, tmp_path, name):
+    texts, column, said = BYTES[name]
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({"text": texts, name: column}), path)
+    out = ["--out", tmp_path / "out.csv"]
+    calls = [["predict", run / "one", "--in", path, *out], ["evaluate", run / "one", "--data", path]]
+    calls.append(["embed", "--in", path, "--model", run / "one", *out, "--keep-columns", name])
+    calls.append(["finetune", "csv", "--train", path, "--model", run / "one", "--out", tmp_path / "run"])
+    for words in calls:
+        message = refused(*words)
+        assert message.startswith(f"{path}: {said}"), message
+        assert message.endswith(
+            ", and bytes are neither text nor numbers; declare the column as string, or leave it out of the file"
+        )
+
+
+def test_bytes_in_parquet_are_copied_to_parquet(albert, letter_model, tmp_path):
+    parquet.write_table(pa.table({"text": ["a film"], "image": [b"\0\xff"]}), tmp_path / "rows.parquet")
+    out = tmp_path / "out.parquet"
+    words = [
+        "embed",
+        "--in",
+        tmp_path / "rows.parquet",
+        "--model",
+        letter_model,
+        "--out",
+        out,
+        "--keep-columns",
+        "image",
+    ]
+    assert albert(*words)[0] == 0
+    assert parquet.read_table(out)["image"].to_pylist() == [b"\0\xff"]
+
+
+def test_dates_within_lists_of_parquet_are_text(run, albert, tmp_path):
+    days = pa.array([[datetime.date(2020, 1, 2)]])
+    parquet.write_table(pa.table({"text": ["a film"], "days": days}), tmp_path / "rows.parquet")
+    code, out, err = albert("predict", run / "one", "--in", tmp_path / "rows.parquet", "--json")
+    assert code == 0, err
+    assert json.loads(out)[0]["days"] == '["2020-01-02"]'
+
+
+MISSING = "the header has no column 'text'; it has {}. --text-column names the one with the texts{}"
+BARE = "a carriage return stands outside of quotes"
+HEADERS = {
+    "cr": (
+        b"te\rxt,label\na,pos\n",
+        f"{BARE} in the row that begins at line 1; take it out, or put its cell in double quotes",
+    ),
+    "quoted": (b'"te\rxt",label\na,pos\n', MISSING.format(r"'te\rxt', 'label'", r"; did you mean 'te\rxt'?")),
+    "long": (b"x" * 200_000 + b",label\na,pos\n", MISSING.format(f"'{'x' * 59}…, 'label'", "")),
+    "many": (
+        b",".join(b"c%d" % number for number in range(30)) + b"\n" + b"," * 29 + b"\n",
+        MISSING.format(", ".join(f"'c{number}'" for number in range(20)) + " and 10 more", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_of_any_kind_is_one_line(refused, letter_model, tmp_path, name):
+    content, message = HEADERS[name]
+    csv.field_size_limit(131_072)  # Python's own, which a fresh process has
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    assert refused("embed", "--in", path, "--model", letter_model) == f"{path}: {message}"
+
+
+DELIMITER = "a delimiter is one character, or tab, comma, semicolon or pipe, not {!r}"
+
+
+@pytest.mark.parametrize("delimiter", ["ab", "", '"', "\n", "tabs"])
+def test_a_delimiter_in_a_file_of_settings_is_looked_at(refused, albert, tmp_path, delimiter):
+    (tmp_path / "s.toml").write_text(f"delimiter = {json.dumps(delimiter)}\n")
+    message = refused("finetune", "csv", "--config", tmp_path / "s.toml", "--out", tmp_path / "run")
+    assert message == f"{tmp_path}/s.toml: delimiter: {DELIMITER.format(delimiter)}"
+    if delimiter:
+        code, _, err = albert("finetune", "csv", "--delimiter", delimiter)
+        assert code == 2
+        assert err.splitlines()[-1] == f"Error: Invalid value for '--delimiter': {DELIMITER.format(delimiter)}"
+
+
+def test_a_delimiter_may_be_named_in_a_file_of_settings(tmp_path):
+    (tmp_path / "s.toml").write_text('delimiter = "tab"\n')
+    assert read_settings(tmp_path / "s.toml", Settings) == {"delimiter": "\t"}

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from albert_cli import console, interruption, options
-from albert_cli.arguments import Kind
+from albert_cli.arguments import Kind, refuse_idle, typed_options
 from converters.errors import FileError
+from converters.messages import brief
 
 if TYPE_CHECKING:
     from albert_cli.embedding.engine import Report
 
 app = typer.Typer()
 
+_OF_MERGE = {"source", "out", "merge", "force", "json"}
 # Below this many rows their rate means nothing.
 _TIMED = 1000
+# As many as five digits in the name of a shard's file number.
+_MOST_SHARDS = 100_000
 
 
 @app.command()
@@ -142,6 +146,7 @@ def embed(
             --engine ray --address auto --gpus-per-actor 1
     """
     if merge:
+        refuse_idle("with --merge, which copies vectors", *(typed_options().keys() - _OF_MERGE))
         _merge(source, out, force=force, json=json)
         return
     part = _shard(shard)
@@ -150,6 +155,10 @@ def embed(
     from albert_cli.embedding import resume as resuming
 
     kinds.check(target, shards=part[1])
+    if target.suffix.lower() == ".npy":
+        refuse_idle("on .npy, which holds the vectors alone", "embedding_column", "vector_type")
+    elif target.suffix.lower() not in kinds.PARQUET:
+        refuse_idle(f"on {target.suffix.lower()}, which has no types of lists", "vector_type")
     layers = _layers(layer)
     if engine == "local" and (address or num_actors or gpus_per_actor):
         raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
@@ -165,7 +174,8 @@ def embed(
 
     kept = tuple(keep_columns.split(",")) if keep_columns else ()
     columns = Columns(text_column, text_pair_column, id_column, kept, delimiter)
-    texts = Source(source, columns, kind=input_format, errors=errors)
+    in_parquet = target.suffix.lower() in kinds.PARQUET
+    texts = Source(source, columns, kind=input_format, errors=errors, with_bytes=in_parquet)
     resuming.check_free(target, texts, resume=resume, force=force)
     warn_of_skipped(source, texts.skipped)
     # The workers of a cluster need not have what this machine has.
@@ -234,9 +244,11 @@ def _merge(source: str, out: Path | None, *, force: bool, json: bool) -> None:
 def _shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not int(match[1]) < int(match[2]):
-        raise typer.BadParameter(f"--shard {text}: give I/N with I from 0 to N-1, such as 0/4")
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if not match or not int(match[1]) < int(match[2]) <= _MOST_SHARDS:
+        raise typer.BadParameter(
+            f"--shard {brief(text)}: give I/N with I from 0 to N-1, such as 0/4, and N of at most {_MOST_SHARDS:,}"
+        )
     return int(match[1]), int(match[2])
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from albert_cli import console, options
-from albert_cli.arguments import Kind
+from albert_cli.arguments import Kind, refuse_idle
 
 app = typer.Typer()
 
@@ -46,7 +46,11 @@ def evaluate(
 
         albert evaluate runs/frozen runs/fine-tuned --curves overlay.png
     """
-    if curves is not None:
+    if data is None:
+        refuse_idle("without --data", "delimiter")
+    if curves is None:
+        refuse_idle("without --curves", "force")
+    else:
         from albert_cli import pictures
         from albert_cli.errors import RunError
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import refuse_idle
 from converters.messages import escaped
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def fill_mask(
         raise typer.BadParameter("--targets takes comma-separated words, and does not go with --top")
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
+    if source is None:
+        refuse_idle("without --in", *options.OF_TABLES)
+    if out is None:
+        refuse_idle("without --out", "force")
     from albert_cli.machine import Machine
     from albert_cli.scoring.fill_mask import fill_masks
     from albert_cli.scoring.load import load

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from albert_cli import console, interruption, options, tasks
-from albert_cli.arguments import Kind
+from albert_cli.arguments import Kind, refuse_idle
 from albert_cli.declared import options_of
 from albert_cli.runs import progress
 from albert_cli.training.settings import Settings
 
 app = typer.Typer()
+
+_OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "regression")
 
 
 @app.command()
@@ -80,9 +82,13 @@ def finetune(
         raise typer.BadParameter("--seed and --seeds do not go together; choose one")
     if (submission is not None) and task != "glue":
         raise typer.BadParameter("--submission needs all of GLUE: albert finetune glue --submission out.zip")
+    if task == "glue":
+        refuse_idle("on glue, which is several tasks", "compare", "seeds", "train", "dev", "test", *_OF_TABLES)
+    elif tasks.named(task).name != "csv":  # before any library is loaded
+        refuse_idle(f"on {task}, whose columns and labels are known", *_OF_TABLES)
+    if seeds is not None:
+        refuse_idle("with --seeds", "compare")
     numbers = _seeds(seeds)
-    if task != "glue":
-        tasks.named(task)  # before any library is loaded
     from converters.staging import check_directory_name
 
     out = out or Path("runs") / task

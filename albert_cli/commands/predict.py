@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from albert_cli import console, options
-from albert_cli.arguments import STANDARD_OUTPUT, Kind
+from albert_cli.arguments import STANDARD_OUTPUT, Kind, refuse_idle
 from converters.messages import escaped
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ def predict(
         raise typer.BadParameter("give texts, or --in FILE")
     if source is None and out is not None:
         raise typer.BadParameter("--out needs --in: the rows to predict")
+    if source is None:
+        refuse_idle("without --in", *options.OF_TABLES, "probabilities")
+    if out is None:
+        refuse_idle("without --out", "force")
     if len(texts) > 2:
         raise typer.BadParameter(f"a text or a pair, not {len(texts)} texts; for many use --in FILE")
     if source is not None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from albert_cli import console, interruption, options
+from albert_cli.arguments import refuse_idle
 from albert_cli.declared import options_of
 from albert_cli.errors import Notice
 from albert_cli.pretraining.settings import PretrainSettings, check_family
@@ -64,6 +65,8 @@ def pretrain(
     from albert_cli.runs.claim import current
     from albert_cli.runs.files import RUN
 
+    if given["teacher"] is None and config is None and settings is None and not resume:
+        refuse_idle("without --teacher", "teacher_sentences")
     out = out or Path("runs/pretrain")
     model_config, settings = _files(model_config, config, settings)
     given["model_config"] = _config(preset, model_config)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from albert_cli import console, options
-from albert_cli.arguments import Kind
+from albert_cli.arguments import Kind, refuse_idle
 from converters.messages import escaped
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ def score(
     """
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
+    if source is None:
+        refuse_idle("without --in", *options.OF_TABLES)
+    if out is None and plot is None:
+        refuse_idle("without --out or --plot", "force")
+    if totals and plot is None:
+        refuse_idle("with --totals, which shows no tokens", "odd")
     from albert_cli.machine import Machine
     from albert_cli.scoring.load import load
     from albert_cli.scoring.pseudo_likelihood import score_texts

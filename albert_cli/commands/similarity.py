@@ -101,6 +101,7 @@ def similarity(
         from albert_cli import pictures
 
         pictures.check(plot, EmbeddingError, force=force, sources=[*files, *([Path(source)] if source else [])])
+    _refuse_idle(files, texts=bool(texts or source), source=source, plot=plot)
     stored = [engine.VectorFile(path, embedding_column) for path in files]
     given = {"--pooling": pooling, "--layer": layer, "--max-length": max_length, "--cased/--uncased": cased}
     _check_settings(files, given)
@@ -136,6 +137,18 @@ def similarity(
         draw(table, a.labels, other.labels, plot, force=force)
         if not json:
             console.say(f"{plot}: {len(a)} x {len(other)} cosines")
+
+
+def _refuse_idle(files: list[Path], *, texts: bool, source: str | None, plot: Path | None) -> None:
+    """Refuse options of what is not done in this call."""
+    if source is None:
+        arguments.refuse_idle("without --in", *options.OF_TABLES)
+    if not files:
+        arguments.refuse_idle("without a file of vectors", "embedding_column")
+    elif not texts:
+        arguments.refuse_idle("where all vectors are ready", *options.OF_COMPUTING)
+    if plot is None:
+        arguments.refuse_idle("without --plot", "force")
 
 
 def _warn_of_names(stored: list[VectorFile]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from albert_cli import console, options
+from albert_cli.arguments import refuse_idle
 from converters.messages import escaped
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def sop(
     """
     if bool(segments) == bool(source) or (segments and len(segments) != 2):
         raise typer.BadParameter("give two segments, or --in FILE")
+    if source is None:
+        refuse_idle("without --in", *options.OF_TABLES)
+    if out is None:
+        refuse_idle("without --out", "force")
     from albert_cli.machine import Machine
     from albert_cli.scoring.load import load
     from albert_cli.scoring.sentence_pairs import sentence_order

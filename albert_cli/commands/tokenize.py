@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from albert_cli import console, options
-from albert_cli.arguments import STANDARD_OUTPUT, Kind
+from albert_cli.arguments import STANDARD_OUTPUT, Kind, refuse_idle
 
 if TYPE_CHECKING:
     from albert_cli.tables.columns import Columns
@@ -98,7 +98,9 @@ def tokenize(
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw a way to cut each text from the K likeliest (64).")
     ] = False,
-    alpha: Annotated[float, typer.Option("--alpha", min=0.0, help="Sampling: 0 draws evenly, 1 by likelihood.")] = 0.1,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0.0, max=1e6, help="Sampling: 0 draws evenly, 1 by likelihood.")
+    ] = 0.1,
     seed: options.Seed = 42,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file."), Kind.STREAM_OUT] = None,
     force: options.Force = False,
@@ -141,6 +143,7 @@ def tokenize(
         raise typer.BadParameter("--text-pair-column needs --pair")
     if pad and max_length is None:
         raise typer.BadParameter("--pad needs --max-length: the length to fill up to")
+    _refuse_idle(mode, source=source, out=out, pair=pair, raw=raw, sample=sample, stride=stride, max_length=max_length)
     shown = _format("json" if json else format, out, mode)
     flags: dict[str, Any] = {
         "lowercase": None if cased is None else not cased,
@@ -182,6 +185,43 @@ def tokenize(
         else:
             output = view.records(inputs)
         console.write(output, out, force=force)
+
+
+def _refuse_idle(
+    mode: str | None,
+    *,
+    source: str | None,
+    out: Path | None,
+    pair: bool,
+    raw: bool,
+    sample: bool,
+    stride: int | None,
+    max_length: int | None,
+) -> None:
+    """Refuse options of what is not done in this call."""
+    named = (mode or "").replace(" and ", " or ")
+    if source is None:
+        refuse_idle("without --in", *options.OF_TABLES)
+    if out is None:
+        refuse_idle("without --out", "force")
+    if mode not in (None, "--compare"):
+        refuse_idle(f"with {named}", "max_length", "truncation", "stride", "pad", "special_in_text")
+    if mode in ("--decode", "--nbest and --sample"):
+        refuse_idle(f"with {named}", "no_special")
+    if mode == "--decode":
+        refuse_idle("with --decode", "pair", "raw", "cased", "keep_accents")
+    if mode == "--stats":
+        refuse_idle("with --stats", "index_base")
+    if not sample:
+        refuse_idle("without --sample", "alpha", "seed")
+    if raw:
+        refuse_idle("with --raw", "cased", "keep_accents", "no_special")
+    if max_length is None:
+        refuse_idle("without --max-length", "stride", "truncation")
+    if stride is not None:
+        refuse_idle("with --stride, which cuts nothing off", "truncation")
+    if not pair:
+        refuse_idle("without --pair", "truncation")
 
 
 def _mode(modes: Mapping[str, bool]) -> str | None:

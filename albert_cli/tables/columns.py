@@ -9,6 +9,7 @@ from albert_cli.errors import ColumnError, TextError
 from albert_cli.tables.input_files import Files, Kind, find_files
 from albert_cli.tables.lines import Errors, where_of
 from converters.errors import did_you_mean
+from converters.messages import brief, listing
 
 DEFAULT_TEXT_COLUMN, DEFAULT_PAIR_COLUMN = "text", "pair"
 # Options that name another column, with that which is looked for by default, and what it holds.
@@ -16,6 +17,8 @@ _NAMED_BY = {
     "--text-column": (DEFAULT_TEXT_COLUMN, "texts"),
     "--text-pair-column": (DEFAULT_PAIR_COLUMN, "second texts"),
 }
+# The most columns that a message names.
+_SHOWN = 20
 # The options of a command that reads texts, as far as messages advise them.
 OPTIONS = frozenset({"--text-column", "--text-pair-column", "--errors", "--input-format"})
 
@@ -74,7 +77,7 @@ def check_single(names: Sequence[str], present: Sequence[str], where: str) -> No
 
 def missing_columns(missing: Sequence[str], present: Sequence[str], purpose: str = "") -> str:
     """The columns that are missing, and those that are there, for messages."""
-    named, seen = (", ".join(map(repr, names)) or "none" for names in (missing, present))
+    named, seen = (listing(map(brief, names), _SHOWN) or "none" for names in (missing, present))
     return f"column {named}{f' for {purpose}' if purpose else ''}; it has {seen}"
 
 

@@ -12,7 +12,7 @@ from albert_cli.errors import Notice, TextError
 from albert_cli.tables.columns import Request
 from albert_cli.tables.faults import SKIP_BAD, Faults
 from albert_cli.tables.lines import LINE_BYTES
-from converters.messages import listing
+from converters.messages import brief, listing
 
 # What may separate columns, beside what the file's kind has.
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -32,6 +32,7 @@ class Records:
     def __init__(self, lines: Iterator[str], where: str, kind: Literal["csv", "tsv"], request: Request) -> None:
         self._where, self._request, self._named = where, request, kind == "tsv"
         self._lines = _Counted(lines)
+        csv.field_size_limit(LINE_BYTES)
         first = next((line for line in self._lines if line.strip()), "")
         delimiter = request.delimiter
         if hint := _EXCEL_HINT.fullmatch(first):
@@ -40,7 +41,6 @@ class Records:
         self._delimiter = delimiter or self._found(first, {"csv": ",", "tsv": "\t"}[kind])
         self._first = self._lines.number if first else 1
         self._lines.back(first)
-        csv.field_size_limit(LINE_BYTES)
         plain = kind == "tsv" and self._delimiter == "\t"
         quoting: Any = {"quoting": csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, "strict": not plain}
         self._reader = csv.reader(self._lines, delimiter=self._delimiter, **quoting)
@@ -101,11 +101,15 @@ class Records:
             except StopIteration:
                 return
             except csv.Error as error:
-                bare = "new-line character" in str(error)
-                reason = "a carriage return stands outside of quotes" if bare else str(error)
+                if "new-line character" in str(error):
+                    raise TextError(
+                        self._where,
+                        f"a carriage return stands outside of quotes in the row that begins at line {self._first}",
+                        "take it out, or put its cell in double quotes",
+                    ) from None
                 raise TextError(
                     self._where,
-                    f"broken quoting in the row that begins at line {self._first} ({reason})",
+                    f"broken quoting in the row that begins at line {self._first} ({error})",
                     'is a quotation mark left open? one inside a quoted cell is doubled ("")',
                 ) from None
             first, self._first = self._first, self._lines.number + 1
@@ -140,17 +144,22 @@ class _Counted:
 
 def _likeliest(line: str, usual: str, wanted: Collection[str]) -> str:
     """The delimiter under which a header has the wanted columns, else the most columns; the usual one in doubt."""
-    headers = {
-        item: [cell.strip() for cell in next(csv.reader([line], delimiter=item), [])]
-        for item in (usual, *(item for item in _DELIMITERS if item != usual))
-    }
+    headers = {item: _cells(line, item) for item in (usual, *(item for item in _DELIMITERS if item != usual))}
     fitting = [item for item, header in headers.items() if wanted and set(wanted) <= set(header)]
     return fitting[0] if fitting else max(headers, key=lambda item: len(headers[item]))
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a header; none where it is broken, which is reported when it is read."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
 
 
 def delimiter_of(text: str) -> str:
     """What separates columns, as it is written on a command line: a character, or `tab`. ValueError for others."""
     named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}.get(text.lower(), text)
     if len(named) != 1 or named in '"\r\n':
-        raise ValueError(f"a delimiter is one character, or tab, not {text!r}")
+        raise ValueError(f"a delimiter is one character, or tab, comma, semicolon or pipe, not {brief(text)}")
     return named

@@ -67,7 +67,19 @@ class ParquetRows:
                 )
                 row += batch.num_rows
 
+    def refuse_bytes(self) -> None:
+        """TextError where a column that is read holds bytes, which no cell of a table can."""
+        for name in self.header:
+            kind = self._table.schema_arrow.field(name).type
+            if name not in self._request.texts and _holds_bytes(kind):
+                raise TextError(
+                    self._where,
+                    f"{name!r} is {kind}, and bytes are neither text nor numbers",
+                    "declare the column as string, or leave it out of the file",
+                )
+
     def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
+        self.refuse_bytes()
         for rows, columns in self.batches():
             values = (column.to_pylist() for column in columns)
             yield from zip(rows, map(list, zip(*values, strict=True)), strict=True)
@@ -83,6 +95,12 @@ class ParquetRows:
         except pa.ArrowInvalid:
             raise TextError(self._where, f"rows {rows[0]} to {rows[-1]}: {name!r} is not UTF-8") from None
         return text
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    inner = [kind.value_type] if pa.types.is_dictionary(kind) else [kind.field(n).type for n in range(kind.num_fields)]
+    of_bytes = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in of_bytes) or any(map(_holds_bytes, inner))
 
 
 def _plain(array: pa.Array) -> pa.Array:

@@ -39,10 +39,16 @@ class Source:
     """
 
     def __init__(
-        self, path: str, columns: Columns | None = None, *, kind: Kind | None = None, errors: Errors = "strict"
+        self,
+        path: str,
+        columns: Columns | None = None,
+        *,
+        kind: Kind | None = None,
+        errors: Errors = "strict",
+        with_bytes: bool = True,
     ) -> None:
         self.path, self.columns = path, columns or Columns()
-        self.errors = errors
+        self.errors, self.with_bytes = errors, with_bytes
         self.files, self._kinds, self.skipped = self.columns.files(path, kind)
         for file in self.files:
             if file != STANDARD_INPUT:
@@ -128,6 +134,8 @@ class Source:
         wanted = self.columns.wanted()
         rows = rows_of(stream, where, kind, self.columns.request(self.errors))
         if isinstance(rows, ParquetRows):
+            if not self.with_bytes:
+                rows.refuse_bytes()
             found: Iterator[tuple[Sequence[int], list[pa.Array]]] = rows.batches()
         else:
             # A file of lines, CSV or TSV has no types, and guessing them would turn an id 007 into 7.

@@ -158,4 +158,4 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return encodable(value)  # a JSON string can hold half of a UTF-16 pair, which is no character
-    return json.dumps(value) if isinstance(value, (bool, list, dict)) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, (bool, list, dict)) else str(value)
