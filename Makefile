@@ -4,6 +4,8 @@ BIN := .venv/bin
 DEMO := demo-out
 # PyPI's torch for Linux brings gigabytes of GPU libraries; this index has one for CPUs alone. For a GPU: make TORCH_INDEX=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# What pip said where that index failed; shown where the usual one fails, too.
+TORCH_LOG := .venv/torch-index.log
 # Processes that share the tests; 0 runs all in one.
 WORKERS ?= 2
 
@@ -17,24 +19,26 @@ install: .venv/installed
 .venv/runtime .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and was not found; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	@test "$$(uname -s)" != Linux || test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--no-deps --timeout 15 --retries 0 -c constraints.txt --index-url "$(TORCH_INDEX)" torch 2>/dev/null \
+	@test "$$(uname -s)" != Linux || test -z "$(TORCH_INDEX)" || { $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --timeout 15 --retries 0 -c constraints.txt --index-url "$(TORCH_INDEX)" torch 2>$(TORCH_LOG) && rm -f $(TORCH_LOG); } \
 		|| echo "torch cannot be had from $(TORCH_INDEX); pip's usual index is taken" >&2
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)' || { \
+		test ! -s $(TORCH_LOG) || { echo "and before, from $(TORCH_INDEX):" >&2; cat $(TORCH_LOG) >&2; }; exit 1; }
 	@touch .venv/runtime $@
 
+demo: export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: .venv/runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO)
 	@printf '%s\n' "I like my phone" "My phone is not good." "Recently a lot of hurricanes have hit the US" \
 		"Global warming is real" "How old are you?" "what is your age?" > $(DEMO)/texts.txt
-	$(BIN)/albert tokenize "The café sold 9,000 books."
-	$(BIN)/albert fill-mask "He drank a cup of [MASK]."
-	$(BIN)/albert embed --in $(DEMO)/texts.txt --out $(DEMO)/texts.parquet
-	$(BIN)/albert similarity --in $(DEMO)/texts.txt --plot $(DEMO)/similarity.png
-	$(BIN)/albert convert built-in $(DEMO)/tf --to tf --dtype float32
-	$(BIN)/albert convert $(DEMO)/tf $(DEMO)/albert.npz
-	$(BIN)/albert convert $(DEMO)/albert.npz $(DEMO)/hf
-	$(BIN)/albert diff $(DEMO)/tf $(DEMO)/hf
+	albert tokenize "The café sold 9,000 books."
+	albert fill-mask "He drank a cup of [MASK]."
+	albert embed --in $(DEMO)/texts.txt --out $(DEMO)/texts.parquet
+	albert similarity --in $(DEMO)/texts.txt --plot $(DEMO)/similarity.png
+	albert convert built-in $(DEMO)/tf --to tf --dtype float32
+	albert convert $(DEMO)/tf $(DEMO)/albert.npz
+	albert convert $(DEMO)/albert.npz $(DEMO)/hf
+	albert diff $(DEMO)/tf $(DEMO)/hf
 
 test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

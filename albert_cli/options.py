@@ -95,7 +95,8 @@ Target = Annotated[
 MODEL = typer.Option(
     "--model",
     metavar="MODEL",
-    help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id.",
+    help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id; the small "
+    "built-in one by default.",
     show_default=False,
     autocompletion=complete_model,
 )
@@ -150,7 +151,7 @@ PresetOfAlbert = Annotated[
         metavar="|".join(PRESETS),
         callback=_preset_of_albert,
         autocompletion=_starting(lambda: PRESETS),
-        help="A published shape, or tiny to try things out.",
+        help="A published shape, or tiny, the default, to try things out.",
     ),
 ]
 _MODEL_CONFIG = "The model's config: Google's (albert_config.json, bert_config.json) or a config.json"
@@ -298,7 +299,12 @@ OF_COMPUTING = ("model", "device", "threads", "precision", "batch_tokens")
 # --- Runs
 
 SettingsFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML, as in a run.toml.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings in TOML, as in a run.toml: lines such as learning_rate = 3e-4. Options override it.",
+    ),
 ]
 SKIP_BAD = typer.Option(
     "--skip-bad",

@@ -63,6 +63,9 @@ def finetune(
 
         albert finetune qnli --out runs/qnli --resume
 
+        # settings.toml: model = "albert-base-v2", batch_size = 16, a line each
+        albert finetune cola --data glue/ --config settings.toml --lr 3e-5
+
         albert finetune csv --train reviews.csv --model hf/ \\
             --text-column review --label-column sentiment
 

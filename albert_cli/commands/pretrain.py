@@ -42,8 +42,9 @@ def pretrain(
     3 words. Every 50th document is held out, and judged at each evaluation as Google prints it: masked_lm_accuracy,
     masked_lm_loss, sentence_order_accuracy, sentence_order_loss; sentence_order_by_length is the accuracy that the
     lengths of the segments alone give on the same pairs. Without --tokenizer a vocabulary is trained with Google's
-    options. The run is a Hugging Face directory, with run.toml, metrics.jsonl and curves.png. A killed run resumes with
-    --resume. Under torchrun or accelerate launch, many processes share each batch.
+    options, and without --preset, --model-config or --init the model is a tiny one. The run is a Hugging Face
+    directory, with run.toml, metrics.jsonl and curves.png. A killed run resumes with --resume. Under torchrun or
+    accelerate launch, many processes share each batch.
 
     Examples:
 
@@ -61,6 +62,9 @@ def pretrain(
             --out runs/domain --steps 2000 --lr 5e-5
 
         albert pretrain --corpus texts/ --out runs/ffn --share ffn --steps 1000
+
+        # settings.toml: steps = 1000, optimizer = "lamb", a line each
+        albert pretrain --corpus texts/ --config settings.toml
     """
     from albert_cli.runs.claim import current
     from albert_cli.runs.files import RUN
@@ -83,6 +87,9 @@ def pretrain(
         from albert_cli.pretraining.settings import resolve
 
         wanted = resolve(given, settings, current(out) if resume else None)
+        if not (resume or wanted.model_config or wanted.init):
+            shape = "no --preset is named: this trains the tiny shape (--preset tiny), to try things out"
+            warnings.warn(f"{shape}; name a real one, such as --preset base", Notice, stacklevel=2)
         with on_threads(threads):
             summary = run(wanted, out, resume=resume, force=force, report=report, device=device)
     if not summary:

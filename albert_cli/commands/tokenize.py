@@ -37,7 +37,7 @@ def tokenize(
             "--model",
             metavar="MODEL",
             help="A model of any format, a .model, .vocab, vocab.txt or tokenizer.json, a published name "
-            "(albert-base-v2) or a Hugging Face Hub repository id.",
+            "(albert-base-v2) or a Hugging Face Hub repository id; the small built-in one by default.",
             autocompletion=options.complete_model,
         ),
         Kind.PATH,
