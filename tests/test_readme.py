@@ -103,7 +103,7 @@ def test_pretraining_says_that_its_default_is_a_tiny_model(albert, tmp_path):
         "--corpus",
         tmp_path / "corpus.txt",
         "--vocab-size",
-        "60",
+        "90",
         "--steps",
         "1",
         "--max-length",
