@@ -52,8 +52,8 @@ class Formerly:
 
 # The options that were typed: by the name of their parameter, as messages call them.
 _TYPED: ContextVar[Mapping[str, str]] = ContextVar("typed", default={})  # noqa: B039 (never changed)
-# Numbers of this size and more fit no array.
-_LARGEST = 2**63
+# No array and no seed is of more.
+_LARGEST = 2**64
 
 STANDARD_OUTPUT = Path("-")
 _STREAMS = {Kind.STREAM_IN, Kind.STREAM_OUT, Kind.FILE_OUT}
@@ -140,8 +140,11 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def refuse_idle(why: str, *names: str) -> None:
-    """BadParameter where options were typed that have no effect in this call; `why`, as "without --in"."""
-    if idle := [option for name, option in _TYPED.get().items() if name in names]:
+    """BadParameter where options were typed that have no effect in this call; `why`, as "without --in".
+
+    `names` of their parameters, or as they are typed.
+    """
+    if idle := [option for name, option in _TYPED.get().items() if {name, option} & set(names)]:
         has, them = ("has", "it") if len(idle) == 1 else ("have", "them")
         raise typer.BadParameter(f"{' and '.join(idle)} {has} no effect {why}; leave {them} out")
 
@@ -228,8 +231,8 @@ def _checked(name: str, value: Any, facts: tuple[Any, set[Any]], given: dict[str
 
 def _finite(value: float, what: str) -> float:
     """A number that an array can hold; BadParameter for others."""
-    if not (math.isfinite(value) if isinstance(value, float) else abs(value) < _LARGEST):
-        wanted = "a finite number" if isinstance(value, float) else "a whole number below 2**63"
+    if not (math.isfinite(value) if isinstance(value, float) else abs(value) <= _LARGEST):
+        wanted = "a finite number" if isinstance(value, float) else "a whole number below 2**64"
         raise typer.BadParameter(f"{brief(value)} is not {wanted}", param_hint=what)
     return value
 

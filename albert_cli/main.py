@@ -69,6 +69,7 @@ def _root(
 def main() -> None:
     """Run the command line: the entry point of the `albert` script."""
     interruption.handle()
+    _stand_in()
     for stream in (sys.stdout, sys.stderr):  # names of files and tensors need not be text
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     stderr = processes.hush()
@@ -86,6 +87,17 @@ def main() -> None:
         raise
     finally:
         interruption.over()
+
+
+def _stand_in() -> None:
+    """Give a stream that was closed (>&-) the null device: no file opened later may get its number, and its text."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            found = os.open(os.devnull, os.O_RDWR)
+            if found != number:
+                os.dup2(found, number)
+                os.close(found)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _interruption_behind(error: BaseException | None) -> interruption.Interrupted | None:

@@ -190,6 +190,15 @@ def test_a_summary_that_was_removed_is_made_again(runs, tmp_path, albert):
     assert made == wanted
 
 
+def test_a_run_of_pretraining_is_told_from_a_damaged_one(runs, refused):
+    out = runs[0] / "pretrain-done"
+    for words in (("predict", out, "a film"), ("evaluate", out), ("answer", out, "what?", "a film")):
+        assert refused(*words) == (
+            f"{out}: a run of albert pretrain, which is fine-tuned for nothing yet; albert finetune TASK --model {out} "
+            "does that"
+        )
+
+
 OTHER = "run.toml: of another run than the model beside it: "
 RESTORE = "; restore the one that was changed"
 TOML = [

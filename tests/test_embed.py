@@ -33,7 +33,8 @@ TEXTS = ["a cat", "", "the quick brown fox jumps over the lazy dog.", "b", "   "
 
 def embed(*arguments, code=0, **options):
     """Run `albert embed` in this process, on one thread as others share the machine."""
-    command = ["embed", "--threads", "1", *map(str, arguments)]
+    threads = [] if "--merge" in arguments else ["--threads", "1"]
+    command = ["embed", *threads, *map(str, arguments)]
     done = CliRunner().invoke(app, command, catch_exceptions=False, **options)
     assert done.exit_code == code, done.output
     return done

@@ -53,6 +53,7 @@ IDLE = [
         "finetune sst2 --text-column x --regression",
         "--text-column and --regression have no effect on sst2, whose columns and labels are known; leave them out",
     ),
+    ("finetune csv --test x", "--test has no effect on csv, which has no server that takes predictions; leave it out"),
     ("finetune glue --compare x", "--compare has no effect on glue, which is several tasks; leave it out"),
     ("finetune rte --seeds 1,2 --compare x", "--compare has no effect with --seeds; leave it out"),
     (
@@ -131,4 +132,4 @@ def test_a_shard_out_of_range_is_refused(albert, tmp_path, shard):
     code, _, err = albert("embed", "--in", tmp_path / "t.txt", f"--shard={shard}")
     assert code == 2
     wanted = "give I/N with I from 0 to N-1, such as 0/4, and N of at most 100,000"
-    assert err.splitlines()[-1] == f"Error: Invalid value: --shard {shard!r}: {wanted}"
+    assert err.splitlines()[-1] == f"Error: Invalid value: --shard {shard}: {wanted}"

@@ -103,7 +103,7 @@ def test_pretraining_says_that_its_default_is_a_tiny_model(albert, tmp_path):
         "--corpus",
         tmp_path / "corpus.txt",
         "--vocab-size",
-        "90",
+        "78",
         "--steps",
         "1",
         "--max-length",
@@ -111,8 +111,8 @@ def test_pretraining_says_that_its_default_is_a_tiny_model(albert, tmp_path):
     ]
     words += ["--tokens-per-update", "32", "--hold-out", "4"]
     notice = (
-        "albert: no --preset is named: this trains the tiny shape (--preset tiny), to try things out; name a real one, "
-        "such as --preset base"
+        "albert: note: no --preset is named: this trains the tiny shape, to try things out; name a real one, such as "
+        "--preset base"
     )
     for more, said in (([], True), (["--resume"], False), (["--preset", "tiny", "--force"], False)):
         code, _, err = albert(*words, "--out", tmp_path / "run", *more)

@@ -13,7 +13,7 @@ import typer
 from albert_cli import console, interruption, options
 from albert_cli.arguments import Kind, refuse_idle, typed_options
 from converters.errors import FileError
-from converters.messages import brief
+from converters.messages import escaped, shortened
 
 if TYPE_CHECKING:
     from albert_cli.embedding.engine import Report
@@ -146,6 +146,8 @@ def embed(
             --engine ray --address auto --gpus-per-actor 1
     """
     if merge:
+        if out is None:
+            raise typer.BadParameter("--merge needs --out: the file to write")
         refuse_idle("with --merge, which copies vectors", *(typed_options().keys() - _OF_MERGE))
         _merge(source, out, force=force, json=json)
         return
@@ -228,12 +230,10 @@ def _print_report(report: Report, on_truncate: str, *, json: bool) -> None:
     console.print_table(rows)
 
 
-def _merge(source: str, out: Path | None, *, force: bool, json: bool) -> None:
+def _merge(source: str, out: Path, *, force: bool, json: bool) -> None:
     from albert_cli.embedding.merge import merge
     from albert_cli.tables.sources import Source
 
-    if out is None:
-        raise typer.BadParameter("--merge needs --out: the file to write")
     summary = merge(Source(source).files, out, force=force)
     if json:
         console.print_json({"out": str(out)} | dataclasses.asdict(summary))
@@ -246,9 +246,8 @@ def _shard(text: str | None) -> tuple[int, int]:
         return 0, 1
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if not match or not int(match[1]) < int(match[2]) <= _MOST_SHARDS:
-        raise typer.BadParameter(
-            f"--shard {brief(text)}: give I/N with I from 0 to N-1, such as 0/4, and N of at most {_MOST_SHARDS:,}"
-        )
+        wanted = f"I/N with I from 0 to N-1, such as 0/4, and N of at most {_MOST_SHARDS:,}"
+        raise typer.BadParameter(f"--shard {shortened(escaped(text), 60)}: give {wanted}")
     return int(match[1]), int(match[2])
 
 

@@ -15,7 +15,7 @@ from albert_cli.training.settings import Settings
 
 app = typer.Typer()
 
-_OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "regression")
+_OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "--regression")
 
 
 @app.command()
@@ -89,6 +89,8 @@ def finetune(
         refuse_idle("on glue, which is several tasks", "compare", "seeds", "train", "dev", "test", *_OF_TABLES)
     elif tasks.named(task).name != "csv":  # before any library is loaded
         refuse_idle(f"on {task}, whose columns and labels are known", *_OF_TABLES)
+    if task != "glue" and not tasks.named(task).submission:
+        refuse_idle(f"on {task}, which has no server that takes predictions", "test")
     if seeds is not None:
         refuse_idle("with --seeds", "compare")
     numbers = _seeds(seeds)

@@ -87,9 +87,6 @@ def pretrain(
         from albert_cli.pretraining.settings import resolve
 
         wanted = resolve(given, settings, current(out) if resume else None)
-        if not (resume or wanted.model_config or wanted.init):
-            shape = "no --preset is named: this trains the tiny shape (--preset tiny), to try things out"
-            warnings.warn(f"{shape}; name a real one, such as --preset base", Notice, stacklevel=2)
         with on_threads(threads):
             summary = run(wanted, out, resume=resume, force=force, report=report, device=device)
     if not summary:

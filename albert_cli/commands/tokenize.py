@@ -143,7 +143,7 @@ def tokenize(
         raise typer.BadParameter("--text-pair-column needs --pair")
     if pad and max_length is None:
         raise typer.BadParameter("--pad needs --max-length: the length to fill up to")
-    _refuse_idle(mode, source=source, out=out, pair=pair, raw=raw, sample=sample, stride=stride, max_length=max_length)
+    _refuse_idle(mode, source=source, out=out, pair=pair, raw=raw, sample=sample, max_length=max_length)
     shown = _format("json" if json else format, out, mode)
     flags: dict[str, Any] = {
         "lowercase": None if cased is None else not cased,
@@ -195,7 +195,6 @@ def _refuse_idle(
     pair: bool,
     raw: bool,
     sample: bool,
-    stride: int | None,
     max_length: int | None,
 ) -> None:
     """Refuse options of what is not done in this call."""
@@ -218,8 +217,6 @@ def _refuse_idle(
         refuse_idle("with --raw", "cased", "keep_accents", "no_special")
     if max_length is None:
         refuse_idle("without --max-length", "stride", "truncation")
-    if stride is not None:
-        refuse_idle("with --stride, which cuts nothing off", "truncation")
     if not pair:
         refuse_idle("without --pair", "truncation")
 

@@ -30,7 +30,7 @@ from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
 from albert_cli.runs.directory import RunDirectory, prepare_run_directory
-from albert_cli.runs.events import Evaluated, PretrainingPlan, Report, Trained, records_of, silent
+from albert_cli.runs.events import Evaluated, Note, PretrainingPlan, Report, Trained, records_of, silent
 from albert_cli.runs.files import CURVES, RUN, pattern
 from albert_cli.runs.log import read_finished_log
 from albert_cli.runs.processes import accelerator_for
@@ -41,6 +41,7 @@ from converters.libraries import require_library
 TEACHER = "teacher"
 # What a run may leave in its directory, beside folders of tokens and vectors; all that --force removes.
 OURS = pattern()
+_TINY = "no --preset is named: this trains the tiny shape, to try things out; name a real one, such as --preset base"
 # As Google's run_pretraining.py names them.
 HELD_OUT = ("masked_lm_accuracy", "masked_lm_loss", "sentence_order_accuracy", "sentence_order_loss")
 
@@ -132,6 +133,8 @@ def _run(
         work.mkdir(parents=True, exist_ok=True)
         run_info.write_info(work, {"settings": _plain(settings), "data": facts, "hashes": hashes})
     accelerator.wait_for_everyone()
+    if not (resuming or settings.model_config or settings.init):
+        report(Note(_TINY))
     report(PretrainingPlan(settings.steps, settings.minutes, **facts))
     train(_job(settings, prepared, model, distillation, work, accelerator, report), resume=resume)
     return _finish(work, facts) if accelerator.is_main_process else {}

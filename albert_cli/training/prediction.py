@@ -63,8 +63,10 @@ def dev_splits(
     sources = replace(sources, skip_bad=skip_bad)
     if path is not None and streams(path):
         raise DataError(f"{path}: labelled data is read from files, not from a stream; write it to a file first")
+    if path is not None and not there(path):
+        raise DataError(f"{path}: no such file or directory")
     found: dict[str, Any]
-    if path is not None and not path.is_dir() and there(path):
+    if path is not None and not path.is_dir():
         found = {"dev": task.layout.read_file(path, replace(sources, delimiter=delimiter))}
     else:
         if path is not None:

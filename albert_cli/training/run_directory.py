@@ -194,6 +194,11 @@ def read_info(directory: Path) -> RunInfo:
     if not (directory / RUN).exists():
         return foreign_info(directory)
     content = load_toml(directory / RUN)
+    if "task" not in content and "corpus" in content.get("settings", ()):
+        raise RunError(
+            f"{directory}: a run of albert pretrain, which is fine-tuned for nothing yet; albert finetune TASK --model "
+            f"{directory} does that"
+        )
     faults = faults_of(content, _RunFile, complete=True) or _faults(content["task"], content["settings"])
     if faults:
         raise RunError(f"{directory / RUN}: damaged: {'; '.join(faults)}; restore it")
