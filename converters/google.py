@@ -52,8 +52,9 @@ def config_of(checkpoint: Checkpoint) -> Json:
     family = family_of(checkpoint.config)
     written = to_google if family.config.google_file else to_hf
     tokenizer, settings = checkpoint.tokenizer, {}
-    if tokenizer.kind == "wordpiece" and family.tokenizer.casing != "lower":
-        settings["do_lower_case"] = tokenizer.lowercase  # said even where it is as usual: else it would be inferred
+    if tokenizer.kind == "wordpiece":  # said even where it is as usual: else it would be inferred
+        said = {"do_lower_case": tokenizer.lowercase} if family.tokenizer.casing != "lower" else {}
+        settings = said | ({"drop_category_c": tokenizer.drop_category_c} if family.tokenizer.drop_category_c else {})
     return written(checkpoint.config) | tokenizer.settings | settings
 
 

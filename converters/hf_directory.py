@@ -241,7 +241,7 @@ def _write_tokenizer(tokenizer: TokenizerFiles, path: Path, table: TokenizerTabl
         if content is not None:
             (path / name).write_bytes(content)
     if tokenizer:
-        settings = tokenizer_config(tokenizer, table.classes)
+        settings = tokenizer_config(tokenizer, table)
         pipeline = tokenizer_json(tokenizer)
         if pipeline is not None:
             (path / _TOKENIZER).write_bytes(pipeline)

@@ -12,6 +12,7 @@ from converters import roles, spec
 from converters.buffer_pool import empty
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.config import EncoderConfig
+from converters.families import family_of
 from converters.tokenizers.files import TokenizerFiles
 
 _BLOCK = 1 << 22
@@ -22,7 +23,7 @@ def initialize(
 ) -> Checkpoint:
     """A model with those heads (components), by default the ones that its family is pre-trained with.
 
-    `free`: sizes that follow from no config, as the number of labels.
+    `free`: sizes that follow from no config, as the number of labels. The tokenizer becomes one of the family.
     Each tensor's values follow from the seed and its name, and come when read. Weights are normal with stddev
     `initializer_range`, redrawn beyond two deviations (modeling.py create_initializer).
     """
@@ -35,7 +36,7 @@ def initialize(
             for name, item in wanted.items()
             for shape in [tuple(free if size is None else size for size in item.shape)]
         },
-        tokenizer=tokenizer,
+        tokenizer=tokenizer.of_family(family_of(config).tokenizer),
         global_step=0,
     )
 

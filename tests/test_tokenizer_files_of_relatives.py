@@ -62,15 +62,16 @@ def samples(shared_data: Path) -> Path:
 
 
 ROBERTAS = ("hf-roberta", "fairseq-roberta")
+GOOGLES = ("tf", "saved-model")
 
 
 @pytest.mark.parametrize(
     ("sample", "target_as"),
     [
-        (sample, target_as)
+        pytest.param(sample, target_as, marks=[pytest.mark.slow] * (target_as in GOOGLES and sample != "spanbert"))
         for sample in (*SAMPLES, *ROBERTAS)
         for target_as in TARGETS
-        if sample not in ROBERTAS or target_as not in ("tf", "saved-model")  # Google has none
+        if sample not in ROBERTAS or target_as not in GOOGLES  # which has none
     ],
 )
 def test_every_format_carries_the_tokenizer_of_every_sample(
@@ -429,6 +430,36 @@ def test_electra_drops_every_character_of_category_c(tmp_path: Path) -> None:
     ):
         folder = directory(tmp_path / str(number), {**names, "config.json": config, "tokenizer_config.json": said})
         assert read_tokenizer(folder).drop_category_c is drops
+
+
+def test_an_electra_whose_tokenizer_keeps_them_travels(tmp_path: Path) -> None:
+    kept = TokenizerFiles.of("", wordpiece=lines(UNCASED))
+    checkpoint = dataclasses.replace(model("electra", kept), tokenizer=kept)
+    for target_as, suffix in TARGETS.items():
+        if target_as not in GOOGLES:
+            target = tmp_path / f"model-{target_as}{suffix}"
+            convert.write_proved(checkpoint, target, convert.formats()[target_as])
+            assert convert.load(target).tokenizer.drop_category_c is False
+
+
+def test_a_new_model_has_a_tokenizer_of_its_family(albert, tmp_path: Path) -> None:
+    folder = directory(tmp_path / "words", {"vocab.txt": lines(UNCASED)})
+    for preset, tokenizer_class in (("electra-small", "ElectraTokenizer"), ("bert-tiny", "BertTokenizer")):
+        target = tmp_path / preset
+        assert albert("init", target, "--preset", preset, "--tokenizer", folder / "vocab.txt")[0] == 0
+        assert json.loads((target / "tokenizer_config.json").read_bytes())["tokenizer_class"] == tokenizer_class
+
+
+def test_a_new_roberta_has_the_rows_of_its_vocabulary(albert, tmp_path: Path) -> None:
+    folder = directory(tmp_path / "words", bpe())
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = {"model_type": "roberta", "vocab_size": len(PIECES), "max_position_embeddings": 20, **sizes}
+    directory(tmp_path, {"roberta.json": config})
+    for number, target in enumerate(("hf", "new.npz", "new.tfbson")):
+        options = ("--model-config", tmp_path / "roberta.json", "--tokenizer", folder, "--seed", number)
+        assert albert("init", tmp_path / target, *options)[0] == 0
+        found = convert.load(tmp_path / target)
+        assert (found.config.vocab_size, found.tokenizer.vocab_json) == (len(PIECES), VOCAB_JSON)
 
 
 # transformers as the oracle, where it agrees with the families' own code

@@ -152,7 +152,7 @@ class TokenizerFiles:
         if table is not None and kind == "wordpiece":
             settings, more = casing.inferred(where, wordpiece or b"", settings, table.casing)
             notes += more
-            settings |= {"drop_category_c": True} if table.drop_category_c else {}
+            settings.setdefault("drop_category_c", table.drop_category_c)
         fields = _from_settings(settings, where)
         if kind == "bpe":
             parse_bpe(vocab_json, merges, where)
@@ -189,6 +189,10 @@ class TokenizerFiles:
         if self.kind == "bpe":
             return S_A_S_S_B_S
         return replace(CLS_A_SEP_B_SEP, types=(0, 0)) if self.one_type else CLS_A_SEP_B_SEP
+
+    def of_family(self, table: TokenizerTable) -> TokenizerFiles:
+        """The same vocabulary for a new model of a family, whose table this is."""
+        return replace(self, drop_category_c=True) if self.kind == "wordpiece" and table.drop_category_c else self
 
     def __bool__(self) -> bool:
         return bool(self.spiece or self.vocab or self.wordpiece or self.vocab_json)

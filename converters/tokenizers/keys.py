@@ -60,6 +60,8 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
         keep_accents="whether accents stay (SentencePiece)",
         strip_accents="whether accents go (WordPiece); null: as do_lower_case says",
         tokenize_chinese_chars="whether each Chinese character is a word (WordPiece)",
+        drop_category_c="ours: whether every character of Unicode's category C is dropped (WordPiece), as ELECTRA's "
+        "tokenizer does, so by default of an ELECTRA",
         cls_token="the token before each text",
         sep_token="the token after each text",
         mask_token="the token that stands for a masked one",

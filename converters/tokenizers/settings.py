@@ -196,7 +196,7 @@ class _Source:
             return self._prefix_space()
         listed = self.kind == "wordpiece"
         drops = (self.table is not None and self.table.drop_category_c) or self.name == "ElectraTokenizer"
-        always = {"drop_category_c": True} if listed and drops else {}
+        always = {"drop_category_c": self.said.get("drop_category_c", drops)} if listed else {}
         if self.pipeline is None:
             return _effective(said, listed, str(self.directory / CONFIG)) | always
         theirs = dict(self.pipeline.settings)

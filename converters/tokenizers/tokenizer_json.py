@@ -15,11 +15,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from types import MappingProxyType
 from typing import Any
 
+from converters.family import TokenizerTable
 from converters.tokenizers.bpe import parse_bpe
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.sentencepiece_model import ends_in_digit_comma, parse_model
@@ -35,6 +35,7 @@ _WHITE_SPACE = r"[\t-\r\x{1c}-\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028
 # Stands for [MASK] while the text is lower-cased: a private-use character; in a text, its neighbour takes its place.
 _MASK_STAND_IN, _NEIGHBOUR = "\U0010fffd", "\U0010fffc"
 MODEL_MAX_LENGTH = 512
+_OF_NO_FAMILY = TokenizerTable()
 
 
 def tokenizer_json(files: TokenizerFiles, *, special_tokens: bool = True) -> bytes | None:
@@ -68,11 +69,11 @@ def _expressible(model: Any) -> bool:
     return trainer.model_type == type(trainer).UNIGRAM and before_words and not others
 
 
-def tokenizer_config(files: TokenizerFiles, classes: Mapping[str, str] = MappingProxyType({})) -> Json:
-    """What `tokenizer_config.json` says: the special tokens, and the class that reads `tokenizer.json`: of `classes`,
-    by kind of vocabulary, else the one that takes any as it is."""
+def tokenizer_config(files: TokenizerFiles, table: TokenizerTable = _OF_NO_FAMILY) -> Json:
+    """What `tokenizer_config.json` says: the special tokens, and the class that reads `tokenizer.json`: that of the
+    family's `table`, else the one that takes any as it is."""
     bpe, named = files.kind == "bpe", files.special_tokens
-    own = "ElectraTokenizer" if files.drop_category_c else classes.get(str(files.kind), "PreTrainedTokenizerFast")
+    own = "ElectraTokenizer" if files.drop_category_c else table.classes.get(str(files.kind), "PreTrainedTokenizerFast")
     typed = not files.one_type and not bpe
     said: Json = {
         "tokenizer_class": own,
@@ -88,6 +89,8 @@ def tokenizer_config(files: TokenizerFiles, classes: Mapping[str, str] = Mapping
         said["strip_accents"] = files.strip_accents
     if not files.chinese_chars:
         said["tokenize_chinese_chars"] = False
+    if files.kind == "wordpiece" and table.drop_category_c and not files.drop_category_c:
+        said["drop_category_c"] = False
     if files.cut_left:
         said["truncation_side"] = "left"
     if extra := [token.content for token in files.added if token.special]:
