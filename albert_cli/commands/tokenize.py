@@ -36,7 +36,7 @@ def tokenize(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="A model of any format, a .model, .vocab, vocab.txt or tokenizer.json, a published name "
+            help="A model of any format, a .model, .vocab, vocab.txt, vocab.json or tokenizer.json, a published name "
             "(albert-base-v2) or a Hugging Face Hub repository id; the small built-in one by default.",
             autocompletion=options.complete_model,
         ),

@@ -14,10 +14,12 @@ from albert_cli.tokenization.wordpiece import WordPieceSegmenter
 from converters.errors import ConfigError, CorruptError, FormatError
 from converters.files import read_small
 from converters.tokenizers.bpe import parse_bpe
+from converters.tokenizers.fairseq import DICTIONARY, ENCODER, MERGES
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.sentencepiece_model import parse_model
 from converters.tokenizers.settings import read_tokenizer
 from converters.tokenizers.tokenizer_json import bert_normalizer, preparation
+from converters.tokenizers.vocabulary import BPE_PARTS, KINDS
 from converters.tokenizers.wordpiece import parse_wordpiece
 
 
@@ -25,6 +27,8 @@ def find_tokenizer_files(path: Path) -> TokenizerFiles:
     """The tokenizer files at `path`: a file of them, a directory with them, or a model of any format."""
     from converters import convert
 
+    if is_one_of_several(path):
+        path = path.parent
     if path.is_file() and path.suffix in (".model", ".vocab", ".txt"):
         return _file(path)
     try:
@@ -41,6 +45,12 @@ def find_tokenizer_files(path: Path) -> TokenizerFiles:
             f"{path}: the model carries no tokenizer; pass a spiece.model, .vocab or vocab.txt instead"
         )
     return files
+
+
+def is_one_of_several(path: Path) -> bool:
+    """Whether it is a file of a byte-level BPE, which is nothing without the files beside it."""
+    listed = (DICTIONARY, ENCODER, MERGES)
+    return path.is_file() and (path.name in listed or any(KINDS[kind].fullmatch(path.name) for kind in BPE_PARTS))
 
 
 def segmenter_of(files: TokenizerFiles, *, raw: bool = False) -> Segmenter:

@@ -24,7 +24,7 @@ from albert_cli.errors import Notice, TokenizerError
 from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.batch import TokenBatch, framed
 from albert_cli.tokenization.encoding import Encoding, join
-from albert_cli.tokenization.loading import find_tokenizer_files, segmenter_of
+from albert_cli.tokenization.loading import find_tokenizer_files, is_one_of_several, segmenter_of
 from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTROL, Piece, Segmenter, TokenizersSegmenter
 from albert_cli.tokenization.truncation import Limit, Truncation
 from converters.errors import ConfigError
@@ -105,11 +105,13 @@ class Tokenizer:
     ) -> Tokenizer:
         """The tokenizer of a model of any format, or of a file alone.
 
-        Files: a SentencePiece `.model`, a `.vocab` of pieces and scores, a WordPiece list (`vocab.txt`), a
-        `tokenizer.json` (taken as it is). Raises AlbertError's children, each with one line.
+        Files: a SentencePiece `.model`, a `.vocab` of pieces and scores, a WordPiece list (`vocab.txt`), `vocab.json`
+        with `merges.txt` beside it, a `tokenizer.json` (taken as it is). Raises AlbertError's children, each with one
+        line.
         """
         path = Path(path)
-        if path.suffix == ".json" and path.is_file() and path.name != "config.json":
+        piped = path.suffix == ".json" and path.is_file() and path.name != "config.json"
+        if piped and not is_one_of_several(path):
             pipeline = TokenizersSegmenter(read_small(path), str(path))
             return cls(pipeline, roles=S_A_S_S_B_S if pipeline.mark == BYTE_SPACE else CLS_A_SEP_B_SEP)
         return cls.from_files(find_tokenizer_files(path), lowercase=lowercase, keep_accents=keep_accents, raw=raw)

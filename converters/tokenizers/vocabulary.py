@@ -28,10 +28,11 @@ BERT |= {"BertTokenizerLegacy"}
 ALBERT = {"AlbertTokenizer"}
 # Those whose ids are those of a RoBERTa.
 BPE = {f"{name}Tokenizer" for name in ("Roberta", "Longformer", "Bart", "GPT2")}
+BPE_PARTS = ("vocab_json", "merges")
 _KINDS: dict[Kind, tuple[Collection[str], Collection[str]]] = {  # its parts, its classes
     "sentencepiece": (("spiece", "vocab"), ALBERT),
     "wordpiece": (("wordpiece",), BERT),
-    "bpe": (("vocab_json", "merges"), BPE),
+    "bpe": (BPE_PARTS, BPE),
 }
 
 
