@@ -232,7 +232,7 @@ def _checked(name: str, value: Any, facts: tuple[Any, set[Any]], given: dict[str
 def _finite(value: float, what: str) -> float:
     """A number that an array can hold; BadParameter for others."""
     if not (math.isfinite(value) if isinstance(value, float) else abs(value) <= _LARGEST):
-        wanted = "a finite number" if isinstance(value, float) else "a whole number below 2**64"
+        wanted = "a finite number" if isinstance(value, float) else "a whole number of at most 2**64"
         raise typer.BadParameter(f"{brief(value)} is not {wanted}", param_hint=what)
     return value
 
