@@ -20,6 +20,7 @@ import making
 import pytest
 from conftest import tree
 from forking import NOBODY, ROOT, Server
+from programs import Program
 
 from converters import convert, staging
 from converters.errors import AlbertError, TargetError
@@ -672,23 +673,13 @@ def test_interrupted(larger, models, tmp_path, form, old, number, code):
     if old:
         convert.convert(models / "a", target, target_as=form)
     before = tree(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "albert_cli.main", "convert", larger, target, "--to", form, "--force"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not strays(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (
-        code,
-        "",
-        "albert: interrupted; nothing was left half-written, and there is nothing to resume\n",
-    )
+    with Program("convert", larger, target, "--to", form, "--force") as process:
+        while not strays(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(number)
+        assert process.wait() == code
+    assert process.said() == "albert: interrupted; nothing was left half-written, and there is nothing to resume\n"
     assert tree(tmp_path) == before
 
 
