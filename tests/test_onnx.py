@@ -196,8 +196,12 @@ def test_groups_exact_gelu_two_positions_and_no_pooler(tmp_path, albert):
         assert np.abs(runner.run(None, given)[0] - wanted.numpy())[real].max() < 1e-4
 
 
+@pytest.mark.slow
 def test_googles_checkpoint(shared_data, tmp_path, albert):
-    """The reference graph's outputs, from the TF1 checkpoint straight to ONNX."""
+    """The reference graph's outputs, from the TF1 checkpoint straight to ONNX.
+
+    Slow, as its two halves are tried by themselves: the checkpoint against the graph, and ONNX against PyTorch.
+    """
     source = shared_data / "checkpoints/tf1-google"
     assert albert("convert", source, tmp_path / "x.onnx")[0] == 0
     with np.load(source / "expected.npz") as expected:
