@@ -37,6 +37,7 @@ def serve(given):
     import albert_cli.training.session  # noqa: F401
 
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for accelerate, which warns
     jobs, killed = json.loads(given)
     for number, (words, log) in enumerate(jobs):
         with socket.socket() as free:
