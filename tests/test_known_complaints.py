@@ -61,6 +61,18 @@ def test_a_roberta_takes_512_tokens_of_its_514_positions(samples, albert, refuse
     )
 
 
+def test_positions_and_tokenizer_agree_on_the_id_of_padding(roberta, refused, tmp_path):
+    shutil.copytree(roberta, tmp_path / "words")
+    ids = json.loads((roberta / "vocab.json").read_text())
+    ids["<pad>"], ids["</s>"] = ids["</s>"], ids["<pad>"]
+    (tmp_path / "words/vocab.json").write_text(json.dumps(ids))
+    (tmp_path / "words/tokenizer.json").unlink()
+    assert refused("init", tmp_path / "m", "--preset", "roberta-base", "--tokenizer", tmp_path / "words") == (
+        f"{tmp_path / 'words'}: <pad> has the id 2, but the model counts positions from pad_token_id 1; "
+        "give a --model-config with pad_token_id 2"
+    )
+
+
 def test_the_dictionary_orders_the_ids(roberta):
     ids = json.loads((roberta / "vocab.json").read_text())
     assert len(ids) == 337

@@ -188,6 +188,19 @@ def test_fewer_rows_than_the_dictionary_has_entries(tmp_path: Path) -> None:
     )
 
 
+def test_a_dictionary_without_some_pieces_is_a_tokenizer_that_is_not_taken(tmp_path: Path) -> None:
+    fairseq(tmp_path)
+    lines = (tmp_path / "dict.txt").read_bytes().splitlines(keepends=True)
+    (tmp_path / "dict.txt").write_bytes(b"".join(lines[:-2]))
+    found = read_fairseq(tmp_path)
+    assert not found
+    assert re.fullmatch(
+        re.escape(f"{tmp_path}/dict.txt: lacks ") + r"\d of GPT-2's pieces, such as '.+', which fairseq would read as "
+        "<unk>; such a tokenizer is not computed",
+        str(found.fault),
+    )
+
+
 # Hugging Face's files
 
 

@@ -14,6 +14,7 @@ from converters.errors import ConfigError
 from converters.families import heads_of, presets
 
 if TYPE_CHECKING:
+    from albert_cli.tokenization.tokenizer import Tokenizer
     from converters.tokenizers.files import TokenizerFiles
 
 app = typer.Typer()
@@ -53,13 +54,20 @@ def init(
         raise typer.BadParameter("give either --preset or --model-config")
     inputs = [path for path in (model_config, tokenizer) if path is not None]
     writer = convert.check_place(target, target_as, force=force, inputs=inputs)
-    files, pieces = _tokenizer(tokenizer)
+    files, made = _tokenizer(tokenizer)
+    pieces = len(made) if made else 0
     settings = read_config(model_config) if model_config else presets()[str(preset)]
     heads = None if preset is None else heads_of(preset)
     if preset and pieces:
         settings = dataclasses.replace(settings, vocab_size=pieces)
     elif pieces and pieces != settings.vocab_size:
         raise ConfigError(f"{model_config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
+    pad = settings.position_offset - 1
+    if made and pad >= 0 and made.pad_id != pad:
+        raise ConfigError(
+            f"{tokenizer}: {files.special_tokens['pad']} has the id {made.pad_id}, but the model counts positions from "
+            f"pad_token_id {pad}; give a --model-config with pad_token_id {made.pad_id}"
+        )
     checkpoint = initialize(settings, files, seed=seed, heads=heads)
     with console.progress_bytes() as progress:
         digests = convert.write_proved(checkpoint, target, writer, force=force, progress=progress).digests
@@ -71,13 +79,13 @@ def init(
         console.say(f"{target} ({writer.NAME}): {parameters:,} parameters, random, seed {seed}")
 
 
-def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, int]:
-    """The tokenizer's files and its number of pieces; none and 0 without a path."""
+def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, Tokenizer | None]:
+    """The tokenizer and its files; none without a path."""
     from albert_cli.tokenization.loading import find_tokenizer_files
     from albert_cli.tokenization.tokenizer import Tokenizer
     from converters.tokenizers.files import TokenizerFiles
 
     if path is None:
-        return TokenizerFiles(), 0
+        return TokenizerFiles(), None
     files = dataclasses.replace(find_tokenizer_files(path), origin=path.name)
-    return files, len(Tokenizer.from_files(files))
+    return files, Tokenizer.from_files(files)

@@ -74,6 +74,12 @@ def _vocabulary(
         found[piece] = None
     if not numbers:
         raise ConfigError(where, "holds no ids of GPT-2's BPE, so the tokenizer is of another kind, which is not read")
+    if lacking := [piece for piece in pieces if piece not in found and piece != _END]:
+        raise ConfigError(
+            where,
+            f"lacks {len(lacking)} of GPT-2's pieces, such as {brief(lacking[0])}, which fairseq would read as <unk>; "
+            "such a tokenizer is not computed",
+        )
     count = len(found) + 1 if rows is None else rows
     if count <= len(found):
         raise ConfigError(
