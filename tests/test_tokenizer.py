@@ -505,7 +505,7 @@ def test_a_vocabulary_with_a_byte_order_mark_and_windows_line_ends(shared_data, 
 def test_a_missing_model_is_explained(tmp_path):
     with pytest.raises(AlbertError, match="no such file"):
         Tokenizer.from_pretrained(tmp_path / "nothing")
-    with pytest.raises(TokenizerError, match="the model carries no tokenizer files"):
+    with pytest.raises(TokenizerError, match="the model carries no tokenizer; copy its own beside it"):
         Tokenizer.from_files(TokenizerFiles())
 
 

@@ -22,6 +22,10 @@ from converters.tokenizers.tokenizer_json import bert_normalizer, preparation
 from converters.tokenizers.vocabulary import BPE_PARTS, KINDS
 from converters.tokenizers.wordpiece import parse_wordpiece
 
+NO_TOKENIZER = (
+    "the model carries no tokenizer; copy its own beside it (spiece.model, vocab.txt, or vocab.json and merges.txt)"
+)
+
 
 def find_tokenizer_files(path: Path) -> TokenizerFiles:
     """The tokenizer files at `path`: a file of them, a directory with them, or a model of any format."""
@@ -41,9 +45,7 @@ def find_tokenizer_files(path: Path) -> TokenizerFiles:
     if files.fault is not None:
         raise ConfigError(files.fault)
     if not files:
-        raise TokenizerError(
-            f"{path}: the model carries no tokenizer; pass a spiece.model, .vocab or vocab.txt instead"
-        )
+        raise TokenizerError(path, NO_TOKENIZER)
     return files
 
 
@@ -56,7 +58,7 @@ def is_one_of_several(path: Path) -> bool:
 def segmenter_of(files: TokenizerFiles, *, raw: bool = False) -> Segmenter:
     """What cuts texts as the files say; with `raw` SentencePiece alone. TokenizerError where there are no files."""
     if files.kind is None:
-        raise TokenizerError("the model carries no tokenizer files; pass a spiece.model, .vocab or vocab.txt")
+        raise TokenizerError(NO_TOKENIZER)
     if files.kind == "sentencepiece":
         return _sentencepiece(files, files.model() or b"", raw)
     if raw:

@@ -24,7 +24,7 @@ from albert_cli.errors import Notice, TokenizerError
 from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.batch import TokenBatch, framed
 from albert_cli.tokenization.encoding import Encoding, join
-from albert_cli.tokenization.loading import find_tokenizer_files, is_one_of_several, segmenter_of
+from albert_cli.tokenization.loading import NO_TOKENIZER, find_tokenizer_files, is_one_of_several, segmenter_of
 from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTROL, Piece, Segmenter, TokenizersSegmenter
 from albert_cli.tokenization.truncation import Limit, Truncation
 from converters.errors import ConfigError
@@ -86,6 +86,8 @@ class Tokenizer:
     @classmethod
     def of_model(cls, checkpoint: Checkpoint, name: str | None = None, *, lowercase: bool | None = None) -> Tokenizer:
         """The tokenizer of a model that is to compute; TokenizerError where it has ids without a row in the model."""
+        if not checkpoint.tokenizer and checkpoint.tokenizer.fault is None:
+            raise TokenizerError(name or checkpoint.where, NO_TOKENIZER)
         tokenizer = cls.from_files(checkpoint.tokenizer, lowercase=lowercase)
         if len(tokenizer) > checkpoint.config.vocab_size:
             raise TokenizerError(

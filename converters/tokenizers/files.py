@@ -14,6 +14,7 @@ from converters.tokenizers import casing
 from converters.tokenizers.bpe import parse_bpe
 from converters.tokenizers.sentencepiece_model import check_vocab, rebuild_model, vocab_lines
 from converters.tokenizers.template import CLS_A_SEP_B_SEP, S_A_S_S_B_S, Template
+from converters.tokenizers.wordpiece import parse_wordpiece
 
 if TYPE_CHECKING:
     from converters.family import TokenizerTable
@@ -158,6 +159,7 @@ class TokenizerFiles:
             parse_bpe(vocab_json, merges, where)
             fields |= {name: usual for name, usual in _SETTINGS.values() if name not in _OF_BPE} | {"one_type": False}
         if kind == "wordpiece":
+            parse_wordpiece(wordpiece or b"", where, fields["names"].get("unk", WORDPIECE_TOKENS["unk"]))
             if fields.pop("keep_accents") and fields["strip_accents"] is None:
                 fields["strip_accents"] = False  # the same thing by BERT's name
             if fields["strip_accents"] == fields["lowercase"]:
