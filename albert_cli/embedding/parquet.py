@@ -20,16 +20,18 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from albert_cli.embedding.embedder import Tokens
 from albert_cli.embedding.settings import OutDtype, Settings, VectorType
 from albert_cli.errors import EmbeddingError
+
+if TYPE_CHECKING:
+    from albert_cli.embedding.embedder import Tokens
 
 ROW_GROUP_ROWS = 25_000
 ROW_GROUP_BYTES = 128 * 2**20

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from albert_cli.embedding import parquet
-from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import file_errors
+
+if TYPE_CHECKING:
+    from albert_cli.embedding.embedder import Embedder
 
 # Called with how many texts are done now, and how many there are.
 Tick = Callable[[int, int], None]
@@ -146,6 +148,8 @@ def embedded(
     `how`: device, threads, precision and batch_tokens, as `Embedder.from_pretrained` takes them. Raises
     ConfigError for a model whose vectors are compared otherwise than by their cosine.
     """
+    from albert_cli.embedding.embedder import Embedder
+
     embedder = Embedder.from_pretrained(model, settings, **how)
     checkpoint = embedder.plan.checkpoint
     if checkpoint.sentence:
@@ -181,6 +185,8 @@ def embedded_like(
     `model` is where that model is now, if it moved; `how` as for `embedded`. Raises EmbeddingError where it is another
     one.
     """
+    from albert_cli.embedding.embedder import Embedder
+
     embedder = Embedder.from_pretrained(model or file.facts.get("model"), file.settings(), **how)
     found, wanted = embedder.plan.weights_sha256, file.facts["weights_sha256"]
     if found != wanted:
