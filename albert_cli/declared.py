@@ -199,7 +199,7 @@ def faults_of(table: Mapping[str, Any], declared: type, *, within: str = "", com
     unknown = [key for key in table if key not in types]
     if unknown and not complete:
         near = "".join(_near(key, settings) for key in unknown)
-        faults.append(f"{', '.join(unknown)}: no such setting{near}; the settings are {', '.join(settings)}")
+        faults.append(f"{', '.join(unknown)}: no such setting; the settings are {', '.join(settings)}{near}")
     if complete:
         needed = [item.name for item in dataclasses.fields(declared) if item.default is item.default_factory]
         faults += [f"{before}{key} is missing" for key in needed if key not in table]

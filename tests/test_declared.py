@@ -93,19 +93,19 @@ def test_a_wrong_type_in_settings_of_pretrain_is_one_line(tmp_path, refused, tom
 @pytest.mark.parametrize(
     ("declared", "toml", "near"),
     [
-        (Settings, "lr = 1", "lr: no such setting; did you mean 'learning_rate'?"),
-        (Settings, "max_lenght = 1", "max_lenght: no such setting; did you mean 'max_length'?"),
-        (PretrainSettings, "weight = {a = 1}", "weight: no such setting; did you mean 'weights'?"),
+        (Settings, "lr = 1", "lr: no such setting; the settings are .*; did you mean 'learning_rate'?"),
+        (Settings, "max_lenght = 1", "max_lenght: no such setting; the settings are .*; did you mean 'max_length'?"),
+        (PretrainSettings, "weight = {a = 1}", "weight: no such setting; the settings are .*; did you mean 'weights'?"),
         (
             PretrainSettings,
             "x = 1\nvocab-size = 2",
-            "x, vocab-size: no such setting; did you mean 'vocab_size'?; the settings are ",
+            "x, vocab-size: no such setting; the settings are .*; did you mean 'vocab_size'?",
         ),
     ],
 )
 def test_an_unknown_setting_is_put_right(tmp_path, declared, toml, near):
     (tmp_path / "s.toml").write_text(toml + "\n")
-    with pytest.raises(TrainingError, match=f"^{re.escape(f'{tmp_path}/s.toml: {near}')}"):
+    with pytest.raises(TrainingError, match=f"^{re.escape(f'{tmp_path}/s.toml: ')}{near.replace('?', '[?]')}$"):
         read_settings(tmp_path / "s.toml", declared)
 
 

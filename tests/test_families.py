@@ -193,9 +193,9 @@ def without_column(checkpoint, format):
     """What a format that has no name for a model says; None where it has."""
     family = FAMILIES[checkpoint.config.family]
     if format == "tf" and family.config.google_file is None:
-        return "a roberta, of which Google has no TF1 checkpoint; choose another format"
+        return "Google's TF1 checkpoints have no names for a roberta; choose another format, such as safetensors"
     if format == "saved-model" and not family.keras(checkpoint.config).rows:
-        return f"a {family.model_type}, of which TF-Hub has no encoder of this kind; choose another format"
+        return f"TF-Hub's modules have no names for a {family.model_type}; choose another format, such as safetensors"
     if format == "tf":
         named = family.google(checkpoint.components).expand(checkpoint.config).by_canonical
         lacking = [name for name in checkpoint.tensors if name not in named]

@@ -141,7 +141,7 @@ def test_what_a_family_cannot_do_is_refused_in_one_line(relatives, refused, tmp_
     electra, roberta, bert = (relatives[name] for name in ("discriminator", "roberta", "bert"))
     assert refused("fill-mask", "[MASK]", "--model", electra) == (
         f"{electra}: has no masked-word head (MLM), so its weights would be random; take a generator, such as "
-        "electra-small-generator"
+        "electra-small-generator; of Google's checkpoint, albert convert SOURCE TARGET --part generator"
     )
     assert refused("sop", "a", "b", "--model", roberta) == (
         f"{roberta}: roberta has no head for pairs of segments; take an ALBERT (sentence order) or a BERT (next "
@@ -207,7 +207,7 @@ def test_inspect_says_what_a_missing_pooler_means(relatives, albert):
         lines[name] = [line.split("  ", 1)[1].strip() for line in out.splitlines() if line.startswith("pooler")]
     assert lines == {
         "bert": [],
-        "spanbert": ["none: take vectors by mean or cls; programs that report one as newly initialized make it up"],
+        "spanbert": ["none: embed with --pooling mean or cls; where transformers reports a new one, it is random"],
         "discriminator": ["none, as in every ELECTRA: the first token's vector is in its place"],
         "generator": ["none, as in every ELECTRA: the first token's vector is in its place"],
         "roberta": ["read by no head here, and RoBERTa trains none: probably noise, so take vectors by mean or cls"],

@@ -447,7 +447,7 @@ def test_a_runs_toml_trains_the_same_again(world, finished, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr = 1", "lr: no such setting; did you mean 'learning_rate'?; the settings are task, model, data, train"),
+        ("lr = 1", "lr: no such setting; the settings are task, model, data, train"),
         ("batch_size = 'many'", "batch_size is 'many', not a whole number"),
         ("epochs = true", "epochs is True, not a number"),
         ("precision = 'int8'", "precision is 'int8', not one of auto, fp32, bf16, fp16"),

@@ -90,7 +90,7 @@ def test_the_two_models_of_an_electra_are_never_mixed(samples, tmp_path, refused
         assert not report["unexpected_keys"]
     assert refused("fill-mask", "a [MASK]", "--model", tmp_path / "d") == (
         f"{tmp_path / 'd'}: has no masked-word head (MLM), so its weights would be random; take a generator, such as "
-        "electra-small-generator"
+        "electra-small-generator; of Google's checkpoint, albert convert SOURCE TARGET --part generator"
     )
 
 

@@ -147,6 +147,10 @@ def test_a_stream_is_no_data_of_a_run(world, tmp_path, refused):
         "/dev/fd/63: labelled data is read from files, not from a stream; write it to a file first"
     )
     assert "no such directory" in refused(*words[:4], "--data", tmp_path / "no", "--out", tmp_path / "new")
+    for task in ("csv", "sst2", "squad"):
+        assert refused("finetune", task, *words[2:4], "--data", tmp_path / "t.csv", "--out", tmp_path / "new") == (
+            f"{tmp_path / 't.csv'}: a file, but --data names a directory; name files with --train and --dev"
+        )
 
 
 def test_the_faults_of_all_files_are_reported_together(world, tmp_path):

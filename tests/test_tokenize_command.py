@@ -223,6 +223,7 @@ def test_comparison(model, shared_data, tmp_path):
     convert.convert(shared_data / "checkpoints/tf1-google", tmp_path / "hf")
     done = run("in 1992, (he) was", "--model", model, "--compare", tmp_path / "hf/tokenizer.json")
     assert done.stdout.endswith("0 of 1 texts differ (0.00%)\n")
+    assert "texts differ" in run("in 1992, (he) was", "--model", model, "--compare", "built-in").stdout
 
 
 def test_alternatives(model):

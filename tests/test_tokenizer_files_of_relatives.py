@@ -370,7 +370,7 @@ def notes(folder: Path) -> tuple[bool, str]:
 
 
 BERT = {"config.json": {"model_type": "bert"}}
-_WRONG = ": if that is wrong, say do_lower_case in tokenizer_config.json"
+_WRONG = ': if that is wrong, write {{"do_lower_case": {}}} into a tokenizer_config.json beside it'
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_casing_that_no_file_says_is_inferred_and_said(
     name: str, tokens: list[str], lower: bool, why: str, tmp_path: Path
 ) -> None:
     folder = directory(tmp_path / name, {"vocab.txt": lines(tokens), **BERT})
-    assert notes(folder) == (lower, f"{why}{_WRONG}")
+    assert notes(folder) == (lower, why + _WRONG.format(json.dumps(not lower)))
 
 
 @pytest.mark.parametrize("lower", [True, False])

@@ -122,7 +122,7 @@ def _about_pooler(family: Family, facts: dict[str, Any]) -> str:
     if not there and any(parts == tuple(heads) for parts in family.classes.values()):
         return "none, and its head reads none"
     if not there:
-        return "none: take vectors by mean or cls; programs that report one as newly initialized make it up"
+        return "none: embed with --pooling mean or cls; where transformers reports a new one, it is random"
     reads = any("pooler" in parts and parts[-1] in heads for parts in family.classes.values())
     if not reads and "pooler" not in family.fresh:
         return (

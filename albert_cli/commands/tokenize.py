@@ -86,7 +86,15 @@ def tokenize(
     json: options.Json = False,
     stats: Annotated[bool, typer.Option("--stats", help="Figures of the whole input instead of its tokens.")] = False,
     compare: Annotated[
-        Path | None, typer.Option("--compare", metavar="OTHER", help="Compare with another tokenizer.")
+        str | None,
+        typer.Option(
+            "--compare",
+            metavar="OTHER",
+            help="Compare with another tokenizer, named as for --model: ≠ marks another piece, id the same piece with "
+            "another id.",
+            autocompletion=options.complete_model,
+        ),
+        Kind.PATH,
     ] = None,
     decode: Annotated[
         str | None,
@@ -151,8 +159,9 @@ def tokenize(
         "raw": raw,
     }
     found = resolve(model, tokenizer_only=True)
+    compared = resolve(compare, tokenizer_only=True) if compare else None
     if out is not None and out != STANDARD_OUTPUT:
-        check_output(out, source, force=force, others=[*found.files(), *([compare] if compare else [])])
+        check_output(out, source, force=force, others=[*found.files(), *(compared.files() if compared else [])])
     tokenizer = Tokenizer.from_pretrained(found.path, **flags)
     view = reports.View(
         tokenizer,
@@ -175,8 +184,8 @@ def tokenize(
             inputs = _read(source, columns, input_format, pair=pair, errors=errors, progress=progress)
         if stats:
             output = view.statistics(inputs)
-        elif compare:
-            other = Tokenizer.from_pretrained(compare, **flags)
+        elif compared:
+            other = Tokenizer.from_pretrained(compared.path, **flags)
             output = view.comparison(other, inputs, only_different=source is not None)
         elif decode is not None:
             output = view.decoded((text for text, _ in inputs) if source else [decode])

@@ -76,4 +76,6 @@ def _advice(config: EncoderConfig, part: str) -> str:
         return _ADVICE[part]
     known = next(model.short for model in family.published if part in model.heads)
     other = next((item.name for item in family.parts if item.component == part), None)
-    return f"take {f'a {other}' if other else 'a model that has it'}, such as {known}"
+    if other:
+        return f"take a {other}, such as {known}; of Google's checkpoint, albert convert SOURCE TARGET --part {other}"
+    return f"take a model that has it, such as {known}"

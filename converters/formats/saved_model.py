@@ -114,8 +114,8 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     family = family_of(config)
     table, wanted = family.keras(config), spec.spec(config)
     if not holds(family):
-        what = f"a {family.model_type}, of which TF-Hub has no encoder of this kind; choose another format"
-        raise CheckpointError(checkpoint.where, what)
+        what = f"TF-Hub's modules have no names for a {family.model_type}"
+        raise CheckpointError(checkpoint.where, what, "choose another format, such as safetensors")
     assets = google.files(checkpoint, wordpiece=_WORDPIECE)
     file = google.config_file(family)
     attributes = {file.removesuffix(".json"): file} | _ATTRIBUTES

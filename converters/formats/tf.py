@@ -135,8 +135,8 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
     family = family_of(checkpoint.config)
     if not holds(family):
-        what = f"a {family.model_type}, of which Google has no TF1 checkpoint; choose another format"
-        raise CheckpointError(checkpoint.where, what)
+        what = f"Google's TF1 checkpoints have no names for a {family.model_type}"
+        raise CheckpointError(checkpoint.where, what, "choose another format, such as safetensors")
     tensors: dict[str, Tensor] = {}
     for model in (*checkpoint.beside, checkpoint):
         tensors |= variables.to_foreign(model, family.google(model.components))

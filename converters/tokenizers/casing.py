@@ -40,7 +40,7 @@ def inferred(
     verb = "is" if lower else "is not"
     note = (
         f"{where}: no file says whether text is lower-cased; it {verb}, as {why}: if that is wrong, "
-        f"say {KEY} in tokenizer_config.json"
+        f'write {{"{KEY}": {"false" if lower else "true"}}} into a tokenizer_config.json beside it'
     )
     return {**settings, KEY: lower}, [note]
 

@@ -10,7 +10,7 @@ from albert_cli.errors import ColumnError, DataError
 from albert_cli.tables.input_files import found_in
 from albert_cli.tables.table import joined, read_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
-from albert_cli.tasks.layouts.tables import check_files
+from albert_cli.tasks.layouts.tables import check_files, data_directory
 from albert_cli.tasks.task import Sources
 from converters.libraries import require_library
 
@@ -89,8 +89,7 @@ class Glue:
         """Where the task's files are: `data` itself, its folder of the task's name, or the Hub's download."""
         if data is None:
             return self._download()
-        if not data.is_dir():
-            raise DataError(f"{data}: no such directory")
+        data_directory(data)
         names = [name for split in self.splits.values() for name in split.files if not name.startswith("..")]
         for folder in (data / self.directory, data / self.hub.directory, data):
             if found_in(folder, names) or any(folder.glob("train-*.parquet")):

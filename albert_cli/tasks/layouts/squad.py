@@ -13,6 +13,7 @@ from albert_cli.errors import DataError
 from albert_cli.tables.input_files import decompressed, found_in
 from albert_cli.tables.table import seekable
 from albert_cli.tasks.examples import Question, Questions
+from albert_cli.tasks.layouts.tables import data_directory
 from albert_cli.tasks.task import Sources
 from converters.config import parse_json
 from converters.files import file_errors
@@ -38,9 +39,7 @@ class Squad:
         """A split of SQuAD, by file or from a directory with the official names."""
         path = sources.files.get(split)
         if path is None and sources.data is not None:
-            if not sources.data.is_dir():
-                raise DataError(f"{sources.data}: no such directory")
-            found = found_in(sources.data, _FILES[split])
+            found = found_in(data_directory(sources.data), _FILES[split])
             if len(found) > 1:
                 flag = f"--{split}"
                 raise DataError(f"{sources.data}: holds {found[0].name} and {found[1].name}; name one with {flag}")

@@ -22,9 +22,8 @@ class Tables:
         """The rows of a split, by the columns that were named; a test file may lack labels."""
         path = sources.files.get(split)
         if path is None and sources.data is not None:
-            if not sources.data.is_dir():
-                raise DataError(f"{sources.data}: no such directory")
-            found = {item.name.lower(): item for item in sorted(sources.data.iterdir()) if item.is_file()}
+            files = sorted(data_directory(sources.data).iterdir())
+            found = {item.name.lower(): item for item in files if item.is_file()}
             ends = [
                 f"{suffix}{packed}" for packed in ("", *COMPRESSED_SUFFIXES) for suffix in KINDS if suffix != ".txt"
             ]
@@ -49,6 +48,15 @@ class Tables:
         wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
         table = read_table(path, delimiter=sources.delimiter, wanted=wanted, skip_bad=sources.skip_bad)
         return Examples.of(table, columns, labelled=not test or table.place(str(columns.label)) is not None)
+
+
+def data_directory(path: Path) -> Path:
+    """What --data names (DataError where it is no directory)."""
+    if path.is_file():
+        raise DataError(f"{path}: a file, but --data names a directory; name files with --train and --dev")
+    if not path.is_dir():
+        raise DataError(f"{path}: no such directory")
+    return path
 
 
 def check_files(path: Path) -> None:
