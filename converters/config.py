@@ -84,6 +84,11 @@ class EncoderConfig:
             if self.hidden_size % self.num_attention_heads:
                 heads = self.num_attention_heads
                 faults.append(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {heads}")
+            if self.max_tokens < 1:
+                faults.append(
+                    f"max_position_embeddings {self.max_position_embeddings} leaves a text no position, for they begin "
+                    f"at {self.position_offset}, after that of padding"
+                )
             if self.hidden_act not in ACTIVATIONS:
                 faults.append(f"hidden_act is {self.hidden_act!r}, not one of {', '.join(ACTIVATIONS)}")
             if self.num_hidden_groups > self.num_hidden_layers:

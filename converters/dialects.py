@@ -113,7 +113,12 @@ def read_config(path: Path) -> EncoderConfig:
     dialect = "hf" if isinstance(data, dict) and "model_type" in data else "google"
     named_so = [family for family in families().values() if family.config.google_file == path.name]
     family = named_so[0] if named_so and dialect == "google" else None
-    return config_from_json(data, str(path), dialect=dialect, family=family)
+    try:
+        return config_from_json(data, str(path), dialect=dialect, family=family)
+    except ConfigError as error:
+        if dialect == "google" and not named_so and not error.advice:
+            error.advice = f"it has no model_type, so it is read as an ALBERT's; add one of {', '.join(families())}"
+        raise
 
 
 def _stored(family: Family) -> dict[str, str]:

@@ -169,6 +169,13 @@ def parameters(shapes: Mapping[str, Shape], config: EncoderConfig) -> dict[str, 
 def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> None:
     """Compare tensors with the config; one SpecError reports every fault (missing, unknown, other shape)."""
     wanted = spec(config)
+    stored = _layers(shapes, family_of(config))
+    if stored not in (0, config.num_hidden_layers):
+        raise SpecError(
+            where,
+            f"num_hidden_layers is {config.num_hidden_layers}, but the weights have {stored}",
+            "take the weights and the config of one model",
+        )
     parts = components(shapes, config)
     present = {wanted[name].component for name in shapes if name in wanted} | set(REQUIRED)
     missing = [
@@ -193,6 +200,14 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
         faults.append(f"{counted(wrong, 'tensor')} of another shape: {listing(wrong, separator='; ')}")
     if faults:
         raise SpecError(where, "does not match its config: " + "; ".join(faults))
+
+
+def _layers(names: Iterable[str], family: Family) -> int:
+    """How many layers there are tensors of; 0 where their numbers have gaps, and where a family has groups."""
+    begins = {head for entry in family.entries for head, found, _ in [entry.hf.partition("{layer}.")] if found}
+    rest = (name.removeprefix(head) for name in names for head in begins if name.startswith(head))
+    numbers = {int(number) for number in (name.partition(".")[0] for name in rest) if number.isdecimal()}
+    return len(numbers) if numbers == {*range(len(numbers))} else 0
 
 
 def _read_pooler(family: Family) -> list[str]:

@@ -41,6 +41,9 @@ _FILES = {
         "weights of transformers for Flax, which are not read: with transformers 4, "
         "AutoModel.from_pretrained(DIR, from_flax=True).save_pretrained(OUT)"
     ),
+    r".*\.(data-\d{5}-of-\d{5}|meta)": (
+        "a part of a TensorFlow checkpoint, which is read by its .index: name that, and copy it there if it is not"
+    ),
     r".*\.(h5|hdf5|keras)": f"Keras's weights, which are not read: {_SAVE_AGAIN}",
     r".*\.weights\.h5": f"Keras's weights, which are not read: {_SAVE_AGAIN}",
     r".*\.msgpack": f"Flax's weights, which are not read: {_SAVE_AGAIN}",

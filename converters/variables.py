@@ -103,7 +103,9 @@ def to_foreign(checkpoint: Checkpoint, table: NameTable) -> dict[str, Tensor]:
     known = table.expand(checkpoint.config).by_canonical
     without = [name for name in checkpoint.tensors if name not in known]
     if without:
-        raise SpecError(checkpoint.where, f"the target format has no name for {listing(without)}")
+        raise SpecError(
+            checkpoint.where, f"the target format has no name for {listing(without)}; choose another format"
+        )
     variables = {}
     left_out = _left_out(checkpoint)
     for name, tensor in checkpoint.everything().items():
@@ -160,8 +162,8 @@ def modern_name(name: str, legacy: Mapping[str, str]) -> str:
 
 
 def _layers(config: EncoderConfig) -> str:
-    if config.num_hidden_groups == config.num_hidden_layers > 1 and config.inner_group_num == 1:
-        return f"{config.num_hidden_layers} layers"
+    if not spec.may_share(config) or (config.shared == "none" and config.inner_group_num == 1):
+        return counted(range(config.num_hidden_layers), "layer")
     return f"{config.num_hidden_groups} groups of {config.inner_group_num}"
 
 

@@ -1,13 +1,18 @@
 """Files of BERT's relatives that are incomplete, or that contradict one another: refused or reported in one line."""
 
+import dataclasses
+import functools
 import json
 import shutil
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from albert_cli.tokenization.loading import NO_TOKENIZER
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
+from converters.checkpoint import Tensor
 from converters.errors import AlbertError
 
 
@@ -20,7 +25,7 @@ def copied(shared_data, tmp_path):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(shared_data / "relatives" / sample, folder)
         if settings:
-            path = next(folder.glob("*config.json"))
+            path = next(path for path in folder.glob("*config.json") if "tokenizer" not in path.name)
             path.write_text(json.dumps(json.loads(path.read_text()) | settings))
         for name, content in dict(files).items():
             if content is None:
@@ -69,3 +74,79 @@ def test_a_damaged_list_of_words_is_named_with_its_place(copied, sample, words, 
     with pytest.raises(AlbertError) as found:
         convert.load(model)
     assert str(found.value) == f"{model}: {fault}"
+
+
+@pytest.mark.parametrize(("sample", "name"), [("hf-roberta", "BertTokenizer"), ("spanbert", "RobertaTokenizerFast")])
+def test_a_class_of_another_kind_of_vocabulary_is_refused(copied, refused, sample, name):
+    said = json.dumps({"tokenizer_class": name}).encode()
+    model = copied(sample, {"tokenizer_config.json": said})
+    file, what = ("vocab.json", "is a") if sample == "hf-roberta" else ("vocab.txt", "is no")
+    found = name.removesuffix("Fast")
+    assert refused("tokenize", "a", "--model", model) == (
+        f"{model}/{file}: {what} byte-level BPE, but tokenizer_class is {found!r}; remove the one that is not the "
+        "model's own"
+    )
+
+
+def test_padding_leaves_positions(copied):
+    model = copied("hf-roberta", pad_token_id=61)
+    with pytest.raises(AlbertError) as found:
+        convert.load(model)
+    assert str(found.value) == (
+        f"{model}/config.json: max_position_embeddings 62 leaves a text no position, for they begin at 62, after that "
+        "of padding"
+    )
+
+
+@pytest.mark.parametrize(("sample", "layers"), [("hf-roberta", 2), ("spanbert", 2), ("tf1-bert-cased", 3)])
+@pytest.mark.parametrize("said", [1, 12])
+def test_the_number_of_layers_is_compared_first(copied, sample, layers, said):
+    model = copied(sample, num_hidden_layers=said)
+    with pytest.raises(AlbertError) as found:
+        convert.load(model)
+    text = str(found.value)
+    if said < layers and sample.startswith("tf1"):
+        assert "that the config (1 layer) has no place for: bert/encoder/layer_1/" in text
+    else:
+        fault = f"num_hidden_layers is {said}, but the weights have {layers}; take the weights and the config of one"
+        assert text.endswith(f": {fault} model")
+
+
+def test_gamma_and_beta_of_a_roberta(copied):
+    model = copied("hf-roberta")
+    wanted = {name: tensor.read() for name, tensor in convert.load(model).tensors.items()}
+    stored = safetensors.numpy.load_file(model / "model.safetensors")
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    renamed = {functools.reduce(lambda n, o: n.replace(o, old[o]), old, name): value for name, value in stored.items()}
+    assert sum(name.endswith(("gamma", "beta")) for name in renamed) == 10
+    safetensors.numpy.save_file(renamed, model / "model.safetensors")
+    found = convert.load(model).tensors
+    assert wanted.keys() == found.keys()
+    assert all(np.array_equal(found[name].read(), value) for name, value in wanted.items())
+
+
+def test_a_config_without_family_says_what_it_is_taken_for(copied, refused, tmp_path):
+    config = copied("spanbert") / "config.json"
+    assert refused("init", tmp_path / "new", "--model-config", config) == (
+        f"{config}: lacks embedding_size; it has no model_type, so it is read as an ALBERT's; add one of albert, bert, "
+        "electra, roberta"
+    )
+
+
+def test_a_part_of_a_checkpoint_names_the_whole(copied, refused, tmp_path):
+    part = copied("tf1-bert-cased") / "bert_model.ckpt.data-00000-of-00001"
+    assert refused("convert", part, tmp_path / "out") == (
+        f"{part}: a part of a TensorFlow checkpoint, which is read by its .index: name that, and copy it there if "
+        "it is not"
+    )
+
+
+def test_what_a_format_has_no_name_for_says_what_to_do(copied, refused, tmp_path):
+    model = copied("tf1-electra")
+    fine = convert.load(model)
+    heads = {"qa_outputs.weight": np.ones((2, 24), np.float32), "qa_outputs.bias": np.ones(2, np.float32)}
+    made = dataclasses.replace(fine, tensors=dict(fine.tensors) | {n: Tensor.of(a) for n, a in heads.items()})
+    convert.save(made, tmp_path / "hf")
+    assert refused("convert", tmp_path / "hf", tmp_path / "tf", "--to", "tf") == (
+        f"{tmp_path}/hf: the target format has no name for qa_outputs.weight, qa_outputs.bias; choose another format"
+    )

@@ -80,7 +80,7 @@ def test_untied_decoder(weights, source, refused, tmp_path, albert, change):
         copy.view(np.uint32)[0, 0] ^= 1
     add(weights, "predictions.decoder.weight", copy)
     before = refused("convert", source, tmp_path / "tf", "--to", "tf")
-    assert before == f"{source}: the target format has no name for predictions.decoder.weight"
+    assert before == f"{source}: the target format has no name for predictions.decoder.weight; choose another format"
     for target in ("out.npz", "out"):
         code, _, err = albert("convert", source, tmp_path / target)
         assert code == 0, err

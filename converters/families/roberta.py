@@ -117,7 +117,7 @@ FAMILY = Family(
     },
     buffers=bert_like.buffers("roberta"),
     legacy={
-        "hf": {r"lm_head\.weight": "lm_head.decoder.weight"},
+        "hf": {**bert_like.gamma_beta("LayerNorm"), r"lm_head\.weight": "lm_head.decoder.weight"},
         "fairseq": {
             bert_like.WRAPPED: r"\1",
             r"decoder\.(.*)": r"encoder.\1",

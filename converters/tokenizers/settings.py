@@ -77,6 +77,10 @@ def _read(directory: Path, first: Sequence[str], only: Path | None, family: Fami
     pipeline = None if pipeline_bytes is None else read_pipeline(pipeline_bytes, str(directory / PIPELINE))
     parts = {part: read_small(path) for part, path in paths.items()}
     kind = pipeline.kind if pipeline is not None and not parts else kind_of(**parts)
+    if name in BERT | ALBERT | BPE and (name in BPE) != (kind == "bpe"):
+        file = next(iter(paths.values()), directory / PIPELINE)
+        what = "is a byte-level BPE" if kind == "bpe" else "is no byte-level BPE"
+        raise ConfigError(file, f"{what}, but tokenizer_class is {name!r}; remove the one that is not the model's own")
     notes = _check_keys(directory, said, mapped, has_pipeline=pipeline is not None, is_bpe=kind == "bpe")
     every = said | {key: mapped[key] for key in mapped if key not in said}
     table = None if family is None else family.tokenizer
