@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 WATCHED = ("converters/formats/", "converters/julia/file.py", "converters/staging.py", "converters/zip_members.py")
 WATCHED += ("albert_cli/embedding/", "albert_cli/training/submission.py", "zipfile", "contextlib.py")
 WATCHED += ("torch/serialization.py", "pyarrow/parquet/core.py")
-LIGHT = [name for name in convert.formats() if name not in making.BY_TENSORFLOW]
+LIGHT = [name for name in convert.writable() if name not in making.BY_TENSORFLOW]
 SMALL = making.dataclasses.replace(making.TINY, num_hidden_layers=1)
 
 

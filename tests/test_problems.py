@@ -32,6 +32,7 @@ def test_only_your_own_rows_may_be_a_regression_instead(refused, tmp_path):
     assert csv.posed_as("multi_label") is csv
     assert squad.posed_as("regression") is squad
     write_squad(tmp_path / "train.json", count=4)
+    (tmp_path / "s.toml").write_text("regression = true\n")
     words = ("--model", write_model(tmp_path / "m"), "--data", tmp_path, "--out", tmp_path / "run")
     message = "--regression is for csv; squad is a question answering task"
-    assert refused("finetune", "squad", "--regression", *words, "--max-length", 64) == message
+    assert refused("finetune", "squad", "--config", tmp_path / "s.toml", *words, "--max-length", 64) == message
