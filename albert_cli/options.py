@@ -191,7 +191,7 @@ ClassificationHead = Annotated[
 TOKENIZER = typer.Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt.")
 CASED = typer.Option(
     "--cased/--uncased",
-    help="Keep capitals, or lower-case; by default as the model's files say, else lower-case.",
+    help="Keep capitals, or lower-case; by default as the model's files, name or vocabulary say, else lower-case.",
     show_default=False,
 )
 KEEP_ACCENTS = typer.Option(

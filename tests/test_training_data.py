@@ -202,9 +202,19 @@ def test_cut_rows_of_qqp_are_left_out_and_counted(tmp_path):
         ('text,label\n"a"b,pos\n', "broken quoting in the row that begins at line 2"),
         ("text,label\na,b,pos\nc\n", "2 rows not of 2 columns: line 2 has 3, line 3 has 1; a cell that holds ',' st"),
         ("text,label,text\na,pos,b\n", "several columns are called 'text'; rename all but one"),
-        ("Text,label\na,pos\n", "the header has no column 'text'; it has 'Text', 'label'; did you mean 'Text'?"),
+        (
+            "Text,label\na,pos\n",
+            "it has 'Text', 'label'. --text-column names the one with the texts; did you mean 'Text'?",
+        ),
         ("text,label\n", "there is no text to read"),
-        ("review,label\na,pos\n", "the header has no column 'text'; it has 'review', 'label'"),
+        (
+            "review,label\na,pos\n",
+            "the header has no column 'text'; it has 'review', 'label'. --text-column names the one with the texts",
+        ),
+        (
+            "text,stars\na,pos\n",
+            "no column 'label' for the label; it has 'text', 'stars'; --label-column names the one with the labels",
+        ),
         (b"text,label\n\xff\xfe,pos\n", "line 2 is not UTF-8: byte 0xff at offset 11; convert it to UTF-8"),
         ("", "there is no text to read"),
         ("text,label\na,pos\nb,pos\n", "every row has the label 'pos'; a classifier needs at least two"),

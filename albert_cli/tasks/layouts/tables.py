@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, find_files
 from albert_cli.tables.table import read_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
 from albert_cli.tasks.task import Sources
+
+# Those of albert finetune that messages on its tables advise.
+_OPTIONS = frozenset({"--text-column", "--text-pair-column"})
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,15 @@ class Tables:
                 f"{suffix}{packed}" for packed in ("", *COMPRESSED_SUFFIXES) for suffix in KINDS if suffix != ".txt"
             ]
             path = next((found[f"{split}{end}"] for end in ends if f"{split}{end}" in found), None)
-        return None if path is None else self._read(path, sources, test=split == "test")
+        if path is None:
+            return None
+        try:
+            return self._read(path, sources, test=split == "test", options=_OPTIONS)
+        except ColumnError as error:
+            if sources.label_column or error.missing != ("label",):
+                raise
+            advice = "--label-column names the one with the labels"
+            raise ColumnError(error.where, error.detail, advice, missing=error.missing) from None
 
     def read_file(self, path: Path, sources: Sources) -> Examples:
         """The rows of one labelled file."""
@@ -40,13 +52,13 @@ class Tables:
             advice = f"without labels it can only be predicted: albert predict RUN --in {path}"
             raise ColumnError(error.where, error.detail, advice, missing=error.missing) from None
 
-    def _read(self, path: Path, sources: Sources, *, test: bool = False) -> Examples:
+    def _read(self, path: Path, sources: Sources, *, test: bool = False, options: Collection[str] = ()) -> Examples:
         check_files(path)
         columns = ExampleColumns(
             sources.text_column or "text", sources.text_pair_column, label=sources.label_column or "label", id=None
         )
         wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
-        table = read_table(path, delimiter=sources.delimiter, wanted=wanted, skip_bad=sources.skip_bad)
+        table = read_table(path, delimiter=sources.delimiter, wanted=wanted, skip_bad=sources.skip_bad, options=options)
         return Examples.of(table, columns, labelled=not test or table.place(str(columns.label)) is not None)
 
 
