@@ -169,6 +169,7 @@ class Family:
     old names of those that lay the other way. `fused`: patterns of fairseq tensors that hold several, one below the
     other. `parts`: the models in a checkpoint of Google's where there are several, the usual one first.
     `google_drop`, `keras_drop` and `fairseq_drop`: patterns of variables that are left out, with the reason.
+    `keras_place`, `keras_place_of_one`: what `{at}` in a `keras` name stands for, with several layers and with one.
     `julia_rows`: Julia's files hold a vector of n as 1 x n; `julia_untransposed`: the canonical names of matrices that
     they hold as TensorFlow does.
     """
