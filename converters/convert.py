@@ -31,6 +31,7 @@ from converters.names import slot_of
 from converters.proof import Progress
 from converters.sentence_files import encoder_or_self
 from converters.staging import atomic_write, check_target, meant_as_file, our_files, syncing
+from converters.tokenizers.vocabulary import misfits
 
 Kind = TypeVar("Kind", bound=Format)
 
@@ -89,6 +90,8 @@ def load(path: Path | str, *, format: str | None = None, choices: Choices = NONE
             faults.append(f"optimizer slot {name} is {list(slot.shape)}, its variable {list(owner.shape)}")
     if faults:
         raise SpecError(checkpoint.where, listing(faults, separator="; "))
+    if notes := misfits(checkpoint.tokenizer, checkpoint.config):
+        checkpoint = dataclasses.replace(checkpoint, notes=[*checkpoint.notes, *notes])
     return checkpoint
 
 

@@ -150,3 +150,22 @@ def test_what_a_format_has_no_name_for_says_what_to_do(copied, refused, tmp_path
     assert refused("convert", tmp_path / "hf", tmp_path / "tf", "--to", "tf") == (
         f"{tmp_path}/hf: the target format has no name for qa_outputs.weight, qa_outputs.bias; choose another format"
     )
+
+
+def test_a_list_of_more_words_than_rows_is_reported_and_refused(copied, albert, refused, shared_data, tmp_path):
+    words = (shared_data / "relatives/tf1-bert-uncased/vocab.txt").read_bytes() + b"more\n"
+    model = copied("tf1-bert-uncased", {"vocab.txt": words})
+    fault = "the tokenizer has 191 pieces, the model only 190"
+    assert f"note          {fault}" in albert("inspect", model)[1]
+    assert f"note       {fault}" in albert("convert", model, tmp_path / "hf")[1]
+    assert refused("fill-mask", "a [MASK]", "--model", tmp_path / "hf") == f"{tmp_path}/hf: {fault}"
+
+
+def test_positions_counted_from_another_padding_are_reported_and_refused(copied, albert, refused, tmp_path):
+    model = copied("hf-roberta", pad_token_id=0)
+    fault = (
+        "<pad> has the id 1, but the model counts positions from pad_token_id 0; correct that in config.json, or take "
+        "the model's own tokenizer"
+    )
+    assert fault in albert("convert", model, tmp_path / "hf")[1]
+    assert refused("fill-mask", "a <mask>", "--model", model) == f"{model}: {fault}"

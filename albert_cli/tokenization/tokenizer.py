@@ -31,6 +31,7 @@ from converters.errors import ConfigError
 from converters.files import read_small
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.template import CLS_A_SEP_B_SEP, S_A_S_S_B_S, Template
+from converters.tokenizers.vocabulary import misfits
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
@@ -94,6 +95,8 @@ class Tokenizer:
                 f"{name or checkpoint.where}: the tokenizer has {len(tokenizer)} pieces, the model only "
                 f"{checkpoint.config.vocab_size}"
             )
+        if faults := misfits(checkpoint.tokenizer, checkpoint.config):
+            raise TokenizerError(name or checkpoint.where, "; ".join(faults))
         return tokenizer
 
     @classmethod

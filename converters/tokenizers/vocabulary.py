@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.config import EncoderConfig
 from converters.errors import FormatError
 from converters.files import read_small
 from converters.tokenizers.bpe import parse_bpe
@@ -77,6 +79,28 @@ def _of_one_kind(chosen: dict[str, Path], directory: Path, tokenizer_class: str)
 def _several(directory: Path, paths: Iterable[Path]) -> FormatError:
     names = " and ".join(path.name for path in paths)
     return FormatError(directory, f"holds several vocabularies, {names}; remove all but the model's own")
+
+
+def misfits(files: TokenizerFiles, config: EncoderConfig) -> list[str]:
+    """Why a model cannot compute with the ids of its tokenizer, where that is a list of words or a BPE."""
+    if files.kind in (None, "sentencepiece"):
+        return []
+    if files.kind == "bpe":
+        ids = json.loads(files.vocab_json or b"{}")  # checked when it was read; the merges take long
+    else:
+        tokens = parse_wordpiece(files.wordpiece or b"", files.origin, files.special_tokens["unk"])
+        ids = {token: number for number, token in enumerate(tokens)}
+    size = max((number + 1 for number in (*ids.values(), *(token.id for token in files.added))), default=0)
+    found = []
+    if size > config.vocab_size:
+        found.append(f"the tokenizer has {size} pieces, the model only {config.vocab_size}")
+    pad, name = config.position_offset - 1, files.special_tokens["pad"]
+    if pad >= 0 and ids.get(name, pad) != pad:
+        found.append(
+            f"{name} has the id {ids[name]}, but the model counts positions from pad_token_id {pad}; correct "
+            "that in config.json, or take the model's own tokenizer"
+        )
+    return found
 
 
 @dataclass(frozen=True)
