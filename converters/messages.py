@@ -11,9 +11,9 @@ _CHARACTERS = 60
 
 def listing(items: Iterable[str], shown: int = NAMES, *, separator: str = ", ") -> str:
     """The first `shown` items and how many more there are, on one line whatever a file calls them."""
-    items = [escaped(item) for item in items]
+    items = list(items)
     rest = len(items) - shown
-    return separator.join(items[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    return separator.join(map(escaped, items[:shown])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def counted(items: Sized, noun: str) -> str:

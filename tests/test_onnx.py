@@ -177,6 +177,7 @@ def test_outputs_that_differ_are_not_kept(model, tmp_path, refused, monkeypatch)
         assert message.endswith(", more than 1e-12, so nothing was kept")
 
 
+@pytest.mark.slow
 def test_groups_exact_gelu_two_positions_and_no_pooler(tmp_path, albert):
     import torch
     from transformers import AlbertModel
