@@ -146,9 +146,7 @@ def tokenize(
         "--nbest and --sample": nbest is not None or sample,
     }
     mode = _mode(modes)
-    _check_input(texts or [], source, pair=pair, decode=decode)
-    if text_pair_column is not None and not pair:
-        raise typer.BadParameter("--text-pair-column needs --pair")
+    _check_input(texts or [], source, pair=pair, pair_column=text_pair_column, decode=decode)
     if pad and max_length is None:
         raise typer.BadParameter("--pad needs --max-length: the length to fill up to")
     _refuse_idle(mode, source=source, out=out, pair=pair, raw=raw, sample=sample, max_length=max_length)
@@ -255,7 +253,9 @@ def _format(wanted: _Format | None, out: Path | None, mode: str | None) -> _Form
     return shown
 
 
-def _check_input(texts: list[str], source: str | None, *, pair: bool, decode: str | None) -> None:
+def _check_input(
+    texts: list[str], source: str | None, *, pair: bool, pair_column: str | None, decode: str | None
+) -> None:
     if texts and source:
         raise typer.BadParameter("texts on the command line and --in do not go together; choose one")
     if decode is not None and texts:
@@ -264,6 +264,8 @@ def _check_input(texts: list[str], source: str | None, *, pair: bool, decode: st
         raise typer.BadParameter("nothing to tokenize; give a text, or --in FILE")
     if pair and texts and len(texts) != 2:
         raise typer.BadParameter(f"--pair takes two texts, not {len(texts)}")
+    if pair_column is not None and not pair:
+        raise typer.BadParameter("--text-pair-column needs --pair")
 
 
 def _given(texts: list[str], *, pair: bool) -> Iterator[tuple[str, str | None]]:
