@@ -80,7 +80,7 @@ def to_canonical(
                 into[canonical] = tensor.to_canonical(row.layout, config)
             except ValueError as error:
                 raise CorruptError(where, f"{name} cannot be of shape {list(tensor.shape)} ({error})") from None
-        elif (reason := table.dropped(name)) is not None:
+        elif (reason := table.dropped(name) or _foreign_slot(name, variables, known)) is not None:
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             unknown.append(name)
@@ -127,6 +127,14 @@ def components_of(names: Iterable[str], config: EncoderConfig) -> list[str]:
     parts = family_of(config).parts
     present = [part.component for part in parts if any(name.startswith(part.own) for name in names)]
     return present[:1]
+
+
+def _foreign_slot(name: str, variables: Mapping[str, Tensor], known: Collection[str]) -> str | None:
+    """Why a variable below one of the model's, of its shape, is left out: an optimizer's, or an average of values."""
+    variable, _, slot = name.rpartition("/")
+    if variable in known and variable in variables and variables[name].shape == variables[variable].shape:
+        return f"what training kept of each weight ({slot})"
+    return None
 
 
 def modernised(

@@ -176,6 +176,21 @@ def test_a_coreference_checkpoint_is_its_encoder(tmp_path, albert):
     assert len(found.tensors) == len(encoder)
 
 
+def test_what_any_training_kept_of_a_weight_is_left_out(tmp_path, albert, refused):
+    encoder = {name: array for name, array in google_variables().items() if name.startswith("bert/")}
+    kept = ("ExponentialMovingAverage", "Momentum", "AdamWeightDecayOptimizer", "AdamWeightDecayOptimizer_1")
+    slots = {f"{name}/{slot}": array for name, array in encoder.items() for slot in kept}
+    source = google_files(tmp_path / "tf", encoder | slots)
+    code, out, err = albert("convert", source, tmp_path / "out", "--json")
+    assert (code, err) == (0, "")
+    wanted = {f"what training kept of each weight ({slot})": len(encoder) for slot in kept}
+    assert json.loads(out)["dropped"] == wanted
+    assert len(convert.load(tmp_path / "out").tensors) == len(encoder)
+    name = next(iter(encoder))
+    other = google_files(tmp_path / "other", encoder | {f"{name}/adapter": np.ones((2, 2), np.float32)})
+    assert f"has no place for: {name}/adapter" in refused("inspect", other)
+
+
 def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path, refused):
     source = google_files(tmp_path / "tf", google_variables())
     config = (source / "bert_config.json").read_bytes()
