@@ -768,6 +768,9 @@ def test_the_commands_from_training_to_prediction(world, tmp_path):
     answer = json.loads(done.stdout)
     assert answer["prediction"] == "pos"
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert str(invoke("predict", out, "a good film", "a bad one").exception) == (
+        "the command line: the model was trained on single texts, not on pairs; give it single texts"
+    )
     unlabelled = write_csv(tmp_path / "texts.csv", [(7, "a dull, poor plot"), (8, "great music")], ("id", "text"))
     for suffix in ("csv", "tsv", "jsonl", "parquet"):
         target = tmp_path / f"preds.{suffix}"

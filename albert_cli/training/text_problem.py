@@ -96,6 +96,8 @@ class TextProblem(ABC):
     def split(
         self, examples: Examples, info: RunInfo, task: Task, tokenizer: Tokenizer, *, labelled: bool = True
     ) -> Split[Examples]:
+        if not labelled:
+            _check_pairs(examples, info.settings, task)
         targets = torch.from_numpy(self.targets(examples, info, task)) if labelled else no_targets()
         tokens = tokenizer.encode_batch(examples.texts, examples.pairs, max_length=info.max_length)
         return Split(examples, TokenRows(tokens, targets))
@@ -218,6 +220,15 @@ class TextProblem(ABC):
             table["pair"] = examples.pairs
         table |= {"label": labels} | self.columns(found, info, probabilities=True) | errors
         return [{key: values[row] for key, values in table.items()} for row in order]
+
+
+def _check_pairs(examples: Examples, settings: Mapping[str, Any], task: Task) -> None:
+    """Refuse pairs for a model that was trained on single texts, and the reverse; without settings nothing is known."""
+    columns = task.layout.columns
+    trained = bool(settings.get("text_pair_column") or (columns and columns.second))
+    if settings and trained != (examples.pairs is not None):
+        kinds = ("pairs", "single texts") if trained else ("single texts", "pairs")
+        raise DataError(f"{examples.where}: the model was trained on {kinds[0]}, not on {kinds[1]}; give it {kinds[0]}")
 
 
 def _columns(
