@@ -159,7 +159,13 @@ def check_written(
 
 @reused()
 def diff(a: Checkpoint, b: Checkpoint, progress: Progress | None = None) -> list[Difference]:
-    """Everything in which two models differ, tensor by tensor; empty when they are equal bit for bit."""
+    """Everything in which two models differ, tensor by tensor; empty when they are equal bit for bit.
+
+    Of two families no tensors are compared: what one has the other calls by another name, or has not.
+    """
+    if a.config.family != b.config.family:
+        families = f"{a.config.family} against {b.config.family}, so no tensors are compared"
+        return [Difference("family", "differs", families), *_rest(a, b)]
     differences = []
     left, right = a.everything(), b.everything()
     total = sum(tensor.nbytes for tensor in left.values())

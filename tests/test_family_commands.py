@@ -222,3 +222,14 @@ def test_diff_compares_models_of_every_family(relatives, albert, tmp_path, name)
     assert out.startswith("equal: ")
     other = relatives["discriminator" if name == "generator" else "spanbert"]
     assert albert("diff", relatives[name], other)[0] == 1
+
+
+def test_diff_of_two_families_says_so_and_lists_no_tensors(relatives, albert):
+    code, out, _ = albert("diff", relatives["bert"], relatives["roberta"])
+    assert code == 1
+    assert out.splitlines()[1].split(None, 2)[2] == "bert against roberta, so no tensors are compared"
+    assert ".weight" not in out
+    total = len(convert.load(relatives["bert"]).tensors.keys() | convert.load(relatives["roberta"]).tensors.keys())
+    assert out.splitlines()[-1] == f"0 of {total} tensors are equal"
+    _, out, _ = albert("diff", relatives["bert"], relatives["roberta"], "--json")
+    assert json.loads(out)["equal_tensors"] == 0

@@ -31,8 +31,9 @@ def diff(a: options.Model, b: options.Model, json: options.Json = False) -> None
     one, two = resolve.resolve(a).load(), resolve.resolve(b).load()
     with console.progress_bytes() as progress:
         differences = proof.diff(one, two, progress)
-    total = len({**one.everything(), **two.everything()})
-    unequal = {item.name for item in differences} & {*one.everything(), *two.everything()}
+    names = {*one.everything(), *two.everything()}
+    unequal = names & {item.name for item in differences} if one.config.family == two.config.family else names
+    total = len(names)
     if json:
         console.print_json(
             {
