@@ -79,7 +79,7 @@ def unwrapped(value: Any) -> Wrapped | None:
     if not isinstance(value, dict):
         return None
     weights = value.get(_MODEL)
-    if isinstance(weights, dict) and (_ARGS in value or _CFG in value):
+    if isinstance(weights, dict) and (_ARGS in value or _CFG in value or family_in(weights)):
         settings = fields(value.get(_ARGS)) or fields(fields(value.get(_CFG)).get(_MODEL))
         others = [
             shortened(str(name), _MOST_CHARACTERS)

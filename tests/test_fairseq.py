@@ -234,9 +234,10 @@ def test_every_layout_is_the_same_model(tiny, tmp_path, monkeypatch, name, make)
     assert dict(checkpoint.dropped).get(training) == (3 if "cfg" in value else None)
 
 
-def test_a_flat_state_dict(tiny, tmp_path):
-    """Without settings: the heads of attention are the user's to say."""
-    write(tmp_path / "in", old(state()))
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_state_dict_without_settings(tiny, tmp_path, wrapped):
+    """The heads of attention are the user's to say."""
+    write(tmp_path / "in", {"model": old(state())} if wrapped else old(state()))
     checkpoint = convert.load(tmp_path / "in", choices=Choices(heads=4))
     for name, tensor in tiny[1].tensors.items():
         assert same_bits(checkpoint.tensors[name].read(), tensor.read()), name
