@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import string
 import sys
@@ -58,6 +59,30 @@ def google_model(shared_data, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("google") / "hf"
     convert.convert(shared_data / "checkpoints/tf1-google", target)
     return target
+
+
+@pytest.fixture(scope="session")
+def relatives(shared_data, tmp_path_factory) -> dict[str, Path]:
+    """The sample data's small models of other families as Hugging Face directories, by name."""
+    from converters import convert
+    from converters.choices import Choices
+
+    folder, samples = tmp_path_factory.mktemp("relatives"), shared_data / "relatives"
+    with_heads = folder / "source"
+    with_heads.mkdir()
+    for file in (samples / "spanbert-with-head/model.pt", samples / "spanbert/vocab.txt"):
+        shutil.copy(file, with_heads)
+    for name, source, choices in (
+        ("bert", samples / "tf1-bert-uncased", Choices()),
+        ("spanbert", samples / "spanbert", Choices()),
+        ("spanbert-with-heads", with_heads, Choices(heads=4)),
+        ("discriminator", samples / "tf1-electra", Choices(heads=4)),
+        ("generator", samples / "tf1-electra", Choices(heads=1, part="generator")),
+    ):
+        convert.convert(source, folder / name, choices=choices)
+    shutil.rmtree(with_heads)
+    shutil.copytree(samples / "hf-roberta", folder / "roberta")
+    return {path.name: path for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="session")

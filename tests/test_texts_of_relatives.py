@@ -94,7 +94,7 @@ def test_words_of_several_pieces_do_not_fill_a_mask(roberta, refused):
     assert refused("fill-mask", "a <mask> <mask>", "--targets", "zebra", "--model", roberta) == (
         "'zebra' is 6 pieces (Ġ z e b r a); a mask stands for one piece of the vocabulary"
     )
-    assert refused("fill-mask", "a [MASK]", "--model", roberta) == (
+    assert refused("fill-mask", "a [mask]", "--model", roberta) == (
         "the text has no <mask>; write <mask> where a word is to be found"
     )
 

@@ -41,8 +41,9 @@ def fill_mask(
 ) -> None:
     """Fill in the [MASK] of a text: the likeliest pieces of the vocabulary, each with its probability.
 
-    A RoBERTa's is <mask>. A text may hold several masks; each has a table of its own, in which the others stay masked.
-    A piece that begins a word starts with `▁`, a RoBERTa's with `Ġ`; a BERT's that continues one with `##`.
+    <mask>, as RoBERTa's vocabulary has it, is the same; every model takes both. A text may hold several masks; each has
+    a table of its own, in which the others stay masked. A piece that begins a word starts with `▁`, a RoBERTa's with
+    `Ġ`; a BERT's that continues one with `##`.
 
     Examples:
 

@@ -69,7 +69,7 @@ def tokenize(
     ] = False,
     special_in_text: Annotated[
         bool,
-        typer.Option("--special-in-text", help="Take a literal [MASK], <mask>, [CLS], … in the text as that token."),
+        typer.Option("--special-in-text", help="Take a literal [MASK] or <mask>, [CLS], … in the text as that token."),
     ] = False,
     cased: options.Cased = None,
     keep_accents: options.KeepAccents = None,

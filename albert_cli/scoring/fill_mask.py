@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -44,9 +43,10 @@ def fill_masks(
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> list[list[list[Candidate]]]:
-    """For each text, for each `[MASK]` in it, the `top` likeliest pieces, or all `targets`; the likeliest first.
+    """For each text, for each `[MASK]` or `<mask>` in it, the `top` likeliest pieces, or all `targets`; the likeliest
+    first.
 
-    Where the tokenizer calls its mask otherwise, that is what stands for it. Probabilities are over the whole
+    Both stand for the model's own mask, whatever that is called (`Tokenizer.masks`). Probabilities are over the whole
     vocabulary. A target is a word of one piece; for a mask that continues a word (`un[MASK]`) it is looked up as the
     rest of one, and for byte-level BPE without a space at the beginning of a text. `places`: what messages call the
     texts. Raises HeadError, listing all of them, for texts without a mask or longer than the model's positions, and
@@ -56,7 +56,7 @@ def fill_masks(
     mask = tokenizer.segmenter.special_tokens["mask"]
     # As in fairseq's fill_mask, blanks at the end are no part of the text.
     rows = [tokenizer.encode(text.rstrip(), special_in_text=(mask,)).ids for text in texts]
-    spans = [[match.span() for match in re.finditer(re.escape(mask), text)] for text in texts]
+    spans = [tokenizer.mask_spans(text) for text in texts]
     raise_if_any(
         [f"{where(row)} has no {mask}" for row, found in enumerate(spans) if not found],
         f"write {mask} where a word is to be found",

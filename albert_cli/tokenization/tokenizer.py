@@ -29,7 +29,7 @@ from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTROL, Piece, Segme
 from albert_cli.tokenization.truncation import Limit, Truncation
 from converters.errors import ConfigError
 from converters.files import read_small
-from converters.tokenizers.files import TokenizerFiles
+from converters.tokenizers.files import BPE_TOKENS, SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, TokenizerFiles
 from converters.tokenizers.template import CLS_A_SEP_B_SEP, S_A_S_S_B_S, Template
 from converters.tokenizers.vocabulary import misfits
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 # Texts handed to SentencePiece at once: enough to keep its threads busy, few enough to hold in memory.
 _CHUNK = 32768
+
+# How people write a mask, whatever a model's own vocabulary calls it: [MASK], <mask>.
+_MASKS = tuple(dict.fromkeys(tokens["mask"] for tokens in (SENTENCEPIECE_TOKENS, WORDPIECE_TOKENS, BPE_TOKENS)))
 
 
 class Tokenizer:
@@ -142,6 +145,17 @@ class Tokenizer:
         return self._special("unk")
 
     @functools.cached_property
+    def masks(self) -> tuple[str, ...]:
+        """How a text may spell the mask: as the vocabulary does, or as other models do (`<mask>` for `[MASK]`, and the
+        reverse) where that is no other piece of this vocabulary."""
+        known = self.segmenter.id_of
+        return (self.segmenter.special_tokens["mask"], *(token for token in _MASKS if known(token) is None))
+
+    def mask_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where a text has masks, in any of these spellings: (start, end) of each, in order."""
+        return [match.span() for match in re.finditer("|".join(map(re.escape, self.masks)), text)]
+
+    @functools.cached_property
     def template(self) -> Template[int]:
         """The ids of the special tokens around a text or a pair; TokenizerError where the vocabulary lacks one."""
         return self._roles.map(self._special)
@@ -173,9 +187,9 @@ class Tokenizer:
         """Encode a text or a pair, with spans into the original text.
 
         `special_tokens`: put `[CLS]` and `[SEP]` around. `special_in_text`: a literal `[MASK]`, `[CLS]`, … in the text
-        is that token, where it is plain text otherwise; or only those named are. `max_length` counts special tokens;
-        what exceeds it is left out, or with `stride` comes in further windows, each beginning with the last `stride`
-        tokens of the one before.
+        is that token, where it is plain text otherwise; or only those named are, a mask however it is spelt (`masks`).
+        `max_length` counts special tokens; what exceeds it is left out, or with `stride` comes in further windows, each
+        beginning with the last `stride` tokens of the one before.
         Raises TokenizerError where the lengths cannot be met.
         """
         first = self._pieces(text, special_in_text)
@@ -311,8 +325,10 @@ class Tokenizer:
         if not special_in_text:
             return self.segmenter.pieces(text)
         pieces: list[Piece] = []
-        wanted = self._reserved.values() if special_in_text is True else special_in_text
+        wanted = {*self._reserved.values(), *self.masks} if special_in_text is True else set(special_in_text)
         by_token = {token: number for number, token in self._reserved.items() if token in wanted}
+        if wanted.intersection(self.masks) and self._special_ids["mask"] is not None:
+            by_token |= dict.fromkeys(self.masks, self.mask_id)
         if not by_token:
             return self.segmenter.pieces(text)
         position = 0
@@ -320,11 +336,12 @@ class Tokenizer:
         for part, after in itertools.zip_longest(parts, parts[1:]):
             end = position + len(part)
             if part in by_token:
-                pieces.append(Piece(by_token[part], part, position, end, CONTROL))
+                number = by_token[part]
+                pieces.append(Piece(number, self._reserved[number], position, end, CONTROL))
             elif part:
                 continued = position > 0 and not part[0].isspace()
                 # The blank before a mask is that of the word which is masked.
-                plain = part.rstrip() if after == self.segmenter.special_tokens["mask"] else part
+                plain = part.rstrip() if after in self.masks else part
                 pieces += (
                     Piece(piece.id, piece.piece, piece.start + position, piece.end + position, piece.kind)
                     for piece in self.segmenter.pieces(plain, continued=continued)
