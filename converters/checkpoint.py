@@ -107,6 +107,11 @@ class Checkpoint:
         """What there are tensors of: see `spec.components`."""
         return spec.components(self.tensors, self.config)
 
+    @functools.cached_property
+    def labels(self) -> int | None:
+        """How many labels the classification head has: see `spec.labels`."""
+        return spec.labels({name: tensor.shape for name, tensor in self.tensors.items()}, self.config)
+
     def everything(self) -> dict[str, Tensor]:
         """Weights and optimizer slots together."""
         return {**self.tensors, **self.optimizer}

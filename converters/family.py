@@ -211,6 +211,11 @@ class Family:
         return self.pair if found == PAIR and self.pair is not None else found
 
     @property
+    def text_head(self) -> str:
+        """The component that classifies a text: `first_token` of a family that has it, else `classifier`."""
+        return "first_token" if any(entry.role == "first_token.out" for entry in self.entries) else "classifier"
+
+    @property
     def usual_heads(self) -> list[str]:
         """The heads of pre-training, and those for a text and for a question: what a model is asked for first."""
         heads = [part for parts in self.classes.values() for part in parts]

@@ -73,7 +73,7 @@ def load_task_model(
     """
     checkpoint = _checkpoint(path_or_checkpoint, format)
     config, parts = checkpoint.config, checkpoint.components
-    labels = spec.labels({name: tensor.shape for name, tensor in checkpoint.tensors.items()}, config) or 0
+    labels = checkpoint.labels or 0
     makers: dict[str, Callable[[], nn.Module]] = {
         "classifier": lambda: task_heads.Classifier(config, labels),
         "first_token": lambda: task_heads.FirstTokenClassifier(config, labels),

@@ -3,11 +3,12 @@ span that answers a question.
 
 Attributes are the roles of `converters.roles`. Google: classifier_utils.py (create_model: dropout 0.1 on the
 pooled output, then one linear layer), squad_utils.py (create_v1_model: one linear layer on every token, no dropout).
-The others as transformers has them.
+The others, that on the first token (RoBERTa, ELECTRA) among them, as transformers has them.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -41,39 +42,27 @@ class MLP(nn.Module):
         return output
 
 
-class Classifier(nn.Module):
-    """Dropout and a linear head, or an MLP of the sizes `hidden`, on the pooled output. One label: a regression."""
+class TextClassifier(nn.Module, ABC):
+    """An encoder and what reads one vector of a text, its `features`: a head, or an MLP in its place."""
 
-    def __init__(self, config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = Encoder(config)
-        self.dropout = nn.Dropout(config.head_dropout_prob)
-        self.classifier = None if hidden else nn.Linear(config.hidden_size, labels)
-        self.mlp = MLP(config.hidden_size, hidden, labels) if hidden else None
-        if self.classifier is not None:
-            initialise(self.classifier, config.initializer_range)
+    config: EncoderConfig
+    encoder: Encoder
+    mlp: MLP | None
 
     @property
+    @abstractmethod
     def output(self) -> nn.Linear:
         """The layer that gives the logits."""
-        layer = self.classifier if self.mlp is None else self.mlp.output
-        assert layer is not None
-        return layer
 
+    @abstractmethod
     def features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """What the head reads: (batch, H). Arguments as `Encoder.forward`."""
-        pooled: Tensor = self.encoder(input_ids, attention_mask, token_type_ids).pooled_output
-        return pooled
 
+    @abstractmethod
     def head(self, features: Tensor) -> Tensor:
         """Logits (batch, labels) of features (batch, H)."""
-        head = self.classifier if self.mlp is None else self.mlp
-        assert head is not None
-        logits: Tensor = head(self.dropout(features))
-        return logits
 
     def forward(
         self,
@@ -88,6 +77,96 @@ class Classifier(nn.Module):
             assert input_ids is not None
             features = self.features(input_ids, attention_mask, token_type_ids)
         return self.head(features)
+
+
+class Classifier(TextClassifier):
+    """Dropout and a linear head, or an MLP of the sizes `hidden`, on the pooled output. One label: a regression."""
+
+    def __init__(self, config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.dropout = nn.Dropout(config.head_dropout_prob)
+        self.classifier = None if hidden else nn.Linear(config.hidden_size, labels)
+        self.mlp = MLP(config.hidden_size, hidden, labels) if hidden else None
+        if self.classifier is not None:
+            initialise(self.classifier, config.initializer_range)
+
+    @property
+    def output(self) -> nn.Linear:
+        layer = self.classifier if self.mlp is None else self.mlp.output
+        assert layer is not None
+        return layer
+
+    def features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """The pooled output, (batch, H)."""
+        pooled: Tensor = self.encoder(input_ids, attention_mask, token_type_ids).pooled_output
+        return pooled
+
+    def head(self, features: Tensor) -> Tensor:
+        head = self.classifier if self.mlp is None else self.mlp
+        assert head is not None
+        logits: Tensor = head(self.dropout(features))
+        return logits
+
+
+class FirstTokenHead(nn.Module):
+    """H -> H -> labels, of the first token's vector: RoBERTa's and ELECTRA's classifier."""
+
+    def __init__(self, config: EncoderConfig, labels: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, labels)
+        self.activation = activation(family_of(config).first_token_activation)
+        self.dropout = nn.Dropout(config.head_dropout_prob)
+        initialise(self, config.initializer_range)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, H) -> (batch, labels)."""
+        logits: Tensor = self.out(self.dropout(self.activation(self.dense(self.dropout(x)))))
+        return logits
+
+
+class FirstTokenClassifier(TextClassifier):
+    """The encoder without pooler and a head of two layers, or an MLP of the sizes `hidden`, on the first token."""
+
+    def __init__(self, config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, pooler=False)
+        self.first_token = None if hidden else FirstTokenHead(config, labels)
+        self.dropout = nn.Dropout(config.head_dropout_prob)  # before an MLP
+        self.mlp = MLP(config.hidden_size, hidden, labels) if hidden else None
+
+    @property
+    def output(self) -> nn.Linear:
+        if self.mlp is not None:
+            return self.mlp.output
+        assert self.first_token is not None
+        return self.first_token.out
+
+    def features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """The first token's vector, (batch, H)."""
+        states: Tensor = self.encoder(input_ids, attention_mask, token_type_ids).sequence_output
+        return states[:, 0]
+
+    def head(self, features: Tensor) -> Tensor:
+        if self.mlp is not None:
+            features = self.dropout(features)
+        head = self.first_token if self.mlp is None else self.mlp
+        assert head is not None
+        logits: Tensor = head(features)
+        return logits
+
+
+def text_classifier(config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> TextClassifier:
+    """The classifier of texts in the form of the model's family, which transformers computes too."""
+    of_first_token = family_of(config).text_head == "first_token"
+    return (FirstTokenClassifier if of_first_token else Classifier)(config, labels, hidden)
 
 
 class QuestionAnswering(nn.Module):
@@ -115,41 +194,6 @@ class QuestionAnswering(nn.Module):
     ) -> Tensor:
         """Logits (batch, tokens, 2). Arguments as `Encoder.forward`."""
         logits: Tensor = self.qa(self.encoder(input_ids, attention_mask, token_type_ids).sequence_output)
-        return logits
-
-
-class FirstTokenHead(nn.Module):
-    """H -> H -> labels, of the first token's vector: RoBERTa's and ELECTRA's classifier."""
-
-    def __init__(self, config: EncoderConfig, labels: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, labels)
-        self.activation = activation(family_of(config).first_token_activation)
-        self.dropout = nn.Dropout(config.head_dropout_prob)
-        initialise(self, config.initializer_range)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, H) -> (batch, labels)."""
-        logits: Tensor = self.out(self.dropout(self.activation(self.dense(self.dropout(x)))))
-        return logits
-
-
-class FirstTokenClassifier(nn.Module):
-    """The encoder without pooler and a classifier on the first token."""
-
-    def __init__(self, config: EncoderConfig, labels: int) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = Encoder(config, pooler=False)
-        self.first_token = FirstTokenHead(config, labels)
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        """Logits (batch, labels). Arguments as `Encoder.forward`."""
-        sequence_output = self.encoder(input_ids, attention_mask, token_type_ids).sequence_output
-        logits: Tensor = self.first_token(sequence_output[:, 0])
         return logits
 
 
@@ -200,7 +244,7 @@ class MultipleChoice(nn.Module):
         return logits
 
 
-TaskModel = Classifier | QuestionAnswering
+TaskModel = TextClassifier | QuestionAnswering
 
 
 def without_dropout(model: nn.Module) -> None:

@@ -12,12 +12,10 @@ from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
 from albert_cli.tasks.task import Task
-from albert_cli.training import problems, run_directory
+from albert_cli.training import run_directory
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.settings import PATHS, Settings
-from albert_cli.training.text_problem import TextProblem
 from converters.checkpoint import Checkpoint
-from converters.families import family_of
 from converters.libraries import require_library
 from converters.messages import brief
 
@@ -43,18 +41,6 @@ def inputs_of(settings: Settings) -> Inputs:
     """What a run reads from this disk."""
     given = (settings.data, settings.train, settings.dev, settings.test)
     return Inputs([resolve.resolve(settings.model).path], [Path(path) for path in given if path])
-
-
-def check_head(task: Task, base: Checkpoint) -> None:
-    """Refuse a family whose classifier of a text is not the one that is trained here (TrainingError)."""
-    family = family_of(base.config)
-    of_texts = isinstance(problems.named(task.problem), TextProblem)
-    if of_texts and "classifier" not in family.reads_classifier.values():
-        raise TrainingError(
-            base.where,
-            f"of the family {family.model_type}, whose classifiers are not trained here yet",
-            "choose an ALBERT or a BERT",
-        )
 
 
 def within_positions(settings: Settings, task: Task, base: Checkpoint) -> Settings:

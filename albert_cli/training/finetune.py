@@ -68,7 +68,6 @@ def finetune(
     ) as held:
         checks.check_libraries(settings)
         task, base = task_of(settings), run_directory.base_checkpoint(settings.model)
-        checks.check_head(task, base)
         settings = checks.within_positions(settings, task, base)
         prepared = prepare(task, settings, Tokenizer.of_model(base))
         prepared = prepared.with_hash("model", run_info.digest_of(base))

@@ -9,13 +9,13 @@ from albert_cli.runs.files import RUN
 from albert_cli.training import problems
 from albert_cli.training.run_info import RunInfo
 from converters import convert, roles
+from converters.families import family_of
 from converters.messages import brief
 
 # What predict, evaluate and answer can make nothing of, by component.
 _UNSUPPORTED = {
     "choice": "gives one number per choice, and a choice means nothing without the others",
     "tokens": "labels each token, not a text",
-    "first_token": "is not computed here yet; albert predict takes classifiers of ALBERT and BERT",
     "squad2": "is another network than the one that albert answer reads; albert finetune squad trains that",
 }
 
@@ -34,7 +34,7 @@ def foreign_info(directory: Path) -> RunInfo:
     for part, why in _UNSUPPORTED.items():
         if part in parts:
             raise RunError(f"{checkpoint.where}: its {roles.HEADS[part]} {why}")
-    if "classifier" not in parts:
+    if family_of(checkpoint.config).text_head not in parts:
         raise RunError(f"{directory}: no {RUN} and no fine-tuned head; make a run with albert finetune")
     said = checkpoint.config.extra.get("problem_type")
     raise RunError(

@@ -128,7 +128,8 @@ def build(
     model = problem.head(config, info)
     pooler = model.encoder.pooler
     if pooler is not None and "pooler" not in parts:
-        notes.append(f"{base.where} has no pooler: it starts from random weights")
+        kept = ", which a frozen encoder keeps; train it, too" if info.settings.get("freeze_encoder") else ""
+        notes.append(f"{base.where} has no pooler: it starts from random weights{kept}")
         model.encoder.pooler = None
     assign(nn.ModuleDict({"encoder": model.encoder}), base)
     model.encoder.pooler = pooler
@@ -249,10 +250,10 @@ def _check_model(directory: Path, info: RunInfo, problem: AnyProblem, checkpoint
                 f"{listing(info.labels) or '(none)'}, {key} is {brief(wanted)}, but in config.json "
                 f"{brief(config.extra[key])}; restore the one that was changed"
             )
-    bias, rows = checkpoint.tensors.get("classifier.bias"), max(1, len(info.labels))
-    if problem.config_keys(info) and not info.hidden and bias is not None and bias.size != rows:
+    found, rows = checkpoint.labels, max(1, len(info.labels))
+    if problem.config_keys(info) and not info.hidden and found is not None and found != rows:
         raise RunError(
-            f"{where}: of another run than the model beside it: {rows} labels, but its head has {bias.size} rows; "
+            f"{where}: of another run than the model beside it: {rows} labels, but its head has {found} rows; "
             "restore the one that was changed"
         )
     if info.max_length > config.max_tokens:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from albert_cli.errors import DataError, RunError
-from albert_cli.model.task_heads import Classifier
+from albert_cli.model.task_heads import TextClassifier, text_classifier
 from albert_cli.tables.input_files import Kind, find_files
 from albert_cli.tables.lines import STANDARD_INPUT
 from albert_cli.tables.table import read_table
@@ -27,6 +27,7 @@ from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
+from converters.families import family_of
 from converters.messages import brief, listing
 
 Found = Predictions[NDArray[Any]]
@@ -104,8 +105,8 @@ class TextProblem(ABC):
 
     # --- The model
 
-    def head(self, config: EncoderConfig, info: RunInfo) -> Classifier:
-        return Classifier(config, max(1, len(info.labels)), info.hidden)
+    def head(self, config: EncoderConfig, info: RunInfo) -> TextClassifier:
+        return text_classifier(config, max(1, len(info.labels)), info.hidden)
 
     def config_keys(self, info: RunInfo) -> dict[str, Any]:
         names = info.labels or ("score",)
@@ -120,9 +121,10 @@ class TextProblem(ABC):
 
     def foreign(self, checkpoint: Checkpoint, parts: Collection[str], max_length: int) -> RunInfo | None:
         """A classifier, as transformers' pipeline takes its config; asked as your own tables are."""
-        if "classifier" not in parts:
+        if family_of(checkpoint.config).text_head not in parts:
             return None
-        count = checkpoint.tensors["classifier.bias"].size
+        count = checkpoint.labels
+        assert count is not None
         if not self.claims(checkpoint.config.extra.get("problem_type"), count, checkpoint.where):
             return None
         return RunInfo("csv", self.name, self.labels_of(checkpoint.config, count, checkpoint.where), max_length)
