@@ -119,8 +119,6 @@ def test_sop_of_a_bert_is_its_next_sentence(relatives, albert):
 
 
 def test_what_a_family_cannot_do_is_refused_in_one_line(relatives, refused, tmp_path):
-    (tmp_path / "t.csv").write_text("text,label\nshe,a\nhad,b\n")
-    table = ("--train", tmp_path / "t.csv", "--dev", tmp_path / "t.csv")
     electra, roberta, bert = (relatives[name] for name in ("discriminator", "roberta", "bert"))
     assert refused("fill-mask", "[MASK]", "--model", electra) == (
         f"{electra}: has no masked-word head (MLM), so its weights would be random; take a generator, such as "
@@ -135,26 +133,9 @@ def test_what_a_family_cannot_do_is_refused_in_one_line(relatives, refused, tmp_
     assert refused("embed", "--in", tmp_path / "t.txt", "--model", electra, "--pooling", "pooler") == (
         "--pooling pooler: the model has no pooler; choose mean, cls, max or weighted"
     )
-    for model, family in ((electra, "electra"), (roberta, "roberta")):
-        assert refused("finetune", "csv", *table, "--model", model, "--out", tmp_path / "run") == (
-            f"{model}: of the family {family}, whose classifiers are not trained here yet; choose an ALBERT or a BERT"
-        )
     assert refused(
         "pretrain", "--corpus", tmp_path / "t.txt", "--init", bert, "--steps", 1, "--out", tmp_path / "r"
     ) == (f"{bert}: a model of the family bert; albert pretrain trains ALBERTs only; name one of those")
-
-
-def test_a_fine_tuned_roberta_is_refused(refused, tmp_path):
-    config = {**families()["roberta"].config.defaults, "model_type": "roberta", "vocab_size": 11, "hidden_size": 8}
-    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "max_position_embeddings": 12}
-    config = {key.replace("classifier_dropout_prob", "classifier_dropout"): value for key, value in config.items()}
-    model = transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**config | sizes))
-    model.save_pretrained(tmp_path / "m")
-    (tmp_path / "t.txt").write_text("she\n")
-    assert refused("predict", tmp_path / "m", "--in", tmp_path / "t.txt") == (
-        f"{tmp_path / 'm'}: its classification head on the first token is not computed here yet; albert predict takes "
-        "classifiers of ALBERT and BERT"
-    )
 
 
 def test_a_generator_lacks_no_head_of_the_discriminators(relatives, albert, tmp_path):

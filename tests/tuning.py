@@ -8,6 +8,7 @@ from pathlib import Path
 from converters import convert
 from converters.config import EncoderConfig
 from converters.initialize import initialize
+from converters.tokenizers.bpe import byte_symbols, written
 from converters.tokenizers.files import TokenizerFiles
 from converters.tokenizers.sentencepiece_model import rebuild_model
 
@@ -142,4 +143,45 @@ def squad(count: int = 12, *, impossible: bool = True, seed: int = 3) -> dict:
 
 def write_squad(path: Path, **options) -> Path:
     path.write_text(json.dumps(squad(**options)), encoding="utf-8")
+    return path
+
+
+RELATIVES = ("bert", "roberta", "electra", "spanbert")
+
+
+def pieces_of(kind: str) -> TokenizerFiles:
+    """The words as a vocabulary of ALBERT's relatives; SpanBERT's is cased."""
+    if kind == "roberta":
+        symbols, merges = list(byte_symbols().values()), []
+        for word in (f"Ġ{word}" for word in WORDS):
+            merges += [(word[:end], word[end]) for end in range(1, len(word))]
+        merges = list(dict.fromkeys(merges))
+        pieces = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *symbols, *map("".join, merges), "<mask>"])
+        vocab_json, merged = written({piece: number for number, piece in enumerate(pieces)}, merges)
+        return TokenizerFiles.of("the words", vocab_json=vocab_json, merges=merged)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789?.,'"
+    capitals = [word.capitalize() for word in WORDS] if kind == "spanbert" else []
+    listed = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *capitals, *letters, *(f"##{c}" for c in letters)]
+    lines = "".join(f"{piece}\n" for piece in dict.fromkeys(listed))
+    return TokenizerFiles.of("the words", wordpiece=lines.encode(), settings={"do_lower_case": kind != "spanbert"})
+
+
+def write_relative(path: Path, kind: str, seed: int = 1, **changes) -> Path:
+    """A tiny model of another family; a SpanBERT is a BERT without a pooler."""
+    family = "bert" if kind == "spanbert" else kind
+    files = pieces_of(kind)
+    values = {
+        "family": family,
+        "vocab_size": len((files.wordpiece or b"").splitlines() or json.loads(files.vocab_json or b"")),
+        "embedding_size": 8 if family == "electra" else 16,
+        "num_hidden_groups": 2,
+        "max_position_embeddings": 64,
+        "classifier_dropout_prob": None,
+    }
+    if family == "roberta":
+        values |= {"max_position_embeddings": 66, "position_offset": 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+        values |= {"extra": {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}}
+    heads = {"bert": ("pooler", "mlm", "nsp"), "roberta": ("mlm",), "electra": ("rtd",), "spanbert": ()}[kind]
+    settings = config(**(values | {"hidden_act": "gelu"} | changes))
+    convert.save(initialize(settings, files, seed=seed, heads=heads), path)
     return path
