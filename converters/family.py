@@ -157,8 +157,8 @@ class Family:
     """An architecture: its tensors' names in each scheme, its classes in transformers, its configs.
 
     `titles`: what its models are called in words, the family itself first. `pair` is the component name of its pair
-    head, None without one. `fresh`: the components beside the encoder that
-    a model has before pre-training. `classes` maps a class of transformers to the components that it reads beside
+    head, None without one; `no_pair`: why it, or a model of it, has none. `fresh`: the components beside the encoder
+    that a model has before pre-training. `classes` maps a class of transformers to the components that it reads beside
     the encoder, `bare` is the one that reads none. `reads_classifier`: classes that read a `classifier` of the same
     shape, and what that is in each. `presets`: configs by name; `preset_heads`: what those of them have before
     pre-training that do not have `fresh`. `published`: the models that others made public. `projects_always`:
@@ -187,6 +187,7 @@ class Family:
     presets: Mapping[str, EncoderConfig]
     published: tuple[Published, ...]
     tokenizer: TokenizerTable
+    no_pair: str = ""
     preset_heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     projects_always: bool = True
     mlm_activation: str | None = None

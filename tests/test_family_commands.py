@@ -115,20 +115,31 @@ def test_sop_of_a_bert_is_its_next_sentence(relatives, albert):
         logits = model(torch.tensor([encoding.ids]), token_type_ids=torch.tensor([encoding.token_type_ids])).logits
     assert json.loads(out)[0]["is_next"] == pytest.approx(float(logits.softmax(-1)[0, 0]), abs=1e-5)
     _, out, _ = albert("sop", *pair, "--model", relatives["bert"])
-    assert [line.rpartition("  ")[0].strip() for line in out.splitlines()] == ["is next", "is not next"]
+    asked, *answers = out.splitlines()
+    assert asked == "next sentence: is the second segment next to the first, or of another text?"
+    assert [line.rpartition("  ")[0].strip() for line in answers] == ["is next", "is not next"]
 
 
 def test_what_a_family_cannot_do_is_refused_in_one_line(relatives, refused, tmp_path):
     electra, roberta, bert = (relatives[name] for name in ("discriminator", "roberta", "bert"))
     assert refused("fill-mask", "[MASK]", "--model", electra) == (
-        f"{electra}: has no masked-word head (MLM), so its weights would be random; take a generator, such as "
-        "electra-small-generator; of Google's checkpoint, albert convert SOURCE TARGET --part generator"
+        f"{electra}: has no masked-word head (MLM), so its weights would be random (this is the discriminator); take a "
+        "generator, such as electra-small-generator; of Google's checkpoint, albert convert SOURCE TARGET --part "
+        "generator; or ask this one which words were replaced: albert score"
     )
     assert refused("sop", "a", "b", "--model", roberta) == (
-        f"{roberta}: roberta has no head for pairs of segments; take an ALBERT (sentence order) or a BERT (next "
-        "sentence)"
+        f"{roberta}: RoBERTa has no head for pairs of segments (it was trained without next-sentence prediction); take "
+        "an ALBERT (sentence order) or a BERT (next sentence)"
     )
-    assert refused("sop", "a", "b", "--model", relatives["spanbert"]).endswith("such as bert-base-uncased")
+    assert refused("sop", "a", "b", "--model", electra) == (
+        f"{electra}: ELECTRA has no head for pairs of segments (it was trained to find replaced tokens alone); take "
+        "an ALBERT (sentence order) or a BERT (next sentence)"
+    )
+    for name in ("spanbert", "spanbert-with-heads"):
+        assert refused("sop", "a", "b", "--model", relatives[name]) == (
+            f"{relatives[name]}: has no next-sentence head (NSP), so its weights would be random (SpanBERT was "
+            "trained without one); take a model that has it, such as bert-base-uncased"
+        )
     (tmp_path / "t.txt").write_text("she\n")
     assert refused("embed", "--in", tmp_path / "t.txt", "--model", electra, "--pooling", "pooler") == (
         "--pooling pooler: the model has no pooler; choose mean, cls, max or weighted"

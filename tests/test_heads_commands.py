@@ -343,7 +343,8 @@ def test_the_tables(letter_model, albert):
     assert "\x1b" not in out
     assert ok(albert("fill-mask", "a [MASK]", "--model", letter_model)).count("\n") == 1 + 1 + 5
 
-    lines = ok(albert("sop", "one", "two", "--model", letter_model)).splitlines()
+    asked, *lines = ok(albert("sop", "one", "two", "--model", letter_model)).splitlines()
+    assert asked == "sentence order: are the segments in order, or were they swapped?"
     assert [line.split("  ")[0] for line in lines] == ["in order", "swapped"]
     assert sum(float(line.split()[-1]) for line in lines) == pytest.approx(1, abs=2e-4)
 
@@ -392,7 +393,8 @@ def test_files_of_every_kind_and_standard_input(letter_model, albert, tmp_path, 
     with (tmp_path / "p.tsv").open() as file:
         monkeypatch.setattr(sys, "stdin", file)
         assert json.loads(ok(albert("sop", "--in", "-", *named, *options))) == orders
-    lines = ok(albert("sop", "--in", tmp_path / "p.tsv", *named, "--model", letter_model)).splitlines()
+    asked, *lines = ok(albert("sop", "--in", tmp_path / "p.tsv", *named, "--model", letter_model)).splitlines()
+    assert asked == "sentence order: are the segments in order, or were they swapped?"
     assert lines[0].split() == ["row", "in", "order", "first", "second"]
     assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
     assert lines[2].split()[2:] == ["c", "d", "e"]

@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 import transformers
 
 from albert_cli.scoring.fill_mask import fill_masks
@@ -133,3 +135,163 @@ def test_a_piece_of_the_vocabulary_that_looks_like_a_mask_stays_that_piece(relat
     tokenizer = Tokenizer.from_pretrained(tmp_path / "m")
     assert tokenizer.masks == ("[MASK]",)
     assert tokenizer.mask_spans("<mask> [MASK]") == [(7, 13)]
+
+
+# --- score
+
+FOX = "the quick brown fox jumps over the lazy dog"
+DUCK = "the quick brown duck jumps over the lazy dog"
+TEXTS = [DUCK, "She", "It was a very great pleasure to him, 1234!", FOX]
+
+
+@pytest.fixture(scope="module")
+def unsure(relatives, tmp_path_factory):
+    """The small discriminator with a bias at which some tokens of these texts are replaced and some are not."""
+    from safetensors.numpy import load_file, save_file
+
+    target = shutil.copytree(relatives["discriminator"], tmp_path_factory.mktemp("unsure") / "m")
+    stored = load_file(target / "model.safetensors")
+    stored["discriminator_predictions.dense_prediction.bias"] += np.float32(0.4)
+    save_file(stored, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
+def detected(model, texts):
+    """transformers' probabilities for each token but the special ones, each text alone."""
+    theirs = transformers.ElectraForPreTraining.from_pretrained(model).eval()
+    tokenizer = tokenizer_of(model)
+    for text in texts:
+        inputs = tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            yield inputs.input_ids[0, 1:-1].tolist(), theirs(**inputs).logits[0, 1:-1].sigmoid().numpy()
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+@pytest.mark.parametrize("which", ["discriminator", "unsure"])
+def test_a_discriminator_says_what_was_replaced(relatives, unsure, albert, which, batch_tokens):
+    model = {**relatives, "unsure": unsure}[which]
+    options = ("--model", model, "--json", "--batch-tokens", batch_tokens)
+    found = json.loads(ok(albert("score", *TEXTS, *options)))
+    assert [record["text"] for record in found] == TEXTS
+    marked = 0
+    for record, (ids, wanted) in zip(found, detected(model, TEXTS), strict=True):
+        tokens = record["token_scores"]
+        assert [token["id"] for token in tokens] == ids
+        assert np.abs(wanted - [token["probability"] for token in tokens]).max() < 1e-5
+        assert [token["replaced"] for token in tokens] == (wanted > 0.5).tolist()
+        assert (record["tokens"], record["replaced"]) == (len(ids), int((wanted > 0.5).sum()))
+        assert record["mean_probability"] == pytest.approx(float(wanted.mean()), abs=1e-5)
+        words = [record["text"][token["start"] : token["end"]].lower() for token in tokens]
+        assert words == [token["piece"].removeprefix("##") for token in tokens]
+        marked += record["replaced"]
+    assert 0 < marked < sum(record["tokens"] for record in found)
+    totals = json.loads(ok(albert("score", *TEXTS, *options, "--totals")))
+    assert totals == [{key: value for key, value in record.items() if key != "token_scores"} for record in found]
+
+
+def test_a_discriminator_in_tables_files_and_a_picture(unsure, albert, refused, tmp_path):
+    from matplotlib.image import imread
+
+    model = ("--model", unsure)
+    [(_, wanted), (_, one)] = detected(unsure, [DUCK, "She"])
+    lines = ok(albert("score", DUCK, "She", *model)).splitlines()
+    assert lines[0] == DUCK
+    assert lines[1].split() == ["P(replaced)", "piece", "text"]
+    rows = [line.removeprefix("replaced").split() for line in lines[2 : 2 + len(wanted)]]
+    assert [row[0] for row in rows] == [f"{share:.4f}" for share in wanted]
+    marks = [line.startswith("replaced") for line in lines[2 : 2 + len(wanted)]]
+    assert marks == (wanted > 0.5).tolist()
+    mean = f"{wanted.astype(float).mean():.4f}"
+    assert lines[2 + len(wanted)] == f"{sum(marks)} of {len(wanted)} tokens replaced, mean probability {mean}"
+    everything = np.concatenate([wanted, one]).astype(float)
+    assert lines[-1] == (
+        f"2 texts: {(everything > 0.5).sum()} of {len(everything)} tokens replaced, mean probability "
+        f"{everything.mean():.4f}"
+    )
+    lines = ok(albert("score", DUCK, "She", *model, "--totals")).splitlines()
+    assert lines[0].split() == ["row", "tokens", "replaced", "mean", "P", "text"]
+    assert lines[1].split(maxsplit=4) == ["1", str(len(wanted)), str(sum(marks)), mean, DUCK]
+
+    (tmp_path / "t.txt").write_text(f"{DUCK}\n\n")
+    code, out, err = albert("score", "--in", tmp_path / "t.txt", *model, "--out", tmp_path / "s.csv")
+    assert (code, out, err) == (
+        0, f"{tmp_path / 's.csv'}: {len(wanted)} rows\n", "albert: 1 of 2 texts are empty\n",
+    )  # fmt: skip
+    header, *rows = (tmp_path / "s.csv").read_text().splitlines()
+    assert header == "row,token,id,piece,start,end,probability,replaced,text"
+    assert [row.split(",")[7] for row in rows] == [str(mark) for mark in marks]
+
+    ok(albert("score", DUCK, "She", *model, "--plot", tmp_path / "p.png"))
+    picture = imread(tmp_path / "p.png")[..., :3].reshape(-1, 3)
+    replaced, usual = (np.array([int(code[n : n + 2], 16) for n in (0, 2, 4)]) / 255 for code in ("D55E00", "56B4E9"))
+    for colour in (replaced, usual):
+        assert (np.abs(picture - colour).max(1) < 0.01).sum() > 1000
+    assert refused("score", "", *model) == "the text is empty; there is nothing to score"
+    assert refused("score", "she " * 60, *model).startswith("the text has 62 tokens; the model takes at most ")
+
+
+@pytest.mark.parametrize("option", [("--mask", "piece"), ("--odd", "2")])
+def test_a_discriminator_masks_nothing(relatives, albert, option):
+    code, out, err = albert("score", FOX, "--model", relatives["discriminator"], *option)
+    assert (code, out) == (2, "")
+    assert f"{option[0]} has no effect with an ELECTRA's discriminator, which masks nothing; leave it out" in " ".join(
+        err.replace("│", " ").split()
+    )
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_other_models_score_masked_tokens(relatives, albert, name):
+    """Each token masked alone, against transformers, and the rest of its word with it."""
+    theirs = PRETRAINED[name].from_pretrained(relatives[name]).eval()
+    tokenizer = tokenizer_of(relatives[name])
+    options = ("--model", relatives[name], "--json", "--mask", "piece")
+    for text, record in zip(TEXTS, json.loads(ok(albert("score", *TEXTS, *options))), strict=True):
+        ids = tokenizer(text, return_tensors="pt").input_ids[0]
+        inner = torch.arange(1, len(ids) - 1)
+        masked = ids.repeat(len(inner), 1)
+        masked[torch.arange(len(inner)), inner] = tokenizer.mask_token_id
+        with torch.inference_mode():
+            logs = theirs(masked).logits[torch.arange(len(inner)), inner].log_softmax(-1)
+        assert [token["id"] for token in record["token_scores"]] == ids[1:-1].tolist()
+        ours = torch.tensor([token["log_probability"] for token in record["token_scores"]])
+        assert (logs[torch.arange(len(inner)), ids[1:-1]] - ours).abs().max() < 1e-5
+
+
+# --- sop
+
+PAIRS = [
+    ("She had the best of all possible reasons.", "It was a very great pleasure to him."),
+    ("She", "It"),
+    ("The second of the two ladies " * 4, "I am not at all sure " * 5),
+]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+@pytest.mark.parametrize("name", ["bert", "albert"])
+def test_pairs_are_judged_as_by_transformers(relatives, google_model, albert, tmp_path, name, batch_tokens):
+    """Padded, cut and alone; and the question is said."""
+    model = relatives["bert"] if name == "bert" else google_model
+    kind = transformers.BertForNextSentencePrediction if name == "bert" else transformers.AlbertForPreTraining
+    theirs = kind.from_pretrained(model).eval()
+    limit = theirs.config.max_position_embeddings
+    pairs = PAIRS if name == "bert" else [(a, b) for a, b in PAIRS]
+    (tmp_path / "p.tsv").write_text("text\tpair\n" + "".join(f"{a}\t{b}\n" for a, b in pairs))
+    options = ("--model", model, "--batch-tokens", batch_tokens)
+    found = json.loads(ok(albert("sop", "--in", tmp_path / "p.tsv", *options, "--json")))
+    tokenizer = Tokenizer.from_pretrained(model)
+    answer, question = ("is_next", "next sentence") if name == "bert" else ("in_order", "sentence order")
+    for record, pair in zip(found, pairs, strict=True):
+        encoding = tokenizer.encode(*pair, max_length=limit)
+        if name == "bert":
+            cut = tokenizer_of(model)(*pair, truncation="longest_first", max_length=limit)
+            assert len(cut["input_ids"]) == len(encoding.ids)
+            if not encoding.truncated:
+                assert (cut["input_ids"], cut["token_type_ids"]) == (encoding.ids, encoding.token_type_ids)
+        with torch.inference_mode():
+            logits = theirs(torch.tensor([encoding.ids]), token_type_ids=torch.tensor([encoding.token_type_ids]))
+        wanted = (logits.logits if name == "bert" else logits.sop_logits).softmax(-1)[0, 0]
+        assert record[answer] == pytest.approx(float(wanted), abs=1e-5)
+        assert (record["question"], record["n_tokens"]) == (question, len(encoding.ids))
+        assert record["truncated"] == encoding.truncated
+    assert any(record["truncated"] for record in found) == (name == "bert")
+    assert ok(albert("sop", "--in", tmp_path / "p.tsv", *options)).startswith(f"{question}: ")

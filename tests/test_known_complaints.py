@@ -89,8 +89,9 @@ def test_the_two_models_of_an_electra_are_never_mixed(samples, tmp_path, refused
         assert not report["missing_keys"]
         assert not report["unexpected_keys"]
     assert refused("fill-mask", "a [MASK]", "--model", tmp_path / "d") == (
-        f"{tmp_path / 'd'}: has no masked-word head (MLM), so its weights would be random; take a generator, such as "
-        "electra-small-generator; of Google's checkpoint, albert convert SOURCE TARGET --part generator"
+        f"{tmp_path / 'd'}: has no masked-word head (MLM), so its weights would be random (this is the discriminator); "
+        "take a generator, such as electra-small-generator; of Google's checkpoint, albert convert SOURCE TARGET "
+        "--part generator; or ask this one which words were replaced: albert score"
     )
 
 

@@ -1,8 +1,7 @@
-"""albert score: how expected each token of a text is, to spot the odd word."""
+"""albert score: how expected each token of a text is, or whether it was replaced, to spot the odd word."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,18 +9,14 @@ import typer
 
 from albert_cli import console, options
 from albert_cli.arguments import Kind, refuse_idle
-from converters.messages import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from albert_cli.scoring.pseudo_likelihood import TextScore
-    from albert_cli.tokenization.tokenizer import Tokenizer
+    from albert_cli.scoring.load import Heads
+    from albert_cli.scoring.pseudo_likelihood import Masking
+    from albert_cli.scoring.reports import Report
+    from albert_cli.tables.texts import Texts
 
 app = typer.Typer()
-
-# How a terminal shows a token that is at least this likely.
-_STYLES = ((0.5, "green"), (0.01, ""), (0.0001, "yellow"), (0.0, "red"))
 
 
 @app.command()
@@ -61,6 +56,9 @@ def score(
     the text's pseudo-log-likelihood (Salazar et al. 2020, arXiv 1910.14659); exp(-mean) is its pseudo-perplexity. The
     rank is the token's place among the whole vocabulary, and beside it stands the model's own first choice.
 
+    The discriminator of an ELECTRA says of each token how likely it was replaced, all at once; those above 0.5 are
+    marked.
+
     Examples:
 
         albert score "He drank a cup of gravel." --model albert-base-v2
@@ -70,6 +68,8 @@ def score(
         albert score --in sentences.txt --odd 2 --out tokens.csv
 
         albert score "He drank a cup of gravel." --plot tokens.png --json
+
+        albert score "The quick brown duck jumps over the lazy dog" --model electra-small-discriminator
     """
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
@@ -81,7 +81,6 @@ def score(
         refuse_idle("with --totals, which shows no tokens", "odd")
     from albert_cli.machine import Machine
     from albert_cli.scoring.load import load
-    from albert_cli.scoring.pseudo_likelihood import score_texts
     from albert_cli.tables.texts import given_or_read
     from albert_cli.tables.write import check, write_rows
 
@@ -92,119 +91,31 @@ def score(
         bars.check(plot, force=force, sources=[Path(source)] if source else [])
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
     with Machine(device, threads, precision).at_work():
-        heads = load(model, "mlm", device=device)
-        tokenizer = heads.tokenizer
-        with console.progress_count("scoring") as tick:
-            found = score_texts(
-                heads.model,
-                tokenizer,
-                given.firsts,
-                mask=mask,
-                places=given.places,
-                batch_tokens=batch_tokens,
-                tick=tick,
-            )
-    empty = sum(not len(one) for one in found)
-    if empty:
-        console.warn(f"{empty:,} of {len(found):,} texts are empty")
+        heads = load(model, "mlm", "rtd", device=device)
+        if heads.head == "rtd":
+            refuse_idle("with an ELECTRA's discriminator, which masks nothing", "mask", "odd")
+        report = _report(heads, given, mask=mask, odd=odd, batch_tokens=batch_tokens)
+    if empty := sum(not len(one) for one in report.found):
+        console.warn(f"{empty:,} of {len(report.found):,} texts are empty")
     if plot is not None:
-        bars.draw(found, plot, odd=odd, force=force)
+        report.draw(plot, force=force)
     if out is not None:
-        rows = _totals(found) if totals else _rows(found, tokenizer, odd)
-        console.print_written(out, write_rows(rows, out, force=force), json=json)
+        console.print_written(out, write_rows(report.rows(totals=totals), out, force=force), json=json)
     elif json:
-        console.print_json(
-            [
-                data | {"mask": mask} | ({} if totals else {"token_scores": list(_tokens(one, tokenizer, odd))})
-                for one, data in zip(found, _totals(found), strict=True)
-            ]
-        )
-    elif totals:
-        console.write(_total_blocks(found))
+        console.print_json(report.document(totals=totals))
     else:
-        console.write(_blocks(found, tokenizer, odd))
+        console.write(report.blocks(totals=totals))
 
 
-def _blocks(found: Sequence[TextScore], tokenizer: Tokenizer, odd: int) -> Iterator[str | console.Table]:
-    headers = ("", "log p", "rank", "piece", "text", "first choice", "log p")
-    for number, one in enumerate(found):
-        rows, styles = [], []
-        yield ("\n" if number else "") + escaped(one.text) + "\n"
-        for data in _tokens(one, tokenizer, odd):
-            logs = [f"{data[name]:.2f}" for name in ("log_probability", "choice_log_probability")]
-            text = escaped(one.text[data["start"] : data["end"]])
-            mark = "odd" if data["odd"] else ""
-            rows.append(
-                (mark, logs[0], str(data["rank"]), escaped(data["piece"]), text, escaped(data["choice"]), logs[1])
-            )
-            likely = next(style for least, style in _STYLES if math.exp(data["log_probability"]) >= least)
-            styles.append(f"bold {likely}".strip() if data["odd"] else likely)
-        if rows:
-            yield console.Table(rows, headers, (1, 2, 6), styles)
-        yield console.Prose(_summary([one]))
-    if len(found) > 1:
-        yield console.Prose(f"\n{len(found):,} texts: {_summary(found)}")
+def _report(heads: Heads, given: Texts, *, mask: Masking, odd: int, batch_tokens: int | None) -> Report[Any]:
+    """The scores of the texts by the head that the model has."""
+    from albert_cli.scoring.pseudo_likelihood import score_texts
+    from albert_cli.scoring.replaced_tokens import find_replaced
+    from albert_cli.scoring.reports import LikelihoodReport, ReplacedReport
 
-
-def _total_blocks(found: Sequence[TextScore]) -> Iterator[str | console.Table]:
-    headers = ("row", "tokens", "log-likelihood", "per token", "pseudo-perplexity", "text")
-    rows = []
-    for data in _totals(found):
-        figures = [data["log_likelihood"], data["per_token"], data["pseudo_perplexity"]]
-        shown = ["" if figure is None else f"{figure:.2f}" for figure in figures]
-        rows.append((str(data["row"] + 1), str(data["tokens"]), *shown, escaped(data["text"])))
-    yield console.Table(rows, headers, range(5))
-    if len(found) > 1:
-        yield console.Prose(f"\n{len(found):,} texts: {_summary(found)}")
-
-
-def _summary(found: Sequence[TextScore]) -> str:
-    """One line on some texts together."""
-    from albert_cli.scoring.pseudo_likelihood import perplexity
-
-    tokens, total = sum(map(len, found)), sum(one.log_likelihood for one in found)
-    if not tokens:
-        return "no tokens\n"
-    mean = total / tokens
-    return (
-        f"log-likelihood {total:.2f} of {tokens:,} token{'s' * (tokens > 1)}, {mean:.2f} per token, "
-        f"pseudo-perplexity {perplexity(mean):.2f}\n"
-    )
-
-
-def _totals(found: Sequence[TextScore]) -> Iterator[dict[str, Any]]:
-    for row, one in enumerate(found):
-        perplexity = one.pseudo_perplexity
-        yield {
-            "row": row,
-            "text": one.text,
-            "tokens": len(one),
-            "log_likelihood": one.log_likelihood,
-            "per_token": one.mean,
-            # JSON has no infinity
-            "pseudo_perplexity": perplexity if perplexity is None or math.isfinite(perplexity) else None,
-        }
-
-
-def _tokens(one: TextScore, tokenizer: Tokenizer, odd: int) -> Iterator[dict[str, Any]]:
-    marked = one.odd(odd)
-    for place, (start, end) in enumerate(one.offsets):
-        yield {
-            "id": one.ids[place],
-            "piece": one.pieces[place],
-            "start": start,
-            "end": end,
-            "log_probability": float(one.log_probabilities[place]),
-            "rank": int(one.ranks[place]),
-            "choice_id": int(one.choices[place]),
-            "choice": tokenizer.segmenter.piece(int(one.choices[place])),
-            "choice_log_probability": float(one.choice_log_probabilities[place]),
-            "odd": place in marked,
-        }
-
-
-def _rows(found: Sequence[TextScore], tokenizer: Tokenizer, odd: int) -> Iterator[dict[str, Any]]:
-    """A row for each token."""
-    for row, one in enumerate(found):
-        for number, data in enumerate(_tokens(one, tokenizer, odd)):
-            yield {"row": row, "token": number} | data | {"text": one.text[data["start"] : data["end"]]}
+    common: dict[str, Any] = {"places": given.places, "batch_tokens": batch_tokens}
+    with console.progress_count("scoring") as tick:
+        if heads.head == "rtd":
+            return ReplacedReport(find_replaced(heads.model, heads.tokenizer, given.firsts, **common, tick=tick))
+        scores = score_texts(heads.model, heads.tokenizer, given.firsts, mask=mask, **common, tick=tick)
+        return LikelihoodReport(scores, heads.tokenizer, odd, mask)

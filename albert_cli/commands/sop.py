@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -11,13 +11,29 @@ from albert_cli.arguments import refuse_idle
 from converters.messages import escaped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from albert_cli.scoring.sentence_pairs import Order
     from albert_cli.tables.texts import Texts
 
 app = typer.Typer()
 
-# What the pair head of a family answers, its two labels in order.
-_ANSWERS = {"sop": ("in order", "swapped"), "nsp": ("is next", "is not next")}
+
+class _Question(NamedTuple):
+    """What the pair head of a family was trained to answer: its name, in words, and its two labels in order."""
+
+    name: str
+    words: str
+    yes: str
+    no: str
+
+
+_QUESTIONS = {
+    "sop": _Question("sentence order", "are the segments in order, or were they swapped?", "in order", "swapped"),
+    "nsp": _Question(
+        "next sentence", "is the second segment next to the first, or of another text?", "is next", "is not next"
+    ),
+}
 
 
 @app.command()
@@ -47,9 +63,10 @@ def sop(
     """Show how likely it is that two segments are in order, the second following the first.
 
     That is ALBERT's sentence-order prediction: the model was shown consecutive segments of one document, half of them
-    swapped. Of a BERT it is next-sentence prediction: the second follows the first, or is of another document. In a
-    table the second texts are in the column pair, unless --text-pair-column names another. Models of
-    the Hugging Face Hub lack this head; Google's checkpoints have it.
+    swapped. Of a BERT it is next-sentence prediction: the second follows the first, or is of another document. Which of
+    the two was asked is shown, and stands as `question` in JSON and files. In a table the second texts are in the
+    column pair, unless --text-pair-column names another. ALBERTs of the Hugging Face Hub lack this head, Google's
+    checkpoints have it; RoBERTa, ELECTRA and SpanBERT were trained without one.
 
     Examples:
 
@@ -99,16 +116,14 @@ def sop(
                 tick=tick,
             )
     _warn_of_cut(order, heads.model.config.max_tokens)
-    yes, no = _ANSWERS[family_of(heads.model.config).pair or ""]
-    rows = _rows(given, order, yes.replace(" ", "_"))
+    asked = _QUESTIONS[family_of(heads.model.config).pair or ""]
+    rows = _rows(given, order, asked)
     if out is not None:
         console.print_written(out, write_rows(rows, out, force=force), json=json)
     elif json:
         console.print_json(rows)
-    elif source:
-        _print_orders(given, order, yes)
     else:
-        console.print_table([[yes, f"{order.in_order[0]:.4f}"], [no, f"{1 - order.in_order[0]:.4f}"]], right=[1])
+        console.write(_blocks(given, order, asked, paired=source is None))
 
 
 def _warn_of_cut(order: Order, limit: int) -> None:
@@ -121,19 +136,26 @@ def _warn_of_cut(order: Order, limit: int) -> None:
         )
 
 
-def _print_orders(given: Texts, order: Order, yes: str) -> None:
+def _blocks(given: Texts, order: Order, asked: _Question, *, paired: bool) -> Iterator[str | console.Table]:
+    """The question, and its answers for one pair (`paired`) or for those of a file."""
+    yield console.Prose(f"{asked.name}: {asked.words}\n")
+    if paired:
+        share = float(order.in_order[0])
+        yield console.Table([(asked.yes, f"{share:.4f}"), (asked.no, f"{1 - share:.4f}")], (), (1,))
+        return
     pairs = zip(order.in_order, given.firsts, given.seconds or [], strict=True)
     rows = [(str(row), f"{share:.4f}", escaped(a), escaped(b)) for row, (share, a, b) in enumerate(pairs, 1)]
-    console.print_table(rows, ("row", yes, "first", "second"), right=[0, 1])
+    yield console.Table(rows, ("row", asked.yes, "first", "second"), (0, 1))
 
 
-def _rows(given: Texts, order: Order, yes: str) -> list[dict[str, Any]]:
+def _rows(given: Texts, order: Order, asked: _Question) -> list[dict[str, Any]]:
     return [
         {
             "row": row,
             "first": first,
             "second": second,
-            yes: float(order.in_order[row]),
+            "question": asked.name,
+            asked.yes.replace(" ", "_"): float(order.in_order[row]),
             "n_tokens": int(order.n_tokens[row]),
             "truncated": int(order.truncated[row]),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from albert_cli.errors import HeadError
@@ -15,67 +16,82 @@ from converters import roles
 from converters.config import EncoderConfig
 from converters.families import family_of
 
-Head = Literal["mlm", "pair"]
-# Of other families: a published model that has the head.
+# Masked words; pairs of segments, whatever the family asks of them; replaced tokens; spans from their borders.
+Head = Literal["mlm", "pair", "rtd", "sbo"]
+# Which published model has the head: of ALBERT, and of a head that one model alone has.
 _ADVICE = {
     "mlm": "take a model that has it, such as Google's checkpoints or albert-base-v2",
     "sop": "models on the Hugging Face Hub leave it out; convert Google's checkpoint, which has it: "
     "albert convert albert_base_v2/ hf/, then --model hf/",
 }
+_SPANS = (
+    "take SpanBERT's model with its heads (spanbert_large_with_head.tar.gz; the others have none), or leave out "
+    "--span for the masked-word head"
+)
 
 
 class Heads(NamedTuple):
-    """A model with the head that is wanted, in eval mode, and its tokenizer."""
+    """A model with the head that is wanted, in eval mode, its tokenizer, its name, and which head that is."""
 
     model: PreTrainingModel
     tokenizer: Tokenizer
     name: str
+    head: Head
 
 
-def load(name: str | None, head: Head, *, device: DeviceName = "auto") -> Heads:
+def load(name: str | None, *heads: Head, device: DeviceName = "auto") -> Heads:
     """The model of that name (see `albert_cli.registry.resolve.resolve`) on the device.
 
-    `head`: that for masked words, or for pairs of segments. Raises HeadError where it holds no such head: the answers
-    of random weights would mean nothing.
+    `heads`: the one that is wanted, or several of which the first that the model holds will do. Raises HeadError where
+    it holds none of them: the answers of random weights would mean nothing.
     """
     where = find_device(device)
     found = resolve(name)
     checkpoint = found.load()
-    part = _component(checkpoint.config, head, found.name)
-    if part not in checkpoint.components:
-        advice = _advice(checkpoint.config, part)
-        raise HeadError(f"{found.name}: has no {roles.HEADS[part]}, so its weights would be random; {advice}")
+    parts, family = checkpoint.components, family_of(checkpoint.config)
+    head = next((head for head in heads if (family.pair if head == "pair" else head) in parts), None)
+    if head is None:
+        raise _lacking(found.name, checkpoint.config, heads[0], parts)
     if found.name == builtin.NAME:
-        builtin.warn_of_head(part)
+        builtin.warn_of_head(family.pair if head == "pair" and family.pair else head)
     tokenizer = Tokenizer.of_model(checkpoint, found.name)
-    return Heads(load_model(checkpoint).to(where), tokenizer, found.name)
+    return Heads(load_model(checkpoint).to(where), tokenizer, found.name, head)
 
 
 def without_head(config: EncoderConfig, head: Head) -> HeadError:
     """The error of a model that holds no such head."""
-    part = _component(config, head, "the model")
-    return HeadError(f"the model has no {roles.HEADS[part]}; {_advice(config, part)}")
+    return _lacking("the model", config, head)
 
 
-def _component(config: EncoderConfig, head: Head, where: str) -> str:
-    """What the family calls the head; HeadError where it has none of the kind."""
+def _lacking(where: str, config: EncoderConfig, head: Head, parts: Sequence[str] = ()) -> HeadError:
+    """The error of a model that holds `parts` alone."""
     family = family_of(config)
-    part = "mlm" if head == "mlm" else family.pair
-    if part is None:
-        raise HeadError(
-            f"{where}: {family.model_type} has no head for pairs of segments; take an ALBERT (sentence order) or a "
-            "BERT (next sentence)"
+    if head == "pair" and family.pair is None:
+        return HeadError(
+            f"{where}: {family.titles[0]} has no head for pairs of segments{_why(family.no_pair)}; take an ALBERT "
+            "(sentence order) or a BERT (next sentence)"
         )
-    return part
+    part = family.pair if head == "pair" and family.pair else head
+    held = next((item for item in family.parts if item.component in parts), None)
+    reason = family.no_pair if head == "pair" else f"this is the {held.name}" if held else ""
+    lacks = f"has no {roles.HEADS[part]}, so its weights would be random{_why(reason)}"
+    return HeadError(f"{where}: {lacks}; {_advice(config, part, parts)}")
 
 
-def _advice(config: EncoderConfig, part: str) -> str:
+def _why(reason: str) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _advice(config: EncoderConfig, part: str, parts: Sequence[str]) -> str:
     """Which model has the head."""
     family = family_of(config)
+    if part == "sbo":
+        return _SPANS
     if family.model_type == "albert":
         return _ADVICE[part]
     known = next(model.short for model in family.published if part in model.heads)
     other = next((item.name for item in family.parts if item.component == part), None)
-    if other:
-        return f"take a {other}, such as {known}; of Google's checkpoint, albert convert SOURCE TARGET --part {other}"
-    return f"take a model that has it, such as {known}"
+    if other is None:
+        return f"take a model that has it, such as {known}"
+    advice = f"take a {other}, such as {known}; of Google's checkpoint, albert convert SOURCE TARGET --part {other}"
+    return f"{advice}; or ask this one which words were replaced: albert score" if "rtd" in parts else advice

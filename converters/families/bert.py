@@ -120,6 +120,7 @@ FAMILY = Family(
     prefix="bert.",
     entries=_ENTRIES,
     pair="nsp",
+    no_pair="SpanBERT was trained without one",
     fresh=_FRESH,
     classes={
         "BertForSequenceClassification": ("pooler", "classifier"),

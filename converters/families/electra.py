@@ -68,6 +68,7 @@ FAMILY = Family(
     prefix="electra.",
     entries=_ENTRIES,
     pair=None,
+    no_pair="it was trained to find replaced tokens alone",
     fresh=("rtd",),
     classes={
         "ElectraForSequenceClassification": ("first_token",),

@@ -88,6 +88,7 @@ FAMILY = Family(
     prefix="roberta.",
     entries=_ENTRIES,
     pair=None,
+    no_pair="it was trained without next-sentence prediction",
     fresh=("mlm",),
     classes={
         "RobertaForSequenceClassification": ("first_token",),

@@ -1,0 +1,89 @@
+"""Which tokens of a text were replaced, by the discriminator of an ELECTRA (arXiv 2003.10555, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from albert_cli.errors import HeadError
+from albert_cli.finite import check_finite
+from albert_cli.model.pretraining_heads import PreTrainingModel
+from albert_cli.scoring.batches import Tick, batches, inputs, memory, raise_if_long
+from albert_cli.scoring.load import without_head
+from albert_cli.scoring.messages import labeller
+from albert_cli.tokenization.tokenizer import Tokenizer
+
+# More than that, and the token is more likely replaced than not: where the head's output is above 0.
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Replacements:
+    """What the discriminator says of a text; lists and arrays have one entry per token, special ones left out.
+
+    `offsets`: spans in the text. `probabilities` float32: of being no token of the original text (the sigmoid).
+    """
+
+    text: str
+    ids: list[int]
+    pieces: list[str]
+    offsets: list[tuple[int, int]]
+    probabilities: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def replaced(self) -> list[int]:
+        """The places of the tokens that are taken for replaced."""
+        return np.flatnonzero(self.probabilities > THRESHOLD).tolist()
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the probabilities; None for an empty text."""
+        return float(self.probabilities.mean(dtype=np.float64)) if len(self) else None
+
+
+def find_replaced(
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    places: Sequence[str] | None = None,
+    batch_tokens: int | None = None,
+    tick: Tick | None = None,
+) -> list[Replacements]:
+    """How likely each token of each text is to have been replaced; nothing is masked, so a text is computed once.
+
+    `places`: what messages call the texts. Raises HeadError for a model that is no discriminator, for texts longer than
+    the model's positions, listing all of them, and where there is no token at all.
+    """
+    head = model.rtd
+    if head is None:
+        raise without_head(model.config, "rtd")
+    where = labeller(len(texts), places)
+    tokens = tokenizer.encode_batch(texts)
+    before, added = len(tokenizer.template.before), tokenizer.template.added(pair=False)
+    if not (tokens.lengths > added).any():
+        raise HeadError(f"{where(0) if len(texts) == 1 else 'every text'} is empty; there is nothing to score")
+    raise_if_long(tokens.lengths.tolist(), model, where)
+    found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+    for batch in batches(tokens.lengths, model, batch_tokens):
+        with torch.inference_mode(), memory():
+            hidden = model.encoder(*inputs(tokens, batch, model)).sequence_output
+            logits = head(hidden).float().cpu()  # (rows, width)
+        for number, row in zip(batch, logits, strict=True):
+            own = row[before : before + int(tokens.lengths[number]) - added]
+            check_finite(own, HeadError, lambda bad, rows: "the model's scores")
+            found[number] = own.sigmoid().numpy()
+        if tick:
+            tick(len(batch), len(texts))
+    encodings = (tokenizer.encode(text, special_tokens=False) for text in texts)
+    return [
+        Replacements(text, encoding.ids, encoding.pieces, encoding.offsets, probabilities)
+        for text, encoding, probabilities in zip(texts, encodings, found, strict=True)
+    ]
