@@ -13,6 +13,7 @@ from albert_cli.arguments import Formerly, Kind
 from converters.errors import did_you_mean
 from converters.families import families, presets
 from converters.families.albert import PRESETS
+from converters.roles import HEADS
 
 
 def _starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -177,6 +178,30 @@ Parts = Annotated[
         help="Which model of Google's ELECTRA checkpoint, or both, each in a directory of its own in TARGET. "
         "By default the discriminator.",
     ),
+]
+
+
+def _exported_head(name: str | None) -> str | None:
+    known = ("auto", "none", *HEADS)
+    if name is not None and name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
+    return name
+
+
+ExportedHead = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="HEAD",
+        callback=_exported_head,
+        autocompletion=_starting(lambda: ("auto", "none", *HEADS)),
+        help="With --to onnx, the head that is exported: auto, the default, is a fine-tuned model's own and of others "
+        f"none; none is the encoder alone; or {', '.join(HEADS)}.",
+    ),
+]
+Quantize = Annotated[
+    Literal["int8"] | None,
+    typer.Option("--quantize", help="With --to onnx: weights of 8 bits. What that changes is measured and reported."),
 ]
 Heads = Annotated[
     int | None,

@@ -38,6 +38,7 @@ OURS = re.compile(
 
 _CONFIG = "config.json"
 _HEAD = "head.safetensors"  # a fine-tuned MLP, which no format has a place for (albert_cli.training.run_directory)
+OWN_HEAD = f"head of another shape than linear ({_HEAD})"
 _SPIECE, _VOCAB, _WORDPIECE = "spiece.model", "spiece.vocab", "vocab.txt"
 _VOCAB_JSON, _MERGES = "vocab.json", "merges.txt"
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -94,7 +95,7 @@ def read_directory(path: Path, kind: Weights) -> Checkpoint:
     named, notes = unwrapped(stored, config, str(path))
     tensors, dropped = canonical(named, config)
     if path.is_dir() and (directory / _HEAD).exists():
-        dropped[f"head of another shape than linear ({_HEAD})"] = 1
+        dropped[OWN_HEAD] = 1
     optimizer: dict[str, Tensor] = {}
     if path.is_dir() and (directory / kind.optimizer).exists():
         optimizer, _ = kind.read_file(directory / kind.optimizer)

@@ -8,8 +8,10 @@ import making
 import numpy as np
 import pytest
 from making import GROUPED, TINY
+from running_onnx import inputs, session
 
 from albert_cli.exporters import exporters
+from albert_cli.onnx import graph
 from converters import convert
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
@@ -18,7 +20,6 @@ if MISSING:
     pytest.skip(f"ONNX is not installed ({', '.join(MISSING)})", allow_module_level=True)
 
 onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
 
 LONGER = dataclasses.replace(TINY, max_position_embeddings=40)
 TOKENIZER = {"spiece.model", "tokenizer.json", "tokenizer_config.json"}
@@ -33,26 +34,10 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    """The model as a directory with model.onnx."""
+    """The model's encoder as a directory with model.onnx."""
     target = tmp_path_factory.mktemp("exported") / "deep" / "out"
-    exporters()["onnx"].export(convert.load(model), target)
+    exporters()["onnx"].export(convert.load(model), target, head="none")
     return target
-
-
-def session(path):
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-
-def inputs(batch, tokens, vocabulary, seed=0):
-    random = np.random.default_rng(seed)
-    mask = np.ones((batch, tokens), np.int64)
-    for row in range(batch):
-        mask[row, max(1, tokens - row) :] = 0
-    return {
-        "input_ids": random.integers(0, vocabulary, (batch, tokens)),
-        "attention_mask": mask,
-        "token_type_ids": random.integers(0, 2, (batch, tokens)),
-    }
 
 
 def assert_as_transformers(directory, path, sizes):
@@ -63,7 +48,7 @@ def assert_as_transformers(directory, path, sizes):
     peer = AlbertModel.from_pretrained(directory, attn_implementation="eager").eval()
     runner = session(path)
     for batch, tokens in sizes:
-        given = inputs(batch, tokens, peer.config.vocab_size, seed=tokens)
+        given = inputs(batch, tokens, peer.config, seed=tokens)
         found = dict(zip((out.name for out in runner.get_outputs()), runner.run(None, given), strict=True))
         with torch.inference_mode():
             wanted = peer(**{name: torch.from_numpy(value) for name, value in given.items()})
@@ -75,8 +60,11 @@ def assert_as_transformers(directory, path, sizes):
 
 def test_what_is_in_the_directory(exported, model):
     assert {path.name for path in exported.iterdir()} == {"model.onnx", "config.json", *TOKENIZER}
-    for name in ("config.json", *TOKENIZER):
+    for name in TOKENIZER:
         assert (exported / name).read_bytes() == (model / name).read_bytes()
+    configs = [json.loads((place / "config.json").read_text()) for place in (exported, model)]
+    assert [config.pop("architectures") for config in configs] == [["AlbertModel"], ["AlbertForSequenceClassification"]]
+    assert configs[0].items() >= {"model_type": "albert", "dtype": "float32"}.items()
 
 
 def test_onnxruntime_gives_what_transformers_gives(exported, model):
@@ -118,15 +106,17 @@ def weights():
 
 def test_one_file_with_the_same_bytes(tmp_path, exported, model, albert):
     one_file = tmp_path / "albert.onnx"
-    code, out, err = albert("convert", model, one_file)
+    code, out, err = albert("convert", model, one_file, "--head", "none")
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == f"exported   {model} (safetensors) -> {one_file} (onnx)"
-    assert lines[1] == f"holds      {weights():,} parameters, {one_file.stat().st_size:,} bytes"
-    assert lines[2].startswith("checked    against PyTorch on inputs of 1 x 1, 1 x 16, 1 x 40, 2 x 40, 3 x 5: largest ")
-    assert lines[2].endswith(", allowed 0.0001")
-    assert lines[3:] == [
-        "tokenizer  none: a directory as target carries it",
+    size = one_file.stat().st_size
+    assert lines[1] == f"holds      encoder and pooler: {weights():,} parameters, {size:,} bytes"
+    assert lines[2] == "runs       input_ids, attention_mask, token_type_ids -> last_hidden_state, pooler_output"
+    assert lines[3].startswith("checked    against PyTorch on inputs of 1 x 1, 1 x 16, 1 x 40, 2 x 40, 3 x 5: largest ")
+    assert lines[3].endswith(", allowed 0.0001")
+    assert lines[4:] == [
+        "tokenizer  left out, as one file has no place for it; name a directory to have it beside model.onnx",
         "left out   masked-word head (MLM)",
         "left out   sentence-order head (SOP)",
         "left out   classification head",
@@ -138,7 +128,7 @@ def test_one_file_with_the_same_bytes(tmp_path, exported, model, albert):
 @pytest.fixture
 def exported_before(exported, monkeypatch):
     """Takes the exporter's place, which takes seconds."""
-    monkeypatch.setattr(exporters()["onnx"], "_exported", lambda model: (exported / "model.onnx").read_bytes())
+    monkeypatch.setattr(graph, "graph_of", lambda model: (exported / "model.onnx").read_bytes())
 
 
 @pytest.mark.usefixtures("exported_before")
@@ -152,7 +142,7 @@ def test_an_existing_one_is_replaced_by_force_alone(exported, model, albert, tmp
     assert refused("convert", model, tmp_path / "out", "--to", "onnx") == (
         f"{tmp_path / 'out'}: exists already; --force replaces the model in it"
     )
-    code, out, err = albert("convert", model, tmp_path / "out", "--to", "onnx", "--force", "--json")
+    code, out, err = albert("convert", model, tmp_path / "out", "--to", "onnx", "--head", "none", "--force", "--json")
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert (report["target_format"], report["allowed_difference"]) == ("onnx", 1e-4)
@@ -171,8 +161,9 @@ def test_over_the_model_itself(model, refused):
 @pytest.mark.usefixtures("exported_before")
 def test_outputs_that_differ_are_not_kept(model, tmp_path, refused, monkeypatch):
     monkeypatch.setattr(exporters()["onnx"], "ALLOWED", 1e-12)
+    monkeypatch.setattr(exporters()["onnx"], "_OF_LARGEST", 0)
     for target in ("x.onnx", "out"):
-        message = refused("convert", model, tmp_path / target, "--to", "onnx")
+        message = refused("convert", model, tmp_path / target, "--to", "onnx", "--head", "none")
         assert message.startswith(f"{tmp_path / target}: onnxruntime's outputs differ from PyTorch's by ")
         assert message.endswith(", more than 1e-12, so nothing was kept")
 
@@ -190,7 +181,7 @@ def test_groups_exact_gelu_two_positions_and_no_pooler(tmp_path, albert):
     assert [out.name for out in runner.get_outputs()] == ["last_hidden_state"]
     peer = AlbertModel.from_pretrained(tmp_path / "hf", add_pooling_layer=False).eval()
     for batch, tokens in ((1, 1), (1, 2), (3, 2)):
-        given = inputs(batch, tokens, config.vocab_size)
+        given = inputs(batch, tokens, config)
         with torch.inference_mode():
             wanted = peer(**{name: torch.from_numpy(value) for name, value in given.items()}).last_hidden_state
         real = given["attention_mask"].astype(bool)
@@ -244,7 +235,7 @@ def test_sizes_that_do_not_fit(model, tmp_path, refused, monkeypatch):
         f"{tmp_path / 'hf'}: max_position_embeddings is 1; ONNX needs at least 2"
     )
     monkeypatch.setattr(exporters()["onnx"], "_MOST_BYTES", 4000)
-    assert refused("convert", model, tmp_path / "x.onnx") == (
+    assert refused("convert", model, tmp_path / "x.onnx", "--head", "none") == (
         f"{model}: {4 * weights()} bytes of weights in float32, more than an ONNX file's 2 GiB"
     )
 

@@ -17,6 +17,7 @@ EXCEPTIONS = {
     ("--compare", "tokenize"): "one tokenizer; finetune compares runs",
     ("--data", "evaluate"): "a file of labelled rows will do; finetune needs the splits of a task",
     ("--embedding-column", "similarity"): "a column that is read, mostly the only one; embed names the one it writes",
+    ("--head", "convert"): "which of the heads there are; finetune makes a new one",
     ("--in", "embed"): "required, and the place where all kinds of input are listed",
     ("--in", "predict"): "SQuAD's questions, too",
     ("--layer", "similarity"): "cosines are those of one layer",

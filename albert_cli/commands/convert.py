@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ import typer
 from albert_cli import console, options
 
 if TYPE_CHECKING:
-    from albert_cli.exporters import Exported
+    from albert_cli.exporters import Exported, Exporter
     from albert_cli.registry.resolve import Model
     from converters.choices import Choices
     from converters.convert import Report
@@ -37,6 +38,8 @@ def convert(
     heads: options.Heads = None,
     part: options.Parts = None,
     classification_head: options.ClassificationHead = None,
+    head: options.ExportedHead = None,
+    quantize: options.Quantize = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -67,8 +70,13 @@ def convert(
         # fairseq's RoBERTa
         albert convert roberta.base.tar.gz roberta/
 
-        # for onnxruntime, checked against PyTorch
+        # for onnxruntime, checked against PyTorch: the encoder, or a fine-tuned model with its head
         albert convert hf/ albert.onnx
+        albert convert runs/sst2 sst2-onnx/ --to onnx
+
+        # with the masked-word head; a fourth of the size, and what that costs
+        albert convert hf/ fill-mask/ --to onnx --head mlm
+        albert convert runs/sst2 small/ --to onnx --quantize int8
 
         # for hub.KerasLayer
         albert convert hf/ module/ --to saved-model
@@ -85,24 +93,23 @@ def convert(
         raise typer.BadParameter(
             "holds the settings of one model; convert each with its --part", param_hint="--model-config"
         )
+    _check_options(exporter, {"--dtype": dtype, "--keep-optimizer": keep_optimizer}, both=both)
     if exporter:
-        given = {"--dtype": dtype, "--keep-optimizer": keep_optimizer}
-        if option := next((name for name, value in given.items() if value), None):
-            raise typer.BadParameter(
-                f"{exporter.NAME} holds the weights in float32 and nothing else", param_hint=option
-            )
-        if both:
-            raise typer.BadParameter(f"{exporter.NAME} holds one model", param_hint="--part")
         exporter.check(target, force=force, source=source_path)
+    elif option := next((name for name, value in (("--head", head), ("--quantize", quantize)) if value), None):
+        raise typer.BadParameter(
+            f"a format keeps every head and value; {option} is for --to {' or '.join(exporters.exporters())}",
+            param_hint=option,
+        )
     elif both:
         parts.check_directory(target, target_as, force=force)
     else:
         check_place(target, target_as, force=force, source=source_path, source_as=source_as)
-    model = resolve.resolve(source)
+    model, choices = resolve.resolve(source), Choices(model_config, heads, part, classification_head)
     if exporter:
-        choices = Choices(model_config, heads, part, classification_head)
+        checkpoint = model.load(format=source_as, choices=choices)
         exported = exporter.export(
-            model.load(format=source_as, choices=choices), target, force=force, source=model.path
+            checkpoint, target, force=force, source=model.path, head=head or exporters.AUTO, quantize=quantize
         )
         if json:
             console.print_report(exported)
@@ -116,12 +123,22 @@ def convert(
         "force": force,
         "keep_optimizer": keep_optimizer,
     }
-    reports = _convert(model, target, Choices(model_config, heads, part, classification_head), **settings)
+    reports = _convert(model, target, choices, **settings)
     if json:
         console.print_reports(reports)
         return
     for report in reports.values():
         console.print_table(_summary(report))
+
+
+def _check_options(exporter: Exporter | None, given: Mapping[str, Any], *, both: bool) -> None:
+    """Refuse what an exporter cannot do."""
+    if exporter is None:
+        return
+    if option := next((name for name, value in given.items() if value), None):
+        raise typer.BadParameter(f"{exporter.NAME} holds the weights in float32 and nothing else", param_hint=option)
+    if both:
+        raise typer.BadParameter(f"{exporter.NAME} holds one model", param_hint="--part")
 
 
 def _convert(model: Model, target: Path, choices: Choices, **settings: Any) -> dict[str, Report]:
@@ -172,12 +189,21 @@ def _summary(report: Report) -> list[tuple[str, str]]:
 
 def _summary_of_export(exported: Exported) -> list[tuple[str, str]]:
     target = f"{exported.target} ({exported.target_format})"
-    shapes = ", ".join(f"{batch} x {tokens}" for batch, tokens in exported.shapes)
-    difference = f"largest difference {exported.max_abs_difference:.2g}, allowed {exported.allowed_difference:g}"
+    shapes = ", ".join(" x ".join(map(str, shape)) for shape in exported.shapes)
+    difference = f"largest difference {exported.max_abs_difference:.2g}, allowed {exported.allowed_difference:.2g}"
     rows = [
         ("exported", f"{exported.source} ({exported.source_format}) -> {target}"),
-        ("holds", f"{exported.parameters:,} parameters, {exported.bytes:,} bytes"),
+        ("holds", f"{exported.title}: {exported.parameters:,} parameters, {exported.bytes:,} bytes"),
+        ("runs", f"{', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"),
         ("checked", f"against PyTorch on inputs of {shapes}: {difference}"),
-        ("tokenizer", exported.tokenizer),
     ]
-    return rows + [("left out", what) for what in exported.left_out]
+    if cost := exported.quantized:
+        of = f"{cost.rows} texts" if cost.texts else f"{cost.rows} rows of any ids, for it has no tokenizer"
+        rows.append((cost.kind, f"{cost.bytes_before:,} -> {cost.bytes:,} bytes; against float32 on {of}:"))
+        for item in cost.outputs:
+            cosines = f"cosine {item.mean_cosine:.4f} in the mean, {item.lowest_cosine:.4f} at worst"
+            rows.append(("", f"{item.output}: {cosines}; largest difference {item.max_abs_difference:.2g}"))
+    rows.append(("tokenizer", exported.tokenizer))
+    rows += [("left out", what) for what in exported.left_out]
+    rows += [("dropped", f"{count} {reason}") for reason, count in exported.dropped.items()]
+    return rows + [("note", note) for note in exported.notes]

@@ -9,33 +9,46 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from albert_cli.onnx.quantization import Quantized
     from converters.checkpoint import Checkpoint
+
+AUTO, NONE = "auto", "none"
 
 
 @dataclass(frozen=True)
 class Exported:
     """What an export did, and its check: the largest difference between its outputs and PyTorch's on `shapes`.
 
-    `shapes` are (batch, tokens); `left_out` names the heads that the model has and the export has not.
+    `head` is the one that is in it, by its name in `converters.roles.HEADS`, None for the encoder alone; `title` says
+    in words what is in it. `shapes` are those of its inputs: (batch, tokens), of a multiple choice (batch, choices,
+    tokens). `quantized` is what that cost, of a comparison with the float32 outputs that were checked. `left_out` names
+    what the model has and the export has not, `dropped` what was left out when the model was read.
     """
 
     source: str
     target: str
     source_format: str
     target_format: str
+    head: str | None
+    title: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
     parameters: int
     bytes: int
-    shapes: Sequence[tuple[int, int]]
+    shapes: Sequence[tuple[int, ...]]
     max_abs_difference: float
     allowed_difference: float
+    quantized: Quantized | None
     left_out: Sequence[str]
+    dropped: Mapping[str, int]
     tokenizer: str
+    notes: Sequence[str]
 
 
 class Exporter(Protocol):
@@ -53,8 +66,21 @@ class Exporter(Protocol):
     def check(self, target: Path, *, force: bool, source: Path | None) -> re.Pattern[str] | None:
         """Refuse a target before any work (TargetError); the names of the files in a directory, None for one file."""
 
-    def export(self, checkpoint: Checkpoint, target: Path, *, force: bool, source: Path | None) -> Exported:
-        """Write the target, and compare its outputs with PyTorch's; ExportError where they differ."""
+    def export(
+        self,
+        checkpoint: Checkpoint,
+        target: Path,
+        *,
+        force: bool,
+        source: Path | None,
+        head: str = AUTO,
+        quantize: str | None = None,
+    ) -> Exported:
+        """Write the target, and compare its outputs with PyTorch's; ExportError where they differ.
+
+        `head`: a name of `converters.roles.HEADS`, `none`, or `auto`: the one head of a task that there is, else none.
+        `quantize`: the type of the weights, None for float32.
+        """
 
 
 def exporters() -> dict[str, Exporter]:

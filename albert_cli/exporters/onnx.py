@@ -1,95 +1,123 @@
-"""ONNX: the encoder and pooler for onnxruntime, optimum and transformers.js; written only.
+"""ONNX: the encoder and pooler, or a model with one head, for onnxruntime, optimum and transformers.js; written only.
 
-Inputs `input_ids`, `attention_mask`, `token_type_ids`, each int64 (batch, sequence) of any size; outputs
-`last_hidden_state` (batch, sequence, H) and, of a model with a pooler, `pooler_output` (batch, H): transformers' names.
+Inputs `input_ids`, `attention_mask` and, of a model of several token types, `token_type_ids`, each int64 (batch,
+sequence) of any size, of a multiple choice (batch, choices, sequence). Outputs by transformers' names:
+`last_hidden_state` (batch, sequence, H) and, of a model with a pooler, `pooler_output` (batch, H); with a head
+`logits`, of question answering `start_logits` and `end_logits`, each (batch, sequence).
 Exported by PyTorch, then run by onnxruntime and compared with PyTorch before anything takes its place.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import logging
 import re
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from albert_cli.errors import ExportError
-from albert_cli.exporters import Exported
-from converters import roles, spec
+from albert_cli.exporters import AUTO, Exported
 from converters.checkpoint import Checkpoint
 from converters.errors import SpecError
 from converters.files import file_errors
+from converters.hf_directory import OWN_HEAD, write_beside
 from converters.libraries import require_library
 from converters.messages import listing
+from converters.roles import HEADS
 from converters.staging import atomic_write, check_target
 from converters.tokenizers.files import FILE_NAMES
 
 if TYPE_CHECKING:
-    import torch
-
-    from albert_cli.model.encoder import Encoder
+    from albert_cli.onnx.heads import Exportable
 
 NAME = "onnx"
-DESCRIPTION = "ONNX, one file or a directory (model.onnx, config.json, tokenizer): encoder and pooler, for onnxruntime"
+DESCRIPTION = "ONNX, one file or a directory (model.onnx, config.json, tokenizer): encoder, or model with one head"
 SUFFIX = ".onnx"
 
 ALLOWED = 1e-4
-_FILE = "model.onnx"
-_OURS = re.compile(rf"model\.onnx|config\.json|{FILE_NAMES}")
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_OUTPUTS = ("last_hidden_state", "pooler_output")
-# The first opset with Gelu and its tanh form, which is ALBERT's.
-_OPSET = 20
+# Of values above 10, such as logits of words, float32 has fewer digits behind the point.
+_OF_LARGEST = 1e-5
+# Where optimum and transformers.js look for them.
+_FILE, _QUANTIZED = "model.onnx", "model_quantized.onnx"
+_OURS = re.compile(rf"model(_quantized)?\.onnx|config\.json|{FILE_NAMES}")
 # A protocol buffer ends at 2 GiB; graph and names take little.
 _MOST_BYTES = 2**31 - 2**24
-# A length of 1 in the example would be fixed in the graph; the checks then prove that length 1 works, too.
-_EXAMPLE = (2, 7)
 
 
-def export(checkpoint: Checkpoint, target: Path, *, force: bool = False, source: Path | None = None) -> Exported:
+def export(
+    checkpoint: Checkpoint,
+    target: Path,
+    *,
+    force: bool = False,
+    source: Path | None = None,
+    head: str = AUTO,
+    quantize: str | None = None,
+) -> Exported:
     """Write `target`: one file if it is named .onnx, else a directory with config and tokenizer beside it.
 
-    Raises ExportError where outputs differ by more than `ALLOWED`, and then leaves nothing behind.
+    `head` as `albert_cli.onnx.heads.chosen`. `quantize` "int8": the weights of matrices and embeddings in int8, once
+    the float32 graph is found right. Raises ExportError where outputs differ by more than `ALLOWED`, or of large values
+    1e-5 of the largest, and for a head that is not there; then nothing is left behind.
     """
     ours = check(target, force=force, source=source)
-    from albert_cli.model.loading import load_model
-    from converters import convert
-    from converters.hf_directory import write_beside
+    from albert_cli.onnx import graph, heads, quantization
+    from albert_cli.onnx.checking import compared
 
-    _check_sizes(checkpoint)
-    model = load_model(checkpoint).encoder
+    name = heads.chosen(checkpoint, head, source)
+    _check_sizes(heads.only(checkpoint, name))
+    model = heads.exportable(checkpoint, name, source)
     with atomic_write(target, force=force, ours=ours) as beside:
         file = beside if ours is None else beside / _FILE
-        file.write_bytes(_exported(model))
-        shapes, difference = _compared(model, file)
-        if not difference <= ALLOWED:
+        file.write_bytes(graph.graph_of(model))
+        shapes, difference, largest = compared(model, file)
+        allowed = max(ALLOWED, _OF_LARGEST * largest)
+        if not difference <= allowed:
             raise ExportError(
-                f"{target}: onnxruntime's outputs differ from PyTorch's by {difference:.3g}, more than {ALLOWED:g}, so "
-                "nothing was kept"
+                f"{target}: onnxruntime's outputs differ from PyTorch's by {difference:.3g}, more than {allowed:.3g}, "
+                "so nothing was kept"
             )
+        cost = None
+        if quantize:
+            into = file if ours is None else beside / _QUANTIZED
+            file, cost = into, quantization.quantize(model, file, into)
         if ours is not None:
-            write_beside(dataclasses.replace(checkpoint, sentence=None), beside)
+            write_beside(model.checkpoint, beside)
         size = file.stat().st_size
-    parts, sentence = checkpoint.components, checkpoint.sentence
     return Exported(
         source=checkpoint.where,
         target=str(target),
         source_format=checkpoint.format,
         target_format=NAME,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        head=model.head,
+        title=model.title,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        parameters=sum(parameter.numel() for parameter in model.module.parameters()),
         bytes=size,
         shapes=shapes,
         max_abs_difference=difference,
-        allowed_difference=ALLOWED,
-        left_out=[
-            *(what for part, what in roles.HEADS.items() if part in parts),
-            *([f"Sentence-Transformers files ({listing(sentence.files)})"] if sentence else []),
-        ],
-        tokenizer="none: a directory as target carries it" if ours is None else convert.describe_tokenizer(checkpoint),
+        allowed_difference=allowed,
+        quantized=cost,
+        left_out=_left_out(checkpoint, model),
+        dropped={what: count for what, count in checkpoint.dropped.items() if not (model.mlp and what == OWN_HEAD)},
+        tokenizer=_tokenizer(checkpoint, one_file=ours is None),
+        notes=[*checkpoint.notes, *checkpoint.tokenizer.notes],
     )
+
+
+def _left_out(checkpoint: Checkpoint, model: Exportable) -> list[str]:
+    """What the model has and the export has not."""
+    parts, held, sentence = checkpoint.components, model.checkpoint.components, checkpoint.sentence
+    return [
+        *(what for part, what in HEADS.items() if part in parts and part not in held),
+        *([f"Sentence-Transformers files ({listing(sentence.files)})"] if sentence else []),
+    ]
+
+
+def _tokenizer(checkpoint: Checkpoint, *, one_file: bool) -> str:
+    from converters.convert import describe_tokenizer
+
+    if one_file and checkpoint.tokenizer:
+        return "left out, as one file has no place for it; name a directory to have it beside model.onnx"
+    return describe_tokenizer(checkpoint)
 
 
 def check(target: Path, *, force: bool = False, source: Path | None = None) -> re.Pattern[str] | None:
@@ -104,114 +132,9 @@ def check(target: Path, *, force: bool = False, source: Path | None = None) -> r
 
 
 def _check_sizes(checkpoint: Checkpoint) -> None:
-    wanted = spec.spec(checkpoint.config)
-    heads = {name for name in checkpoint.tensors if wanted[name].component in roles.HEADS}
-    size = 4 * sum(tensor.size for name, tensor in checkpoint.tensors.items() if name not in heads)
+    size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
     if size > _MOST_BYTES:
         raise SpecError(f"{checkpoint.where}: {size} bytes of weights in float32, more than an ONNX file's 2 GiB")
     positions = checkpoint.config.max_tokens
     if positions < 2:
         raise SpecError(f"{checkpoint.where}: max_position_embeddings is {positions}; ONNX needs at least 2")
-
-
-def _exported(model: Encoder) -> bytes:
-    """The bytes of the model as ONNX, the same for the same model."""
-    import torch
-
-    class Outputs(torch.nn.Module):
-        """The encoder with its outputs in a plain tuple."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = model
-
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> tuple[torch.Tensor, ...]:
-            output = self.encoder(input_ids, attention_mask, token_type_ids)
-            outputs = (output.sequence_output, output.pooled_output)
-            return tuple(value for value in outputs if value is not None)
-
-    positions = model.config.max_tokens
-    batch, tokens = _EXAMPLE[0], min(_EXAMPLE[1], positions)
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=positions)}
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                Outputs().eval(),
-                _inputs(model, batch, tokens),
-                dynamo=True,
-                verbose=False,
-                opset_version=_OPSET,
-                input_names=list(_INPUTS),
-                output_names=list(_OUTPUTS[: 1 if model.pooler is None else 2]),
-                dynamic_shapes=(sizes,) * len(_INPUTS),
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise ExportError(f"PyTorch cannot export this model to ONNX ({str(error).splitlines()[0]})") from error
-    if program is None:
-        raise ExportError("PyTorch's exporter gave no program")
-    made = program.model_proto
-    _strip(made)
-    data: bytes = made.SerializeToString(deterministic=True)
-    return data
-
-
-def _strip(message: Any) -> None:
-    """Remove what the exporter notes for debugging: paths of this machine, lines of source, names of classes."""
-    for name in ("metadata_props", "doc_string"):
-        if name in message.DESCRIPTOR.fields_by_name:
-            message.ClearField(name)
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in value if field.is_repeated else (value,):
-                _strip(part)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on its own workings and on libraries that are not needed from the user."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
-
-
-def _inputs(model: Encoder, batch: int, tokens: int) -> tuple[torch.Tensor, ...]:
-    """Any ids, two segments, and rows that are padded more and more; the same for the same sizes."""
-    import torch
-
-    config = model.config
-    places = torch.arange(batch * tokens).reshape(batch, tokens)
-    ids = places * 7919 % config.vocab_size
-    lengths = torch.tensor([max(1, tokens - row * tokens // (batch + 1)) for row in range(batch)])
-    mask = (torch.arange(tokens) < lengths[:, None]).long()
-    types = (torch.arange(tokens) >= tokens // 2).long().expand(batch, tokens) % config.type_vocab_size
-    return ids, mask, types.contiguous()
-
-
-def _compared(model: Encoder, file: Path) -> tuple[list[tuple[int, int]], float]:
-    """Run the file on inputs of several shapes; the largest difference from PyTorch at tokens that are not padding."""
-    import onnxruntime
-    import torch
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    most = model.config.max_tokens
-    shapes = sorted({(batch, min(tokens, most)) for batch, tokens in ((1, 1), (1, 16), (3, 5), (2, 128), (1, most))})
-    largest = 0.0
-    for batch, tokens in shapes:
-        inputs = _inputs(model, batch, tokens)
-        found = session.run(None, {name: value.numpy() for name, value in zip(_INPUTS, inputs, strict=True)})
-        with torch.inference_mode():
-            wanted = model(*inputs)
-        real = inputs[1].bool()
-        pairs = [(torch.from_numpy(found[0])[real], wanted.sequence_output[real])]
-        if wanted.pooled_output is not None:
-            pairs.append((torch.from_numpy(found[1]), wanted.pooled_output))
-        largest = max(largest, *(float((one - other).abs().max()) for one, other in pairs))
-    return shapes, largest
