@@ -1,13 +1,13 @@
 """What people see: tables, lines and progress. Plain when piped; progress on stderr and only where someone looks.
 
 While a bar or the spinner is shown, whatever else is said goes above it, so all of a command's output passes here.
+Texts of files are in it: what a terminal would obey is made visible here, once for all commands.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from albert_cli.arguments import STANDARD_OUTPUT
+from albert_cli.strict_json import strict_json
+from converters.messages import visible
 
 if TYPE_CHECKING:
     from albert_cli.live import Bars, Lines
@@ -74,8 +76,10 @@ def say(text: str = "") -> None:
     _put(_fitted(text, sys.stdout))
 
 
-def _put(text: str, *, end: str = "\n") -> None:
-    """Text on stdout as it is, above the bars where both are on one terminal."""
+def _put(text: str, *, end: str = "\n", style: Mapping[str, Any] | None = None) -> None:
+    """Text on stdout, in a style where that shows styles; above the bars where both are on one terminal."""
+    text = visible(text)
+    text = styled(text, **style) if style else text
     if _bars and _bars.shown and sys.stdout.isatty():
         _bars.say(text)
         return
@@ -89,7 +93,8 @@ def warn(message: str) -> None:
 
 
 def complain(line: str) -> None:
-    """A line on stderr as it is, above the bars."""
+    """A line on stderr, above the bars."""
+    line = visible(line)
     if _bars and _bars.shown:
         _bars.say(line)
         return
@@ -99,7 +104,7 @@ def complain(line: str) -> None:
 
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
-    _put(json.dumps(data, indent=2))
+    _put(strict_json(data, indent=2))
 
 
 def print_report(report: Any) -> None:
@@ -124,7 +129,7 @@ def print_lines(rows: Iterable[dict[str, Any]]) -> int:
     """JSON lines on stdout; how many there were."""
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007 — it is returned
-        _put(json.dumps(row))
+        _put(strict_json(row))
     return count
 
 
@@ -144,18 +149,19 @@ def print_table(
         return
     from albert_cli.layout import lines
 
+    rows, headers = [_cells(row) for row in rows], _cells(headers)
     found = lines(rows, headers, right=right, width=width())
     shown = ["bold", *styles] if headers else [*styles]
     for number, block in enumerate(found):
         style = shown[number].split() if number < len(shown) else []
         colour = next((word for word in style if word != "bold"), None)
         for line in block:
-            _put(styled(line, fg=colour, bold=True if "bold" in style else None) if style else line)
+            _put(line, style={"fg": colour, "bold": True if "bold" in style else None} if style else None)
 
 
 def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()) -> str:
     """The table as plain lines, never cut to a width."""
-    lines = [headers, *rows] if headers else rows
+    lines = [_cells(line) for line in ([headers, *rows] if headers else rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
     text = []
     for line in lines:
@@ -164,6 +170,11 @@ def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, 
         )
         text.append("  ".join(cells).rstrip() + "\n")
     return "".join(text)
+
+
+def _cells(row: Sequence[str]) -> list[str]:
+    """The cells of a row, each on one line."""
+    return [visible(cell, line=True) for cell in row]
 
 
 def print_written(target: Path, rows: int, *, json: bool) -> None:
@@ -280,7 +291,7 @@ def bars() -> Iterator[Callable[..., None]]:
     """What shows bars on stderr (see live.Bars.show): nothing without a terminal, lines where none can be drawn."""
     global _bars  # noqa: PLW0603 (a process has one terminal)
     if _bars is not None:
-        yield _bars.show
+        yield _visibly(_bars.show)
         return
     if not (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
         yield lambda name, **how: None
@@ -290,9 +301,14 @@ def bars() -> Iterator[Callable[..., None]]:
     with live.Lines() if plain(sys.stderr) else live.Bars(aside) as drawn:
         _bars = drawn
         try:
-            yield drawn.show
+            yield _visibly(drawn.show)
         finally:
             _bars = None
+
+
+def _visibly(show: Callable[..., None]) -> Callable[..., None]:
+    """Labels of bars are names of files, too."""
+    return lambda name, *, text="", **how: show(visible(name, line=True), text=visible(text, line=True), **how)
 
 
 @contextlib.contextmanager

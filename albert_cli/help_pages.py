@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import shutil
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from albert_cli import arguments, console
+from converters.messages import visible
 
 EXAMPLES = "Examples:"
 # What to try first: it needs no files, and no model but the one inside the package.
@@ -58,6 +60,16 @@ class Command(arguments.Command):
 class Group(TyperGroup):
     """The program itself: its options and its commands, each with the first line of its help."""
 
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> Any:
+        """Parse the options of the program."""
+        with _visible_faults():
+            return super().make_context(info_name, args, *rest, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Find and run a command."""
+        with _visible_faults():
+            return super().invoke(ctx)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page."""
         rows = []
@@ -68,6 +80,17 @@ class Group(TyperGroup):
         lines = [*_head(self.get_usage(ctx), self.help or ""), *_parameters(self, ctx), *_section("Commands", rows)]
         lines += _examples(_FIRST)
         formatter.write("\n".join(lines))
+
+
+@contextlib.contextmanager
+def _visible_faults() -> Iterator[None]:
+    """Faults in what was typed quote it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = visible(message)  # type: ignore[attr-defined]
+        raise
 
 
 def _head(usage: str, text: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ from albert_cli import __version__, arguments, commands, console, help_pages, in
 from albert_cli.errors import LostProcessError, Notice
 from converters.errors import AlbertError, UsageError
 from converters.libraries import broken_library, missing_library
+from converters.messages import escaped
 
 _MOST_MESSAGE = 4000
 # The commands that many processes, started by torchrun or accelerate launch, do together.
@@ -175,7 +176,7 @@ def _fail(message: str, code: int, *, command: str | None = None, of_others: boo
 
 
 def _printable(line: str) -> str:
-    line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
+    line = escaped(line)
     return line if len(line) <= _MOST_MESSAGE else line[:_MOST_MESSAGE] + "…"
 
 

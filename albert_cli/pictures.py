@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from albert_cli.errors import Notice
+from converters.messages import visible
 from converters.staging import atomic_write, check_target
 
 _KINDS = (".png", ".svg", ".pdf")
@@ -27,8 +28,8 @@ def check(target: Path, error: type[Exception], *, force: bool, sources: Sequenc
 
 
 def plain(text: str) -> str:
-    """The text as a label: a dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
+    """The text as a label: a dollar sign would begin a formula, and SVG has no controls."""
+    return visible(text).replace("$", r"\$")
 
 
 def save(figure: Figure, target: Path, *, force: bool, dpi: int = 150) -> None:

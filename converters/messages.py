@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sized
 
 # The most names that a message lists, the most lines of a file, and the most characters of a value.
 NAMES, LINES = 8, 50
 _CHARACTERS = 60
+# What a terminal obeys, or XML refuses: C0 and C1 but for tab and line feed, line separators, embeddings and overrides
+# of the direction of writing, lone surrogates, noncharacters.
+_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def listing(items: Iterable[str], shown: int = NAMES, *, separator: str = ", ") -> str:
@@ -34,3 +38,17 @@ def shortened(text: str, most: int) -> str:
 def escaped(text: str) -> str:
     """A text in which characters that print as nothing, or move the cursor, are written as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def visible(text: str, *, line: bool = False) -> str:
+    """A text of any script whose controls are written as escapes, so that a terminal, SVG or HTML shows them.
+
+    Tabs and line feeds stay, unless it is to be one `line`. What JSON lets stand in a string becomes an escape of JSON.
+    """
+    text = _CONTROLS.sub(_escape, text)
+    return text.replace("\t", "\\t").replace("\n", "\\n") if line else text
+
+
+def _escape(found: re.Match[str]) -> str:
+    char = found[0]
+    return char.encode("unicode_escape").decode() if char < " " else f"\\u{ord(char):04x}"

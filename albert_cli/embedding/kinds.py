@@ -7,7 +7,6 @@ that identify it. A `.npy` file is the matrix of the vectors alone: (rows, dims)
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from albert_cli.embedding.parquet import Layout
 from albert_cli.embedding.settings import Settings
 from albert_cli.errors import EmbeddingError
 from albert_cli.tables.columns import Columns
+from albert_cli.tables.write import csv_lines
 
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (".parquet", ".pq", ".jsonl", ".csv", ".npy")
@@ -66,9 +66,8 @@ def write(
                 file.write("{" + ", ".join(f"{name}: {cell}" for name, cell in zip(names, cells, strict=True)) + "}\n")
     elif suffix == ".csv":
         with built.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(schema.names)
-            writer.writerows([_cell(cell) for cell in cells] for cells in _rows(batches))
+            file.writelines(csv_lines([schema.names]))
+            file.writelines(csv_lines([_cell(cell) for cell in cells] for cells in _rows(batches)))
     elif suffix == ".npy":
         _write_npy(schema, batches, built, facts)
     else:

@@ -12,8 +12,9 @@ from typing import Any
 from albert_cli.declared import faults_of
 from albert_cli.errors import RunError
 from albert_cli.runs.files import MODEL, RUN, STATE, SUMMARY
+from albert_cli.strict_json import strict_json
 from converters.checkpoint import Checkpoint, digest
-from converters.config import dump_json, parse_json
+from converters.config import parse_json
 from converters.errors import ConfigError
 from converters.files import read_small
 from converters.messages import brief, listing
@@ -109,5 +110,5 @@ def check_model(directory: Path, why: str) -> None:
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Write the summary, which makes a run a finished one; its state is not needed any more and removed."""
     with atomic_write(directory / SUMMARY, force=True, ours=None) as beside:
-        beside.write_bytes(dump_json(dict(summary)))
+        beside.write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
     (directory / STATE).unlink(missing_ok=True)

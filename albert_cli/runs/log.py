@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from albert_cli.runs.checkpointing import Progress, trained_tensors
 from albert_cli.runs.events import Ended, Evaluated, Logged, Record, Report, Trained, is_record, records_of
 from albert_cli.runs.files import LOG
 from albert_cli.runs.processes import on_main
+from albert_cli.strict_json import strict_json
 from converters.files import file_errors
 
 
@@ -34,16 +34,9 @@ def add(job: LoggedJob, progress: Progress, event: Logged) -> None:
     """Write an event's record at the end of the log; the progress then knows how long the log is."""
     if job.accelerator.is_main_process:
         with open(job.directory / LOG, "ab") as file:
-            file.write((json.dumps(_strict(event.record()), allow_nan=False) + "\n").encode())
+            file.write((strict_json(event.record()) + "\n").encode())
             progress.log_bytes = file.tell()
         job.report(event)
-
-
-def _strict(record: Record) -> Record:
-    """JSON has no NaN and no infinity: null stands for them."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
 
 
 def cut(job: LoggedJob, progress: Progress) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from albert_cli import console
 from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError
+from albert_cli.strict_json import strict_json
 from albert_cli.tables.input_files import would_read
 from converters.errors import TargetError
 from converters.libraries import require_library
@@ -76,17 +76,26 @@ def write_table(columns: Mapping[str, Sequence[Any]], out: Path, *, force: bool 
             return
         if kind == ".jsonl":
             rows = zip(*columns.values(), strict=True)
-            lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+            lines = (strict_json(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
             beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             return
         rows = zip(*(map(_cell, column) for column in columns.values()), strict=True)
         if kind == ".tsv":
             beside.write_text("".join(_tsv_lines([tuple(columns), *rows], out)), "utf-8")
             return
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([list(columns), *rows])
-        beside.write_text(text.getvalue(), encoding="utf-8")
+        beside.write_text("".join(csv_lines([tuple(columns), *rows])), encoding="utf-8", newline="")
+
+
+def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The rows as lines of CSV."""
+    text = io.StringIO(newline="")
+    # Cells with a carriage return are quoted only where that ends a line, but to every reader it does.
+    writer = csv.writer(text, lineterminator="\r\n")
+    for row in rows:
+        writer.writerow(row)
+        yield text.getvalue().removesuffix("\r\n") + "\n"
+        text.seek(0)
+        text.truncate()
 
 
 def _cell(value: Any) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from albert_cli.strict_json import strict_json
 from albert_cli.tokenization.encoding import Encoding
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.messages import escaped
@@ -79,14 +79,14 @@ def _encoding_json(encoding: Encoding, index_base: int) -> dict[str, Any]:
 def json_lines(items: Iterable[Any]) -> Iterator[str]:
     """One JSON value per line."""
     for item in items:
-        yield json.dumps(item, ensure_ascii=False) + "\n"
+        yield strict_json(item, ensure_ascii=False) + "\n"
 
 
 def json_array(items: Iterable[Any]) -> Iterator[str]:
     """One JSON array, an item per line, without holding it."""
     opening = "[\n"
     for item in items:
-        yield opening + json.dumps(item, ensure_ascii=False)
+        yield opening + strict_json(item, ensure_ascii=False)
         opening = ",\n"
     yield "[]\n" if opening == "[\n" else "\n]\n"
 

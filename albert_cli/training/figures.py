@@ -21,7 +21,8 @@ def curves(runs: Mapping[str, History], target: Path, *, force: bool = True) -> 
     figure = Figure(figsize=(13, 4), layout="constrained")
     loss, metric, rate = figure.subplots(1, 3)
     names = []
-    for number, (label, history) in enumerate(runs.items()):
+    for number, (name, history) in enumerate(runs.items()):
+        label = pictures.plain(name)
         colour, records, best = COLOURS[number % len(COLOURS)], history.records, history.selection_metric
         names.append(best)
         steps = records_of(records, Trained)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
+import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.console import figure
 from albert_cli.runs.events import EpochEnded, Record, records_of
+from converters.messages import visible
 from converters.staging import atomic_write
 
 if TYPE_CHECKING:
     from albert_cli.training.splits import Prepared
 
 _ERRORS = 10
+# What Markdown gives a meaning within a line; no underscore within a word, as in the names of columns.
+_MARKS = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
+_NO_CODE = re.compile(r"[`|<>&]")
 
 
 def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Sequence[Record]) -> None:
@@ -23,7 +29,7 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
     settings = {key: value for key, value in info.settings.items() if value not in (None, False, "")}
     epochs = records_of(records, EpochEnded)
     parts = [
-        f"# {prepared.task.name}",
+        f"# {_plain(prepared.task.name)}",
         f"Best model: step {summary['best_step']} of {summary['steps']}"
         + (f" (stopped early of {summary['planned_steps']})" if summary["stopped_early"] else "")
         + f", chosen by {prepared.task.selection_metric} on the development set.",
@@ -36,11 +42,11 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
         "## Data",
         _table(
             ["split", "file", "rows"],
-            [[name, f"`{part.examples.where}`", str(len(part.examples))] for name, part in prepared.splits.items()],
+            [[name, _code(part.examples.where), str(len(part.examples))] for name, part in prepared.splits.items()],
         ),
-        *[f"- {note}" for note in prepared.notes],
+        *[f"- {_plain(note)}" for note in prepared.notes],
         "## Settings",
-        _table(["setting", "value"], [[key, f"`{value}`"] for key, value in settings.items()]),
+        _table(["setting", "value"], [[key, _code(value)] for key, value in settings.items()]),
     ]
     if epochs:
         times = ", ".join(f"{record['seconds']:.1f}" for record in epochs[:12]) + (", …" if len(epochs) > 12 else "")
@@ -74,13 +80,25 @@ def _errors(path: Path) -> str:
     if not wrong:
         return f"None; all rows are in [{path.name}]({path.name})."
     columns = [name for name in wrong[0] if name not in ("wrong", "index", "id")]
-    rows = [[_short(row[name]) for name in columns] for row in wrong[:_ERRORS]]
+    rows = [[_plain(_short(row[name])) for name in columns] for row in wrong[:_ERRORS]]
     counted = f"The surest of {len(wrong)}" if "wrong" in wrong[0] else "The worst"
-    return f"{counted}; all rows, errors first, are in [{path.name}]({path.name}).\n\n{_table(columns, rows)}"
+    table = _table([_plain(name) for name in columns], rows)
+    return f"{counted}; all rows, errors first, are in [{path.name}]({path.name}).\n\n{table}"
+
+
+def _plain(text: str) -> str:
+    """Markdown that shows a text as it is, in one line: nothing in it is a mark, a link, a table's border or HTML."""
+    return _MARKS.sub(r"\\\g<0>", html.escape(visible(" ".join(text.split())), quote=False))
+
+
+def _code(value: object) -> str:
+    """A name or value as code, or, where that would end the code or the table's cell, as plain text."""
+    text = str(value)
+    return _plain(text) if _NO_CODE.search(text) or visible(text, line=True) != text else f"`{text}`"
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split()).replace("|", "\\|")
+    text = " ".join(text.split())
     return text if len(text) <= 160 else text[:159] + "…"
 
 

@@ -119,7 +119,7 @@ class Classification(TextProblem):
 
         from albert_cli import pictures
 
-        labels = info.labels
+        labels = [pictures.plain(label) for label in info.labels]
         counts = confusion_matrix(split.rows.targets.numpy(), found.values, labels=range(len(labels)))
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
         size = min(14.0, 3.2 + 0.75 * len(labels))

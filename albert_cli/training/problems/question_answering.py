@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from albert_cli.errors import TrainingError
 from albert_cli.model.task_heads import QuestionAnswering as Head
+from albert_cli.strict_json import strict_json
 from albert_cli.tasks.examples import Question, Questions
 from albert_cli.tasks.layouts.squad import read_squad
 from albert_cli.tasks.task import Task
@@ -141,7 +141,7 @@ class QuestionAnswering:
         """SQuAD's JSON of answers by id."""
         answers = dict(zip(columns["id"], columns["answer"], strict=True))
         with atomic_write(out, force=force, ours=None) as beside:
-            beside.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            beside.write_text(strict_json(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def described(self, split: WindowSplit, info: RunInfo, task: Task) -> str:
         examples = split.examples
