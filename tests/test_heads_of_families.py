@@ -1,6 +1,7 @@
 """fill-mask, score and sop with the models of every family, against transformers: same ids, same outputs."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import torch
 import transformers
 
+from albert_cli.scoring import masked_spans
 from albert_cli.scoring.fill_mask import fill_masks
 from albert_cli.scoring.load import load
+from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 MASKED = [
@@ -295,3 +298,143 @@ def test_pairs_are_judged_as_by_transformers(relatives, google_model, albert, tm
         assert record["truncated"] == encoding.truncated
     assert any(record["truncated"] for record in found) == (name == "bert")
     assert ok(albert("sop", "--in", tmp_path / "p.tsv", *options)).startswith(f"{question}: ")
+
+
+# --- fill-mask --span
+
+SPANS = [
+    "She had [MASK] [MASK] [MASK] all possible reasons.",
+    "[MASK] [MASK] of the <mask><mask> ladies [MASK]",
+    "It [MASK].",
+]
+
+
+def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def normalised(x, weight, bias):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * weight + bias
+
+
+def softmax(logits):
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def boundary_logits(tensors, left, right, place):
+    """SpanBERT's head in numpy, float64, of the tensors as the file has them (arXiv 1907.10529, section 3.2)."""
+    names = ("position_embeddings.weight", "bias")
+    positions, bias = (tensors[f"cls.pair_target_predictions.{name}"] for name in names)
+    x = np.concatenate([left, right, positions[place]])
+    for number in (1, 2):
+        dense, norm = (
+            f"cls.pair_target_predictions.mlp_layer_norm.{part}{number}" for part in ("linear", "layer_norm")
+        )
+        x = gelu(tensors[f"{dense}.weight"] @ x + tensors[f"{dense}.bias"])
+        x = normalised(x, tensors[f"{norm}.weight"], tensors[f"{norm}.bias"])
+    return tensors["bert.embeddings.word_embeddings.weight"] @ x + bias
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_spans_are_filled_from_their_borders(relatives, albert, batch_tokens):
+    from safetensors.numpy import load_file
+
+    model = relatives["spanbert-with-heads"]
+    tensors = {name: array.astype(np.float64) for name, array in load_file(model / "model.safetensors").items()}
+    theirs = transformers.BertForMaskedLM.from_pretrained(model).eval()
+    tokenizer, size = Tokenizer.from_pretrained(model), theirs.config.vocab_size
+    options = ("--top", size, "--json", "--batch-tokens", batch_tokens)
+    found = json.loads(ok(albert("fill-mask", "--span", *SPANS, "--model", model, *options)))
+    assert [[len(span["places"]) for span in record["spans"]] for record in found] == [[3], [2, 2, 1], [1]]
+    for text, record in zip(SPANS, found, strict=True):
+        encoding = tokenizer.encode(text, special_in_text=("[MASK]",))
+        with torch.inference_mode():
+            made = theirs(torch.tensor([encoding.ids]), output_hidden_states=True)
+        hidden, logits = made.hidden_states[-1][0].double().numpy(), made.logits[0].double().numpy()
+        places = [place for place, number in enumerate(encoding.ids) if number == tokenizer.mask_id]
+        words = []
+        for span in record["spans"]:
+            own, places = places[: len(span["places"])], places[len(span["places"]) :]
+            assert own == list(range(own[0], own[0] + len(own)))
+            left, right = own[0] - 1, own[-1] + 1
+            assert (span["before"], span["after"]) == (encoding.pieces[left], encoding.pieces[right])
+            assert (span["start"], span["end"]) == (encoding.offsets[own[0]][0], encoding.offsets[own[-1]][1])
+            for place, heads in enumerate(span["places"]):
+                sbo = softmax(boundary_logits(tensors, hidden[left], hidden[right], place))
+                mlm = softmax(logits[own[place]])
+                wanted = {"both": sbo * mlm / (sbo * mlm).sum(), "sbo": sbo, "mlm": mlm}
+                assert list(heads) == list(wanted)
+                for name, shares in wanted.items():
+                    ours = heads[name]
+                    assert [one["rank"] for one in ours] == list(range(1, size + 1))
+                    assert np.abs([one["probability"] - shares[one["id"]] for one in ours]).max() < 1e-5
+                    assert ours[0]["id"] == shares.argmax()
+                words.append(heads["both"][0]["piece"])
+        assert not places
+        assert "[MASK]" not in record["filled"]
+        assert "<mask>" not in record["filled"]
+        for word in words:
+            assert word.removeprefix("##") in record["filled"]
+
+
+def test_spans_have_the_logits_of_spanberts_own_code(shared_data, relatives, monkeypatch):
+    """Of its ids, which no text has here: the masks stand within words."""
+    expected = np.load(shared_data / "relatives/spanbert.expected.npz", allow_pickle=False)
+    heads = load(str(relatives["spanbert-with-heads"]), "sbo")
+    rows = [row[mask == 1] for row, mask in zip(expected["input_ids"], expected["attention_mask"], strict=True)]
+    texts = ["[MASK]" * (last - first + 1) for first, last in expected["span_start_end"]]
+    batch = TokenBatch.of_rows(rows, pad_id=0)
+    in_text = [heads.tokenizer.mask_spans(text) for text in texts]
+    monkeypatch.setattr(masked_spans, "encode_masked", lambda *arguments: (batch, in_text))
+    found = masked_spans.fill_spans(heads.model, heads.tokenizer, texts, top=1000)
+    for row, (one, (first, _)) in enumerate(zip(found, expected["span_start_end"], strict=True)):
+        [span] = one.spans
+        assert (span.start, span.end) == (0, len(one.text))
+        for place, words in enumerate(span.places):
+            sbo, mlm = expected["sbo_logits"][row, 0, place], expected["mlm_logits"][row, first + place]
+            for name, logits in (("sbo", sbo), ("mlm", mlm)):
+                shares = softmax(logits.astype(np.float64))
+                assert max(abs(word.probability - shares[word.id]) for word in words[name]) < 1e-5
+
+
+def test_spans_in_tables_and_files(relatives, albert, tmp_path):
+    model = ("--model", relatives["spanbert-with-heads"], "--top", 2)
+    lines = ok(albert("fill-mask", "--span", SPANS[1], *model)).splitlines()
+    assert lines[:3] == [SPANS[1], "", "span 1 of 3 between '[CLS]' and 'of': word 1 of 2"]
+    assert lines[3].split() == [
+        "rank",
+        "both",
+        "piece",
+        *["borders", "(SBO)", "piece", "masked", "word", "(MLM)", "piece"],
+    ]
+    assert [line.split()[0] for line in lines[4:6]] == ["1", "2"]
+    assert [line for line in lines if line.startswith("span 3")] == [lines[-6]]
+    assert lines[-6].endswith("and '[SEP]': word 1 of 1")
+    assert lines[-1].startswith("filled in: ")
+    assert ok(albert("fill-mask", "--span", SPANS[2], *model)).splitlines()[2] == (
+        "the span between '##t' and '.': word 1 of 1"
+    )
+    out = ok(albert("fill-mask", "--span", *SPANS, *model, "--out", tmp_path / "s.csv"))
+    assert out == f"{tmp_path / 's.csv'}: {9 * 3 * 2} rows\n"
+    assert (tmp_path / "s.csv").read_text().splitlines()[0] == "row,text,span,place,head,rank,id,piece,probability"
+
+
+def test_spans_that_cannot_be_filled_are_refused(relatives, albert, refused):
+    model = relatives["spanbert-with-heads"]
+    known = len(load(str(model), "sbo").model.sbo.positions.weight)
+    assert refused("fill-mask", "--span", "a" + " [MASK]" * (known + 1), "--model", model) == (
+        f"the text has a span of {known + 1} masks; the span-boundary head knows {known} places; shorten the span, or "
+        "leave out --span"
+    )
+    assert refused("fill-mask", "--span", "a", "--model", model).startswith("the text has no [MASK]; ")
+    for name in ("spanbert", "bert", "roberta", "generator"):
+        assert refused("fill-mask", "--span", "a [MASK]", "--model", relatives[name]) == (
+            f"{relatives[name]}: has no span-boundary head (SBO), so its weights would be random; take SpanBERT's "
+            "model with its heads (spanbert_large_with_head.tar.gz; the others have none), or leave out --span for the "
+            "masked-word head"
+        )
+    code, _, err = albert("fill-mask", "--span", "a [MASK]", "--targets", "b", "--model", model)
+    assert code == 2
+    assert "--targets has no effect with --span" in err

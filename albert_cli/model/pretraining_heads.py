@@ -106,11 +106,15 @@ class SpanBoundaryHead(nn.Module):
         """Logits (batch, spans, places, V). `borders` (batch, spans, 2): the tokens before and after each span."""
         rows = torch.arange(len(borders), device=borders.device)[:, None, None]
         around = sequence_output[rows, borders].flatten(2)  # (batch, spans, 2H)
-        places = self.positions.weight  # (places, 200)
+        places = torch.arange(len(self.positions.weight), device=borders.device)
         shape = (*around.shape[:2], len(places))
-        x = torch.cat([around[:, :, None].expand(*shape, -1), places.expand(*shape, -1)], dim=-1)
+        return self.at(around[:, :, None].expand(*shape, -1), places.expand(shape), word_embeddings)
+
+    def at(self, around: Tensor, places: Tensor, word_embeddings: Tensor) -> Tensor:
+        """Logits (…, V) of words at `places` (…) in spans, from 0; `around` (…, 2H): what stands before and after."""
+        x = torch.cat([around, self.positions(places)], dim=-1)  # (…, 2H + 200)
         x = self.norm_1(self.activation(self.dense_1(x)))
-        x = self.norm_2(self.activation(self.dense_2(x)))  # (batch, spans, places, H)
+        x = self.norm_2(self.activation(self.dense_2(x)))  # (…, H)
         return F.linear(x, word_embeddings, self.bias)
 
 

@@ -52,17 +52,7 @@ def fill_masks(
     texts. Raises HeadError, listing all of them, for texts without a mask or longer than the model's positions, and
     for targets of several pieces.
     """
-    where = labeller(len(texts), places)
-    mask = tokenizer.segmenter.special_tokens["mask"]
-    # As in fairseq's fill_mask, blanks at the end are no part of the text.
-    rows = [tokenizer.encode(text.rstrip(), special_in_text=(mask,)).ids for text in texts]
-    spans = [tokenizer.mask_spans(text) for text in texts]
-    raise_if_any(
-        [f"{where(row)} has no {mask}" for row, found in enumerate(spans) if not found],
-        f"write {mask} where a word is to be found",
-    )
-    raise_if_long([len(row) for row in rows], model, where)
-    tokens = TokenBatch.of_rows(rows, pad_id=tokenizer.pad_id)
+    tokens, spans = encode_masked(model, tokenizer, texts, places)
     counts = [len(found) for found in spans]
     queries = Queries(np.arange(len(texts)), np.flatnonzero(tokens.ids == tokenizer.mask_id), np.array(counts))
     starts = [(text, start) for text, found in zip(texts, spans, strict=True) for start, _ in found]
@@ -74,13 +64,30 @@ def fill_masks(
     return [
         [
             [
-                Candidate(rank, item, tokenizer.segmenter.piece(item), share, _filled(text, span, item, tokenizer))
+                Candidate(rank, item, tokenizer.segmenter.piece(item), share, filled_in(text, span, item, tokenizer))
                 for rank, item, share in next(flat)
             ]
             for span in masks
         ]
         for text, masks in zip(texts, spans, strict=True)
     ]
+
+
+def encode_masked(
+    model: PreTrainingModel, tokenizer: Tokenizer, texts: Sequence[str], places: Sequence[str] | None
+) -> tuple[TokenBatch, list[list[tuple[int, int]]]]:
+    """The texts with their masks as ids, and where in each text these stand; HeadError as `fill_masks`."""
+    where = labeller(len(texts), places)
+    mask = tokenizer.segmenter.special_tokens["mask"]
+    # As in fairseq's fill_mask, blanks at the end are no part of the text.
+    rows = [tokenizer.encode(text.rstrip(), special_in_text=(mask,)).ids for text in texts]
+    spans = [tokenizer.mask_spans(text) for text in texts]
+    raise_if_any(
+        [f"{where(row)} has no {mask}" for row, found in enumerate(spans) if not found],
+        f"write {mask} where a word is to be found",
+    )
+    raise_if_long([len(row) for row in rows], model, where)
+    return TokenBatch.of_rows(rows, pad_id=tokenizer.pad_id), spans
 
 
 def _answers(
@@ -100,7 +107,7 @@ def _answers(
         if wanted:
             chosen = [_ranked(row, wanted[continued[number]]) for row, number in zip(known, numbers, strict=True)]
         else:
-            chosen = [list(enumerate(ids, 1)) for ids in _best(known, min(top, pieces))]
+            chosen = [list(enumerate(ids, 1)) for ids in best(known, min(top, pieces))]
         for number, shares, found in zip(numbers, probabilities, chosen, strict=True):
             answers[number] = [(rank, item, float(shares[item])) for rank, item in found]
     return answers
@@ -139,7 +146,7 @@ def _without_space(tokenizer: Tokenizer, start: int) -> bool:
     return start == 0 and tokenizer.segmenter.mark == BYTE_SPACE
 
 
-def _filled(text: str, span: tuple[int, int], number: int, tokenizer: Tokenizer) -> str:
+def filled_in(text: str, span: tuple[int, int], number: int, tokenizer: Tokenizer) -> str:
     """The text with a piece in place of a mask, separated by a space from what stands before it if it begins a word."""
     before, after = text[: span[0]], text[span[1] :]
     special, piece = tokenizer.segmenter.special_tokens, tokenizer.segmenter.piece(number)
@@ -159,7 +166,7 @@ def _filled(text: str, span: tuple[int, int], number: int, tokenizer: Tokenizer)
     return before + (" " if _continues_word(text, span[0]) else "") + piece.removeprefix(SPACE) + after
 
 
-def _best(logits: Tensor, count: int) -> list[list[int]]:
+def best(logits: Tensor, count: int) -> list[list[int]]:
     """The ids of the `count` largest of each row (n, V), the largest first, of equals the lower id."""
     least = logits.topk(count).values[:, -1:]
     rows, ids = (logits >= least).nonzero(as_tuple=True)

@@ -72,8 +72,9 @@ def _lacking(where: str, config: EncoderConfig, head: Head, parts: Sequence[str]
             "(sentence order) or a BERT (next sentence)"
         )
     part = family.pair if head == "pair" and family.pair else head
-    held = next((item for item in family.parts if item.component in parts), None)
-    reason = family.no_pair if head == "pair" else f"this is the {held.name}" if held else ""
+    held = next((item.name for item in family.parts if item.component in parts), "")
+    another = held if part in {item.component for item in family.parts} else ""
+    reason = family.no_pair if head == "pair" else another and f"this is the {another}"
     lacks = f"has no {roles.HEADS[part]}, so its weights would be random{_why(reason)}"
     return HeadError(f"{where}: {lacks}; {_advice(config, part, parts)}")
 
