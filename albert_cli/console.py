@@ -346,5 +346,7 @@ def progress_count(what: str, unit: str = "rows") -> Iterator[Callable[[int, int
 
 
 def figure(value: float) -> str:
-    """A number with four decimals, or four digits where these would show nothing or far too much."""
+    """A number with four decimals, or four digits where these would show nothing or far too much; a count as it is."""
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"

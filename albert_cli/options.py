@@ -281,6 +281,11 @@ TextPairColumn = Annotated[
 ]
 Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
 
+TopAnswers = Annotated[
+    int | None,
+    typer.Option("--top", min=1, max=20, metavar="K", help="The K likeliest answers, each with its probability."),
+]
+
 OF_TABLES = ("input_format", "text_column", "text_pair_column", "delimiter")
 
 

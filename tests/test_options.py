@@ -41,6 +41,8 @@ EXCEPTIONS = {
     ("--precision", "similarity"): "vectors have int8 and no fp16",
     ("--text-column", "predict"): "as in training by default",
     ("--top", "similarity"): "another output, not another length",
+    ("--top", "answer"): "of the 20 that Google lists",
+    ("--top", "predict"): "of the 20 that Google lists",
     ("--lr", "finetune"): "the task's recipe decides the default",
     ("--warmup", "finetune"): "the task's recipe decides the default",
     ("--eval-every", "finetune"): "the task's recipe decides the default",

@@ -247,7 +247,8 @@ def test_the_recipe_is_that_of_the_data(tmp_path, impossible, values):
     path = write_squad(tmp_path / "train.json", count=9, impossible=impossible)
     task = tasks.named("squad")
     recipe = task.recipe_for(read_squad(path))
-    wanted = session._settings("squad", {"train": str(path), "model": "m"}, tmp_path / "o", config=None, resume=False)
+    given_ = {"train": str(path), "model": str(write_model(tmp_path / "m"))}
+    wanted = session._settings("squad", given_, tmp_path / "o", config=None, resume=False)
     plan = Plan.of(wanted, recipe, 150_000, 12_000, examples=recipe.train_rows)
     found = (recipe.name, wanted.learning_rate, wanted.batch_size, plan.steps, plan.warmup_steps, wanted.max_length)
     assert found == values

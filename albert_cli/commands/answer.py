@@ -22,6 +22,7 @@ def answer(
         typer.Argument(metavar="CONTEXT", help="The text, or @FILE to read it from a file.", show_default=False),
         Kind.RAW,
     ],
+    top: options.TopAnswers = None,
     json: options.Json = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -30,11 +31,16 @@ def answer(
 ) -> None:
     """Answer a question from a text of any length, or say that it holds no answer.
 
+    It holds none where that scores more than the best answer by more than the threshold, which albert finetune squad
+    finds on the development set. RUN may also be a question-answering model of other origin: there the threshold is 0.
+
     Examples:
 
         albert answer runs/squad "Who wrote Emma?" "Emma is a novel by Jane Austen."
 
         albert answer runs/squad "Who wrote Emma?" @article.txt --json
+
+        albert answer runs/squad "Who wrote Emma?" @article.txt --top 5
     """
     from albert_cli.machine import Machine
     from albert_cli.training import prediction
@@ -42,12 +48,15 @@ def answer(
 
     text = _context(context)
     with Machine(device, threads, precision).at_work() as where:
-        loaded = load_run(run, device=where, batch_tokens=batch_tokens)
+        loaded = prediction.listing(load_run(run, device=where, batch_tokens=batch_tokens), top)
         found = prediction.one(loaded, "answer", question, text)
     if json:
         console.print_json(found)
-    else:
-        console.say(found["answer"] or "(no answer in the text)")
+        return
+    console.say(found["answer"] or "(no answer in the text)")
+    if top is not None:
+        rows = [[item["text"] or "(no answer)", f"{item['probability']:.4f}"] for item in found["candidates"]]
+        console.print_table(rows, ["candidate", "probability"], right=[1])
 
 
 def _context(text: str) -> str:

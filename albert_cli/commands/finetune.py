@@ -15,6 +15,8 @@ from albert_cli.training.settings import Settings
 
 app = typer.Typer()
 
+# Figures that are shown in one line.
+_IN_A_LINE = 6
 _OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "--regression")
 
 
@@ -52,10 +54,10 @@ def finetune(
 ) -> None:
     """Fine-tune a model on a task: trained, evaluated, drawn, ready for transformers.
 
-    Hyper-parameters are Google's for the task unless given. The best model on the development set is kept, in a
-    directory that transformers loads, with run.toml, metrics.jsonl, curves.png, confusion.png, report.md and the
-    development set's predictions, errors on top. A killed run resumes with --resume. Under torchrun or
-    accelerate launch, many processes share each batch.
+    Hyper-parameters are those published for the task and the model's family unless given. The best model on the
+    development set is kept, in a directory that transformers loads, with run.toml, metrics.jsonl, curves.png,
+    confusion.png, report.md and the development set's predictions, errors on top. A killed run resumes with --resume.
+    Under torchrun or accelerate launch, many processes share each batch.
 
     Examples:
 
@@ -146,7 +148,14 @@ def _show(result: dict[str, Any], out: Path) -> None:
         console.print_table(rows, ["metric", "mean", "spread"], right=[1])
         console.say(f"{len(result['seeds'])} runs in {out}; see {out / 'report.md'}")
         return
-    console.say(f"best: step {result['best_step']} of {result['steps']}, {_metrics(result['dev'])}")
+    best, dev = f"best: step {result['best_step']} of {result['steps']}", result["dev"]
+    if len(dev) <= _IN_A_LINE:
+        console.say(f"{best}, {_metrics(dev)}")
+    else:
+        console.say(best)
+        console.print_table(
+            [[name, console.figure(value)] for name, value in dev.items()], ["metric", "dev"], right=[1]
+        )
     console.say(f"{out}: model, report.md, curves.png, dev_predictions.csv")
 
 

@@ -54,6 +54,7 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add a column with the probability of each label.")
     ] = False,
+    top: options.TopAnswers = None,
     force: options.Force = False,
     json: options.Json = False,
     device: options.Device = "auto",
@@ -76,6 +77,8 @@ def predict(
         albert predict runs/sst2 --in texts.txt
 
         albert predict runs/sst2 --in texts.csv --out labels.parquet --probabilities
+
+        albert predict runs/squad --in dev-v2.0.json --out nbest.json --top 20
     """
     texts = texts or []
     if bool(texts) == (source is not None):
@@ -83,7 +86,7 @@ def predict(
     if source is None and out is not None:
         raise typer.BadParameter("--out needs --in: the rows to predict")
     if source is None:
-        refuse_idle("without --in", *options.OF_TABLES, "probabilities")
+        refuse_idle("without --in", *options.OF_TABLES, "probabilities", "top")
     if out is None:
         refuse_idle("without --out", "force")
     if len(texts) > 2:
@@ -100,7 +103,7 @@ def predict(
 
     machine = Machine(device, threads, precision)
     with machine.at_work() as where:
-        loaded = load_run(run, device=where, batch_tokens=batch_tokens)
+        loaded = predictions.listing(load_run(run, device=where, batch_tokens=batch_tokens), top)
     if source is not None:
         predictions.check_out(loaded.problem, out)
         with console.progress_count("predicting") as tick, machine.at_work():
@@ -140,6 +143,8 @@ def _print_predictions(found: Predicted) -> None:
 
 
 def _figure(cell: object, column: str) -> str:
+    if column == "candidates" and isinstance(cell, list):
+        return "; ".join(f"{escaped(item['text']) or '(no answer)'} {item['probability']:.4f}" for item in cell)
     if isinstance(cell, list):  # the labels of a text that may have several
         return escaped(", ".join(cell))
     if isinstance(cell, float):  # a regression's value in its unit, or a probability

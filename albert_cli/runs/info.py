@@ -25,10 +25,15 @@ _LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "sci
 
 def write_info(directory: Path, tables: Mapping[str, Any]) -> None:
     """Write run.toml: the tables given (settings, data, hashes, …), and the versions of the libraries."""
+    rewrite_info(directory, {**tables, "versions": versions()})
+
+
+def rewrite_info(directory: Path, tables: Mapping[str, Any]) -> None:
+    """Write run.toml with the tables given and no others."""
     import tomli_w
 
     with atomic_write(directory / RUN, force=True, ours=None) as beside:
-        beside.write_text(tomli_w.dumps({**tables, "versions": versions()}), encoding="utf-8")
+        beside.write_text(tomli_w.dumps(dict(tables)), encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

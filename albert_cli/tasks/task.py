@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from albert_cli.tasks.examples import ExampleColumns, Examples, Questions
 
@@ -15,8 +15,11 @@ class Recipe:
     """Hyper-parameters for a training set of `train_rows` rows; another size or batch keeps the number of epochs.
 
     `eval_every` is in steps, `max_length` in tokens; `name` distinguishes a task's recipes. `dropout` is that of
-    the encoder (table 14 of the ALBERT paper, "ALBERT DR"), None where the model's config decides. AdamW with decay
-    0.01, linear warm-up and decay, clipping at 1.
+    the encoder (table 14 of the ALBERT paper, "ALBERT DR"), None where the model's config decides. AdamW with this
+    weight decay and second beta (the first is 0.9, epsilon 1e-6), linear warm-up and decay, gradients clipped at the
+    norm `clip` (0: not at all). `bias_correction`: of Adam's moments. `layer_decay`: each layer's learning rate is this
+    many times that of the one above. A regression's labels are divided by `label_scale` in training. `model`: whose
+    recipe it is; empty for ALBERT's.
     """
 
     learning_rate: float
@@ -28,6 +31,26 @@ class Recipe:
     name: str = ""
     eval_every: int = 100
     max_length: int = 512
+    weight_decay: float = 0.01
+    beta2: float = 0.999
+    clip: float = 1.0
+    bias_correction: bool = True
+    layer_decay: float = 1.0
+    label_scale: float = 1.0
+    model: str = ""
+
+    @classmethod
+    def of_epochs(cls, epochs: int, *, warmup: float, batch_size: int, learning_rate: float, **others: Any) -> Recipe:
+        """A recipe that is published as epochs and a share of warm-up."""
+        steps = 100 * epochs
+        return cls(
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            steps=steps,
+            warmup_steps=round(warmup * steps),
+            train_rows=100 * batch_size,
+            **others,
+        )
 
     @property
     def epochs(self) -> float:

@@ -14,7 +14,7 @@ from albert_cli.runs.claim import Inputs
 from albert_cli.tasks.task import Task
 from albert_cli.training import run_directory
 from albert_cli.training.run_info import RunInfo
-from albert_cli.training.settings import PATHS, Settings
+from albert_cli.training.settings import OPTIMIZER, PATHS, Settings
 from converters.checkpoint import Checkpoint
 from converters.libraries import require_library
 from converters.messages import brief
@@ -53,9 +53,21 @@ def within_positions(settings: Settings, task: Task, base: Checkpoint) -> Settin
     return dataclasses.replace(settings, max_length=positions)
 
 
+def check_layers(settings: Settings, base: Checkpoint) -> None:
+    """Refuse a rate for each layer where layers have weights in common (TrainingError)."""
+    config = base.config
+    if settings.layer_decay != 1 and config.num_hidden_layers > 1 and config.shared != "none":
+        raise TrainingError(
+            f"--layer-decay {settings.layer_decay:g} gives each layer a rate of its own, but in {base.where} they have "
+            "their weights in common; leave it out"
+        )
+
+
 def check_same(out: Path, info: RunInfo) -> None:
     """Refuse to resume with other settings, data or model than the run was started with (RunError)."""
     before = run_directory.read_info(out)
+    defaults = {item.name: item.default for item in dataclasses.fields(Settings) if item.name in OPTIMIZER}
+    settings = defaults | dict(before.settings)
     now = {key: value for key, value in info.settings.items() if value is not None}
     facts = {
         "kind": (before.problem, info.problem),
@@ -65,5 +77,9 @@ def check_same(out: Path, info: RunInfo) -> None:
     }
     changed = [f"{name} was {brief(old)}, now {brief(new)}" for name, (old, new) in facts.items() if old != new]
     run_info.check_same(
-        out, settings=(before.settings, now), hashes=(before.hashes, info.hashes), paths=PATHS, changed=changed
+        out,
+        settings=(settings, now),
+        hashes=(before.hashes, info.hashes),
+        paths=PATHS,
+        changed=changed,
     )

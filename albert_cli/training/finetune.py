@@ -19,6 +19,7 @@ from albert_cli.runs.directory import prepare_run_directory
 from albert_cli.runs.events import Counter, FineTuningPlan, Note, Report, silent
 from albert_cli.runs.files import RUN, TENSORBOARD
 from albert_cli.runs.processes import accelerator_for
+from albert_cli.tasks.recipes import adapted
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import checks, results, run_directory
 from albert_cli.training.features import FeatureCache
@@ -67,7 +68,9 @@ def finetune(
         accelerator, out, ours=run_directory.OURS, inputs=inputs, resume=resume, force=force
     ) as held:
         checks.check_libraries(settings)
-        task, base = task_of(settings), run_directory.base_checkpoint(settings.model)
+        base = run_directory.base_checkpoint(settings.model)
+        task = adapted(task_of(settings), base)
+        checks.check_layers(settings, base)
         settings = checks.within_positions(settings, task, base)
         prepared = prepare(task, settings, Tokenizer.of_model(base))
         prepared = prepared.with_hash("model", run_info.digest_of(base))
@@ -145,6 +148,8 @@ def _announce(run: _Run, model: TaskModel, plan: Plan, notes: list[str]) -> None
     for note in [*prepared.notes, *notes]:
         run.report(Note(note))
     taken = problem.described(prepared.train, info, prepared.task)
+    if whose := prepared.task.recipe.model:
+        taken += f"; hyper-parameters of {whose}"
     dropout = _dropout(model, run.settings)
     run.report(FineTuningPlan(plan.steps, plan.warmup_steps, len(prepared.train.rows), dropout, taken))
 
@@ -166,5 +171,6 @@ def _evaluate(run: _Run, rows: dict[str, Rows], model: nn.Module) -> dict[str, f
         outputs = infer_shared(accelerator, model, rows[name], tick=tick)
         in_units = [prepared.info.scale.labels(output) for output in outputs]
         values = score(prepared.problem, split, in_units, prepared.info, prepared.task.metrics)
+        values = {key: values[key] for key in ("loss", *prepared.task.metrics)}
         found |= {f"{name.removeprefix('dev').lstrip('_')}_{key}".lstrip("_"): value for key, value in values.items()}
     return found

@@ -1,7 +1,7 @@
 """The training loop: AdamW with Google's decay rules, linear warm-up and decay, clipping; exact to resume.
 
-Google: optimization.py (create_optimizer). As in transformers, and unlike there, Adam's moments are bias-corrected, and
-the decay after the warm-up starts at the full learning rate.
+Google: optimization.py (create_optimizer). As in transformers, and unlike there, the decay after the warm-up starts at
+the full learning rate.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from albert_cli.batching import epoch_batches
 from albert_cli.errors import TrainingError
 from albert_cli.memory import out_of_memory
-from albert_cli.runs import checkpointing, log, optimizer
+from albert_cli.runs import checkpointing, log
 from albert_cli.runs.checkpointing import Progress
 from albert_cli.runs.events import Ended, EpochEnded, Evaluated, Report, StepDone, Trained, silent
 from albert_cli.runs.files import STATE
 from albert_cli.runs.info import check_model
+from albert_cli.runs.optimizer import not_finite
 from albert_cli.runs.processes import own_dropout
+from albert_cli.training import optimizer
 from albert_cli.training.metrics import SMALLER_IS_BETTER
 from albert_cli.training.problems import AnyProblem, BatchMetrics
 from albert_cli.training.rows import Rows
@@ -96,7 +98,8 @@ class _Loop:
 
     def __init__(self, job: FinetuneJob) -> None:
         self.job, self.progress = job, Progress()
-        self.plain_optimizer = optimizer.adamw(optimizer.trainable(job.model), job.settings.learning_rate)
+        self.rated = optimizer.make(job.model, job.settings)
+        self.plain_optimizer = self.rated.optimizer
         self.model, self.optimizer = job.accelerator.prepare(job.model, self.plain_optimizer)
         self.parameters = [item for item in job.model.parameters() if item.requires_grad]
         self.log_every = max(1, job.plan.steps // _LOGGED)
@@ -182,10 +185,10 @@ class _Loop:
                 self.seen.append((logits.detach().float().cpu().numpy(), targets.numpy()))
         if world > 1:
             total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
-        norm = accelerator.clip_grad_norm_(self.parameters, optimizer.CLIP)
+        norm = accelerator.clip_grad_norm_(self.parameters, job.settings.clip or math.inf)
         self.check_finite(total, norm, rows)
-        for group in self.plain_optimizer.param_groups:
-            group["lr"] = job.settings.learning_rate * job.plan.rate(at.step)
+        self.rate = job.settings.learning_rate * job.plan.rate(at.step)
+        self.rated.set_rate(self.rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.losses.append(total)
@@ -194,7 +197,7 @@ class _Loop:
     def check_finite(self, loss: float, norm: Any, rows: NDArray[np.int64]) -> None:
         """TrainingError where an update's loss or gradient is not finite."""
         at, job = self.progress, self.job
-        broken = optimizer.not_finite(loss, norm, job.accelerator)
+        broken = not_finite(loss, norm, job.accelerator)
         if broken is None:
             return
         rate = job.settings.learning_rate * job.plan.rate(at.step)
@@ -244,9 +247,8 @@ class _Loop:
     def log_losses(self) -> None:
         """Log the means since the last record."""
         if self.losses:
-            rate = self.plain_optimizer.param_groups[0]["lr"]
             loss, norm = sum(self.losses) / len(self.losses) * self.job.loss_unit, float(self.norm)
-            figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+            figures = {"loss": loss, "learning_rate": self.rate, "gradient_norm": norm}
             log.add(self.job, self.progress, Trained(self.progress.step, self.epochs(), figures))
             self.losses.clear()
 

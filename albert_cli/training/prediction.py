@@ -82,6 +82,15 @@ def dev_splits(
     return {name: problem.split(part, info, task, loaded.tokenizer) for name, part in found.items()}
 
 
+def listing(loaded: LoadedRun, top: int | None) -> LoadedRun:
+    """The same, but answers have their `top` candidates; RunError for a model that gives no answers."""
+    if top is None:
+        return loaded
+    if loaded.problem.command != "answer":
+        raise RunError(f"{loaded.directory}: --top lists answers to questions, but its model {loaded.problem.advice}")
+    return replace(loaded, info=replace(loaded.info, top=top))
+
+
 def one(loaded: LoadedRun, command: str, first: str, second: str | None = None) -> dict[str, Any]:
     """The prediction for what was given to a command: a text or pair, or a question and its text.
 

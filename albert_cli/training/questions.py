@@ -5,11 +5,12 @@ The scores follow the official evaluation scripts of SQuAD v1.1 and v2.0, which 
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.tasks.examples import Question
@@ -27,15 +28,37 @@ QUESTION_TOKENS, OVERLAP, CANDIDATES, ANSWER_TOKENS = 64, 128, 20, 30
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One of the likeliest answers, `probability` among them; `text` is empty, with no span, for "no answer"."""
+
+    text: str
+    start: int
+    end: int
+    start_logit: float
+    end_logit: float
+    probability: float = 0.0
+
+
+@dataclass(frozen=True)
 class Answer:
     """`text` is `context[start:end]`; empty, with no span, where the model finds no answer. `score`: a sum of logits;
-    `null_score`: that of "no answer"."""
+    `null_score`: that of "no answer". `candidates`: the likeliest answers, if they were asked for."""
 
     text: str
     start: int
     end: int
     score: float
     null_score: float
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def odds(self) -> float:
+        """By how much "no answer" scores more."""
+        return self.null_score - self.score
+
+    def given(self, threshold: float) -> Answer:
+        """The answer, or none where the odds of that are above the threshold."""
+        return replace(self, text="", start=-1, end=-1) if self.odds > threshold else self
 
 
 @dataclass(frozen=True)
@@ -88,40 +111,101 @@ def windows(questions: Sequence[Question], tokenizer: Tokenizer, max_length: int
 
 
 def answers(
-    questions: Sequence[Question], cut: Windows, logits: Sequence[NDArray[np.float32]], *, no_answer: bool
+    questions: Sequence[Question],
+    cut: Windows,
+    logits: Sequence[NDArray[np.float32]],
+    *,
+    no_answer: bool,
+    threshold: float = 0.0,
+    top: int = 0,
 ) -> list[Answer]:
     """The best span of each question over all its windows.
 
     As in Google's code, a token may begin the answer only in the window that shows the most text around it.
     `logits` per window: (tokens, 2), start and end. With `no_answer` the empty answer wins where its score, that of
-    `[CLS]`, is higher (SQuAD v2).
+    the first token, is higher by more than the `threshold` (SQuAD v2). `top`: how many candidates each answer has.
     """
+    best = best_spans(questions, cut, logits)
+    if top:
+        listed = _candidates(questions, cut, logits, no_answer=no_answer)
+        best = [replace(item, candidates=tuple(found[:top])) for item, found in zip(best, listed, strict=True)]
+    return [item.given(threshold) for item in best] if no_answer else best
+
+
+def best_spans(questions: Sequence[Question], cut: Windows, logits: Sequence[NDArray[np.float32]]) -> list[Answer]:
+    """The best span of each question, whatever the score of "no answer"; arguments as `answers`."""
     import numpy as np
 
     best = [Answer("", -1, -1, -np.inf, np.inf) for _ in questions]
     for number, places, central, scores in zip(cut.question, cut.offsets, cut.central, logits, strict=True):
         found = best[number]
         null_score = min(found.null_score, float(scores[0].sum()))
-        context = places[:, 1] > places[:, 0]
-        starts, ends = (
-            allowed[np.argsort(-scores[allowed, side], kind="stable")[:CANDIDATES]]
-            for side, allowed in enumerate((np.flatnonzero(context & central), np.flatnonzero(context)))
-        )
-        if len(starts):
-            sums = scores[starts, 0][:, None] + scores[ends, 1][None, :]
-            lengths = ends[None, :] - starts[:, None] + 1
-            sums = np.where((lengths >= 1) & (lengths <= ANSWER_TOKENS), sums, -np.inf)
+        starts, ends, sums = _likeliest(places, central, scores)
+        if sums.size:
             row, column = np.unravel_index(int(np.argmax(sums)), sums.shape)
             if sums[row, column] > found.score:
                 start, end = int(places[starts[row], 0]), int(places[ends[column], 1])
                 text = questions[number].context[start:end]
                 found = Answer(text, start, end, float(sums[row, column]), null_score)
-        best[number] = Answer(found.text, found.start, found.end, found.score, null_score)
-    if no_answer:
-        best = [
-            Answer("", -1, -1, item.score, item.null_score) if item.null_score > item.score else item for item in best
-        ]
+        best[number] = replace(found, null_score=null_score)
     return best
+
+
+def _likeliest(
+    places: NDArray[np.int32], central: NDArray[np.bool_], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """A window's likeliest first (m) and last (n) tokens, and the scores (m, n) of the spans, -inf of what is none."""
+    import numpy as np
+
+    context = places[:, 1] > places[:, 0]
+    starts, ends = (
+        allowed[np.argsort(-scores[allowed, side], kind="stable")[:CANDIDATES]]
+        for side, allowed in enumerate((np.flatnonzero(context & central), np.flatnonzero(context)))
+    )
+    sums = scores[starts, 0][:, None] + scores[ends, 1][None, :]
+    lengths = ends[None, :] - starts[:, None] + 1
+    return starts, ends, np.where((lengths >= 1) & (lengths <= ANSWER_TOKENS), sums, -np.inf)
+
+
+def _candidates(
+    questions: Sequence[Question], cut: Windows, logits: Sequence[NDArray[np.float32]], *, no_answer: bool
+) -> list[list[Candidate]]:
+    """The n-best list of each question: distinct texts by score, "no answer" among them, and their softmax.
+
+    Google: run_squad.py, write_predictions.
+    """
+    import numpy as np
+
+    spans: list[list[tuple[float, Candidate]]] = [[] for _ in questions]
+    nulls: list[tuple[float, Candidate] | None] = [None] * len(questions)
+    for number, places, central, scores in zip(cut.question, cut.offsets, cut.central, logits, strict=True):
+        null, before = float(scores[0].sum()), nulls[number]
+        if before is None or null < before[0]:
+            nulls[number] = null, Candidate("", -1, -1, float(scores[0, 0]), float(scores[0, 1]))
+        starts, ends, sums = _likeliest(places, central, scores)
+        for row, column in np.argwhere(sums > -np.inf):
+            first, last = starts[row], ends[column]
+            start, end = int(places[first, 0]), int(places[last, 1])
+            text = questions[number].context[start:end]
+            found = Candidate(text, start, end, float(scores[first, 0]), float(scores[last, 1]))
+            spans[number].append((float(sums[row, column]), found))
+    listed = []
+    for ranked, nothing in zip(spans, nulls, strict=True):
+        every = [*ranked, nothing] if no_answer and nothing is not None else ranked
+        distinct: dict[str, tuple[float, Candidate]] = {}
+        for score, item in sorted(every, key=lambda pair: -pair[0]):
+            distinct.setdefault(item.text, (score, item))
+        chosen = list(distinct.values())[:CANDIDATES]
+        if no_answer and nothing is not None and not any(item is nothing[1] for _, item in chosen):
+            chosen.append(nothing)
+        shares = _softmax([score for score, _ in chosen])
+        listed.append([replace(item, probability=share) for (_, item), share in zip(chosen, shares, strict=True)])
+    return listed
+
+
+def _softmax(scores: Sequence[float]) -> list[float]:
+    weights = [math.exp(score - max(scores)) for score in scores]
+    return [weight / math.fsum(weights) for weight in weights]
 
 
 def scores(questions: Sequence[Question], texts: Sequence[str]) -> tuple[list[int], list[float]]:

@@ -46,6 +46,7 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
         ),
         *[f"- {_plain(note)}" for note in prepared.notes],
         "## Settings",
+        *([f"Those that were not given are the recipe of {whose}."] if (whose := prepared.task.recipe.model) else []),
         _table(["setting", "value"], [[key, _code(value)] for key, value in settings.items()]),
     ]
     if epochs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from albert_cli.runs.files import CURVES
 from albert_cli.runs.log import read_finished_log
 from albert_cli.training import prediction
 from albert_cli.training.rows import Predictions, Split
-from albert_cli.training.run_directory import History, LoadedRun, load_run
+from albert_cli.training.run_directory import History, LoadedRun, load_run, settle
 from albert_cli.training.settings import Plan
-from albert_cli.training.splits import Prepared
+from albert_cli.training.splits import Prepared, score
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,14 @@ def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device:
     from albert_cli.training import report as pages
 
     loaded = load_run(out, device=device)
-    predicted = {}
+    predicted, further = {}, {}
     for name, split in prepared.dev.items():
         whole, found = _predict(loaded, split, report)
+        if name == "dev":
+            loaded = replace(loaded, info=prepared.problem.settled(whole, found.outputs, loaded.info))
+            settle(out, prepared.problem, loaded.info)
+            found = replace(found, values=prepared.problem.decide(whole, found.outputs, loaded.info))
+            further = score(prepared.problem, whole, found.outputs, loaded.info, ())
         if remark := prepared.problem.same_for_all(whole, found, prepared.info):
             prepared.notes.append(f"{name}: {remark}")
             report(Remark(f"{name}: {remark}"))
@@ -46,6 +51,7 @@ def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device:
     records = read_finished_log(out)
     history = History.of(out, records, prepared.task.selection_metric)
     summary = _summary(prepared, plan, records)
+    summary["dev"] |= {key: value for key, value in further.items() if key not in summary["dev"]}
     figures.curves({out.name: history}, out / CURVES)
     if prepared.problem.picture:
         prepared.problem.draw(*predicted["dev"], loaded.info, out / prepared.problem.picture)

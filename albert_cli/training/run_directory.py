@@ -58,6 +58,7 @@ class _TaskTable:
     no_answer: bool
     mean: float = 0.0
     spread: float = 1.0
+    no_answer_threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,14 @@ def write_info(
     run_info.write_info(directory, tables)
 
 
+def settle(directory: Path, problem: AnyProblem, info: RunInfo) -> None:
+    """Add to run.toml what the best model's outputs decided."""
+    content = load_toml(directory / RUN)
+    task = content["task"] | problem.stored(info)
+    if task != content["task"]:
+        run_info.rewrite_info(directory, content | {"task": task})
+
+
 def read_info(directory: Path) -> RunInfo:
     """What run.toml says; for a fine-tuned model of other origin, what its config says. RunError where neither can."""
     if directory.is_file():
@@ -211,6 +220,7 @@ def read_info(directory: Path) -> RunInfo:
         problem=problems.named(task["kind"]).name,
         labels=tuple(task["labels"]),
         no_answer=task["no_answer"],
+        no_answer_threshold=float(task.get("no_answer_threshold", 0.0)),
         scale=Scale(float(task.get("mean", 0.0)), float(task.get("spread", 1.0))),
         max_length=settings["max_length"],
         hidden=hidden,
@@ -233,6 +243,8 @@ def _faults(task: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
         faults.append(f"task.labels names {listing(twice)} twice")
     if not (math.isfinite(task.get("mean", 0)) and 0 < task.get("spread", 1) < math.inf):
         faults.append(f"mean and spread of the labels are {task.get('mean')} and {task.get('spread')}")
+    if not math.isfinite(task.get("no_answer_threshold", 0)):
+        faults.append(f"no_answer_threshold is {task['no_answer_threshold']}")
     if hidden_sizes(settings.get("head", "linear")) is None:
         faults.append(f"settings.head is {brief(settings['head'])}, not linear or mlp: and sizes")
     if settings["max_length"] < 1:

@@ -14,6 +14,9 @@ class RunInfo:
     """What a run's model is for. `problem`: a name of training/problems. `labels` in the order of the logits, if any.
 
     `scale`: what a regression's labels were divided by in training; the saved model's outputs are labels.
+    `no_answer`: whether questions may have none, which is said where its odds are above `no_answer_threshold`
+    (albert_cli/training/no_answer.py); None: the best one of the split that is measured. `top`: how many candidates
+    an answer has.
     """
 
     task: str
@@ -22,6 +25,8 @@ class RunInfo:
     max_length: int
     hidden: tuple[int, ...] = ()
     no_answer: bool = False
+    no_answer_threshold: float | None = None
+    top: int = 0
     scale: Scale = field(default_factory=Scale)
     settings: Mapping[str, Any] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ from albert_cli.registry.builtin import NAME, named_or_default
 from albert_cli.runs.claim import check_free, current
 from albert_cli.runs.events import Report, RunBegun
 from albert_cli.runs.files import CURVES, RUN
+from albert_cli.tasks.recipes import adapted
 from albert_cli.tasks.task import Sources
 from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
 from albert_cli.training.finetune import finetune
-from albert_cli.training.run_directory import OURS, read_history
+from albert_cli.training.run_directory import OURS, base_checkpoint, read_history
 from albert_cli.training.settings import Settings
 from albert_cli.training.several import finetune_seeds, several
+from converters.checkpoint import Checkpoint
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
@@ -71,7 +74,8 @@ def glue(
     if submission is not None:
         submissions.check(submission, force=force)
     place = current(out) if resume else out
-    wanted = {name: _settings(name, given, place / name, config=config, resume=resume) for name in GLUE}
+    bases = cache(base_checkpoint)
+    wanted = {name: _settings(name, given, place / name, config=config, resume=resume, bases=bases) for name in GLUE}
     if submission is not None:
         absent = [
             f"{split} of {tasks.named(name).name}"
@@ -95,8 +99,16 @@ def glue(
     return {"tasks": summaries, "submission": submission and str(submission), "notes": notes}
 
 
-def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | None, resume: bool) -> Settings:
-    """The command line before the file, the file before the resumed run, that before the recipe."""
+def _settings(
+    task: str,
+    given: Mapping[str, Any],
+    out: Path,
+    *,
+    config: Path | None,
+    resume: bool,
+    bases: Callable[[str], Checkpoint] = base_checkpoint,
+) -> Settings:
+    """The command line before the file, the file before the resumed run, that before the recipe for the model."""
     resumed = resume and (out / RUN).exists()
     layers = [given]
     if config is not None:
@@ -117,9 +129,10 @@ def _settings(task: str, given: Mapping[str, Any], out: Path, *, config: Path | 
                 f"{out}: contains no run to resume, and csv needs --data DIR or --train FILE for a new one"
             )
         raise NoDataError("csv has no training data; name it with --data DIR or --train FILE")
+    facts = adapted(facts, bases(wanted.model))
     if facts.no_answer_recipe is not None and (train := facts.read(wanted.sources, "train")) is not None:
         return settings_module.resolve(facts, *layers, recipe=facts.recipe_for(train), resumed=resumed)
-    return wanted
+    return settings_module.resolve(facts, *layers, resumed=resumed)
 
 
 def _has(task: str, sources: Sources, split: str) -> bool:

@@ -18,6 +18,8 @@ from albert_cli.tasks.task import Recipe, Sources, Task
 
 # Settings that are paths (the model may be a name, too): what they hold is compared when a run is resumed.
 PATHS = ("model", "data", "train", "dev", "test")
+# Those of the optimizer beside the learning rate, which a Recipe has too. Their defaults are what runs had before them.
+OPTIMIZER = ("weight_decay", "layer_decay", "beta2", "bias_correction", "clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,23 @@ class Settings:
         float | None,
         Option("--dropout", metavar="X", help="Of the encoder; else the recipe's for GLUE and SQuAD, or the model's."),
     ] = None
+    weight_decay: Annotated[
+        float, Option("--weight-decay", metavar="X", help="Of AdamW, but for biases and norms.", show_default=False)
+    ] = 0.01
+    layer_decay: Annotated[
+        float,
+        Option("--layer-decay", metavar="X", help="A layer's rate by that of the one above.", show_default=False),
+    ] = 1.0
+    beta2: Annotated[
+        float, Option("--beta2", metavar="X", help="The second beta of AdamW; the first is 0.9.", show_default=False)
+    ] = 0.999
+    bias_correction: Annotated[
+        bool,
+        Option("--bias-correction/--no-bias-correction", help="Of AdamW's moments.", show_default=False),
+    ] = True
+    clip: Annotated[
+        float, Option("--clip", metavar="X", help="The gradient's norm at most; 0: any.", show_default=False)
+    ] = 1.0
     max_length: Annotated[int, Option("--max-length", metavar="N", help=f"{options.MAX_LENGTH}.")]
     seed: Annotated[int, options.SEED] = 42
     freeze_encoder: Annotated[
@@ -94,6 +113,14 @@ class Settings:
             faults.append("epochs and steps are both given; choose one")
         if self.warmup is not None and not 0 <= self.warmup < math.inf:
             faults.append(f"warmup is {self.warmup}, not 0 or more")
+        if not 0 <= self.weight_decay < 1:
+            faults.append(f"weight_decay is {self.weight_decay}, not from 0 to below 1")
+        if not 0 < self.layer_decay <= 1:
+            faults.append(f"layer_decay is {self.layer_decay}, not above 0 and at most 1")
+        if not 0 <= self.beta2 < 1:
+            faults.append(f"beta2 is {self.beta2}, not from 0 to below 1")
+        if not 0 <= self.clip < math.inf:
+            faults.append(f"clip is {self.clip}, not 0 or more")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             faults.append(f"dropout is {self.dropout}, not from 0 to below 1")
         elif self.dropout and self.freeze_encoder:
@@ -207,7 +234,8 @@ class Plan:
 def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None, resumed: bool = False) -> Settings:
     """Settings of `given` mappings, the first that has a value counts; the rest is the task's recipe.
 
-    A `resumed` run without a dropout of its own keeps that of its model.
+    A `resumed` run without a dropout of its own keeps that of its model; one of an earlier version, the optimizer of
+    that.
     """
     recipe = recipe or task.recipe
     ours = {
@@ -216,6 +244,8 @@ def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None,
         "max_length": recipe.max_length,
         "dropout": None if resumed else recipe.dropout,
     }
+    if not resumed:
+        ours |= {name: getattr(recipe, name) for name in OPTIMIZER}
     values = {"dropout": None} | declared.layered(*given, ours, exclusive=("epochs", "steps"))
     if values.get("freeze_encoder") and values["dropout"] and not any(layer.get("dropout") for layer in given):
         values["dropout"] = 0.0  # the recipe's is of an encoder that is trained

@@ -16,6 +16,7 @@ from albert_cli.runs.directory import prepare_run_directory
 from albert_cli.runs.events import Report, RunBegun, silent
 from albert_cli.runs.files import CURVES
 from albert_cli.runs.processes import accelerator_for, on_main
+from albert_cli.tasks.recipes import adapted
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import checks, run_directory
 from albert_cli.training.finetune import finetune
@@ -82,7 +83,9 @@ def several(
         for item in {dataclasses.replace(item, seed=0): item for item in every}.values():
             checks.check_libraries(item)
             checks.check_processes(item, accelerator)
-            task, base = task_of(item), run_directory.base_checkpoint(item.model)
+            base = run_directory.base_checkpoint(item.model)
+            task = adapted(task_of(item), base)
+            checks.check_layers(item, base)
             prepare(task, checks.within_positions(item, task, base), Tokenizer.of_model(base))
 
     with prepare_run_directory(

@@ -168,6 +168,10 @@ class TextProblem(ABC):
         whole, targets = np.stack(outputs), split.rows.targets
         return {"loss": self.mean_loss(whole, targets)} | compute(metrics, targets.numpy(), self.values(whole))
 
+    def settled(self, split: Split[Examples], outputs: list[NDArray[Any]], info: RunInfo) -> RunInfo:
+        """Nothing is decided by outputs."""
+        return info
+
     # --- Predictions
 
     def decide(self, split: Split[Examples], outputs: list[NDArray[Any]], info: RunInfo) -> NDArray[Any]:

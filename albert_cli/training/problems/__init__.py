@@ -122,7 +122,10 @@ class Problem(Protocol[E, S, V]):
         """Metrics of training rows by outputs and (standard) targets; None where a row says too little."""
 
     def score(self, split: S, outputs: list[NDArray[Any]], info: RunInfo, metrics: Sequence[str]) -> dict[str, float]:
-        """The mean loss and the metrics of outputs by row."""
+        """The mean loss and the metrics of outputs by row, then figures that explain them, if the problem has any."""
+
+    def settled(self, split: S, outputs: list[NDArray[Any]], info: RunInfo) -> RunInfo:
+        """The facts of a run, with what the best model's outputs for the development set decide."""
 
     # --- Predictions
 

@@ -20,9 +20,10 @@ from albert_cli.tasks.examples import Question, Questions
 from albert_cli.tasks.layouts.squad import read_squad
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
-from albert_cli.training import questions
+from albert_cli.training import no_answer, questions
+from albert_cli.training.no_answer import by_kind
 from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled
-from albert_cli.training.questions import Answer, Windows
+from albert_cli.training.questions import Answer, Candidate, Windows
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
@@ -87,10 +88,13 @@ class QuestionAnswering:
         return {}
 
     def stored(self, info: RunInfo) -> dict[str, Any]:
-        return {}
+        threshold = info.no_answer_threshold
+        return {} if threshold is None or not info.no_answer else {"no_answer_threshold": threshold}
 
     def foreign(self, checkpoint: Checkpoint, parts: Collection[str], max_length: int) -> RunInfo | None:
-        return RunInfo("squad", self.name, (), max_length, no_answer=True) if "qa" in parts else None
+        if "qa" not in parts:
+            return None
+        return RunInfo("squad", self.name, (), max_length, no_answer=True, no_answer_threshold=0.0)
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """The mean cross-entropy of start and end, over the tokens of a window.
@@ -112,13 +116,39 @@ class QuestionAnswering:
     ) -> dict[str, float]:
         pairs = zip(outputs, split.rows.targets, strict=True)
         loss = sum(float(self.loss(torch.from_numpy(a)[None], b[None])) for a, b in pairs) / len(outputs)
-        found = self.decide(split, outputs, info)
-        exact, f1 = questions.scores(split.examples.items, [item.text for item in found])
+        items, best = split.examples.items, questions.best_spans(split.examples.items, split.cut, outputs)
+        answerable = [bool(item.answers) for item in items]
+        further: dict[str, float] = {}
+        if info.no_answer:
+            searched = _searched(items, best, answerable)
+            threshold = info.no_answer_threshold
+            best = [answer.given(searched["f1"].threshold if threshold is None else threshold) for answer in best]
+            for name, found in searched.items():
+                further |= {f"best_{name}": found.score, f"best_{name}_thresh": found.threshold}
+        exact, f1 = questions.scores(items, [answer.text for answer in best])
+        if info.no_answer or not all(answerable):
+            further = by_kind(exact, f1, answerable) | further
         measured = {"exact": statistics.fmean(exact), "f1": statistics.fmean(f1)}
-        return {"loss": loss} | {name: measured[name] for name in metrics}
+        return {"loss": loss} | {name: measured[name] for name in metrics} | further
+
+    def settled(self, split: WindowSplit, outputs: list[NDArray[Any]], info: RunInfo) -> RunInfo:
+        """The threshold of "no answer" that gives the best F1."""
+        if not info.no_answer:
+            return info
+        items = split.examples.items
+        best = questions.best_spans(items, split.cut, outputs)
+        searched = _searched(items, best, [bool(item.answers) for item in items])
+        return replace(info, no_answer_threshold=searched["f1"].threshold)
 
     def decide(self, split: WindowSplit, outputs: list[NDArray[Any]], info: RunInfo) -> list[Answer]:
-        return questions.answers(split.examples.items, split.cut, outputs, no_answer=info.no_answer)
+        return questions.answers(
+            split.examples.items,
+            split.cut,
+            outputs,
+            no_answer=info.no_answer,
+            threshold=info.no_answer_threshold or 0.0,
+            top=info.top,
+        )
 
     def example(self, first: str, second: str | None) -> Questions:
         return Questions("the command line", [Question("0", first, second or "", [])], False, "")
@@ -131,15 +161,22 @@ class QuestionAnswering:
 
     def answer(self, found: Found, info: RunInfo) -> dict[str, Any]:
         answer = found.values[0]
-        scores = {"score": answer.score, "no_answer_score": answer.null_score}
+        scores: dict[str, Any] = {"score": answer.score, "no_answer_score": answer.null_score}
+        if info.no_answer:
+            scores["no_answer_threshold"] = info.no_answer_threshold or 0.0
+        if info.top:
+            scores["candidates"] = [_listed(item) for item in answer.candidates]
         return {"answer": answer.text, "start": answer.start, "end": answer.end} | scores
 
     def columns(self, found: Found, info: RunInfo, *, probabilities: bool) -> dict[str, list[Any]]:
-        return {"answer": [answer.text for answer in found.values]}
+        columns: dict[str, list[Any]] = {"answer": [answer.text for answer in found.values]}
+        if info.top:
+            columns["candidates"] = [[_listed(item) for item in answer.candidates] for answer in found.values]
+        return columns
 
     def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
-        """SQuAD's JSON of answers by id."""
-        answers = dict(zip(columns["id"], columns["answer"], strict=True))
+        """SQuAD's JSON of answers by id; of candidates, where there are any, as in Google's nbest_predictions.json."""
+        answers = dict(zip(columns["id"], columns.get("candidates", columns["answer"]), strict=True))
         with atomic_write(out, force=force, ours=None) as beside:
             beside.write_text(strict_json(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -178,6 +215,27 @@ class QuestionAnswering:
 
     def draw(self, split: WindowSplit, found: Found, info: RunInfo, target: Path) -> None:
         """Nothing: answers have no picture."""
+
+
+def _searched(
+    items: Sequence[Question], best: Sequence[Answer], answerable: Sequence[bool]
+) -> dict[str, no_answer.Best]:
+    """The best thresholds by exact match and by F1, of the questions' best answers."""
+    exact, f1 = questions.scores(items, [answer.text for answer in best])
+    odds = [answer.odds for answer in best]
+    return {name: no_answer.best_threshold(odds, scores, answerable) for name, scores in (("exact", exact), ("f1", f1))}
+
+
+def _listed(item: Candidate) -> dict[str, Any]:
+    """A candidate under the names of Google's n-best list."""
+    return {
+        "text": item.text,
+        "probability": item.probability,
+        "start_logit": item.start_logit,
+        "end_logit": item.end_logit,
+        "start": item.start,
+        "end": item.end,
+    }
 
 
 PROBLEM: Problem[Questions, WindowSplit, list[Answer]] = QuestionAnswering()

@@ -40,9 +40,9 @@ class Regression(TextProblem):
         columns_of_labels.numeric_labels(examples, task.value_range)
 
     def fit(self, info: RunInfo, train: Examples, task: Task, hint: str) -> tuple[RunInfo, list[str]]:
-        """Labels of no known range are brought to one scale."""
+        """Labels of no known range are brought to one scale; those of a known one divided by what the recipe says."""
         if task.value_range is not None:
-            return info, []
+            return replace(info, scale=Scale(0.0, task.recipe.label_scale)), []
         values = self.targets(train, info, task)
         return replace(info, scale=Scale.of(values)), _notes(values, train.where)
 
