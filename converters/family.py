@@ -156,7 +156,8 @@ class TokenizerTable:
 class Family:
     """An architecture: its tensors' names in each scheme, its classes in transformers, its configs.
 
-    `titles`: what its models are called in words, the family itself first. `pair` is the component name of its pair
+    `titles`: what its models are called in words, the family itself first, and the heads that each is pre-trained with.
+    `pair` is the component name of its pair
     head, None without one; `no_pair`: why it, or a model of it, has none. `fresh`: the components beside the encoder
     that a model has before pre-training. `classes` maps a class of transformers to the components that it reads beside
     the encoder, `bare` is the one that reads none. `reads_classifier`: classes that read a `classifier` of the same
@@ -175,7 +176,7 @@ class Family:
     """
 
     model_type: str
-    titles: tuple[str, ...]
+    titles: Mapping[str, tuple[str, ...]]
     entries: tuple[Entry, ...]
     pair: str | None
     fresh: tuple[str, ...]
@@ -215,6 +216,11 @@ class Family:
     def text_head(self) -> str:
         """The component that classifies a text: `first_token` of a family that has it, else `classifier`."""
         return "first_token" if any(entry.role == "first_token.out" for entry in self.entries) else "classifier"
+
+    @property
+    def title(self) -> str:
+        """What the family is called in words."""
+        return next(iter(self.titles))
 
     @property
     def usual_heads(self) -> list[str]:

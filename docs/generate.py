@@ -1,4 +1,4 @@
-"""Write docs/commands.md, docs/formats.md and a table of README.md from the code.
+"""Write docs/commands.md, docs/formats.md and two tables of README.md from the code.
 
 `--check` fails when they are out of date.
 """
@@ -10,7 +10,7 @@ import inspect
 import json
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -21,6 +21,7 @@ from albert_cli import commands as package
 from albert_cli.arguments import marks_of
 from albert_cli.exporters import exporters
 from albert_cli.help_pages import split_examples
+from albert_cli.pretraining.settings import FAMILY as PRETRAINED
 from converters.families import families
 from converters.family import Family
 from converters.formats import Format
@@ -112,10 +113,17 @@ def _names(family: Family) -> str:
     return "\n".join(lines)
 
 
-def models() -> str:
-    """The README with its table of models and formats written anew."""
-    before, start, rest = README.read_text(encoding="utf-8").partition(_TABLE_BEGINS)
-    _, end, after = rest.partition(_TABLE_ENDS)
+def readme() -> str:
+    """The README with its tables of models and formats, and of commands and models, written anew."""
+    text = README.read_text(encoding="utf-8")
+    for begins, lines in ((_FORMATS_BEGIN, _models_and_formats()), (_COMMANDS_BEGIN, _commands_and_models())):
+        before, start, rest = text.partition(begins)
+        _, end, after = rest.partition(_TABLE_ENDS)
+        text = "\n".join([before + start, *lines, end + after])
+    return text
+
+
+def _models_and_formats() -> list[str]:
     known, more = all_formats(), exporters()
     lines = [
         f"| model | {' | '.join(f'`{name}`' for name in (*known, *more))} |",
@@ -125,7 +133,38 @@ def models() -> str:
         cells = [_held(module) if module.holds(family) else "no" for module in known.values()]
         cells += ["written, checked"] * len(more)
         lines += [f"| {title} | {' | '.join(cells)} |" for title in family.titles]
-    return "\n".join([before + start, *lines, end + after])
+    return lines
+
+
+def _commands_and_models() -> list[str]:
+    """What each command does with the models of each title, by the heads that they are pre-trained with."""
+    titles = [(title, heads, family) for family in families().values() for title, heads in family.titles.items()]
+    lines = [f"| command | {' | '.join(title for title, _, _ in titles)} |", "|---" * (1 + len(titles)) + "|"]
+    for names, does in _DOES.items():
+        shown = ", ".join(f"`{name}`" for name in names)
+        lines.append(f"| {shown} | {' | '.join(does(family, heads) for _, heads, family in titles)} |")
+    return lines
+
+
+def _fills(family: Family, heads: Sequence[str]) -> str:
+    """By which of a family's models masks are filled, where there are several."""
+    if "mlm" not in heads:
+        return "no"
+    return next((part.name for part in family.parts if part.component == "mlm"), "yes")
+
+
+def _scores(family: Family, heads: Sequence[str]) -> str:
+    found = {"rtd": "replaced words", "mlm": "expected words"}
+    names = {part.component: f"{part.name}: " for part in family.parts}
+    return "; ".join(names.get(head, "") + found[head] for head in heads if head in found) or "no"
+
+
+def _orders(family: Family, heads: Sequence[str]) -> str:
+    return {"sop": "sentence order", "nsp": "next sentence"}.get(family.pair if family.pair in heads else "", "no")
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"
 
 
 def _held(module: Format) -> str:
@@ -141,7 +180,26 @@ def _row(keys: list[Key]) -> str:
 
 
 _CANONICAL = "canonical (Hugging Face: `safetensors`, `torch`)"
-_TABLE_BEGINS, _TABLE_ENDS = "<!-- models and formats, written by make docs -->", "<!-- end -->"
+_FORMATS_BEGIN, _COMMANDS_BEGIN, _TABLE_ENDS = (
+    "<!-- models and formats, written by make docs -->",
+    "<!-- commands and models, written by make docs -->",
+    "<!-- end -->",
+)
+
+# What a command does with a model of a family that has these heads.
+_DOES: Mapping[tuple[str, ...], Callable[[Family, Sequence[str]], str]] = {
+    ("convert", "inspect", "diff", "models", "tokenize", "embed", "similarity"): lambda family, heads: "yes",
+    ("init",): lambda family, heads: _yes(bool(family.presets)),
+    ("fill-mask",): _fills,
+    ("fill-mask --span",): lambda family, heads: _yes("sbo" in heads),
+    ("score",): _scores,
+    ("sop",): _orders,
+    ("finetune", "evaluate", "predict"): lambda family, heads: _yes(
+        any(family.text_head in parts for parts in family.classes.values())
+    ),
+    ("answer",): lambda family, heads: _yes(any(entry.role == "qa" for entry in family.entries)),
+    ("pretrain",): lambda family, heads: _yes(family.model_type == PRETRAINED),
+}
 
 _SETTINGS_HEAD = """
 ## Settings of a model directory
@@ -163,7 +221,7 @@ Face's in `bson` and `npz`, Google's in `saved-model`.
 
 | format | what it is | dtypes | read | written |
 |---|---|---|---|---|"""
-PAGES = {HERE / "commands.md": commands, HERE / "formats.md": formats, README: models}
+PAGES = {HERE / "commands.md": commands, HERE / "formats.md": formats, README: readme}
 
 
 def main() -> None:

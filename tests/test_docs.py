@@ -49,6 +49,17 @@ def test_every_family_is_in_the_readme_with_what_each_format_holds():
             assert (cells["tf"] == "no") == (family.config.google_file is None)
 
 
+def test_every_command_is_in_the_table_of_commands_and_models():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("<!-- commands and models")[2].partition("<!-- end -->")[0].strip().splitlines()[1:]
+    names = {name.split()[0] for line in table[2:] for name in re.findall(r"`(.*?)`", line)}
+    groups = [group.typer_instance for group in app.registered_groups]
+    commands = [command for group in groups for command in group.registered_commands]
+    assert names == {command.name or command.callback.__name__ for command in commands}
+    titles = [title for family in families().values() for title in family.titles]
+    assert [cell.strip() for cell in table[0].strip("|").split("|")] == ["command", *titles]
+
+
 def test_files_that_the_architecture_page_names_exist():
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([\w/]+\.py)`", page))

@@ -132,8 +132,8 @@ def test_what_a_family_cannot_do_is_refused_in_one_line(relatives, refused, tmp_
         "an ALBERT (sentence order) or a BERT (next sentence)"
     )
     assert refused("sop", "a", "b", "--model", electra) == (
-        f"{electra}: ELECTRA has no head for pairs of segments (it was trained to find replaced tokens alone); take "
-        "an ALBERT (sentence order) or a BERT (next sentence)"
+        f"{electra}: ELECTRA has no head for pairs of segments (it was trained on masked and replaced tokens alone); "
+        "take an ALBERT (sentence order) or a BERT (next sentence)"
     )
     for name in ("spanbert", "spanbert-with-heads"):
         assert refused("sop", "a", "b", "--model", relatives[name]) == (

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -438,3 +439,35 @@ def test_spans_that_cannot_be_filled_are_refused(relatives, albert, refused):
     code, _, err = albert("fill-mask", "--span", "a [MASK]", "--targets", "b", "--model", model)
     assert code == 2
     assert "--targets has no effect with --span" in err
+
+
+# --- all of them
+
+
+def test_the_readme_says_which_model_takes_which_command(relatives, google_model, albert):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- commands and models")[2].partition("<!-- end -->")[0].strip().splitlines()[1:]
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table)
+    said = {row[0].replace("`", ""): dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    models = {
+        "ALBERT": google_model,
+        "BERT": relatives["bert"],
+        "SpanBERT": relatives["spanbert-with-heads"],
+        "ELECTRA": relatives["discriminator"],
+        "RoBERTa": relatives["roberta"],
+    }
+    arguments = {"fill-mask": ["a [MASK]"], "fill-mask --span": ["a [MASK]"], "score": ["a"], "sop": ["a", "b"]}
+    for command, texts in arguments.items():
+        for title, cell in said[command].items():
+            for name, model in ((title, models[title]), ("generator", relatives["generator"])):
+                if name == "generator" and title != "ELECTRA":
+                    continue
+                code, out, _ = albert(*command.split(), *texts, "--model", model)
+                assert (code == 0) == (cell != "no" and not (cell == "generator" and name != "generator")), (
+                    command,
+                    name,
+                )
+                if command == "sop" and code == 0:
+                    assert out.startswith(f"{cell}: ")
+                if command == "score":
+                    assert ("P(replaced)" in out) == (name == "ELECTRA")

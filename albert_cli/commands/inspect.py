@@ -118,16 +118,14 @@ def _about_pooler(family: Family, facts: dict[str, Any]) -> str:
     """What it means that there is no pooler, or one that nothing here was trained with; empty where nothing is odd."""
     there, heads = "pooler" in facts["parameters"], [part for part, has in facts["heads"].items() if has]
     if not any(entry.role == "pooler" for entry in family.entries):
-        return f"none, as in every {family.titles[0]}: the first token's vector is in its place"
+        return f"none, as in every {family.title}: the first token's vector is in its place"
     if not there and any(parts == tuple(heads) for parts in family.classes.values()):
         return "none, and its head reads none"
     if not there:
         return "none: embed with --pooling mean or cls; where transformers reports a new one, it is random"
     reads = any("pooler" in parts and parts[-1] in heads for parts in family.classes.values())
     if not reads and "pooler" not in family.fresh:
-        return (
-            f"read by no head here, and {family.titles[0]} trains none: probably noise, so take vectors by mean or cls"
-        )
+        return f"read by no head here, and {family.title} trains none: probably noise, so take vectors by mean or cls"
     return ""
 
 

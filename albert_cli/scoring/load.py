@@ -68,7 +68,7 @@ def _lacking(where: str, config: EncoderConfig, head: Head, parts: Sequence[str]
     family = family_of(config)
     if head == "pair" and family.pair is None:
         return HeadError(
-            f"{where}: {family.titles[0]} has no head for pairs of segments{_why(family.no_pair)}; take an ALBERT "
+            f"{where}: {family.title} has no head for pairs of segments{_why(family.no_pair)}; take an ALBERT "
             "(sentence order) or a BERT (next sentence)"
         )
     part = family.pair if head == "pair" and family.pair else head

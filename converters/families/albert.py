@@ -112,7 +112,7 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="albert",
-    titles=("ALBERT",),
+    titles={"ALBERT": ("mlm", "sop")},
     prefix="albert.",
     entries=_ENTRIES,
     pair="sop",

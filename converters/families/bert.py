@@ -116,7 +116,7 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="bert",
-    titles=("BERT", "SpanBERT"),
+    titles={"BERT": ("mlm", "nsp"), "SpanBERT": ("mlm", "sbo")},
     prefix="bert.",
     entries=_ENTRIES,
     pair="nsp",

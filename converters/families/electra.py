@@ -64,11 +64,11 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="electra",
-    titles=("ELECTRA",),
+    titles={"ELECTRA": ("rtd", "mlm")},
     prefix="electra.",
     entries=_ENTRIES,
     pair=None,
-    no_pair="it was trained to find replaced tokens alone",
+    no_pair="it was trained on masked and replaced tokens alone",
     fresh=("rtd",),
     classes={
         "ElectraForSequenceClassification": ("first_token",),

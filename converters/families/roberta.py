@@ -84,7 +84,7 @@ def _published() -> tuple[Published, ...]:
 
 FAMILY = Family(
     model_type="roberta",
-    titles=("RoBERTa",),
+    titles={"RoBERTa": ("mlm",)},
     prefix="roberta.",
     entries=_ENTRIES,
     pair=None,
