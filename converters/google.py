@@ -108,6 +108,18 @@ def find_config(directory: Path, family: Family, own: str | None = None) -> Path
     return next((path for name in names if (path := directory / name).exists()), None)
 
 
+def unread(directory: Path, family: Family) -> list[str]:
+    """Notes on configs beside the weights that are another family's."""
+    others = [other for other in families().values() if other is not family and other.config.google_file]
+    names = [(other.config.google_file or "", other.titles[0]) for other in others]
+    more = "; --model-config takes its settings" if family.config.google_config_follows else ""
+    return [
+        f"{name}, which a {title} has, is not read with {family.titles[0]} weights{more}"
+        for name, title in names
+        if (directory / name).exists()
+    ]
+
+
 def notes(checkpoint: Checkpoint) -> Sequence[str]:
     """What Google's programs would do otherwise with this model, in words."""
     return notes_for_google(checkpoint.config) + checkpoint.tokenizer.notes_for_google()

@@ -125,18 +125,21 @@ def in_module(role: str, layer: int | None) -> str:
     return f"encoder.{role}" if ROLES[role].component in (*REQUIRED, "pooler") else role
 
 
+# The settings that the letters stand for.
+SIZES: Mapping[str, str] = {
+    "V": "vocab_size",
+    "P": "max_position_embeddings",
+    "T": "type_vocab_size",
+    "E": "embedding_size",
+    "H": "hidden_size",
+    "I": "intermediate_size",
+}
+
+
 def _size(size: str | int | None, config: EncoderConfig) -> int | None:
     if not isinstance(size, str):
         return size
     H = config.hidden_size
-    sizes = {
-        "V": config.vocab_size,
-        "P": config.max_position_embeddings,
-        "T": config.type_vocab_size,
-        "E": config.embedding_size,
-        "H": H,
-        "2H": 2 * H,
-        "2H+200": 2 * H + 200,
-        "I": config.intermediate_size,
-    }
-    return sizes[size]
+    more = {"2H": 2 * H, "2H+200": 2 * H + 200}
+    found: int = more[size] if size in more else getattr(config, SIZES[size])
+    return found

@@ -11,7 +11,7 @@ from converters.errors import SpecError
 from converters.families import family_of
 from converters.family import Entry, Family
 from converters.messages import counted, listing
-from converters.roles import HEADS, OPTIONAL, REQUIRED, ROLES, in_module
+from converters.roles import HEADS, OPTIONAL, REQUIRED, ROLES, SIZES, in_module
 
 Shape = tuple[int, ...]
 
@@ -182,11 +182,11 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
         name for name, item in wanted.items() if item.component in present and name not in shapes and not item.optional
     ]
     unknown = [name for name in shapes if name not in wanted]
-    wrong = [
-        f"{name} is {list(shapes[name])}, the config asks for {_show(item.shape)}"
+    wrong = {
+        name: f"{name} is {list(shapes[name])}, the config asks for {_show(item.shape)}"
         for name, item in wanted.items()
         if name in shapes and not _fits(shapes[name], item.shape)
-    ]
+    }
     faults = [
         f"the {HEADS[part]} reads the pooler, which is missing"
         for part in _read_pooler(family_of(config))
@@ -197,9 +197,28 @@ def check(config: EncoderConfig, shapes: Mapping[str, Shape], where: str) -> Non
     if unknown:
         faults.append(f"{counted(unknown, 'tensor')} unknown: {listing(unknown)}")
     if wrong:
-        faults.append(f"{counted(wrong, 'tensor')} of another shape: {listing(wrong, separator='; ')}")
+        faults.append(f"{counted(wrong, 'tensor')} of another shape: {listing(wrong.values(), separator='; ')}")
     if faults:
-        raise SpecError(where, "does not match its config: " + "; ".join(faults))
+        advice = _advice(config, {name: shapes[name] for name in wrong}, missing=bool(missing), unknown=bool(unknown))
+        raise SpecError(where, "does not match its config: " + "; ".join(faults), advice)
+
+
+def _advice(config: EncoderConfig, wrong: Mapping[str, Shape], *, missing: bool, unknown: bool) -> str:
+    """Where to look: which settings the shapes contradict, and what an incomplete download looks like."""
+    wanted, family = spec(config), family_of(config)
+    letters = {
+        letter
+        for name, shape in wrong.items()
+        if len(shape) == len(ROLES[wanted[name].role].sizes)
+        for size, asked, letter in zip(shape, wanted[name].shape, ROLES[wanted[name].role].sizes, strict=True)
+        if size != asked
+    }
+    keys = dict.fromkeys(family.config.derived.get(key, key) for letter, key in SIZES.items() if letter in letters)
+    if keys:
+        return f"look at {listing(list(keys))} in the config: weights and config must be of one model"
+    if missing:
+        return "fetch every weight file of the model again, and its own config: a download may be incomplete"
+    return "take the config that belongs to the weights" if unknown else ""
 
 
 def _layers(names: Iterable[str], family: Family) -> int:

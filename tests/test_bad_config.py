@@ -173,7 +173,8 @@ def test_every_shape_fault_at_once(config, refused, tmp_path):
         "albert.embeddings.word_embeddings.weight is [30, 6], the config asks for [31, 6]; "
         "albert.embeddings.position_embeddings.weight is [10, 6], the config asks for [11, 6]; "
         "albert.embeddings.token_type_embeddings.weight is [2, 6], the config asks for [3, 6]; "
-        "predictions.bias is [30], the config asks for [31]"
+        "predictions.bias is [30], the config asks for [31]; look at vocab_size, max_position_embeddings, "
+        "type_vocab_size in the config: weights and config must be of one model"
     )
 
 
@@ -183,7 +184,10 @@ def test_many_faults_are_counted(config, refused):
     count = int(re.search(r"config: (\d+) tensors of another shape: ", message)[1])
     assert count == (22 if config.name == GOOGLE else 23)  # one with a classification head
     assert message.count("the config asks for") == 8
-    assert message.endswith(f" and {count - 8} more")
+    assert message.endswith(
+        f" and {count - 8} more; look at hidden_size, intermediate_size in the config: weights and config must be of "
+        "one model"
+    )
 
 
 def test_huge_sizes_take_no_memory(config, refused):

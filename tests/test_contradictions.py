@@ -164,7 +164,7 @@ def test_a_list_of_more_words_than_rows_is_reported_and_refused(copied, albert, 
 def test_positions_counted_from_another_padding_are_reported_and_refused(copied, albert, refused, tmp_path):
     model = copied("hf-roberta", pad_token_id=0)
     fault = (
-        "<pad> has the id 1, but the model counts positions from pad_token_id 0; correct that in config.json, or take "
+        "<pad> has the id 1, but the model counts positions from pad_token_id 0; take a config with pad_token_id 1, or "
         "the model's own tokenizer"
     )
     assert fault in albert("convert", model, tmp_path / "hf")[1]

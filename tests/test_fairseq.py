@@ -340,7 +340,10 @@ def faults():
     )
     yield (
         {"model": without(f"{layer}fc2.bias")},
-        "does not match its config: 1 tensor missing: roberta.encoder.layer.0.output.dense.bias",
+        (
+            "does not match its config: 1 tensor missing: roberta.encoder.layer.0.output.dense.bias; fetch every "
+            "weight file of the model again, and its own config: a download may be incomplete"
+        ),
     )
     yield (
         {"model": state() | {"decoder.sentence_encoder.embed_tokens.weight": one}},

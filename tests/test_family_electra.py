@@ -296,6 +296,8 @@ def test_the_config_of_one_is_not_taken_for_the_others(sample, tmp_path, refused
     shutil.copy(tmp_path / "one/electra_config.json", source)
     (source / "bert_config.json").write_text('{"hidden_size": 7}')
     assert convert.load(source).config.num_attention_heads == 4
+    note = "bert_config.json, which a BERT has, is not read with ELECTRA weights; --model-config takes its settings"
+    assert note in convert.load(source).notes
     generator = convert.load(source, choices=Choices(part="generator"))
     assert (generator.config.hidden_size, generator.config.num_attention_heads) == (12, 1)
     assert (

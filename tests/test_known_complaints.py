@@ -69,7 +69,7 @@ def test_positions_and_tokenizer_agree_on_the_id_of_padding(roberta, refused, tm
     (tmp_path / "words/tokenizer.json").unlink()
     assert refused("init", tmp_path / "m", "--preset", "roberta-base", "--tokenizer", tmp_path / "words") == (
         f"{tmp_path / 'words'}: <pad> has the id 2, but the model counts positions from pad_token_id 1; "
-        "give a --model-config with pad_token_id 2"
+        "take a config with pad_token_id 2, or the model's own tokenizer"
     )
 
 

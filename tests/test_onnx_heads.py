@@ -8,6 +8,7 @@ import making
 import numpy as np
 import pytest
 import torch
+import tuning
 from making import TINY
 from running_onnx import inputs, run, session
 
@@ -151,6 +152,40 @@ def test_the_head_of_a_task_is_exported_and_in_int_8_too(classifier, tmp_path, a
 
     held = {item.data_type for item in onnx.load(tmp_path / "out/model_quantized.onnx").graph.initializer if item.dims}
     assert {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} & held
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("shape", ["linear", "mlp:6,4"])
+def test_a_run_is_exported_with_its_head(shape, tmp_path, albert):
+    """Also one that no other file of the directory holds."""
+    tuning.write_model(tmp_path / "model")
+    for name, seed in (("train", 1), ("dev", 2)):
+        tuning.write_csv(tmp_path / f"{name}.csv", tuning.reviews(24, seed))
+    words = ["finetune", "csv", "--model", tmp_path / "model", "--out", tmp_path / "run", "--head", shape]
+    words += ["--train", tmp_path / "train.csv", "--dev", tmp_path / "dev.csv", "--epochs", 1, "--batch-size", 8]
+    assert albert(*words)[0] == 0
+    code, out, err = albert("convert", tmp_path / "run", tmp_path / "out", "--to", "onnx", "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert (report["head"], report["outputs"], report["dropped"]) == ("classifier", ["logits"], {})
+    assert report["title"] == "classification head" + (" with hidden layers" if shape != "linear" else "")
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["architectures"] == ["AlbertForSequenceClassification"]
+    assert config["id2label"] == {"0": "neg", "1": "pos"}
+    from albert_cli.training.run_directory import load_run
+
+    loaded = load_run(tmp_path / "run")
+    given = loaded.tokenizer.encode_batch(["a great film", "the plot was dull and very long", "music"]).padded()
+    with torch.inference_mode():
+        wanted = loaded.model(*(torch.from_numpy(given[name]) for name in report["inputs"]))
+    assert np.abs(run(tmp_path / "out/model.onnx", given)["logits"] - wanted.numpy()).max() < 1e-4
+    if shape != "linear":  # without the file that says what the head is
+        (tmp_path / "run/run.toml").unlink()
+        code, out, _ = albert("convert", tmp_path / "run", tmp_path / "x.onnx", "--json")
+        report = json.loads(out)
+        assert (report["head"], report["title"]) == (None, "encoder and pooler")
+        assert report["dropped"] == {"head of another shape than linear (head.safetensors)": 1}
 
 
 # --- which head

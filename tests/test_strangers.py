@@ -105,7 +105,9 @@ def test_a_head_with_an_encoder_of_its_own_makes_no_bert(tmp_path, refused):
     convert.save(making.model(), tmp_path / "hf", format="torch")
     weights = tmp_path / "hf/pytorch_model.bin"
     torch.save(torch.load(weights, weights_only=True) | {name: torch.zeros(2)}, weights)
-    assert refused("inspect", tmp_path / "hf").endswith(f"does not match its config: 1 tensor unknown: {name}")
+    assert refused("inspect", tmp_path / "hf").endswith(
+        f"does not match its config: 1 tensor unknown: {name}; take the config that belongs to the weights"
+    )
 
 
 @pytest.mark.parametrize(

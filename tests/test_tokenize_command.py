@@ -74,6 +74,19 @@ def main_here(*arguments):
     return stopped.value.code or 0, *(stream.buffer.getvalue().decode() for stream in streams)
 
 
+def test_a_list_of_words_has_no_column_of_scores(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n##b\n")
+    assert run("ab a", "--model", tmp_path / "vocab.txt").output.splitlines() == [
+        "ab a",
+        "id  piece  kind     span  text  type  mask",
+        " 2  [CLS]  control                 0     1",
+        " 4  a      normal   0:1   a        0     1",
+        " 5  ##b    normal   1:2   b        0     1",
+        " 4  a      normal   3:4   a        0     1",
+        " 3  [SEP]  control                 0     1",
+    ]
+
+
 def test_the_table(model):
     done = run(TEXT, "--model", model)
     assert done.exit_code == 0

@@ -49,6 +49,7 @@ def init(
     """
     from converters import convert
     from converters.initialize import initialize
+    from converters.tokenizers.vocabulary import misfits
 
     if (preset is None) == (model_config is None):
         raise typer.BadParameter("give either --preset or --model-config")
@@ -62,12 +63,8 @@ def init(
         settings = dataclasses.replace(settings, vocab_size=pieces)
     elif pieces and pieces != settings.vocab_size:
         raise ConfigError(f"{model_config}: vocab_size is {settings.vocab_size}, but {tokenizer} has {pieces} pieces")
-    pad = settings.position_offset - 1
-    if made and pad >= 0 and made.pad_id != pad:
-        raise ConfigError(
-            f"{tokenizer}: {files.special_tokens['pad']} has the id {made.pad_id}, but the model counts positions from "
-            f"pad_token_id {pad}; give a --model-config with pad_token_id {made.pad_id}"
-        )
+    if faults := misfits(files, settings):
+        raise ConfigError(f"{tokenizer}: {'; '.join(faults)}")
     checkpoint = initialize(settings, files, seed=seed, heads=heads)
     with console.progress_bytes() as progress:
         digests = convert.write_proved(checkpoint, target, writer, force=force, progress=progress).digests

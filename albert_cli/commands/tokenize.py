@@ -115,7 +115,8 @@ def tokenize(
 ) -> None:
     """Show how texts become token ids, exactly as the model's own tokenizer makes them (Google's, fairseq's), and why.
 
-    Per piece: id, score, kind, the characters of the original text it stands for, token type and attention mask.
+    Per piece: id, score (of a SentencePiece model), kind, the characters of the original text it stands for, token type
+    and attention mask.
 
     Examples:
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from albert_cli.console import Table
 from albert_cli.strict_json import strict_json
 from albert_cli.tokenization.encoding import Encoding
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -49,6 +50,13 @@ def rows(tokenizer: Tokenizer, record: Record, encoding: Encoding, index_base: i
             )
         )
     return table
+
+
+def table(rows: Sequence[Sequence[str]]) -> Table:
+    """The rows under HEADERS; without the scores where no piece has one, as in a list of words and a BPE."""
+    shown = [n for n, name in enumerate(HEADERS) if name != "score" or any(row[n] for row in rows)]
+    right = [place for place, n in enumerate(shown) if n in RIGHT_ALIGNED]
+    return Table([[row[n] for n in shown] for row in rows], [HEADERS[n] for n in shown], right)
 
 
 def as_json(record: Record, index_base: int) -> dict[str, Any]:

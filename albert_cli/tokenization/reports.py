@@ -164,7 +164,7 @@ class View:
             yield escaped(record.pair) + "\n"
         for window in record.encoding.windows():
             rows = records.rows(self.tokenizer, record, window, self.index_base)
-            yield Table(rows, records.HEADERS, records.RIGHT_ALIGNED)
+            yield records.table(rows)
             if window.truncated:
                 yield f"{window.truncated} tokens left out\n"
 

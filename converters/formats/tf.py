@@ -82,6 +82,8 @@ def read(path: Path, choices: Choices = NONE) -> Checkpoint:
     table = family.google([part.component] if part else [])
     canonical = variables.to_canonical(found, table, settled, str(prefix), head=family.is_of_a_head)
     canonical.dropped.update(left_out)
+    if not choices.config:
+        more += google.unread(directory, family)
     return canonical.checkpoint(NAME, tokenizer_beside(directory, settings, family), step, [*notes, *more])
 
 

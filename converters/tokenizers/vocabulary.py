@@ -82,10 +82,16 @@ def _several(directory: Path, paths: Iterable[Path]) -> FormatError:
 
 
 def misfits(files: TokenizerFiles, config: EncoderConfig) -> list[str]:
-    """Why a model cannot compute with the ids of its tokenizer, where that is a list of words or a BPE."""
-    if files.kind in (None, "sentencepiece"):
+    """Why a model cannot compute with the ids of its tokenizer.
+
+    A SentencePiece model is asked only where the id of padding matters to the model.
+    """
+    if files.kind is None or (files.kind == "sentencepiece" and not config.position_offset):
         return []
-    if files.kind == "bpe":
+    if files.kind == "sentencepiece":
+        pieces = Vocabulary.of(files, where=files.origin, needed=True).tokens
+        ids = {piece: number for number, piece in enumerate(pieces)}
+    elif files.kind == "bpe":
         ids = json.loads(files.vocab_json or b"{}")  # checked when it was read; the merges take long
     else:
         tokens = parse_wordpiece(files.wordpiece or b"", files.origin, files.special_tokens["unk"])
@@ -97,8 +103,8 @@ def misfits(files: TokenizerFiles, config: EncoderConfig) -> list[str]:
     pad, name = config.position_offset - 1, files.special_tokens["pad"]
     if pad >= 0 and ids.get(name, pad) != pad:
         found.append(
-            f"{name} has the id {ids[name]}, but the model counts positions from pad_token_id {pad}; correct "
-            "that in config.json, or take the model's own tokenizer"
+            f"{name} has the id {ids[name]}, but the model counts positions from pad_token_id {pad}; take a config "
+            f"with pad_token_id {ids[name]}, or the model's own tokenizer"
         )
     return found
 

@@ -266,7 +266,8 @@ def _contents():
     yield Corruption(
         "a member that is missing",
         with_arrays(**{QUERY: None}),
-        f"$file: does not match its config: 1 tensor missing: {CANONICAL}",
+        f"$file: does not match its config: 1 tensor missing: {CANONICAL}; fetch every weight file of the model "
+        "again, and its own config: a download may be incomplete",
         "convert",
     )
     yield Corruption(

@@ -236,18 +236,19 @@ def _contents():
             f"a tensor of the shape {shape!r:.20}",
             changed(change),
             f"$source: does not match its config: 1 tensor of another shape: {WORDS} is {shape}, "
-            "the config asks for [30, 6]",
+            "the config asks for [30, 6]<any>",
         )
     yield Corruption(
         "an untied decoder of another shape",
         lambda source: add(source / FILE, "predictions.decoder.weight", making.model().tensors[WORDS].read()[:-1]),
         "$source: does not match its config: 1 tensor of another shape: predictions.decoder.weight is [29, 6], the "
-        "config asks for [30, 6]",
+        "config asks for [30, 6]; look at vocab_size in the config: weights and config must be of one model",
     )
     yield Corruption(
         "an unknown tensor",
         lambda source: add(source / FILE, "albert.oddity", making.values((3,), 1)),
-        "$source: does not match its config: 1 tensor unknown: albert.oddity",
+        "$source: does not match its config: 1 tensor unknown: albert.oddity; take the config that belongs to the "
+        "weights",
     )
     query = "bert.encoder.layer.0.attention.self.query.weight"
     yield Corruption(

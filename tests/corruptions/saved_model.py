@@ -304,7 +304,7 @@ def _variables():
             "another width",
             "transformer/output/kernel",
             (12, 9),
-            "<any>ffn_output.weight is [9, 12], the config asks for [8, 12]",
+            "<any>ffn_output.weight is [9, 12], the config asks for [8, 12]; look at hidden_size in the config: <any>",
         ),
         ("a scalar", "pooler_transform/kernel", (), "<any>albert.pooler.weight is [], the config asks for [8, 8]"),
     ):

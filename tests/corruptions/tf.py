@@ -246,7 +246,8 @@ def _names():
     yield Corruption(
         "missing variables",
         saved(variables=left),
-        f"{where}: does not match its config: 2 tensors missing: {canonical}, albert.pooler.bias",
+        f"{where}: does not match its config: 2 tensors missing: {canonical}, albert.pooler.bias; fetch every "
+        "weight file of the model again, and its own config: a download may be incomplete",
         "convert",
     )
     changed = variables() | {"bert/embeddings/position_embeddings": making.values((9, 6), 1)}
@@ -255,7 +256,8 @@ def _names():
         "missing and misshapen variables",
         saved(variables=changed),
         f"<any>1 tensor missing: {canonical};<any>1 tensor of another shape: "
-        "albert.embeddings.position_embeddings.weight is [9, 6], the config asks for [10, 6]",
+        "albert.embeddings.position_embeddings.weight is [9, 6], the config asks for [10, 6]; "
+        "look at max_position_embeddings in the config: weights and config must be of one model",
     )
     for name in (
         "bert/encoder/transformer/layer_normalization/gamma",
