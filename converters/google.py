@@ -111,10 +111,10 @@ def find_config(directory: Path, family: Family, own: str | None = None) -> Path
 def unread(directory: Path, family: Family) -> list[str]:
     """Notes on configs beside the weights that are another family's."""
     others = [other for other in families().values() if other is not family and other.config.google_file]
-    names = [(other.config.google_file or "", other.titles[0]) for other in others]
+    names = [(other.config.google_file or "", next(iter(other.titles))) for other in others]
     more = "; --model-config takes its settings" if family.config.google_config_follows else ""
     return [
-        f"{name}, which a {title} has, is not read with {family.titles[0]} weights{more}"
+        f"{name}, which a {title} has, is not read with {next(iter(family.titles))} weights{more}"
         for name, title in names
         if (directory / name).exists()
     ]
