@@ -1,6 +1,6 @@
 """Sentence similarity of the built-in model beside its teacher, static piece vectors, random weights, a bag of words.
 
-`python -P bench/builtin.py [--model DIR] [--teacher DIR]`: Spearman's correlation of cosines with people's judgements
+`python bench/builtin.py [--model DIR] [--teacher DIR]`: Spearman's correlation of cosines with people's judgements
 on the STS-B development set.
 """
 

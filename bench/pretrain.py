@@ -1,6 +1,6 @@
 """Pretraining against transformers' Trainer: the same weights, sequences and masked words, in turns.
 
-`python -P bench/pretrain.py [--corpus FILE…] [--tokenizer spiece.model] [--steps 60 --rounds 2 --cpu-time]`: tokens per
+`python bench/pretrain.py [--corpus FILE…] [--tokenizer spiece.model] [--steps 60 --rounds 2 --cpu-time]`: tokens per
 second, the median of the rounds, each of which runs every side. Both sides take the batches of `albert pretrain`, about
 2,048 tokens each, mostly of 16 x 128, and mask them as it does; theirs gets its labels as
 DataCollatorForLanguageModeling makes them, -100 where nothing is masked, so it projects every position onto the

@@ -1,6 +1,6 @@
 """Texts per second of BERT's WordPiece and RoBERTa's byte-level BPE: ours against the `tokenizers` library.
 
-    python -P bench/relatives.py [--rounds 7]
+    python bench/relatives.py [--rounds 7]
 
 Real vocabularies and all texts of GLUE in random order, from the sample data beside the project. Each round makes every
 tokenizer anew, so its memory of words begins empty, and encodes all texts twice. Rates are medians over the rounds,

@@ -1,6 +1,6 @@
 """Texts per second: this tokenizer against raw SentencePiece and transformers, on the same texts in one run.
 
-    python bench/tokenize.py [MODEL FILE] [--texts 20000] [--rounds 15]
+    python bench/tokenizing.py [MODEL FILE] [--texts 20000] [--rounds 15]
 
 MODEL holds a SentencePiece model; FILE has a text per line. Without them the sample data beside the project is used:
 sentences of QNLI and CoLA, then SST-2. Each round runs every side once; rates are medians over the rounds, ratios
