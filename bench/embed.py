@@ -226,10 +226,12 @@ def compare(named: dict[str, tuple[Side | str, int]], config: EncoderConfig, ids
     bounds = [work / rate for rate in rates]
     best = {name: statistics.median(values) for name, values in times.items()}
     exact = vectors.get("ours fp32")
+    cpu = torch.backends.cpu.get_cpu_capability() + (
+        " with AMX" if torch.cpu.get_capabilities().get("amx_bf16") else ""
+    )
     print(
         f"{len(ids)} sentences, {tokens / len(ids):.1f} tokens each; {torch.get_num_threads()} threads; "
-        f"{'CPU time; ' if clock is time.process_time else ''}{rounds} rounds; {torch.backends.cpu.get_cpu_capability()}"
-        f"{', AMX' if torch.cpu.get_capabilities().get('amx_bf16') else ''}; "
+        f"{'CPU time; ' if clock is time.process_time else ''}{rounds} rounds; {cpu}; "
         f"limit {statistics.median(rates) / 1e9:.0f} GFLOP/s, {len(ids) / statistics.median(bounds):.1f} sentences/s"
     )
     print(

@@ -1,4 +1,4 @@
-"""Other encoders than ours for bench/embed.py: each gives the mean vectors of rows of ids, or the reason why it is not here.
+"""Other encoders than ours for bench/embed.py: each gives mean vectors of rows of ids, or why it is not here.
 
 All take the same directory of Hugging Face's, and rows sorted by length.
 """

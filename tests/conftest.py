@@ -6,6 +6,7 @@ import signal
 import string
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -191,3 +192,20 @@ def in_time():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def no_private_operators(monkeypatch):
+    """As on a PyTorch without oneDNN's operators, or with others of their names."""
+    import torch
+
+    from albert_cli.model import byte_kernels, kernels
+
+    checks = (kernels._operators_work, byte_kernels._int8_operators_work, byte_kernels._fused_rows_work)
+    for check in checks:
+        check.cache_clear()
+    for name in ("mkldnn", "onednn", "quantized"):
+        monkeypatch.setattr(torch.ops, name, SimpleNamespace())
+    yield
+    for check in checks:
+        check.cache_clear()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from encoding import encode
 
 from albert_cli.embedding.encoders import make_encoder
 from albert_cli.errors import EmbeddingError
-from albert_cli.model import hidden_states, kernels, packed
-from albert_cli.model.encoder import Encoder, activation
+from albert_cli.model import byte_kernels, hidden_states, kernels, packed
+from albert_cli.model.encoder import Encoder
 from albert_cli.model.packed import PackedEncoder
 from albert_cli.model.plain import PlainEncoder
 from albert_cli.model.pretraining_heads import PreTrainingModel
@@ -149,31 +148,27 @@ def test_equals_the_model_at_base_shape_and_512_tokens(encoder_of):
             assert (got - expected).abs().max() < 1e-5
 
 
-def test_int8_keeps_the_sentence_vectors_of_trained_weights(shared_data):
-    from albert_cli.embedding.embedder import Embedder
-
-    lines = (shared_data / "glue/QNLI/dev.tsv").read_text(encoding="utf-8").split("\n")[1:129]
-    texts = [line.split("\t")[2] for line in lines]
-    fp32, int8 = (Embedder.from_pretrained("built-in", precision=name).embed(texts) for name in ("fp32", "int8"))
-    cosines = (fp32 * int8).sum(1) / np.linalg.norm(fp32, axis=1) / np.linalg.norm(int8, axis=1)
-    assert cosines.mean() > 0.995
-
-
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_any_activation(act, encoder_of):
     model = build(dataclasses.replace(TINY, hidden_act=act, num_hidden_layers=2))
     ids, types = sequences(TINY)
     exact = encode(encoder_of(model), ids, types)
     assert error(exact.hidden_states[0], one_by_one(model, ids, types)[-1]) < 1e-5
-    rounded = encode(PackedEncoder(model, "int8"), ids, types)
-    assert torch.cosine_similarity(means(exact), means(rounded)).min() > 0.999
+    for precision in ("bf16", "int8"):
+        rounded = encode(PackedEncoder(model, precision), ids, types)
+        assert torch.cosine_similarity(means(exact), means(rounded)).min() > 0.999
 
 
-# Sums are taken in another order, and where one falls near the middle of two steps, int8 takes the other step.
+# Sums are taken in another order; near the middle of two steps, int8 and bfloat16 then take the other step.
 @pytest.mark.parametrize(
     ("make", "tolerance"),
-    [(PackedEncoder, 1e-5), (PlainEncoder, 1e-5), (lambda model: PackedEncoder(model, "int8"), 2e-2)],
-    ids=["packed", "plain", "int8"],
+    [
+        (PackedEncoder, 1e-5),
+        (PlainEncoder, 1e-5),
+        (lambda model: PackedEncoder(model, "bf16"), 8e-2),
+        (lambda model: PackedEncoder(model, "int8"), 2e-2),
+    ],
+    ids=["packed", "plain", "bf16", "int8"],
 )
 @pytest.mark.parametrize("batch_tokens", [1, 7, 64, 100_000])
 def test_vectors_do_not_depend_on_the_batch(make, tolerance, batch_tokens):
@@ -188,10 +183,11 @@ def test_vectors_do_not_depend_on_the_batch(make, tolerance, batch_tokens):
         assert error(ours, expected.hidden_states[0][expected.offsets[n] : expected.offsets[n + 1]]) < tolerance
 
 
-def test_int8_stays_close(config):
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_rounded_precisions_stay_close(config, precision):
     model = build(config)
     ids, types = sequences(config)
-    exact, rounded = (encode(PackedEncoder(model, precision), ids, types) for precision in ("fp32", "int8"))
+    exact, rounded = (encode(PackedEncoder(model, name), ids, types) for name in ("fp32", precision))
     cosines = torch.cosine_similarity(means(exact), means(rounded))
     assert cosines.mean() > 0.9995
     assert cosines.min() > 0.998
@@ -278,93 +274,18 @@ def test_cuda_stays_close():
         assert torch.cosine_similarity(means(exact), means(there)).min() > least
 
 
-# Kernels
-
-
-@pytest.mark.parametrize("act", ACTIVATIONS)
-def test_linear_equals_the_formula(act):
-    torch.manual_seed(0)
-    x, weight, bias, residual = torch.randn(33, 40), torch.randn(24, 40) * 0.2, torch.randn(24), torch.randn(33, 24)
-    layer = kernels.linear(weight, bias, act)
-    expected = activation(act)(x @ weight.T + bias)
-    assert error(layer(x, None), expected) < 2e-5
-    assert error(layer(x, residual), expected + residual) < 2e-5
-
-
-@pytest.mark.parametrize("floor", [None, -0.1701, 0.0])
-def test_quantize_rounds_to_the_nearest_step(floor):
-    torch.manual_seed(0)
-    x = torch.randn(50, 64) * torch.logspace(-3, 3, 50)[:, None]
-    if floor is not None:
-        x = x.clamp(min=floor)
-    x[3] = 0
-    quantized, scale = kernels.quantize(x, floor)
-    zero_point, offset = (128, 0) if floor is None else (0, floor)
-    assert quantized.dtype == torch.uint8
-    back = (quantized.double() - zero_point) * scale.double() + offset
-    assert ((back - x).abs() <= scale * 0.501 + 1e-6).all()
-    assert torch.equal(kernels.quantize(x[7:8], floor).quantized, quantized[7:8])
-
-
-@pytest.mark.parametrize("floor", [None, -0.1701])
-@pytest.mark.parametrize("operators", [True, False])
-def test_int8_linear_equals_its_formula(floor, operators, monkeypatch):
-    if operators and not kernels._int8_operators_work():
-        pytest.skip("this PyTorch or CPU has no exact byte products (VNNI), so they are not used")
-    monkeypatch.setattr(kernels, "_int8_operators_work", lambda: operators)
-    torch.manual_seed(0)
-    x, weight, bias = (
-        torch.randn(33, 40).clamp(min=-9 if floor is None else floor),
-        torch.randn(24, 40),
-        torch.randn(24),
-    )
-    weight[5] = 0
-    rows = kernels.quantize(x, floor)
-    layer = kernels.int8_linear(weight, bias, floor=floor)
-    row_scale = (weight.abs().amax(1, keepdim=True) / 127).clamp(min=1e-30).double()
-    rounded = (weight / row_scale).round() * row_scale
-    back = (rows.quantized.double() - (128 if floor is None else 0)) * rows.scale + (floor or 0)
-    expected = back @ rounded.T + bias
-    assert error(layer(rows, None), expected) < 1e-4
-    residual = torch.randn(33, 24)
-    assert error(layer(rows, residual.clone()), expected + residual) < 1e-4
-
-
-@pytest.fixture
-def no_private_operators(monkeypatch):
-    """As on a PyTorch without oneDNN."""
-    for check in (kernels._float_operators_work, kernels._int8_operators_work):
-        check.cache_clear()
-    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
-    monkeypatch.setattr(torch.ops, "onednn", SimpleNamespace())
-    yield
-    for check in (kernels._float_operators_work, kernels._int8_operators_work):
-        check.cache_clear()
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("int8", 2e-2)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 8e-2), ("int8", 2e-2)])
 def test_the_same_vectors_without_private_operators(precision, tolerance, request):
     model = build(TINY)
     ids, types = sequences(TINY)
     expected = encode(PackedEncoder(model, precision), ids, types).hidden_states[0]
     request.getfixturevalue("no_private_operators")
     output = encode(PackedEncoder(model, precision), ids, types).hidden_states[0]
-    assert not kernels._float_operators_work("gelu_new")
-    assert not kernels._int8_operators_work()
+    assert not kernels._operators_work("gelu_new", torch.float32)
+    assert not kernels._operators_work("gelu_new", torch.bfloat16)
+    assert not byte_kernels._int8_operators_work()
+    assert not byte_kernels._fused_rows_work()
     assert error(output, expected) < tolerance
-
-
-def test_operators_that_compute_something_else_are_not_used(monkeypatch, no_private_operators):
-    wrong = SimpleNamespace(
-        _reorder_linear_weight=lambda weight: weight,
-        _linear_pointwise=lambda x, weight, bias, *rest: x @ weight.T,
-        qlinear_prepack=lambda steps, shape: steps,
-        qlinear_pointwise=lambda x, a, zero_point, steps, scale, *rest: (x.float() - zero_point) @ steps.float().T,
-    )
-    monkeypatch.setattr(torch.ops, "mkldnn", wrong)
-    monkeypatch.setattr(torch.ops, "onednn", wrong)
-    assert not kernels._float_operators_work("linear")
-    assert not kernels._int8_operators_work()
 
 
 def test_no_warnings():
@@ -414,7 +335,7 @@ def test_bad_layers(layers, encoder_of):
 
 def test_bad_precisions():
     model = build(TINY)
-    with pytest.raises(ValueError, match=r"^precision is 'fp8', not one of fp32, int8$"):
+    with pytest.raises(ValueError, match=r"^precision is 'fp8', not one of fp32, bf16, int8$"):
         PackedEncoder(model, "fp8")
     with pytest.raises(EmbeddingError, match=r"^--precision int8 is for the CPU; on cuda choose fp32 or bf16$"):
         make_encoder(model, device="cuda", precision="int8")

@@ -137,6 +137,7 @@ def test_vectors_are_computed_in_the_precision_asked_for(words, seen, monkeypatc
         return make_encoder(model, **how)
 
     monkeypatch.setattr("albert_cli.embedding.embedder.make_encoder", encoder)
+    monkeypatch.setattr("albert_cli.model.kernels.has_bfloat16", lambda: True)
     run(command, *words[command], "--precision", precision)
     assert made == [precision]
 

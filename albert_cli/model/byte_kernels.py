@@ -22,11 +22,6 @@ from albert_cli.model.encoder import activation
 # 1.5·2²³: a float32 near it has steps of 1, so that adding it rounds to the nearest whole number, in the lowest bits.
 _ROUND = 12582912.0
 
-# GELU in place makes a pass over memory cheaper than one that must fill a fresh array.
-_IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": torch._C._nn.gelu_ if hasattr(torch._C._nn, "gelu_") else torch.nn.functional.gelu,
-}
-
 
 class QuantizedRows(NamedTuple):
     """Rows of bytes, `quantized` (M, K) uint8: x ≈ scale·(quantized - 128), or, with `low`, scale·quantized + low.
@@ -38,3 +33,128 @@ class QuantizedRows(NamedTuple):
     quantized: Tensor
     scale: Tensor
     low: Tensor | None = None
+
+
+# Rows, and perhaps a residual (M, N) -> act(x·Wᵀ + b) + residual, float32 (M, N)
+ByteLinear = Callable[[QuantizedRows, "Tensor | None"], Tensor]
+
+
+def quantize(x: Tensor) -> QuantizedRows:
+    """float32 (M, K) to bytes: 127 steps either way of zero point 128, up to each row's largest absolute value."""
+    top = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_())
+    scale = top.clamp_min_(1e-30).div_(127)
+    rounded = (x * scale.reciprocal()).add_(_ROUND + 128)
+    return QuantizedRows(rounded.view(torch.int32).to(torch.uint8), scale)  # the lowest byte of each
+
+
+def quantize_from_low(x: Tensor) -> QuantizedRows:
+    """float32 (M, K) to bytes: 255 steps from each row's least value to its largest, for skewed ones, as GELU's."""
+    return _fused_from_low(x) if _fused_rows_work() else _plain_from_low(x)
+
+
+def _plain_from_low(x: Tensor) -> QuantizedRows:
+    low, top = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+    scale = (top - low).clamp_min_(1e-30).div_(255)
+    rounded = (x - low).mul_(scale.reciprocal()).add_(_ROUND)
+    return QuantizedRows(rounded.view(torch.int32).to(torch.uint8), scale, low)
+
+
+def _fused_from_low(x: Tensor) -> QuantizedRows:
+    """By what packs embedding tables, in one pass: each row of bytes is followed by its scale and its least value."""
+    packed = torch.ops.quantized.embedding_bag_byte_prepack(x)
+    K = x.shape[1]
+    factors = packed[:, K:].contiguous().view(torch.float32)
+    return QuantizedRows(packed[:, :K].contiguous(), factors[:, :1], factors[:, 1:])
+
+
+@cache
+def _fused_rows_work() -> bool:
+    """Whether the packing of embedding tables gives the bytes, scales and least values of `_plain_from_low`."""
+    x = torch.randn(17, 48, generator=torch.Generator().manual_seed(0))
+    x[3] = 0.5
+    exact = _plain_from_low(x)
+    try:
+        found = _fused_from_low(x)
+        if found.quantized.dtype != torch.uint8 or found.low is None:
+            return False
+        back = found.quantized * found.scale + found.low
+        return bool(((back - x).abs() <= exact.scale * 0.501 + 1e-6).all())
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+def linear(weight: Tensor, bias: Tensor, act: str = "linear") -> ByteLinear:
+    """A linear layer of bytes with exact integer sums, for rows quantized either way.
+
+    `weight` (N, K) and `bias` (N,) are float32; each output's weights become whole steps from -127 to 127. Without
+    oneDNN's operator the same numbers come from float32 products of the steps, at float32 speed.
+    """
+    function = activation(act)
+    scale = weight.abs().amax(1).clamp_min(1e-30) / 127  # (N,)
+    steps = (weight / scale[:, None]).round_()
+    sums = scale * steps.sum(1)  # (N,): what a low of 1 adds
+    product = (_int8_product if _int8_operators_work() else _float_product)(steps, scale)
+
+    def layer(x: QuantizedRows, residual: Tensor | None = None) -> Tensor:
+        output = product(x.quantized, 128 if x.low is None else 0)
+        added = bias if x.low is None else torch.addcmul(bias, x.low, sums)  # x = scale·steps + low
+        output = function(torch.addcmul(added, output, x.scale, out=output))
+        return output if residual is None else output.add_(residual)
+
+    return layer
+
+
+# Bytes (M, K) and their zero point -> steps·scale, float32 (M, N)
+Product = Callable[[Tensor, int], Tensor]
+
+
+def _float_product(steps: Tensor, scale: Tensor) -> Product:
+    return lambda x, zero_point: F.linear(x.float() - zero_point, steps).mul_(scale)
+
+
+def _int8_product(steps: Tensor, scale: Tensor) -> Product:
+    # Unsigned inputs: for signed ones oneDNN has no fast code on CPUs of AMD.
+    packed = torch.ops.onednn.qlinear_prepack(steps.to(torch.int8), None)
+    zeros = torch.zeros(len(steps), dtype=torch.int32)
+
+    def product(x: Tensor, zero_point: int) -> Tensor:
+        output: Tensor = torch.ops.onednn.qlinear_pointwise(
+            x, 1.0, zero_point, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return output
+
+    return product
+
+
+@cache
+def _int8_operators_work() -> bool:
+    """Whether oneDNN's byte products are here, exact up to the largest bytes, and no slower than in float32.
+
+    Without VNNI instructions pairs of products overflow 16 bits; where oneDNN has no fast code for a case it takes its
+    reference code, which is hundreds of times slower.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (32, 256), generator=generator).to(torch.uint8)
+    x[0] = 255
+    steps = torch.randint(-127, 128, (64, 256), generator=generator).float()
+    steps[0] = 127
+    scale = torch.rand(64, generator=generator) + 0.5
+    try:
+        exact, fast = _float_product(steps, scale), _int8_product(steps, scale)
+        for zero_point in (0, 128):
+            if not torch.allclose(exact(x, zero_point), fast(x, zero_point), rtol=1e-5, atol=1e-5):
+                return False
+            if _seconds(fast, x, zero_point) > 10 * _seconds(exact, x, zero_point):
+                return False
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _seconds(product: Product, x: Tensor, zero_point: int) -> float:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x, zero_point)
+        times.append(time.perf_counter() - start)
+    return min(times)

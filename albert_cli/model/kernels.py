@@ -1,4 +1,4 @@
-"""Linear layers for inference on the CPU in floats: oneDNN's packed ones where they work here, plain PyTorch's otherwise.
+"""Linear layers of floats for inference on the CPU: oneDNN's packed ones where they work here, else plain PyTorch's.
 
 PyTorch offers oneDNN's packed weights and fused operations as private operators only (`torch.ops.mkldnn`, and for bytes
 `torch.ops.onednn`), the ones its own compiler emits. They may change or be missing with any release, so nothing outside
@@ -35,7 +35,9 @@ Linear = Callable[[Tensor, "Tensor | None"], Tensor]
 
 def has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 numbers by itself (AVX512-BF16, AMX); without that they only cost time."""
-    capabilities: dict[str, object] = torch.cpu.get_capabilities()
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in _BFLOAT16)
 
 

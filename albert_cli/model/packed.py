@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any, cast
 
 import numpy as np
@@ -19,19 +18,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.batching import ranges
-from albert_cli.model import kernels
+from albert_cli.model import byte_kernels, kernels
 from albert_cli.model.encoder import Encoder, Layer
+from albert_cli.model.packed_attention import attend
 from albert_cli.tokenization.batch import TokenBatch
 from converters.config import EncoderConfig
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
 class PackedEncoder:
     """A copy of `model` on the CPU (see `hidden_states.InferenceEncoder`), every distinct layer packed once.
 
-    `precision`: fp32, or int8 (the matrix products of bytes, each token and each weight row with a scale of its own,
-    the rest in fp32). Raises ValueError for another.
+    `precision`: fp32; bf16 (weights and hidden states of bfloat16; sums, softmax and LayerNorm inside in fp32); or int8
+    (the matrix products of bytes, each token and each weight row with a scale of its own, the rest in fp32). Raises
+    ValueError for another.
     """
 
     def __init__(self, model: Encoder, precision: str = "fp32") -> None:
@@ -41,6 +42,7 @@ class PackedEncoder:
         self._embeddings = copy.deepcopy(model.embeddings).float().cpu().eval()
         projection = model.projection
         self._project = kernels.linear(_copy(projection.weight), _copy(projection.bias)) if projection else None
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         cache: dict[int, Any] = {}
         self._layers = [_PackedLayer(cast(Layer, layer), self.config, precision, cache) for layer in model.layers]
 
@@ -53,12 +55,13 @@ class PackedEncoder:
         x = self._embeddings(ids[None], types[None], positions)[0]  # (tokens, E)
         if self._project is not None:
             x = self._project(x, None)  # (tokens, H)
+        x = x.to(self._dtype)
         states, sizes = {0: x}, lengths.tolist()
         for number, layer in enumerate(self.config.layer_uses[: max(layers)], 1):
             x = self._layers[layer](x, sizes)
             if number in layers:
                 states[number] = x
-        return [states[number] for number in layers]
+        return [states[number].float() for number in layers]
 
 
 def _positions(batch: TokenBatch, offset: int) -> NDArray[np.int64]:
@@ -79,46 +82,35 @@ class _PackedLayer:
 
     def __init__(self, layer: Layer, config: EncoderConfig, precision: str, cache: dict[int, Any]) -> None:
         act = config.hidden_act
-        self.heads, self.head_size = config.num_attention_heads, config.head_size
-        self.floor = kernels.FLOORS.get(act)
-        self.quantize = kernels.quantize if precision == "int8" else lambda x, floor=None: x
+        self.head_size = config.head_size
+        self.quantize: Callable[[Tensor], Any] = byte_kernels.quantize if precision == "int8" else lambda x: x
+        self.quantize_inner = byte_kernels.quantize_from_low if precision == "int8" else self.quantize
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
-        def linear(*parts: nn.Linear, act: str = "linear", floor: float | None = None) -> Any:
+        def linear(*parts: nn.Linear, act: str = "linear") -> Any:
             key = id(parts[0])
             if key not in cache:
                 weight = torch.cat([_copy(part.weight) for part in parts])
                 bias = torch.cat([_copy(part.bias) for part in parts])
                 if precision == "int8":
-                    cache[key] = kernels.int8_linear(weight, bias, act, floor)
+                    cache[key] = byte_kernels.linear(weight, bias, act)
                 else:
-                    cache[key] = kernels.linear(weight, bias, act)
+                    cache[key] = kernels.linear(weight.to(dtype), bias.to(dtype), act)
             return cache[key]
 
         self.query_key_value = linear(layer.query, layer.key, layer.value)
         self.attention_output = linear(layer.attention_output)
         self.intermediate = linear(layer.intermediate, act=act)
-        self.output = linear(layer.output, floor=self.floor)
+        self.output = linear(layer.output)
         self.attention_norm = _norm(layer.attention_norm)
         self.output_norm = _norm(layer.output_norm)
 
     def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
         """x and the result: (tokens, H); `lengths` of the sequences in it, ascending."""
-        context = self._attend(self.query_key_value(self.quantize(x), None), lengths)
+        context = attend(self.query_key_value(self.quantize(x), None), lengths, self.head_size)
         attended = self.attention_norm(self.attention_output(self.quantize(context), x))
         inner = self.intermediate(self.quantize(attended), None)  # (tokens, I)
-        return self.output_norm(self.output(self.quantize(inner, self.floor), attended))
-
-    def _attend(self, query_key_value: Tensor, lengths: list[int]) -> Tensor:
-        """(tokens, 3H) -> (tokens, H), all sequences of one length at a time."""
-        contexts, start = [], 0
-        for length, group in groupby(lengths):
-            stop = start + length * len(list(group))
-            heads = query_key_value[start:stop].view(-1, length, 3, self.heads, self.head_size)
-            query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (sequences, heads, length, head_size)
-            context = F.scaled_dot_product_attention(query, key, value)
-            contexts.append(context.transpose(1, 2).reshape(stop - start, -1))
-            start = stop
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        return self.output_norm(self.output(self.quantize_inner(inner), attended))
 
 
 def _copy(parameter: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The encoder as it is for inference, padded and masked: for GPUs, and for bfloat16 on the CPU."""
+"""The encoder as it is for inference, padded and masked: for GPUs."""
 
 from __future__ import annotations
 
