@@ -47,6 +47,12 @@ def _tasks() -> list[str]:
     return [*tasks.names(), "glue"]
 
 
+def _poolings() -> list[str]:
+    from albert_cli.embedding.settings import POOLINGS, TOKENS
+
+    return [*POOLINGS, TOKENS]
+
+
 complete_task, complete_model = _starting(_tasks), _starting(_models)
 MAX_LENGTH = "Tokens of a text at most, [CLS] and [SEP] counted"
 
@@ -236,6 +242,75 @@ MaxLength = Annotated[
     ),
 ]
 
+# --- Vectors of texts
+
+
+def _pooling(text: str | None, *, tokens: bool) -> str | None:
+    from albert_cli.embedding.settings import pooling_named
+    from albert_cli.errors import EmbeddingError
+
+    try:
+        return None if text is None else pooling_named(text, tokens=tokens)
+    except EmbeddingError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+_POOLING = (
+    "How the vectors of the tokens become that of the text: mean, cls, pooler, max, weighted, lasttoken, "
+    "mean_sqrt_len_tokens{}, several joined as mean+max; by default mean, or what the model's Sentence-Transformers "
+    "files say."
+)
+Pooling = Annotated[
+    str | None,
+    typer.Option(
+        "--pooling",
+        metavar="MODE",
+        callback=lambda text: _pooling(text, tokens=False),
+        autocompletion=_starting(lambda: _poolings()[:-1]),
+        help=_POOLING.format(""),
+    ),
+]
+PoolingOrTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--pooling",
+        metavar="MODE",
+        callback=lambda text: _pooling(text, tokens=True),
+        autocompletion=_starting(_poolings),
+        help=_POOLING.format(", or tokens for all of them"),
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="NAME",
+        help="Which of the prompts in the model's Sentence-Transformers files stands before every text, none for none; "
+        "by default the one that they say.",
+        show_default=False,
+    ),
+]
+Normalize = Annotated[
+    bool | None,
+    typer.Option(
+        "--normalize/--no-normalize",
+        help="Scale each vector to length 1, or not; as the model's Sentence-Transformers files say, else not.",
+        show_default=False,
+    ),
+]
+Dims = Annotated[
+    int | None,
+    typer.Option(
+        "--dims",
+        min=1,
+        metavar="N",
+        help="Keep the first N numbers; by default all, or what the model's Sentence-Transformers files say.",
+    ),
+]
+Layer = Annotated[
+    int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.", show_default="-1")
+]
+
 # --- Texts
 
 Texts = Annotated[
@@ -278,6 +353,9 @@ TextPairColumn = Annotated[
     str | None,
     typer.Option("--text-pair-column", metavar="NAME", help="The column of the second texts, of pairs."),
     Formerly("--pair-column"),
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", metavar="NAME", help="The column of the labels; label by default.")
 ]
 Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
 

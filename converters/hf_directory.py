@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters import sentence_files, spec, strangers, variables
+from converters import sentence_files, sentence_keys, spec, strangers, variables
 from converters.checkpoint import Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig, Json, dump_json, parse_json
 from converters.config_keys import check_files, holds_refused_file
@@ -33,7 +33,7 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 OURS = re.compile(
     r"config\.json|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors|optimizer\.safetensors"
     r"|pytorch_model\.bin(\.index\.json)?|pytorch_model-\d+-of-\d+\.bin|optimizer_slots\.bin"
-    rf"|{FILE_NAMES}|{sentence_files.OURS}"
+    rf"|{FILE_NAMES}|{sentence_keys.OURS}"
 )
 
 _CONFIG = "config.json"

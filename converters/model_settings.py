@@ -6,7 +6,7 @@ import dataclasses
 
 from converters.config_keys import CONFIG_KEYS
 from converters.known_keys import Key
-from converters.sentence_files import SENTENCE_KEYS
+from converters.sentence_keys import SENTENCE_KEYS
 from converters.tokenizers.keys import TOKENIZER_KEYS, USUAL
 
 KNOWN_KEYS: tuple[Key, ...] = (

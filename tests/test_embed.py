@@ -466,7 +466,8 @@ def test_a_model_without_a_pooler_has_no_pooler_vectors(letter_model, texts, tmp
         ("--batch-tokens 0", "'0' is not a number of tokens (from 1 up), or auto"),
         ("--num-actors 2", "--address, --num-actors and --gpus-per-actor need --engine ray"),
         ("--merge", "--merge needs --out"),
-        ("--pooling median", "'median' is not one of 'mean', 'cls'"),
+        ("--pooling median", "pooling 'median' is not one of mean, cls, pooler, max, weighted, lasttoken, "),
+        ("--pooling mean+tokens", "pooling 'tokens' is not one of mean, cls, "),
     ],
 )
 def test_wrong_usage_exits_2(texts, options, message):
@@ -477,6 +478,8 @@ def test_wrong_usage_exits_2(texts, options, message):
 def test_json_report(letter_model, texts, tmp_path):
     data = json.loads(embed("--in", texts, "--model", letter_model, "--json").stdout)
     assert data.pop("seconds") > 0
+    assert data.pop("settings")["pooling"] == "mean"
+    assert data.pop("settings_of_the_model") == []
     assert data == {
         "out": str(tmp_path / "texts.parquet"),
         "rows": 7,

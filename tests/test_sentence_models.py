@@ -11,7 +11,7 @@ import pytest
 
 from converters import convert
 from converters.errors import ConfigError
-from converters.sentence_files import MODEL, MODULES, NORMALIZE, POOLING, SENTENCE_KEYS, TRANSFORMER
+from converters.sentence_keys import DENSE, MODEL, MODULES, NORMALIZE, POOLING, SENTENCE_KEYS, TRANSFORMER
 
 # Loading models through the libraries leaves warnings of theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -194,7 +194,7 @@ def test_options_override_the_model(model, embedded, letter_model):
     assert f"{model}: --normalize, --max-length 20 as its" in err
     assert facts["albert.settings_of_the_model"] == '["normalize", "max_length"]'
     # A pooling that is not supported does not matter where another is asked for.
-    change(model, POOLING, pooling_mode="lasttoken")
+    change(model, POOLING, pooling_mode="median")
     assert np.abs(embedded(model, *given)[0] - vectors).max() == 0
 
 
@@ -261,9 +261,10 @@ def test_inspect_shows_the_settings(model, albert):
     "key", [key for key in SENTENCE_KEYS if key.treatment == "refused" and key.key], ids=lambda key: key.key
 )
 def test_every_refused_key_is_refused_by_name(model, refused, key):
-    file = key.file if key.file != NORMALIZE else "2_Normalize/config.json"
-    if key.file in (MODULES, NORMALIZE):
-        modules = [module("Transformer", "", 0), module("Pooling", "1_Pooling"), module("Normalize", "2_Normalize", 2)]
+    file = key.file
+    if file in (MODULES, NORMALIZE, DENSE):
+        last = "Dense" if file == DENSE else "Normalize"
+        modules = [module("Transformer", "", 0), module("Pooling", "1_Pooling"), module(last, f"2_{last}", 2)]
         write(model / MODULES, [one | ({key.key: "other"} if key.file == MODULES else {}) for one in modules])
     if key.file != MODULES:
         change(model, file, **{key.key: "other"})
@@ -276,9 +277,8 @@ def test_every_refused_key_is_refused_by_name(model, refused, key):
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("sentence_transformers.models.Dense", "'Dense'"),
-        ("sentence_transformers.base.modules.dense.Dense", "'Dense'"),
         ("sentence_transformers.models.WeightedLayerPooling", "'WeightedLayerPooling'"),
+        ("sentence_transformers.sentence_transformer.modules.cnn.CNN", "'CNN'"),
         ("sentence_transformers.models.LSTM", "'LSTM'"),
         ("custom_st.Pooling", "'custom_st.Pooling'"),
     ],
@@ -287,7 +287,7 @@ def test_other_modules_are_refused_by_name(model, refused, tmp_path, kind, name)
     modules = json.loads((model / MODULES).read_text())
     write(model / MODULES, [*modules, {"idx": 2, "name": "2", "path": "2_Other", "type": kind}])
     fault = refused("similarity", "a", "b", "--model", model)
-    supported = "supported are Transformer, Pooling and, last, Normalize"
+    supported = "supported are Transformer, Pooling, and after them Dense, LayerNorm, Dropout and Normalize"
     assert fault == f"{model}: modules.json: {name}: not supported; {supported}"
 
 
@@ -301,32 +301,6 @@ def test_an_order_of_modules_that_is_not_known(model, refused, kinds):
 
 
 @pytest.mark.parametrize(
-    ("mode", "advice"),
-    [
-        ("weightedmean", "weighted is this one"),
-        ("lasttoken", "mean, cls or max overrides it"),
-        ("mean_sqrt_len_tokens", "mean, cls or max overrides it"),
-        (["mean", "max"], "mean, cls or max overrides it"),
-        ("median", "mean, cls or max overrides it"),
-    ],
-)
-def test_poolings_that_are_no_default(model, refused, albert, mode, advice):
-    name = "+".join(mode) if isinstance(mode, list) else mode
-    change(model, POOLING, pooling_mode=mode)
-    fault = refused("similarity", "a", "b", "--model", model)
-    assert fault == f"{model}: 1_Pooling/config.json: pooling_mode {name} is not supported; --pooling {advice}"
-    flags = {f"pooling_mode_{flag}": True for flag in FLAGS if flag.removesuffix("_tokens") == name}
-    if mode in ("weightedmean", "lasttoken"):
-        change(model, POOLING, pooling_mode=..., **flags)
-        assert refused("similarity", "a", "b", "--model", model) == fault
-    if mode == "weightedmean":
-        expected = oracle(model, ["a cat", "the dog"])
-        out = albert("similarity", "a cat", "the dog", "--model", model, "--pooling", "weighted", "--json")[1]
-        cosine = float(np.dot(*expected) / np.prod(np.linalg.norm(expected, axis=1)))
-        assert abs(json.loads(out)["cosines"][0][1] - cosine) < 1e-5
-
-
-@pytest.mark.parametrize(
     ("file", "values", "fault"),
     [
         (TRANSFORMER, {"max_seq_length": "20"}, "max_seq_length is '20', not a whole number from 3 up"),
@@ -334,6 +308,7 @@ def test_poolings_that_are_no_default(model, refused, albert, mode, advice):
         (TRANSFORMER, {"do_lower_case": "no"}, "do_lower_case is 'no', not true or false"),
         (TRANSFORMER, {"max_length": 7}, "'max_length' is no setting known here"),
         (POOLING, {"pooling_mode": 3}, "pooling_mode is 3, not a name"),
+        (POOLING, {"pooling_mode": ["mean", "median"]}, "pooling_mode median is not supported; --pooling overrides it"),
         (POOLING, {"pooling": "cls"}, "'pooling' is no setting known here"),
         (POOLING, {"pooling_mode": ..., "pooling_mode_cls_token": 1}, "pooling_mode_cls_token is 1, not true or false"),
     ],
@@ -344,11 +319,19 @@ def test_settings_that_are_none(model, refused, file, values, fault):
 
 
 def test_all_faults_at_once(model, refused):
-    change(model, POOLING, pooling_mode="lasttoken", include_prompt=False)
-    change(model, MODEL, prompts={"query": "query: "}, default_prompt_name="query", truncate_dim=8)
+    change(model, POOLING, pooling_mode="median", include_prompt="no")
+    change(model, MODEL, prompts={"passage": "passage: "}, default_prompt_name="title", truncate_dim=0)
     fault = refused("similarity", "a", "b", "--model", model)
-    for name in ("lasttoken", "include_prompt is False", "prompts is", "default_prompt_name is", "truncate_dim is 8"):
-        assert name in fault
+    for said in (
+        "1_Pooling/config.json: include_prompt is 'no', not true or false",
+        "1_Pooling/config.json: pooling_mode median is not supported; --pooling overrides it",
+        f"{MODEL}: default_prompt_name is 'title', none of query, document, passage",
+        f"{MODEL}: truncate_dim is 0, not a whole number from 1 up",
+    ):
+        assert said in fault
+    change(model, POOLING, pooling_mode="mean", include_prompt=True)
+    change(model, MODEL, prompts=["a"], default_prompt_name=..., truncate_dim=...)
+    assert refused("similarity", "a", "b", "--model", model) == f"{model}: {MODEL}: prompts is ['a'], not texts by name"
 
 
 def test_empty_prompts_are_no_prompts(model, embedded):
@@ -417,11 +400,11 @@ def test_convert_keeps_the_files_or_names_them(model, albert, tmp_path):
 
 
 def test_convert_carries_modules_that_embed_refuses(letter_model, tmp_path, albert, refused):
-    from sentence_transformers.base.modules.dense import Dense
     from sentence_transformers.sentence_transformer.modules.pooling import Pooling
+    from sentence_transformers.sentence_transformer.modules.weighted_layer_pooling import WeightedLayerPooling
 
-    directory = saved(letter_model, tmp_path / "st", Pooling(16, "mean"), Dense(16, 4))
-    assert "'Dense': not supported" in refused("similarity", "a", "b", "--model", directory)
+    directory = saved(letter_model, tmp_path / "st", WeightedLayerPooling(16, 2, 1), Pooling(16, "mean"))
+    assert "'WeightedLayerPooling': not supported" in refused("similarity", "a", "b", "--model", directory)
     assert albert("convert", directory, tmp_path / "out", "--to", "torch")[0] == 0
     assert np.abs(oracle(tmp_path / "out") - oracle(directory)).max() < 1e-6
 
@@ -449,7 +432,7 @@ def test_an_archive_of_a_sentence_model(model, tmp_path, embedded, albert):
     older(model, flags=("cls_token",), normalize=True, layout="0_Transformer")
     archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", tmp_path, "st")
     assert np.abs(embedded(archive)[0] - embedded(model)[0]).max() == 0
-    change(model, POOLING, pooling_mode="lasttoken")
+    change(model, POOLING, pooling_mode="median")
     archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", tmp_path, "st")
     code, _, err = albert("similarity", "a", "b", "--model", archive)
     assert (code, err.startswith(f"albert: {archive}")) == (1, True), err
@@ -459,6 +442,6 @@ def test_settings_in_python(model):
     config = convert.load(model).config
     files = convert.load(model).sentence
     assert files.settings(config, "here").describe() == "pooling mean, at most 64 tokens"
-    change(model, POOLING, include_prompt=False)
-    with pytest.raises(ConfigError, match=r"^here: 1_Pooling/config\.json: include_prompt is False"):
+    change(model, POOLING, include_prompt="no")
+    with pytest.raises(ConfigError, match=r"^here: 1_Pooling/config\.json: include_prompt is 'no', not true or false"):
         convert.load(model).sentence.settings(config, "here")

@@ -51,26 +51,13 @@ def embed(
         Kind.FILE_OUT,
     ] = None,
     model: options.ModelName = None,
-    pooling: Annotated[
-        Literal["mean", "cls", "pooler", "max", "weighted", "tokens"] | None,
-        typer.Option(
-            "--pooling",
-            help="How the vectors of the tokens become that of the text, or tokens for all of them; by default mean, "
-            "or what the model's Sentence-Transformers files say.",
-        ),
-    ] = None,
+    pooling: options.PoolingOrTokens = None,
     layer: Annotated[
         str, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last; several as 1,2, or all.")
     ] = "-1",
-    normalize: Annotated[
-        bool | None,
-        typer.Option(
-            "--normalize/--no-normalize",
-            help="Scale each vector to length 1, or not; as the model's Sentence-Transformers files say, else not.",
-            show_default=False,
-        ),
-    ] = None,
-    dims: Annotated[int | None, typer.Option("--dims", min=1, metavar="N", help="Keep the first N numbers.")] = None,
+    normalize: options.Normalize = None,
+    dims: options.Dims = None,
+    prompt: options.Prompt = None,
     text_column: options.TextColumn = None,
     text_pair_column: options.TextPairColumn = None,
     id_column: Annotated[
@@ -124,8 +111,9 @@ def embed(
 
     The order of the input is kept, no row is lost: an empty text has the vector of the empty sequence and `empty` is
     true; of a text that is too long, `truncated` says how many tokens were left out. A run that is interrupted, even
-    by kill -9, is resumed by --resume; the file is bit-identical. Pooling, normalization and length of a
-    Sentence-Transformers model are its own, unless an option says otherwise.
+    by kill -9, is resumed by --resume; the file is bit-identical. Pooling, normalization, length, prompt and number of
+    dimensions of a Sentence-Transformers model are its own, unless an option says otherwise; its Dense layers follow
+    the pooling.
 
     Examples:
 
@@ -135,6 +123,9 @@ def embed(
             --normalize --out pages.parquet
 
         albert embed --in long.txt --on-truncate window --pooling mean
+
+        # a Sentence-Transformers model with prompts
+        albert embed --in questions.txt --model st/ --prompt query
 
         zcat corpus.gz | albert embed --in - --out corpus.parquet --resume
 
@@ -184,7 +175,9 @@ def embed(
     there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
     plan = Plan.of(
         resolve(model),
-        Settings(pooling, layers, normalize, dims, max_length, on_truncate, None if cased is None else not cased),
+        Settings(
+            pooling, layers, normalize, dims, max_length, on_truncate, None if cased is None else not cased, prompt
+        ),
         device=there or (device if engine == "ray" else find_device(device)),
         precision=precision,
         batch_tokens=batch_tokens,
@@ -225,6 +218,7 @@ def _print_report(report: Report, on_truncate: str, *, json: bool) -> None:
     rows = [
         ("embedded", f"{report.rows:,} rows, {report.tokens:,} tokens -> {report.target}"),
         ("vectors", vectors),
+        ("made by", report.described),
         ("took", took),
     ]
     console.print_table(rows)

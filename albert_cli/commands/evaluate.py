@@ -1,31 +1,80 @@
-"""albert evaluate: a run's model on labelled data, several runs side by side."""
+"""albert evaluate: a run's model on labelled data, several runs side by side; a model's sentence vectors by STS."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from albert_cli import console, options
 from albert_cli.arguments import Kind, refuse_idle
 
+if TYPE_CHECKING:
+    from albert_cli.embedding.sts import Agreement
+    from albert_cli.machine import DeviceName
+
 app = typer.Typer()
+
+_OF_RUNS = ("data", "curves")
+_OF_STS = (
+    "model", "plot", "text_column", "text_pair_column", "label_column", "input_format", "errors", "pooling", "layer",
+    "normalize", "dims", "prompt", "max_length", "cased",
+)  # fmt: skip
 
 
 @app.command()
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Directories that albert finetune wrote.", show_default=False)
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Directories that albert finetune wrote.", show_default=False),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="PATH", help="A file with labels or a data directory; else the run's own."),
     ] = None,
+    sts: Annotated[
+        Path | None,
+        typer.Option(
+            "--sts",
+            metavar="FILE",
+            help="Pairs of texts with a score each: compare the cosines of --model's vectors with the scores.",
+        ),
+        Kind.STREAM_IN,
+    ] = None,
+    model: options.ModelName = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option("--text-column", metavar="NAME", help="The column of the texts; sentence1 by default."),
+    ] = None,
+    text_pair_column: Annotated[
+        str | None,
+        typer.Option(
+            "--text-pair-column", metavar="NAME", help="The column of the second texts; sentence2 by default."
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option("--label-column", metavar="NAME", help="The column of the scores; score by default."),
+    ] = None,
+    input_format: options.InputFormat = None,
     delimiter: options.Delimiter = None,
+    errors: options.Errors = "strict",
+    pooling: options.Pooling = None,
+    layer: options.Layer = None,
+    normalize: options.Normalize = None,
+    dims: options.Dims = None,
+    prompt: options.Prompt = None,
+    max_length: options.MaxLength = None,
+    cased: options.Cased = None,
     curves: Annotated[
         Path | None,
         typer.Option("--curves", metavar="PNG", help="Draw the training curves of all runs in one figure."),
+        Kind.FILE_OUT,
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="With --sts, draw cosines against scores: .png, .svg, .pdf."),
         Kind.FILE_OUT,
     ] = None,
     skip_bad: options.SkipBad = False,
@@ -33,10 +82,14 @@ def evaluate(
     json: options.Json = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    precision: options.Precision = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], options.PRECISION] = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
-    """Measure a fine-tuned model on labelled data, by its task's metrics.
+    """Measure a fine-tuned model on labelled data by its task's metrics, or a model's sentence vectors by --sts.
+
+    --sts computes the cosine of each pair, and its correlation with the scores: Pearson's, and Spearman's, by which
+    sentence vectors are usually judged. The columns are those of STS-B unless options name others. Pooling, prompt and
+    all else are as albert embed has them: as the model's Sentence-Transformers files say, else the mean.
 
     Examples:
 
@@ -45,7 +98,101 @@ def evaluate(
         albert evaluate runs/qnli --data glue/QNLI/dev.tsv --json
 
         albert evaluate runs/frozen runs/fine-tuned --curves overlay.png
+
+        albert evaluate --sts glue/STS-B/dev.tsv --model sentence-model/ --plot sts.png
+
+        albert evaluate --sts pairs.csv --text-column a --text-pair-column b \\
+            --label-column similarity --pooling cls
     """
+    if sts is None:
+        _evaluate_runs(
+            runs or [], data, delimiter, curves, (device, threads, precision, batch_tokens),
+            skip_bad=skip_bad, force=force, json=json,
+        )  # fmt: skip
+        return
+    if runs:
+        raise typer.BadParameter("--sts measures --model; leave out RUN, or name it with --model")
+    refuse_idle("with --sts", *_OF_RUNS)
+    if precision == "fp16":
+        raise typer.BadParameter("fp16 is for runs; vectors are fp32, bf16 or int8", param_hint="--precision")
+    if plot is None:
+        refuse_idle("without --plot or --curves", "force")
+    from albert_cli.embedding import sts as engine
+    from albert_cli.embedding.embedder import Plan
+    from albert_cli.embedding.settings import Settings
+    from albert_cli.errors import EmbeddingError
+    from albert_cli.machine import find_device
+    from albert_cli.registry.resolve import resolve
+
+    if plot is not None:
+        from albert_cli import pictures
+
+        pictures.check(plot, EmbeddingError, force=force, sources=[sts])
+    pairs = engine.read_pairs(
+        sts, first=text_column, second=text_pair_column, score=label_column, kind=input_format, delimiter=delimiter,
+        errors=errors, skip_bad=skip_bad,
+    )  # fmt: skip
+    plan = Plan.of(
+        resolve(model),
+        Settings(
+            pooling=pooling,
+            layers=(-1 if layer is None else layer,),
+            normalize=normalize,
+            dims=dims,
+            max_length=max_length,
+            lowercase=None if cased is None else not cased,
+            prompt=prompt,
+        ),
+        device=find_device(device),
+        precision=precision,
+        batch_tokens=batch_tokens,
+        threads=threads,
+    )
+    if taken := plan.taken():
+        console.warn(taken)
+    with console.progress_count("embedding", "texts") as tick:
+        cosines, truncated = engine.cosines_of(plan, pairs, tick)
+    found = engine.agreement(plan, pairs, cosines, truncated)
+    if plot is not None:
+        engine.draw(found, pairs.scores, cosines, plot, force=force)
+    _print(found, plot, json=json)
+
+
+def _print(found: Agreement, plot: Path | None, *, json: bool) -> None:
+    if found.texts_truncated:
+        console.warn(f"{found.texts_truncated:,} texts are longer than --max-length, and were cut")
+    if json:
+        console.print_report(found)
+        return
+    console.print_table(
+        [
+            ["pairs", f"{found.pairs:,}"],
+            ["pearson", console.figure(found.pearson)],
+            ["spearman", console.figure(found.spearman)],
+        ],
+        right=[1],
+    )
+    if plot is not None:
+        console.say(f"{plot}: {found.pairs:,} cosines")
+
+
+def _evaluate_runs(
+    runs: list[Path],
+    data: Path | None,
+    delimiter: str | None,
+    curves: Path | None,
+    how: tuple[DeviceName, int | None, Literal["auto", "fp32", "bf16", "fp16", "int8"], int | None],
+    *,
+    skip_bad: bool,
+    force: bool,
+    json: bool,
+) -> None:
+    if not runs:
+        raise typer.BadParameter("name a RUN that albert finetune wrote, or --sts FILE with pairs and scores")
+    refuse_idle("without --sts", *_OF_STS)
+    device, threads, precision, batch_tokens = how
+    if precision == "int8":
+        raise typer.BadParameter("int8 is for --sts; runs compute in fp32, bf16 or fp16", param_hint="--precision")
     if data is None:
         refuse_idle("without --data", "delimiter")
     if curves is None:

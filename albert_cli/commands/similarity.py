@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,17 +44,10 @@ def similarity(
     ] = None,
     json: options.Json = False,
     model: options.ModelName = None,
-    pooling: Annotated[
-        Literal["mean", "cls", "pooler", "max", "weighted"] | None,
-        typer.Option(
-            "--pooling",
-            help="How the vectors of the tokens become that of the text; by default mean, or what the model's "
-            "Sentence-Transformers files say.",
-        ),
-    ] = None,
-    layer: Annotated[
-        int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.", show_default="-1")
-    ] = None,
+    pooling: options.Pooling = None,
+    layer: options.Layer = None,
+    dims: options.Dims = None,
+    prompt: options.Prompt = None,
     max_length: options.MaxLength = None,
     cased: options.Cased = None,
     input_format: options.InputFormat = None,
@@ -73,8 +66,8 @@ def similarity(
     """Compare texts or embedding files by the cosine of their vectors.
 
     Texts are compared with one another, or, given --in or a file of vectors, with those. Texts, and those of --in, that
-    are compared with a file of vectors are embedded as the file was. An ALBERT that was not fine-tuned for it is a weak
-    judge of meaning: all its cosines lie close together.
+    are compared with a file of vectors are embedded as the file was, but for --prompt. An ALBERT that was not
+    fine-tuned for it is a weak judge of meaning: all its cosines lie close together.
 
     Examples:
 
@@ -103,11 +96,21 @@ def similarity(
         pictures.check(plot, EmbeddingError, force=force, sources=[*files, *([Path(source)] if source else [])])
     _refuse_idle(files, texts=bool(texts or source), source=source, plot=plot)
     stored = [engine.VectorFile(path, embedding_column) for path in files]
-    given = {"--pooling": pooling, "--layer": layer, "--max-length": max_length, "--cased/--uncased": cased}
+    given = {
+        "--pooling": pooling,
+        "--layer": layer,
+        "--dims": dims,
+        "--max-length": max_length,
+        "--cased/--uncased": cased,
+    }
     _check_settings(files, given)
-    lowercase = None if cased is None else not cased
     settings = Settings(
-        pooling=pooling, layers=(-1 if layer is None else layer,), max_length=max_length, lowercase=lowercase
+        pooling=pooling,
+        layers=(-1 if layer is None else layer,),
+        dims=dims,
+        max_length=max_length,
+        lowercase=None if cased is None else not cased,
+        prompt=prompt,
     )
     lines = given_or_read(
         None, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors
@@ -146,7 +149,7 @@ def _refuse_idle(files: list[Path], *, texts: bool, source: str | None, plot: Pa
     if not files:
         arguments.refuse_idle("without a file of vectors", "embedding_column")
     elif not texts:
-        arguments.refuse_idle("where all vectors are ready", *options.OF_COMPUTING)
+        arguments.refuse_idle("where all vectors are ready", *options.OF_COMPUTING, "prompt")
     if plot is None:
         arguments.refuse_idle("without --plot", "force")
 
@@ -204,7 +207,7 @@ def _sides(
     from albert_cli.embedding import similarity as engine
 
     if stored and texts:
-        return engine.embedded_like(stored[0], texts, model, tick=tick, **how), stored[0]
+        return engine.embedded_like(stored[0], texts, model, prompt=settings.prompt, tick=tick, **how), stored[0]
     if stored:
         return stored[0].all(), stored[-1]
     if texts and lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from albert_cli import batching
 from albert_cli.embedding.encoders import find_precision, make_encoder
-from albert_cli.embedding.pooling import pool
-from albert_cli.embedding.settings import Precision, Settings, as_options
+from albert_cli.embedding.modules import Modules
+from albert_cli.embedding.pooling import joined_windows, pool
+from albert_cli.embedding.settings import TOKENS, Precision, Settings, as_options, pooling_named
 from albert_cli.errors import EmbeddingError
 from albert_cli.finite import check_finite
 from albert_cli.machine import DeviceName, find_device, on_threads
@@ -28,6 +30,7 @@ from albert_cli.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
+    from converters.sentence_files import SentenceSettings
 
 # Tokens computed at once, padding included: more than these gain nothing, and cost memory.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536, "mps": 16384}
@@ -39,7 +42,7 @@ class Tokens:
 
     `windows`: the token ids of each. `firsts` int64 (texts + 1): text i has the windows `firsts[i]` to `firsts[i + 1]`.
     `truncated` int32 (texts): tokens left out. `empty` bool (texts): there is no token but special ones. `encodings`
-    are there for pooling "tokens" only.
+    are there for pooling "tokens" only. `skip` int64 (windows): tokens of a prompt that is not pooled, from the first.
     """
 
     windows: TokenBatch
@@ -47,6 +50,7 @@ class Tokens:
     truncated: NDArray[np.int32]
     empty: NDArray[np.bool_]
     encodings: list[Encoding] | None = None
+    skip: NDArray[np.int64] | None = None
 
     @property
     def n_tokens(self) -> NDArray[np.int64]:
@@ -65,6 +69,7 @@ class Plan:
     batch_tokens: int
     threads: int | None
     checkpoint: Checkpoint
+    sentence: SentenceSettings | None = None
     # Those of the settings that are not the caller's but the model's own.
     from_model: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,7 +89,8 @@ class Plan:
 
         checkpoint, settings = model.load(), settings or Settings()
         config, files = checkpoint.config, checkpoint.sentence
-        sentence = files.settings(config, checkpoint.where, pooling=settings.pooling) if files else None
+        pooling = settings.pooling and pooling_named(settings.pooling)
+        sentence = files.settings(config, checkpoint.where, pooling=pooling) if files else None
         has_pooler = "pooler" in spec.components(checkpoint.tensors, config)
         longest = checkpoint.tokenizer.max_length
         plan = cls(
@@ -95,19 +101,54 @@ class Plan:
             batch_tokens or BATCH_TOKENS[device],
             threads,
             checkpoint,
+            sentence,
             settings.said(sentence),
         )
-        _ = plan.tokenizer  # its errors are reported before any work
+        _ = plan.tokenizer, plan.modules  # their errors are reported before any work
         return plan
 
     def taken(self) -> str:
         """A line on what was taken from the model's files; empty where nothing was."""
-        if not self.from_model:
-            return ""
-        return (
-            f"{self.model.name}: {as_options(self.from_model)} as its Sentence-Transformers files say; the options "
-            "override them"
-        )
+        files, parts = "its Sentence-Transformers files", []
+        if self.from_model:
+            parts.append(f"{as_options(self.from_model)} as {files} say; the options override them")
+        if self.modules.steps:
+            parts.append(f"after the pooling {self.modules.describe()}{'' if parts else f', as {files} say'}")
+        return f"{self.model.name}: {'; '.join(parts)}" if parts else ""
+
+    @property
+    def prompt(self) -> str:
+        """What stands before every text."""
+        return self.sentence.prompts.get(self.settings.prompt or "", "") if self.sentence else ""
+
+    @property
+    def pooled_width(self) -> int:
+        """Numbers of a vector when it is pooled, or of a token."""
+        return self.checkpoint.config.hidden_size * len((self.settings.pooling or "").split("+"))
+
+    @functools.cached_property
+    def modules(self) -> Modules:
+        """What follows the pooling; CorruptError where its weights do not fit."""
+        files, steps = self.checkpoint.sentence, self.sentence.steps if self.sentence else ()
+        return Modules(steps, files, self.checkpoint.where)
+
+    @functools.cached_property
+    def unpooled(self) -> int:
+        """Tokens at the beginning of every text that are left out of the pooling: [CLS] and those of the prompt."""
+        if self.sentence is None or self.sentence.include_prompt or not self.prompt or self.settings.pooling == TOKENS:
+            return 0
+        batch = self.tokenizer.encode_batch([self.prompt], None, max_length=self.settings.max_length)
+        return int(batch.lengths[0]) - 1  # its [SEP] stands elsewhere
+
+    def facts(self) -> dict[str, Any]:
+        """What of a vector depends on the settings and the model's Sentence-Transformers files."""
+        return {
+            **self.settings.facts(),
+            "prompt_text": self.prompt,
+            "prompt_tokens_not_pooled": self.unpooled,
+            "modules": self.modules.describe(),
+            "modules_sha256": self.modules.digest,
+        }
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -184,24 +225,41 @@ class Embedder:
         progress: Callable[[int], None] | None = None,
     ) -> NDArray[np.float32]:
         """The vectors of texts or pairs, (texts, dims), or (layers, texts, dims) for several layers."""
-        if self.settings.pooling == "tokens":
+        if self.settings.pooling == TOKENS:
             raise EmbeddingError("pooling tokens gives no vector per text; use tokenize and vectors")
         layers = self.vectors(self.tokenize(texts, pairs), progress)
         return layers[0] if len(layers) == 1 else np.stack(layers)
 
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokens:
-        """Texts or pairs as the encoder takes them."""
-        settings, length = self.settings, self.settings.max_length
+        """Texts or pairs as the encoder takes them, with the prompt before each text."""
+        settings, length, prompt = self.settings, self.settings.max_length, self.plan.prompt
         windowed = settings.on_truncate == "window"
         if windowed and pairs is not None:
             raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with pairs")
-        if settings.pooling == "tokens":
-            return self._explained(texts, pairs, windowed)
-        if windowed:
-            return self._windows(texts)
-        batch = self.tokenizer.encode_batch(texts, pairs, max_length=length, threads=self._tokenizer_threads)
-        special = self.tokenizer.template.added(pair=pairs is not None)
-        return Tokens(batch, np.arange(len(texts) + 1), batch.truncated, batch.lengths == special)
+        texts = [prompt + text for text in texts] if prompt else texts
+        if settings.pooling == TOKENS:
+            tokens = self._explained(texts, pairs, windowed)
+        elif windowed:
+            tokens = self._windows(texts)
+        else:
+            batch = self.tokenizer.encode_batch(texts, pairs, max_length=length, threads=self._tokenizer_threads)
+            special = self.tokenizer.template.added(pair=pairs is not None)
+            tokens = Tokens(batch, np.arange(len(texts) + 1), batch.truncated, batch.lengths == special)
+        return self._prompted(tokens, pairs) if prompt else tokens
+
+    def _prompted(self, tokens: Tokens, pairs: Sequence[str] | None) -> Tokens:
+        """Texts with a prompt: one that adds no token to it is empty, and no part of a prompt lies in the text."""
+        plan, windows = self.plan, tokens.windows
+        second, length = None if pairs is None else [""], plan.settings.max_length
+        alone = self.tokenizer.encode_batch([plan.prompt], second, max_length=length)[0]
+        same = np.array([np.array_equal(windows[first], alone) for first in tokens.firsts[:-1]], np.bool_)
+        empty = same & (np.diff(tokens.firsts) == 1) & (tokens.truncated == 0)
+        skip = None
+        if plan.unpooled:
+            skip = np.zeros(len(windows), np.int64)
+            skip[tokens.firsts[:-1]] = plan.unpooled
+        encodings = tokens.encodings and [_moved(one, len(plan.prompt)) for one in tokens.encodings]
+        return dataclasses.replace(tokens, empty=empty, skip=skip, encodings=encodings)
 
     def vectors(self, tokens: Tokens, progress: Callable[[int], None] | None = None) -> list[NDArray[np.float32]]:
         """Per layer the vectors (texts, dims); of pooling "tokens" those of all tokens, (tokens, dims).
@@ -210,33 +268,32 @@ class Embedder:
         not finite.
         """
         settings, windows = self.settings, tokens.windows
-        by_token = settings.pooling == "tokens"
+        how = settings.pooling or ""
+        by_token = how == TOKENS
         rows = len(windows.ids) if by_token else len(windows)
         layers = settings.layers or ()
-        made = [np.empty((rows, self.config.hidden_size), np.float32) for _ in layers]
+        made = [np.empty((rows, self.plan.pooled_width), np.float32) for _ in layers]
         with on_threads(self.plan.threads):
             for batch in encode(self.encoder, windows, batch_tokens=self.plan.batch_tokens, layers=layers):
+                skip = None if tokens.skip is None else tokens.skip[batch.rows]
                 for layer, states in zip(made, batch.layers, strict=True):
                     if by_token:
                         layer[windows.places(batch.rows)] = states.cpu().numpy()
                     else:
-                        how: Any = settings.pooling
-                        layer[batch.rows] = pool(states, batch.offsets, how, self._pooler).cpu().numpy()
+                        layer[batch.rows] = pool(states, batch.offsets, how, self._pooler, skip=skip).cpu().numpy()
                 if progress:
                     progress(len(batch.rows))
-        return [self._finished(layer, tokens, by_token) for layer in made]
+            return [self._finished(layer, tokens, by_token) for layer in made]
 
     def _finished(self, vectors: NDArray[Any], tokens: Tokens, by_token: bool) -> NDArray[np.float32]:
         settings = self.settings
-        if not by_token and len(vectors) > len(tokens.firsts) - 1:
-            starts = tokens.firsts[:-1]
-            if settings.pooling == "max":
-                vectors = np.maximum.reduceat(vectors, starts)
-            else:
-                # Each window counts by its tokens: for "mean" that is the mean over all of them.
-                lengths = tokens.windows.lengths.astype(np.float32)
-                total = np.add.reduceat(vectors * lengths[:, None], starts)
-                vectors = total / np.add.reduceat(lengths, starts)[:, None]
+        if not by_token:
+            if len(vectors) > len(tokens.firsts) - 1:
+                pooled = tokens.windows.lengths if tokens.skip is None else tokens.windows.lengths - tokens.skip
+                vectors = joined_windows(vectors, settings.pooling or "", tokens.firsts[:-1], pooled)
+            vectors = self.plan.modules(vectors)
+        if settings.normalize == "before":
+            vectors = _unit(vectors)
         vectors = vectors[:, : settings.dims]
         check_finite(
             vectors,
@@ -244,9 +301,8 @@ class Embedder:
             lambda bad, rows: f"{self.plan.model.name}: {bad} of {rows} vectors",
             advice="the weights are damaged, or --precision fp32 is needed",
         )
-        if settings.normalize:
-            length = np.linalg.norm(vectors, axis=1, keepdims=True)
-            vectors = vectors / np.where(length > 0, length, np.float32(1))
+        if settings.normalize is True:
+            vectors = _unit(vectors)
         return np.ascontiguousarray(vectors, np.float32)
 
     def _windows(self, texts: Sequence[str]) -> Tokens:
@@ -287,3 +343,16 @@ class Embedder:
             np.array([all(encoding.special_tokens_mask) for encoding in encodings], bool),
             every,
         )
+
+
+def _moved(encoding: Encoding, prompt: int) -> Encoding:
+    """Spans in the text itself, which begins after `prompt` characters; those of the prompt become (0, 0)."""
+    spans = zip(encoding.offsets, encoding.sequence_ids, strict=True)
+    moved = [(max(0, a - prompt), max(0, b - prompt)) if which == 0 else (a, b) for (a, b), which in spans]
+    return dataclasses.replace(encoding, offsets=moved)
+
+
+def _unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[Any] = vectors / np.where(length > 0, length, np.float32(1))
+    return unit

@@ -53,6 +53,16 @@ class Report:
     dims: int
     columns: list[str]
     seconds: float
+    settings: dict[str, Any]
+    settings_of_the_model: list[str]
+
+    @property
+    def described(self) -> str:
+        """How the vectors were made, in words."""
+        made = self.settings
+        parts = [f"pooling {made['pooling']}", made["modules"], "of length 1" if made["normalize"] is True else ""]
+        parts += [f"prompt {made['prompt']}"] if made["prompt_text"] else []
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class Job:
     def block_size(self) -> tuple[int, int]:
         """Rows and characters of a block, so that its vectors stay within _BLOCK_BYTES."""
         settings = self.plan.settings
-        per_vector = len(settings.layers or ()) * self.plan.checkpoint.config.hidden_size * 4
+        per_vector = len(settings.layers or ()) * max(self.plan.pooled_width, settings.dims or 0) * 4
         room = _BLOCK_BYTES // per_vector
         rows = max(1, min(self.block_rows or _BLOCK_ROWS[self.plan.device], room))
         # English has about four characters to a token, never fewer than one.
@@ -244,6 +254,8 @@ def finished(job: Job, work: Work, started: float) -> Report:
         dims=job.plan.settings.dims or 0,
         columns=job.layout.columns(job.plan.settings),
         seconds=round(time.monotonic() - started, 3),
+        settings=job.plan.facts(),
+        settings_of_the_model=list(job.plan.from_model),
     )
 
 
@@ -257,7 +269,7 @@ def _plan_facts(plan: Plan) -> dict[str, Any]:
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "tokenizer_sha256": checkpoint.tokenizer.digest() or "",
         "tokenizer_settings": checkpoint.tokenizer.settings,
-        **plan.settings.facts(),
+        **plan.facts(),
         "precision": plan.precision,
         "device": plan.device,
     }

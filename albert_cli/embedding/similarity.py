@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from albert_cli.embedding import parquet
-from albert_cli.embedding.settings import Settings
+from albert_cli.embedding.resume import facts_of
+from albert_cli.embedding.settings import NO_PROMPT, Settings
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import file_errors
+from converters.messages import brief
 
 if TYPE_CHECKING:
     from albert_cli.embedding.embedder import Embedder
@@ -103,11 +105,12 @@ class VectorFile:
         return Settings(
             pooling=pooling,
             layers=(layers[0] if len(layers) == 1 else int(self.column.rpartition("_")[2]),),
-            normalize=facts["normalize"] == "true",
+            normalize="before" if facts["normalize"] == "before" else facts["normalize"] == "true",
             dims=int(facts["dims"]),
             max_length=int(facts["max_length"]),
             on_truncate="window" if facts["on_truncate"] == "window" else "warn",
-            lowercase=facts["lower_case"] == "true" if "lower_case" in facts else None,
+            lowercase={"true": True, "false": False}.get(facts.get("lower_case", "")),
+            prompt=facts.get("prompt", NO_PROMPT),
         )
 
     def chunks(self) -> Iterator[Vectors]:
@@ -177,22 +180,34 @@ def embedded_like(
     texts: list[str],
     model: str | None = None,
     *,
+    prompt: str | None = None,
     tick: Tick | None = None,
     **how: Any,
 ) -> Vectors:
     """The vectors of texts by the model and settings that a file's metadata name.
 
-    `model` is where that model is now, if it moved; `how` as for `embedded`. Raises EmbeddingError where it is another
-    one.
+    `model` is where that model is now, if it moved; `prompt`: another one than the file's, as for queries; `how` as for
+    `embedded`. Raises EmbeddingError where it is another model, or its Sentence-Transformers files say something else
+    than they did.
     """
     from albert_cli.embedding.embedder import Embedder
 
-    embedder = Embedder.from_pretrained(model or file.facts.get("model"), file.settings(), **how)
+    settings = file.settings()
+    settings = replace(settings, prompt=prompt or settings.prompt)
+    embedder = Embedder.from_pretrained(model or file.facts.get("model"), settings, **how)
     found, wanted = embedder.plan.weights_sha256, file.facts["weights_sha256"]
     if found != wanted:
         raise EmbeddingError(
             f"{file.path}: its vectors are not of this model (weights SHA-256 {wanted[:12]}…, here {found[:12]}…); "
             "pass --model with the one it was made with"
+        )
+    now = facts_of(embedder.plan.facts())
+    of_files = ["modules", "modules_sha256", *([] if prompt else ["prompt_text", "prompt_tokens_not_pooled"])]
+    if changed := [name for name in of_files if name in file.facts and file.facts[name] != now[name]]:
+        name = changed[0]
+        raise EmbeddingError(
+            f"{file.path}: the model's Sentence-Transformers files are not those it was made with "
+            f"({name.replace('_', ' ')} was {brief(file.facts[name])}, is {brief(now[name])}); embed it again"
         )
     return Vectors(texts, _embed(embedder, texts, tick))
 

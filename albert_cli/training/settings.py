@@ -47,9 +47,7 @@ class Settings:
     ] = None
     text_column: options.TextColumn = None
     text_pair_column: options.TextPairColumn = None
-    label_column: Annotated[
-        str | None, Option("--label-column", metavar="NAME", help="The column of the labels; label by default.")
-    ] = None
+    label_column: options.LabelColumn = None
     delimiter: options.Delimiter = None
     regression: Annotated[bool, Option("--regression", help="csv: the label is a number to be predicted.")] = False
     epochs: Annotated[float | None, Option("--epochs", metavar="X", help="Passes over the training rows.")] = None
