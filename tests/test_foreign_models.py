@@ -106,20 +106,21 @@ def test_the_same_as_transformers_pipeline(tmp_path, albert):
             assert found["prediction"] == pytest.approx(next(iter(wanted.values())), abs=1e-5)
 
 
-def test_several_labels_are_not_evaluated(tmp_path, refused):
-    run = model(tmp_path / "m", [0, 2, -2], **SEVERAL)
-    csv = tuning.write_csv(tmp_path / "dev.csv", [("good film", "glad")])
-    assert refused("evaluate", run, "--data", csv).startswith(
-        f"{run}: gives a text several labels (multi_label_classification), which the metrics here do not measure"
-    )
+def test_several_labels_are_measured(tmp_path, albert):
+    run = model(tmp_path / "m", [1, 2, -2], **SEVERAL)  # it says sad and glad of every text
+    csv = tuning.write_csv(tmp_path / "dev.csv", [("good film", "sad|glad"), ("bad film", "sad|long"), ("film", "")])
+    code, out, err = albert("evaluate", run, "--data", csv, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)[str(run)]["dev"]
+    assert found["micro_f1"] == pytest.approx(2 * 3 / (6 + 4))
+    assert found["macro_f1"] == pytest.approx((2 * 2 / (3 + 2) + 2 * 1 / (3 + 1) + 0) / 3)
+    assert found["subset_accuracy"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
     ("bias", "changes", "fault"),
     [
         ([1], {"architectures": ["AlbertForMultipleChoice"]}, "its multiple-choice head gives one number per choice"),
-        ([1, 2, 3], {"pooler": False}, "its token-classification head labels each token, not a text"),
-        ([1, 2, 3], {"architectures": ["AlbertForTokenClassification"]}, "its token-classification head labels each"),
         ([1, 2, 3], {"problem_type": "regression"}, "a regression to 3 numbers (problem_type), of which albert"),
         ([1], {"problem_type": "single_label_classification"}, "one label alone with problem_type 'single_label_"),
         ([1, 2], {"problem_type": "ranking"}, "problem_type 'ranking' in its config is none of transformers'"),
@@ -155,6 +156,15 @@ def test_the_length_of_its_tokenizer(tmp_path, albert):
     wanted = network(**inputs).logits.softmax(-1)[0].tolist()
     found = json.loads(albert("predict", run, text, "--json")[1])["probabilities"]
     assert list(found.values()) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"pooler": False}, {"architectures": ["AlbertForTokenClassification"]}])
+def test_a_head_on_every_token_tags_words(tmp_path, albert, changes):
+    names = {"id2label": {"0": "O", "1": "B-FILM", "2": "I-FILM"}}
+    run = model(tmp_path / "m", [0, 1, 2], **names, **changes)
+    code, out, err = albert("predict", run, "a good film")
+    assert (code, err) == (0, "")
+    assert out.split() == ["FILM", "a", "good", "film", "0-11", "0.6652"]
 
 
 def test_labels_without_names(tmp_path, albert):

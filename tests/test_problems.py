@@ -20,16 +20,17 @@ def test_a_kind_of_problem_is_called_as_its_file(name):
 @pytest.mark.parametrize("name", tasks.names())
 def test_a_task_declares_a_kind_of_problem_and_metrics_that_it_measures(name):
     task = tasks.named(name)
-    for item in filter(None, (task, task.regression)):
+    for item in filter(None, (task, task.regression, task.multi_label)):
         assert item.problem in problems.names()
         assert not problems.named(item.problem).not_measured
         assert item.selection_metric in item.metrics
 
 
-def test_only_your_own_rows_may_be_a_regression_instead(refused, tmp_path):
+def test_only_your_own_rows_may_be_of_another_kind_instead(refused, tmp_path):
     csv, squad = tasks.named("csv"), tasks.named("squad")
     assert csv.posed_as("regression").metrics == ("pearson", "spearman", "rmse")
-    assert csv.posed_as("multi_label") is csv
+    assert csv.posed_as("multi_label").metrics == ("micro_f1", "macro_f1", "subset_accuracy")
+    assert csv.posed_as("question_answering") is csv
     assert squad.posed_as("regression") is squad
     write_squad(tmp_path / "train.json", count=4)
     (tmp_path / "s.toml").write_text("regression = true\n")

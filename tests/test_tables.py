@@ -227,7 +227,8 @@ def test_what_predict_cannot_read_is_reported(run, refused, tmp_path):
         "predict", run / "one", "--in", tmp_path / "t.doc"
     )
     out = tmp_path / "p.csv.gz"
-    message = f"{out}: predictions are written as .csv, .tsv, .jsonl, .parquet (.json for answers); name such a file"
+    kinds = ".csv, .tsv, .jsonl, .parquet (.json for answers, .conll for tags)"
+    message = f"{out}: predictions are written as {kinds}; name such a file"
     assert refused("predict", run / "one", "--in", tmp_path / "t.txt", "--out", out) == message
 
 

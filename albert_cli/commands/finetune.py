@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +13,14 @@ from albert_cli.declared import options_of
 from albert_cli.runs import progress
 from albert_cli.training.settings import Settings
 
+if TYPE_CHECKING:
+    from albert_cli.tasks.task import Task
+
 app = typer.Typer()
 
 # Figures that are shown in one line.
 _IN_A_LINE = 6
-_OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "--regression")
+_OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "--regression", "--multi-label")
 
 
 @app.command()
@@ -71,6 +74,10 @@ def finetune(
         albert finetune csv --train reviews.csv --model hf/ \\
             --text-column review --label-column sentiment
 
+        albert finetune csv --train tags.jsonl --model hf/ --multi-label
+
+        albert finetune ner --data conll2003/ --model bert-base-cased
+
         albert finetune imdb --data aclImdb/ --model hf/ \\
             --freeze-encoder --head mlp:128,30,8 --epochs 100
 
@@ -89,8 +96,8 @@ def finetune(
         raise typer.BadParameter("--submission needs all of GLUE: albert finetune glue --submission out.zip")
     if task == "glue":
         refuse_idle("on glue, which is several tasks", "compare", "seeds", "train", "dev", "test", *_OF_TABLES)
-    elif tasks.named(task).name != "csv":  # before any library is loaded
-        refuse_idle(f"on {task}, whose columns and labels are known", *_OF_TABLES)
+    else:  # before any library is loaded
+        refuse_idle(f"on {task}, whose columns and labels are known", *_idle_on(tasks.named(task)))
     if task != "glue" and not tasks.named(task).submission:
         refuse_idle(f"on {task}, which has no server that takes predictions", "test")
     if seeds is not None:
@@ -117,6 +124,13 @@ def finetune(
         console.print_json({"out": str(out)} | result)
     else:
         _show(result, out)
+
+
+def _idle_on(task: Task) -> list[str]:
+    """The options of tables that have no effect on a task."""
+    kinds = {"--regression": task.regression, "--multi-label": task.multi_label}
+    own = {*task.layout.options, *(option for option, posed in kinds.items() if posed is not None)}
+    return [option for option in _OF_TABLES if option not in own]
 
 
 def _seeds(text: str | None) -> list[int]:

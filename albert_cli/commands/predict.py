@@ -39,7 +39,7 @@ def predict(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Write a table instead: .csv, .tsv, .jsonl or .parquet (.json for answers); - prints JSON lines.",
+            help="Write .csv, .tsv, .jsonl or .parquet (.json for answers, .conll for tags); - prints JSON lines.",
         ),
         Kind.STREAM_OUT,
     ] = None,
@@ -68,6 +68,9 @@ def predict(
     `multi_label_classification`, each label has a probability of its own (a sigmoid) and the prediction is every label
     whose probability is above 0.5: a list in JSON, .jsonl and .parquet, labels separated by `|` in .csv and .tsv.
 
+    A model that tags words reads columns (.conll, a .txt that is such), lists (`tokens`) and plain texts, which are cut
+    at white space and punctuation, and writes columns, lists, or (.csv, .tsv) a row for each word.
+
     Examples:
 
         albert predict runs/sst2 "A film of rare charm."
@@ -75,6 +78,8 @@ def predict(
         albert predict runs/qnli "Who wrote it?" "Jane Austen did." --json
 
         albert predict runs/sst2 --in texts.txt
+
+        albert predict runs/ner --in raw.txt --out tagged.conll
 
         albert predict runs/sst2 --in texts.csv --out labels.parquet --probabilities
 
@@ -89,8 +94,6 @@ def predict(
         refuse_idle("without --in", *options.OF_TABLES, "probabilities", "top")
     if out is None:
         refuse_idle("without --out", "force")
-    if len(texts) > 2:
-        raise typer.BadParameter(f"a text or a pair, not {len(texts)} texts; for many use --in FILE")
     if source is not None:
         from albert_cli.tables.write import check
 
@@ -117,36 +120,26 @@ def predict(
         elif json:
             console.print_json(list(found.rows()))
         else:
-            _print_predictions(found)
+            _print_predictions(found, loaded.problem.brief(found.columns, found.added, loaded.info))
         return
     with machine.at_work():
         result = predictions.one(loaded, "predict", *texts)
     if json:
         console.print_json(result)
-    elif "probabilities" not in result:
-        console.say(f"{result['prediction']:.7g}")
     else:
-        label = result["prediction"]
-        console.say(label if isinstance(label, str) else ", ".join(label) or "(no label)")
-        console.print_table([[label, f"{share:.4f}"] for label, share in result["probabilities"].items()], right=[1])
+        line, rows = loaded.problem.shown(result)
+        if line:
+            console.say(line)
+        if rows:
+            console.print_table(rows, right=[len(rows[0]) - 1])
 
 
-def _print_predictions(found: Predicted) -> None:
-    """A line for each row, by the file's own id or numbered from 1."""
+def _print_predictions(found: Predicted, shown: dict[str, list[str]]) -> None:
+    """A line for each row, by the file's own id or numbered from 1; `shown` are its predictions."""
     ids = [escaped(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
-    values = [[_figure(cell, name) for cell in found.columns[name]] for name in found.added]
+    values = [list(map(escaped, column)) for column in shown.values()]
     texts = [[escaped(text) for text in column] for column in found.texts]
-    headers = ["row" if found.ids is None else "id", *found.added, "text", *["pair"] * (len(texts) - 1)]
+    headers = ["row" if found.ids is None else "id", *shown, "text", *["pair"] * (len(texts) - 1)]
     rows = list(zip(ids, *values, *texts, strict=True))
-    figures = [place for place, name in enumerate(found.added, 1) if isinstance(found.columns[name][0], float)]
+    figures = [place for place, name in enumerate(shown, 1) if isinstance(found.columns.get(name, [""])[0], float)]
     console.print_table(rows, headers, right=[*([0] if found.ids is None else []), *figures])
-
-
-def _figure(cell: object, column: str) -> str:
-    if column == "candidates" and isinstance(cell, list):
-        return "; ".join(f"{escaped(item['text']) or '(no answer)'} {item['probability']:.4f}" for item in cell)
-    if isinstance(cell, list):  # the labels of a text that may have several
-        return escaped(", ".join(cell))
-    if isinstance(cell, float):  # a regression's value in its unit, or a probability
-        return f"{cell:.7g}" if column == "prediction" else f"{cell:.4f}"
-    return escaped(str(cell))

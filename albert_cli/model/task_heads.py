@@ -200,6 +200,9 @@ class QuestionAnswering(nn.Module):
 class TokenClassifier(nn.Module):
     """A linear layer to the labels of every token."""
 
+    mlp = None
+    features = None  # what the head reads is every token's
+
     def __init__(self, config: EncoderConfig, labels: int) -> None:
         super().__init__()
         self.config = config
@@ -215,6 +218,11 @@ class TokenClassifier(nn.Module):
         sequence_output = self.encoder(input_ids, attention_mask, token_type_ids).sequence_output
         logits: Tensor = self.classifier(self.dropout(sequence_output))
         return logits
+
+    @property
+    def output(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        return self.classifier
 
 
 class MultipleChoice(nn.Module):
@@ -244,7 +252,7 @@ class MultipleChoice(nn.Module):
         return logits
 
 
-TaskModel = TextClassifier | QuestionAnswering
+TaskModel = TextClassifier | QuestionAnswering | TokenClassifier
 
 
 def without_dropout(model: nn.Module) -> None:

@@ -18,7 +18,8 @@ from converters.libraries import require_library
 from converters.staging import atomic_write, check_target
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-_BETWEEN_ITEMS = "|"  # of a list, where a cell is text
+OF_ANSWERS = (".json", ".conll", ".txt")
+BETWEEN_ITEMS = "|"  # of a list, where a cell is text
 
 
 def check(
@@ -32,12 +33,12 @@ def check(
 ) -> None:
     """Refuse a file that cannot be written as a table, before any work is done; see `check_output` (TargetError).
 
-    Standard output and None pass. `what` begins the message; with `answers` .json passes too.
+    Standard output and None pass. `what` begins the message; with `answers` OF_ANSWERS pass too.
     """
     if out is None or out == STANDARD_OUTPUT:
         return
-    if out.suffix.lower() not in (*SUFFIXES, *([".json"] if answers else [])):
-        more = " (.json for answers)" if answers else ""
+    if out.suffix.lower() not in (*SUFFIXES, *(OF_ANSWERS if answers else ())):
+        more = " (.json for answers, .conll for tags)" if answers else ""
         raise TargetError(out, f"{what} written as {', '.join(SUFFIXES)}{more}", "name such a file")
     check_output(out, source, force=force, others=others)
     if out.suffix.lower() == ".parquet":
@@ -99,7 +100,7 @@ def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    return _BETWEEN_ITEMS.join(value) if isinstance(value, list) else value
+    return BETWEEN_ITEMS.join(value) if isinstance(value, list) else value
 
 
 def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """csv: your own rows (CSV, TSV, JSON lines or Parquet) with a text column, perhaps a second one, and a label column.
 
-The labels are those of the training file, sorted; with --regression they are numbers. Hyper-parameters: this project's
-choice, three epochs at 2e-5.
+The labels are those of the training file, sorted; with --regression they are numbers, with --multi-label a row has any
+number of them. Hyper-parameters: this project's choice, three epochs at 2e-5.
 """
 
 from dataclasses import replace
@@ -20,5 +20,11 @@ TASK = replace(
     _CLASSES,
     regression=replace(
         _CLASSES, problem="regression", metrics=("pearson", "spearman", "rmse"), selection_metric="rmse"
+    ),
+    multi_label=replace(
+        _CLASSES,
+        problem="multi_label",
+        metrics=("micro_f1", "macro_f1", "subset_accuracy"),
+        selection_metric="micro_f1",
     ),
 )

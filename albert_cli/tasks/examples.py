@@ -1,4 +1,4 @@
-"""What is read of a data set, before any tokenizer: labelled texts, or questions on texts."""
+"""What is read of a data set, before any tokenizer: labelled texts, questions on texts, words with their tags."""
 
 from __future__ import annotations
 
@@ -128,3 +128,55 @@ class Questions:
     def left_out_note(self) -> str:
         """What of the file is left out, in one line; empty where nothing is."""
         return left_out_text(self.where, self.left_out, "question")
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences cut into words, each with a tag, or none of them (`tags` None).
+
+    `lines`: the line (or row) of each word of each sentence. `texts` and `spans`: where the words were cut from texts,
+    these, and which characters each word is. `digest` is the SHA-256 of the file or files. `left_out`: lines of
+    sentences that are left out, by what is wrong with them.
+    """
+
+    where: str
+    words: list[list[str]]
+    tags: list[list[str]] | None
+    lines: list[list[Line]]
+    digest: str
+    texts: list[str] | None = None
+    spans: list[list[tuple[int, int]]] | None = None
+    left_out: LeftOut = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def unanswerable(self) -> int:
+        """How many have no answer: none, for these are no questions."""
+        return 0
+
+    def required_tags(self) -> list[list[str]]:
+        """The tags; DataError where there are none."""
+        if self.tags is None:
+            raise DataError(f"{self.where}: has no tags; it can only be predicted: albert predict RUN --in FILE")
+        return self.tags
+
+    def take(self, rows: Sequence[int]) -> Sentences:
+        """Some of the sentences."""
+
+        def some(items: list[Any] | None) -> Any:
+            return None if items is None else [items[row] for row in rows]
+
+        return replace(
+            self,
+            words=some(self.words),
+            tags=some(self.tags),
+            lines=some(self.lines),
+            texts=some(self.texts),
+            spans=some(self.spans),
+        )
+
+    def left_out_note(self) -> str:
+        """What of the file is left out, in one line; empty where nothing is."""
+        return left_out_text(self.where, self.left_out)

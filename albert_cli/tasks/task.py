@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from albert_cli.tasks.examples import ExampleColumns, Examples, Questions
+from albert_cli.tasks.examples import ExampleColumns, Examples, Questions, Sentences
+
+Read = Examples | Questions | Sentences
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,14 @@ class Layout(Protocol):
     def columns(self) -> ExampleColumns | None:
         """Those of a file to predict; None where the user names them."""
 
-    def read(self, sources: Sources, split: str) -> Examples | Questions | None:
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Which of the settings that name columns it heeds."""
+
+    def read(self, sources: Sources, split: str) -> Read | None:
         """The rows of "train", "dev", "test" or another split; None where there is none."""
 
-    def read_file(self, path: Path, sources: Sources) -> Examples | Questions:
+    def read_file(self, path: Path, sources: Sources) -> Read:
         """The labelled rows of one file of any name."""
 
 
@@ -99,8 +105,8 @@ class Task:
     `labels` in the order of the logits; empty where the training data decides. `selection_metric` chooses the
     checkpoint. `problem` names its kind of problem (a module of albert_cli/training/problems). `value_range`: of a
     regression's target. `submission`: the file name in a GLUE submission, by split. `no_answer_recipe`: instead of
-    `recipe` where some training questions have no answer. `regression`: the same rows where the label is a number
-    (`--regression`).
+    `recipe` where some training questions have no answer. `regression`, `multi_label`: the same rows where the label is
+    a number (`--regression`), or any number of labels (`--multi-label`).
     """
 
     name: str
@@ -115,20 +121,21 @@ class Task:
     submission: Mapping[str, str] = field(default_factory=dict)
     no_answer_recipe: Recipe | None = None
     regression: Task | None = None
+    multi_label: Task | None = None
 
-    def recipe_for(self, train: Examples | Questions) -> Recipe:
+    def recipe_for(self, train: Read) -> Recipe:
         """The hyper-parameters for training data."""
         return self.no_answer_recipe if self.no_answer_recipe and train.unanswerable else self.recipe
 
-    def fitted(self, train: Examples | Questions) -> Task:
+    def fitted(self, train: Read) -> Task:
         """The task with the recipe of its training data."""
         return replace(self, recipe=self.recipe_for(train))
 
     def posed_as(self, problem: str) -> Task:
-        """The task as it is for a kind of problem: your own rows may be a regression."""
-        other = self.regression
-        return other if other is not None and other.problem == problem else self
+        """The task as it is for a kind of problem: your own rows may have numbers, or several labels each."""
+        others = (self.regression, self.multi_label)
+        return next((other for other in others if other is not None and other.problem == problem), self)
 
-    def read(self, sources: Sources, split: str) -> Examples | Questions | None:
+    def read(self, sources: Sources, split: str) -> Read | None:
         """The rows of "train", "dev", "test" or another split; None where there is none."""
         return self.layout.read(sources, split)

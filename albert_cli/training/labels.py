@@ -120,7 +120,7 @@ def found_labels(examples: Examples) -> tuple[str, ...]:
     DataError for cells that hold no label, for one label written in several ways, for fewer than two labels or far too
     many.
     """
-    _check_labels(examples)
+    check_spelling(examples)
     labels = set(examples.required_labels())
     if len(labels) < 2:
         raise DataError(f"{examples.where}: every row has the label {min(labels)!r}; a classifier needs at least two")
@@ -129,13 +129,18 @@ def found_labels(examples: Examples) -> tuple[str, ...]:
             f"{examples.where}: {len(labels)} different labels in {len(examples)} rows; "
             "is it the right --label-column, or do you want --regression?"
         )
+    return in_order(labels)
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels sorted, by value where all are numbers."""
     try:
         return tuple(sorted(labels, key=lambda label: (float(label), label)))
     except ValueError:
         return tuple(sorted(labels))
 
 
-def _check_labels(examples: Examples) -> None:
+def check_spelling(examples: Examples) -> None:
     """Refuse cells without a label, with their lines, and spellings of one label that would be two."""
     found = examples.required_labels()
     missing = [

@@ -168,6 +168,7 @@ class _Loop:
         if job.rows.lengths is not None:
             mine = mine[np.argsort(job.rows.lengths[mine], kind="stable")]
         parts = np.array_split(mine, min(job.settings.grad_accum, max(1, len(mine) // job.settings.smallest_batch)))
+        units = max(1, job.problem.units(job.rows.targets[torch.from_numpy(rows)]))
         total, length = 0.0, None
         if job.problem.loss_over_tokens and job.rows.lengths is not None:
             length = int(job.rows.lengths[rows].max())  # its loss has padding in it, the same however it is shared out
@@ -178,7 +179,7 @@ class _Loop:
                 targets = job.rows.targets[torch.from_numpy(part)]
                 logits: Tensor = self.model(**inputs)
                 summed = job.problem.loss(logits, targets.to(accelerator.device), inputs.get("attention_mask"))
-                loss = summed * (weight / len(rows))
+                loss = summed * (weight / units)
                 accelerator.backward(loss * world)
             total += loss.item()
             if job.batch_metrics and weight:

@@ -31,6 +31,13 @@ def _macro_f1(targets: Values, predictions: Values) -> float:
     return float(f1_score(targets, predictions, average="macro", zero_division=0))
 
 
+def _micro_f1(targets: Values, predictions: Values) -> float:
+    """Of all labels of all rows together."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(targets, predictions, average="micro", zero_division=0))
+
+
 def _matthews(targets: Values, predictions: Values) -> float:
     from sklearn.metrics import matthews_corrcoef
 
@@ -65,6 +72,8 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "macro_f1": _macro_f1,
+    "micro_f1": _micro_f1,
+    "subset_accuracy": _accuracy,  # the share of rows with all labels right
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,
@@ -73,5 +82,5 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
 
 
 def compute(names: Sequence[str], targets: Values, predictions: Values) -> dict[str, float]:
-    """The named metrics of `predictions` (classes or values) against `targets`."""
+    """The named metrics of `predictions` against `targets`: classes or values (rows), or several labels' yes or no."""
     return {name: METRICS[name](targets, predictions) for name in names}

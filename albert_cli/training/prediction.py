@@ -91,17 +91,20 @@ def listing(loaded: LoadedRun, top: int | None) -> LoadedRun:
     return replace(loaded, info=replace(loaded.info, top=top))
 
 
-def one(loaded: LoadedRun, command: str, first: str, second: str | None = None) -> dict[str, Any]:
+def one(loaded: LoadedRun, command: str, *texts: str) -> dict[str, Any]:
     """The prediction for what was given to a command: a text or pair, or a question and its text.
 
-    RunError where the model answers to another command.
+    RunError where the model answers to another command, or takes fewer texts.
     """
     problem = loaded.problem
     if command != problem.command:
         raise RunError(f"{loaded.directory}: its model {problem.advice}")
-    example = problem.example(first, second)
+    if len(texts) > problem.most_texts:
+        takes = "a text or a pair" if problem.most_texts == 2 else "one text"
+        raise RunError(f"{loaded.directory}: its model takes {takes}, not {len(texts)} texts; for many use --in FILE")
+    example = problem.example(texts)
     split = problem.split(example, loaded.info, loaded.task, loaded.tokenizer, labelled=False)
-    return problem.answer(run_on(loaded, split), loaded.info)
+    return problem.answer(split, run_on(loaded, split), loaded.info)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from converters.staging import atomic_write
 HEAD = "head.safetensors"
 # What a run may leave in its directory; all that --force removes.
 OURS = pattern(
-    r"head\.safetensors|features-[0-9a-f]{16}\.safetensors|(confusion|predictions)\.png|report\.md"
+    r"head\.safetensors|features-[0-9a-f]{16}\.safetensors|(confusion|predictions|labels|entities)\.png|report\.md"
     r"|dev_(mismatched_)?predictions\.csv|dev_predictions\.json|[A-Z][\w-]*\.tsv"
 )
 

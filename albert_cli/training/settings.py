@@ -50,6 +50,9 @@ class Settings:
     label_column: options.LabelColumn = None
     delimiter: options.Delimiter = None
     regression: Annotated[bool, Option("--regression", help="csv: the label is a number to be predicted.")] = False
+    multi_label: Annotated[
+        bool, Option("--multi-label", help="csv: a row has any number of labels, as a|b or in a list.")
+    ] = False
     epochs: Annotated[float | None, Option("--epochs", metavar="X", help="Passes over the training rows.")] = None
     steps: Annotated[int | None, options.STEPS] = None
     batch_size: Annotated[int, Option("--batch-size", metavar="N", help="Rows of one update.")]
@@ -109,6 +112,8 @@ class Settings:
             faults.append(f"epochs is {self.epochs}, not a positive number{' below 2**63' if self.epochs > 0 else ''}")
         if self.epochs is not None and self.steps is not None:
             faults.append("epochs and steps are both given; choose one")
+        if self.regression and self.multi_label:
+            faults.append("regression and multi_label are both given; choose one")
         if self.warmup is not None and not 0 <= self.warmup < math.inf:
             faults.append(f"warmup is {self.warmup}, not 0 or more")
         if not 0 <= self.weight_decay < 1:

@@ -44,14 +44,16 @@ class Prepared:
 
 
 def task_of(settings: Settings) -> Task:
-    """The task of a run; TrainingError where its rows are no regression and that was asked for."""
+    """The task of a run; TrainingError where its rows have no numbers, or one label each, and others were asked for."""
     task = named(settings.task)
-    if not settings.regression:
-        return task
-    if task.regression is None:
-        kind = task.problem.replace("_", " ")
-        raise TrainingError(f"--regression is for csv; {task.name} is a {kind} task")
-    return task.regression
+    asked = {"--regression": (settings.regression, task.regression)}
+    asked["--multi-label"] = (settings.multi_label, task.multi_label)
+    for option, (wanted, posed) in asked.items():
+        if wanted and posed is None:
+            raise TrainingError(f"{option} is for csv; {task.name} is a {task.problem.replace('_', ' ')} task")
+        if wanted and posed is not None:
+            return posed
+    return task
 
 
 def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from albert_cli.errors import DataError, RunError
+from albert_cli.errors import DataError
 from albert_cli.model.task_heads import TextClassifier, text_classifier
 from albert_cli.tables.input_files import Kind, find_files
 from albert_cli.tables.lines import STANDARD_INPUT
@@ -21,6 +21,7 @@ from albert_cli.tables.write import SUFFIXES, write_table
 from albert_cli.tasks.examples import ExampleColumns, Examples
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
+from albert_cli.training.label_names import labels_of
 from albert_cli.training.metrics import compute
 from albert_cli.training.problems import BatchMetrics, Choices, Unlabelled
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
@@ -28,11 +29,8 @@ from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.families import family_of
-from converters.messages import brief, listing
 
 Found = Predictions[NDArray[Any]]
-# The most characters of a config's value in a message.
-_SHOWN = 120
 # The options of albert predict that messages advise.
 _OPTIONS = frozenset({"--text-column", "--errors", "--input-format"})
 
@@ -45,6 +43,7 @@ class TextProblem(ABC):
     command = "predict"
     advice = "labels texts; use albert predict RUN TEXT"
     outputs: Collection[str] = SUFFIXES
+    most_texts = 2
     not_measured = ""
     loss_over_tokens = False
     picture: str
@@ -130,28 +129,13 @@ class TextProblem(ABC):
         return RunInfo("csv", self.name, self.labels_of(checkpoint.config, count, checkpoint.where), max_length)
 
     def labels_of(self, config: EncoderConfig, count: int, where: str) -> tuple[str, ...]:
-        """The labels in the order of the head's rows; RunError where id2label does not name each of them once."""
-        names = config.extra.get("id2label")
-        if not names:
-            stated = config.extra.get("num_labels", count)
-            if stated != count:
-                raise RunError(
-                    f"{where}: num_labels {brief(stated, _SHOWN)} in its config, but its head has {count} rows"
-                )
-            return tuple(f"LABEL_{number}" for number in range(count))
-        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise RunError(f"{where}: id2label in its config is {brief(names, _SHOWN)}, not names by number")
-        if set(names) != {str(number) for number in range(count)}:
-            raise RunError(
-                f"{where}: id2label in its config names {listing(names) or 'nothing'}, but its head has {count} "
-                f"rows (0 to {count - 1}); name each of them there"
-            )
-        labels = tuple(names[str(number)] for number in range(count))
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise RunError(f"{where}: id2label in its config names {listing(twice)} twice; give each row its own name")
-        return labels
+        """The labels in the order of the head's rows (see `label_names`)."""
+        return labels_of(config, count, where)
 
     # --- Training and evaluation
+
+    def units(self, targets: Tensor) -> int:
+        return len(targets)
 
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """Of outputs (rows, labels) and the targets that are trained on; in the labels' unit."""
@@ -177,8 +161,9 @@ class TextProblem(ABC):
     def decide(self, split: Split[Examples], outputs: list[NDArray[Any]], info: RunInfo) -> NDArray[Any]:
         return self.values(np.stack(outputs))
 
-    def example(self, first: str, second: str | None) -> Examples:
-        return Examples("the command line", ["0"], [first], None if second is None else [second], None, [1], "")
+    def example(self, texts: Sequence[str]) -> Examples:
+        first, *second = texts
+        return Examples("the command line", ["0"], [first], second or None, None, [1], "")
 
     def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
         """Tables (see `read_table`) by the columns named, the run's own, or those of the task's files; lines of text.
@@ -202,6 +187,17 @@ class TextProblem(ABC):
         cells = {name: [row[place] for row in table.rows] for place, name in enumerate(table.header)}
         ids = next((cells[name] for name in ("id", "idx", "index") if name in cells), None)
         return Unlabelled(examples, cells, [examples.texts, *([examples.pairs] if examples.pairs else [])], ids)
+
+    def shown(self, answer: dict[str, Any]) -> tuple[str, list[list[str]]]:
+        """The number; or the label or labels, and the probability of each."""
+        said = answer["prediction"]
+        if "probabilities" not in answer:
+            return f"{said:.7g}", []
+        rows = [[label, f"{share:.4f}"] for label, share in answer["probabilities"].items()]
+        return said if isinstance(said, str) else ", ".join(said) or "(no label)", rows
+
+    def brief(self, columns: dict[str, list[Any]], added: Sequence[str], info: RunInfo) -> dict[str, list[str]]:
+        return {name: [_cell(value, name) for value in columns[name]] for name in added}
 
     def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
         write_table(columns, out, force=force)
@@ -259,3 +255,12 @@ def _columns(
     elif kinds != {"tsv"}:
         columns = ExampleColumns(columns.first, columns.second)
     return columns, kind
+
+
+def _cell(value: object, column: str) -> str:
+    """A prediction for people: a regression's value in its unit, a probability, a label or several."""
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, float):
+        return f"{value:.7g}" if column == "prediction" else f"{value:.4f}"
+    return str(value)

@@ -19,6 +19,7 @@ class Folders:
 
     task: str
     columns = None
+    options = ()
 
     def read(self, sources: Sources, split: str) -> Examples | None:
         """A split in folders; `unsup` is no label."""

@@ -45,6 +45,7 @@ class Glue:
     splits: Mapping[str, SplitFile]
     hub: HubDataset
     skip_short_rows: bool = False
+    options = ()
 
     @property
     def columns(self) -> ExampleColumns:

@@ -34,6 +34,7 @@ class Squad:
     """Files by split, or in a directory under the official names."""
 
     columns = None
+    options = ()
 
     def read(self, sources: Sources, split: str) -> Questions | None:
         """A split of SQuAD, by file or from a directory with the official names."""

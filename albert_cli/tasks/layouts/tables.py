@@ -21,6 +21,7 @@ class Tables:
     """Files by split (or `train`, `dev`, `test` with the suffix of a table, in a directory), columns as named."""
 
     columns = None
+    options = ("text_column", "text_pair_column", "label_column", "delimiter")
 
     def read(self, sources: Sources, split: str) -> Examples | None:
         """The rows of a split, by the columns that were named; a test file may lack labels."""

@@ -69,6 +69,8 @@ class Problem(Protocol[E, S, V]):
     """What its model does, and the command, where another command was tried."""
     outputs: Collection[str]
     """The suffixes of the files that predictions are written to."""
+    most_texts: int
+    """How many texts its command takes for one prediction."""
     not_measured: str
     """Why predictions are not measured; empty where they are."""
 
@@ -118,6 +120,9 @@ class Problem(Protocol[E, S, V]):
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss, summed over the rows. `mask` (rows, tokens): 0 at padding."""
 
+    def units(self, targets: Tensor) -> int:
+        """What the loss of these rows is the mean over in training: the rows themselves, or the words in them."""
+
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """Metrics of training rows by outputs and (standard) targets; None where a row says too little."""
 
@@ -132,17 +137,23 @@ class Problem(Protocol[E, S, V]):
     def decide(self, split: S, outputs: list[NDArray[Any]], info: RunInfo) -> V:
         """What the outputs of a split's rows mean."""
 
-    def example(self, first: str, second: str | None) -> E:
-        """What was typed, as one example."""
+    def example(self, texts: Sequence[str]) -> E:
+        """What was typed, one text or at most `most_texts`, as one example."""
 
     def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
         """A file to predict."""
 
-    def answer(self, found: Predictions[V], info: RunInfo) -> dict[str, Any]:
+    def answer(self, split: S, found: Predictions[V], info: RunInfo) -> dict[str, Any]:
         """The prediction for one example, as JSON."""
+
+    def shown(self, answer: dict[str, Any]) -> tuple[str, list[list[str]]]:
+        """An answer for people: a line, if not empty, and the rows of a table, the last column numbers."""
 
     def columns(self, found: Predictions[V], info: RunInfo, *, probabilities: bool) -> dict[str, list[Any]]:
         """The predictions as columns of a table, by row."""
+
+    def brief(self, columns: dict[str, list[Any]], added: Sequence[str], info: RunInfo) -> dict[str, list[str]]:
+        """The predictions of a file, its columns and those `added`, for people: short cells."""
 
     def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
         """Write a table with its predictions."""

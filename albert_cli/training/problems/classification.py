@@ -74,7 +74,7 @@ class Classification(TextProblem):
         """The label of each row."""
         return [info.labels[int(number)] for number in found.values]
 
-    def answer(self, found: Found, info: RunInfo) -> dict[str, Any]:
+    def answer(self, split: Split[Examples], found: Found, info: RunInfo) -> dict[str, Any]:
         shares = dict(zip(info.labels, map(float, self.probabilities(found)[0]), strict=True))
         return {"prediction": self.named(found, info)[0], "probabilities": shares}
 

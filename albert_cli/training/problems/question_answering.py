@@ -48,6 +48,7 @@ class QuestionAnswering:
     command = "answer"
     advice = "answers questions; use albert answer RUN QUESTION CONTEXT"
     outputs: Collection[str] = (".json",)
+    most_texts = 2
     not_measured = ""
     loss_over_tokens = True
     picture = ""
@@ -107,6 +108,9 @@ class QuestionAnswering:
         ends = [F.cross_entropy(logits[:, :, side], targets[:, side], reduction="sum") for side in (0, 1)]
         return (ends[0] + ends[1]) / 2
 
+    def units(self, targets: Tensor) -> int:
+        return len(targets)
+
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """None: an answer is chosen over all windows of a text."""
         return None
@@ -150,8 +154,9 @@ class QuestionAnswering:
             top=info.top,
         )
 
-    def example(self, first: str, second: str | None) -> Questions:
-        return Questions("the command line", [Question("0", first, second or "", [])], False, "")
+    def example(self, texts: Sequence[str]) -> Questions:
+        question, context = texts
+        return Questions("the command line", [Question("0", question, context, [])], False, "")
 
     def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
         """SQuAD's JSON; answers in it are not looked at."""
@@ -159,7 +164,7 @@ class QuestionAnswering:
         ids = [item.id for item in asked.items]
         return Unlabelled(asked, {"id": ids}, [[item.question for item in asked.items]], ids)
 
-    def answer(self, found: Found, info: RunInfo) -> dict[str, Any]:
+    def answer(self, split: WindowSplit, found: Found, info: RunInfo) -> dict[str, Any]:
         answer = found.values[0]
         scores: dict[str, Any] = {"score": answer.score, "no_answer_score": answer.null_score}
         if info.no_answer:
@@ -168,11 +173,17 @@ class QuestionAnswering:
             scores["candidates"] = [_listed(item) for item in answer.candidates]
         return {"answer": answer.text, "start": answer.start, "end": answer.end} | scores
 
+    def shown(self, answer: dict[str, Any]) -> tuple[str, list[list[str]]]:
+        return answer["answer"] or "(no answer in the text)", []
+
     def columns(self, found: Found, info: RunInfo, *, probabilities: bool) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {"answer": [answer.text for answer in found.values]}
         if info.top:
             columns["candidates"] = [[_listed(item) for item in answer.candidates] for answer in found.values]
         return columns
+
+    def brief(self, columns: dict[str, list[Any]], added: Sequence[str], info: RunInfo) -> dict[str, list[str]]:
+        return {name: [_cell(value) for value in columns[name]] for name in added}
 
     def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
         """SQuAD's JSON of answers by id; of candidates, where there are any, as in Google's nbest_predictions.json."""
@@ -236,6 +247,13 @@ def _listed(item: Candidate) -> dict[str, Any]:
         "start": item.start,
         "end": item.end,
     }
+
+
+def _cell(value: Any) -> str:
+    """An answer, or several candidates, for people."""
+    if not isinstance(value, list):
+        return str(value)
+    return "; ".join(f"{item['text'] or '(no answer)'} {item['probability']:.4f}" for item in value)
 
 
 PROBLEM: Problem[Questions, WindowSplit, list[Answer]] = QuestionAnswering()

@@ -68,7 +68,7 @@ class Regression(TextProblem):
     def values(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return outputs[:, 0]
 
-    def answer(self, found: Found, info: RunInfo) -> dict[str, Any]:
+    def answer(self, split: Split[Examples], found: Found, info: RunInfo) -> dict[str, Any]:
         return {"prediction": significant(found.values)[0]}
 
     def columns(self, found: Found, info: RunInfo, *, probabilities: bool) -> dict[str, list[Any]]:

@@ -1,0 +1,113 @@
+"""Files of words to be tagged: read as columns, as lists, or as texts that are cut into words here; and written.
+
+A text is cut as BERT's BasicTokenizer does, capitals and accents kept: at white space, and each punctuation mark and
+Chinese character is a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from albert_cli.errors import DataError
+from albert_cli.tables.columns import DEFAULT_TEXT_COLUMN
+from albert_cli.tables.input_files import find_files, streams, suffix_of
+from albert_cli.tables.lines import read_lines
+from albert_cli.tables.table import Line, read_table
+from albert_cli.tables.write import write_table
+from albert_cli.tasks.examples import Sentences
+from albert_cli.tasks.layouts import conll
+from albert_cli.tokenization.basic import Rules
+from albert_cli.training.problems import Choices
+from albert_cli.training.run_info import RunInfo
+from converters.staging import atomic_write
+
+# What predictions are written to as columns, beside the kinds of tables.
+COLUMNS = (".conll", ".txt")
+_OPTIONS = frozenset({"--text-column", "--errors", "--input-format"})
+# The lines of a .txt file that say whether it is columns.
+_SEEN = 200
+_RULES = Rules(lowercase=False, strip_accents=False)
+
+
+def of_texts(where: str, texts: list[str], lines: Sequence[Line], digest: str) -> Sentences:
+    """Texts cut into words; one without any has none."""
+    words, spans = [], []
+    for text in texts:
+        found = [(int(sources[0]), int(sources[-1]) + 1) for _, sources in _RULES.with_sources(text)]
+        spans.append(found)
+        words.append([text[start:end] for start, end in found])
+    each = [[line] * len(row) for line, row in zip(lines, words, strict=True)]
+    return Sentences(where, words, None, each, digest, texts=texts, spans=spans)
+
+
+def read(path: Path, info: RunInfo, choices: Choices) -> Sentences:
+    """Sentences to be tagged, whatever tags a file has.
+
+    Files of columns (.conll, .bio, .iob, …) have the word first; a .txt file is columns where it begins with
+    -DOCSTART- or each line ends in a tag of the model, else a text a line. Tables have a list of words in `tokens` or
+    `words`, else a column of texts.
+    """
+    said = choices.kind
+    if said is None and not streams(path) and path.is_file():
+        ending = suffix_of(path)
+        only_columns = ending in conll.COLUMNS and ending not in (".txt", ".tsv", ".tab")
+        if only_columns or (ending in (".txt", ".tsv", ".tab") and _is_columns(path, info, choices)):
+            if choices.text_column is not None:
+                raise DataError(f"{path}: the words of its columns come first; leave --text-column out")
+            return conll.read_columns(path, tag=None, skip_bad=None, errors=choices.errors)
+    table = read_table(
+        path,
+        kind=said,
+        delimiter=choices.delimiter,
+        skip_bad=None,
+        errors=choices.errors,
+        options=_OPTIONS,
+    )
+    kinds = set(find_files(str(path), said, options=_OPTIONS).kinds)
+    words = next((name for name in conll.WORDS if name in table.header), None)
+    if choices.text_column is None and words is not None and kinds <= {"jsonl", "parquet"}:
+        return conll.of_table(table, words, None)
+    texts = table.column(choices.text_column or DEFAULT_TEXT_COLUMN, "the text")
+    return of_texts(table.where, texts, table.lines, table.digest)
+
+
+def _is_columns(path: Path, info: RunInfo, choices: Choices) -> bool:
+    """Whether a file that may be lines of text is columns: its lines end in the model's tags."""
+    tags, width = frozenset(info.labels), 0
+    for number, line in enumerate(read_lines(path, errors=choices.errors)):
+        if line.startswith("-DOCSTART-"):
+            return True
+        cells = line.split()
+        if cells:
+            width = width or len(cells)
+            if len(cells) != width or width < 2 or cells[-1] not in tags:
+                return False
+        if number == _SEEN:
+            break
+    return bool(width)
+
+
+def write(columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
+    """Write sentences with their tags: columns, a row of lists for each (.jsonl, .parquet), or one a word (.csv)."""
+    ending = out.suffix.lower()
+    if ending in (".jsonl", ".parquet"):
+        write_table(columns, out, force=force)
+        return
+    names = [name for name in ("tokens", "tags", "probabilities") if name in columns]
+    sentences = list(zip(*(columns[name] for name in names), strict=True))
+    if ending not in COLUMNS:
+        rows = [(number, *word) for number, one in enumerate(sentences, 1) for word in zip(*one, strict=True)]
+        header = ["sentence", *("token", "tag", "probability")[: len(names)]]
+        write_table({name: [row[at] for row in rows] for at, name in enumerate(header)}, out, force=force)
+        return
+    with atomic_write(out, force=force, ours=None) as beside:
+        lines = []
+        for number, one in enumerate(sentences, 1):
+            for word in zip(*one, strict=True):
+                if set(word[0]) & {"\t", "\n", "\r"}:
+                    raise DataError(out, f"sentence {number} has a word with a tab or line break", "name a .jsonl file")
+                lines.append("\t".join(map(str, word)) + "\n")
+            lines.append("\n")
+        beside.write_text("".join(lines), encoding="utf-8")
