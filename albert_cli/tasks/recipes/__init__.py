@@ -39,6 +39,7 @@ class Recipes:
             recipe=self._named(recipe, task.recipe),
             no_answer_recipe=other and self._named(self.no_answer.get(task.name, recipe), other),
             regression=task.regression and self.of(task.regression),
+            multi_label=task.multi_label and self.of(task.multi_label),
         )
 
     def _named(self, recipe: Recipe, former: Recipe) -> Recipe:
