@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,14 @@ from albert_cli.arguments import Formerly, Kind, expanded_in
 from albert_cli.errors import TrainingError
 from converters.errors import did_you_mean
 from converters.files import read_small
+from converters.limits import TOML_BYTES
 from converters.messages import brief
 
 GIVEN = "given"
 # The most characters of a value in a message.
 _SHOWN = 80
+# A key of so many parts makes as many tables within one another, in a time that grows with their square.
+_DEEP_KEY = re.compile(rb"""(?m)^[ \t\[]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""")
 # A larger whole number fits no array, and no float.
 _LARGEST = 2**64
 _WORDS: Mapping[Any, str] = {
@@ -228,7 +232,10 @@ def load_toml(path: Path) -> dict[str, Any]:
         import tomli as tomllib
 
     try:
-        return tomllib.loads(read_small(path).decode("utf-8-sig"))
+        data = read_small(path, TOML_BYTES)
+        if _DEEP_KEY.search(data):
+            raise RecursionError
+        return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise TrainingError(f"{path}: not TOML, which is UTF-8: byte {error.start} is not") from None
     except tomllib.TOMLDecodeError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from converters.activations import ACTIVATIONS
 from converters.errors import ConfigError
+from converters.limits import LAYERS, json_fault
 
 Json = dict[str, Any]
 
@@ -18,7 +19,6 @@ SHARE_CHOICES = ("all", "attention", "ffn", "none")
 
 # Far above any model: no tensor's bytes exceed 64 bits, and no wrong config makes the lists of names endless.
 _MOST_SIZE = 2**30
-_MOST_LAYERS = 4096
 
 REQUIRED = (
     "vocab_size",
@@ -95,9 +95,11 @@ class EncoderConfig:
                 faults.append(
                     f"num_hidden_groups {self.num_hidden_groups} exceeds num_hidden_layers {self.num_hidden_layers}"
                 )
-            stored = self.num_hidden_groups * self.inner_group_num
-            if stored > _MOST_LAYERS:
-                faults.append(f"num_hidden_groups x inner_group_num is {stored}, more than {_MOST_LAYERS} layers")
+            for name in ("num_hidden_groups", "num_hidden_layers"):
+                layers = getattr(self, name) * self.inner_group_num
+                if layers > LAYERS:
+                    faults.append(f"{name} x inner_group_num is {layers}, more than {LAYERS} layers")
+                    break
             if self.share not in SHARE_CHOICES:
                 faults.append(f"share is {self.share!r}, not one of {', '.join(SHARE_CHOICES)}")
             elif self.share != "all" and (self.num_hidden_groups, self.inner_group_num) != (self.num_hidden_layers, 1):
@@ -158,6 +160,8 @@ class EncoderConfig:
 
 def parse_json(text: bytes, where: str) -> Any:
     """Decode JSON bytes; a ConfigError names the file, line and column."""
+    if fault := json_fault(text):
+        raise ConfigError(where, f"is not a usable JSON config: {fault}")
     try:
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError as error:

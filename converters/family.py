@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from converters.errors import ConfigError
+from converters.limits import LAYERS
+from converters.messages import brief
 from converters.names import FROM_HEADS, OF_HEADS, SAME, TO_HEADS, Layout, NameTable, Row, T
 from converters.roles import PAIR, PARTS, REQUIRED, ROLES
 
@@ -323,8 +326,12 @@ class Family:
         """The (group, inner) places of the layers that foreign names speak of; (layer, 0) of layers without groups."""
         patterns = [pattern_of(name) for name in self._layer_names()]
         matches = (pattern.match(name) for name in names for pattern in patterns)
-        found = (match.groupdict() for match in matches if match)
-        return {(int(at.get("layer", at.get("group", 0))), int(at.get("inner", 0))) for at in found if at}
+        found = [match for match in matches if match and match.groupdict()]
+        for match in found:
+            if any(len(number) > len(str(LAYERS)) or int(number) >= LAYERS for number in match.groups() if number):
+                raise ConfigError(f"variable {brief(match.string)} counts more than {LAYERS} layers")
+        places = (match.groupdict(default="0") for match in found)
+        return {(int(at.get("layer", at.get("group", 0))), int(at.get("inner", 0))) for at in places}
 
     def claim(self, names: Iterable[str]) -> tuple[str | None, str | None]:
         """A name that this family's layers alone have, and one that they have where the family's prefix is left out."""

@@ -10,6 +10,7 @@ from converters.config import EncoderConfig
 from converters.errors import SpecError
 from converters.families import family_of
 from converters.family import Entry, Family
+from converters.limits import LAYERS
 from converters.messages import counted, listing
 from converters.roles import HEADS, OPTIONAL, REQUIRED, ROLES, SIZES, in_module
 
@@ -225,8 +226,12 @@ def _layers(names: Iterable[str], family: Family) -> int:
     """How many layers there are tensors of; 0 where their numbers have gaps, and where a family has groups."""
     begins = {head for entry in family.entries for head, found, _ in [entry.hf.partition("{layer}.")] if found}
     rest = (name.removeprefix(head) for name in names for head in begins if name.startswith(head))
-    numbers = {int(number) for number in (name.partition(".")[0] for name in rest) if number.isdecimal()}
+    numbers = {int(number) for number in (name.partition(".")[0] for name in rest) if _is_index(number)}
     return len(numbers) if numbers == {*range(len(numbers))} else 0
+
+
+def _is_index(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(LAYERS))
 
 
 def _read_pooler(family: Family) -> list[str]:

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 
+import corruptions
 import making
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from making import TINY
 
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
@@ -675,3 +677,76 @@ def test_blanks_that_a_model_does_not_collapse(setting, tmp_path):
     texts = ["  the  cat ", "\tthe\tcat\r", "the\n cat", "THE cat", "", "  "]
     assert ours.ids(texts) == [ours.encode(text, special_tokens=False).ids for text in texts]
     assert ours.ids(texts[:4]) == [ours.ids(["the cat"])[0]] * 4
+
+
+def _no_unknown(model):
+    model.pieces[1].type = model.pieces[1].NORMAL
+
+
+def _two_unknown(model):
+    model.pieces[-1].type = model.pieces[1].UNKNOWN
+
+
+def _empty(model):
+    model.pieces[-1].piece = ""
+
+
+def _twice(model):
+    model.pieces[-1].piece = model.pieces[-2].piece
+
+
+def _no_number(model):
+    model.pieces[-1].score = float("nan")
+
+
+def _charsmap(change):
+    """The normalisation table, changed: its size, its trie of four-byte units, its texts."""
+
+    def damage(model):
+        table = bytearray(model.normalizer_spec.precompiled_charsmap)
+        model.normalizer_spec.precompiled_charsmap = bytes(change(table))
+
+    return damage
+
+
+def _units(value):
+    def change(table):
+        size = int.from_bytes(table[:4], "little")
+        table[4 : 4 + size] = value * (size // 4)
+        return table
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_no_unknown, "0 pieces are the unknown one, not 1"),
+        (_two_unknown, "2 pieces are the unknown one, not 1"),
+        (_empty, "piece <any> is empty"),
+        (_twice, "the piece <any> occurs twice"),
+        (_no_number, "the score of piece <any> is nan"),
+        (_charsmap(lambda table: table[:3]), "the table of its normalizer: its trie has <any>"),
+        (_charsmap(lambda table: b"\xff\xff\xff\x7f" + table[4:]), "the table of its normalizer: its trie has <any>"),
+        (_charsmap(lambda table: table[:-1]), "the table of its normalizer: its texts have no end"),
+        (_charsmap(lambda table: table[:-2] + b"\xff\0"), "the table of its normalizer: its texts are not UTF-8"),
+        (_charsmap(_units(b"\0\xff\xff\x7f")), "the table of its normalizer: its trie leads out of the table"),
+        (_charsmap(_units(b"\0\0\0\x90")), "the table of its normalizer: its trie leads beyond its texts"),
+    ],
+)
+def test_what_sentencepiece_takes_on_trust_is_looked_at_by_every_command(tmp_path, refused, damage, said):
+    """It would end the process, or give ids of nonsense: conversion refuses what tokenization does."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(making.spiece())
+    damage(model)
+    directory = tmp_path / "m"
+    convert.save(making.model(TINY), directory, format="safetensors")
+    (directory / "spiece.model").write_bytes(model.SerializeToString())
+    for path, arguments in (
+        (directory, ["convert", directory, tmp_path / "out", "--to", "torch"]),
+        (directory, ["tokenize", "a", "--model", directory]),
+        (directory / "spiece.model", ["tokenize", "a", "--model", directory / "spiece.model"]),
+    ):
+        wanted = f"$source: not a sound SentencePiece model: {said}"
+        assert corruptions.agrees(refused(*arguments), wanted, path, path)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from albert_cli.errors import TextError
 from albert_cli.tables.columns import Request, missing_columns
 from albert_cli.tables.faults import SKIP_BAD, Faults
+from converters.limits import json_fault
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -76,6 +77,8 @@ class _Fault(NamedTuple):
 def _parsed(line: str) -> tuple[dict[str, Any], _Fault | None]:
     """A line's object, or what is wrong with it."""
     reason = "that are no JSON objects"
+    if crowded := json_fault(line.encode("utf-8", "surrogatepass")):
+        return {}, _Fault(f": {crowded}", "that hold too much", broken=True)
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:

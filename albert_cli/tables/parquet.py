@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from albert_cli.errors import TextError
 from albert_cli.tables.columns import Request
 from albert_cli.tables.input_files import Stream
+from albert_cli.tables.lines import LINE_BYTES
 
 # Few rows at a time: how long their texts are is not known before.
 _ROWS = 256
+_SMALL_BYTES = 2**24
 
 
 class ParquetRows:
@@ -35,6 +41,10 @@ class ParquetRows:
             shutil.copyfileobj(stream.file, file)
         try:
             self._table = pq.ParquetFile(file, memory_map=False)
+            # A small file may hold a long text once for all its rows: their dictionary is read as it is.
+            if file.seek(0, os.SEEK_END) < _SMALL_BYTES:
+                texts = [field.name for field in self._table.schema_arrow if pa.types.is_string(field.type)]
+                self._table = pq.ParquetFile(file, memory_map=False, read_dictionary=texts)
         except pa.ArrowException as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise TextError(where, f"not a Parquet file, or a damaged one ({reason})") from None
@@ -56,16 +66,17 @@ class ParquetRows:
                     raise TextError(self._where, f"cannot be read from row {row} on ({error})") from None
                 if batch is None:
                     return
-                rows = range(row, row + batch.num_rows)
-                columns = batch.columns if request.names is None else [batch[name] for name in request.names]
-                yield (
-                    rows,
-                    [
-                        self._as_text(column, rows, name) if name in request.texts else _plain(column)
-                        for name, column in zip(self.header, columns, strict=True)
-                    ],
-                )
-                row += batch.num_rows
+                for part in self._slices(batch, row):
+                    rows = range(row, row + part.num_rows)
+                    columns = part.columns if request.names is None else [part[name] for name in request.names]
+                    yield (
+                        rows,
+                        [
+                            self._as_text(column, rows, name) if name in request.texts else _plain(column)
+                            for name, column in zip(self.header, columns, strict=True)
+                        ],
+                    )
+                    row += part.num_rows
 
     def refuse_bytes(self) -> None:
         """TextError where a column that is read holds bytes, which no cell of a table can."""
@@ -95,6 +106,33 @@ class ParquetRows:
         except pa.ArrowInvalid:
             raise TextError(self._where, f"rows {rows[0]} to {rows[-1]}: {name!r} is not UTF-8") from None
         return text
+
+    def _slices(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
+        """The batch in parts, none longer than a line of a text file may be; TextError for a row that is."""
+        lengths = np.zeros(batch.num_rows, np.int64)
+        for column in batch.columns:
+            lengths += _byte_lengths(column)
+        if lengths.max(initial=0) > LINE_BYTES:
+            place = int(lengths.argmax())
+            raise TextError(self._where, f"row {row + place} has {lengths[place]} bytes, more than {LINE_BYTES}")
+        start, total = 0, 0
+        for place, length in enumerate(lengths.tolist()):
+            if total + length > LINE_BYTES:
+                yield batch.slice(start, place - start)
+                start, total = place, 0
+            total += length
+        yield batch.slice(start)
+
+
+def _byte_lengths(array: pa.Array) -> NDArray[np.int64]:
+    """The bytes of each text of a column, 0 of what is no text."""
+    coded = pa.types.is_dictionary(array.type)
+    values = array.dictionary if coded else array
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return np.zeros(len(array), np.int64)
+    lengths = pc.binary_length(values)
+    found = lengths.take(array.indices) if coded else lengths
+    return np.asarray(pc.fill_null(found, 0).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

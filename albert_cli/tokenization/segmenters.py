@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Literal, Protocol
@@ -206,7 +207,7 @@ class SentencePieceSegmenter:
     @functools.cached_property
     def _without_prefix(self) -> Any:
         """The same model, but it puts no `▁` before a text."""
-        model = parse_model(self._model, self._where)
+        model = deepcopy(parse_model(self._model, self._where))
         model.normalizer_spec.add_dummy_prefix = False
         return _processor(model.SerializeToString(), self._where)
 
@@ -269,7 +270,7 @@ class TokenizersSegmenter:
 
 
 def _processor(model: bytes, where: str) -> Any:
-    require_library("sentencepiece", "the ALBERT tokenizer")
+    parse_model(model, where)
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor()

@@ -27,6 +27,7 @@ from converters.errors import CorruptError
 from converters.family import Family
 from converters.files import file_errors, open_regular
 from converters.libraries import require_library
+from converters.limits import HEADER_BYTES, json_fault
 
 NAME = "safetensors"
 DESCRIPTION = "Hugging Face directory (config.json, model.safetensors, spiece.model)"
@@ -96,15 +97,18 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     with file_errors(path), open_regular(path) as file:
         prefix = file.read(8)
+        length = int.from_bytes(prefix, "little")
+        if HEADER_BYTES < length <= path.stat().st_size:
+            raise CorruptError(path, f"a header of {length} bytes, over the limit of {HEADER_BYTES}")
+        text = file.read(length) if length <= HEADER_BYTES else b""
+    if fault := json_fault(text):
+        raise CorruptError(path, f"not a sound safetensors file ({fault})")
     try:
         with safetensors.safe_open(path, framework="np") as checked:
             metadata = dict(checked.metadata() or {})
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise CorruptError(path, f"not a sound safetensors file ({error})") from None
-    (length,) = struct.unpack("<Q", prefix)
-    with file_errors(path), open_regular(path) as file:
-        file.seek(8)
-        header = parse_json(file.read(length), str(path))
+    header = parse_json(text, str(path))
     header.pop("__metadata__", None)
     start = 8 + length
     tensors = {}

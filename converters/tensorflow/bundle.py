@@ -8,6 +8,7 @@ Every block and every tensor carries a masked CRC-32C, and all of them are check
 from __future__ import annotations
 
 import functools
+import itertools
 import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -22,15 +23,15 @@ from converters.buffer_pool import empty
 from converters.checkpoint import Array, Tensor, fill
 from converters.errors import CorruptError, SpecError
 from converters.files import file_errors, open_regular, read_small
+from converters.limits import INDEX_BYTES, VARIABLES
 from converters.tensorflow import wire
 
 # The variable that holds the graph of objects in a checkpoint of TF2.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER_BYTES = 48
-# A thousand variables take 100 kB. Shared prefixes and Snappy may unpack to this many times their size, no more.
+# A thousand variables take 100 kB.
 _MOST_INDEX_BYTES = 16 * 2**20
-_MOST_EXPANSION = 64
 
 # tensorflow/core/framework/types.proto; the other types are no weights.
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -74,7 +75,9 @@ def read_bundle(prefix: Path, *, texts: Collection[str] = ()) -> dict[str, Tenso
     index = prefix.with_name(prefix.name + ".index")
     data = read_small(index, _MOST_INDEX_BYTES)
     try:
-        items = list(_table(data))
+        items = list(itertools.islice(_table(data), VARIABLES + 2))
+        if len(items) > VARIABLES + 1:
+            raise _Bad(f"more than {VARIABLES} variables")
         if not items or items[0][0] != b"":
             raise _Bad("no header entry")
         header = wire.fields(items[0][1])
@@ -175,59 +178,74 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = 0
     offset, position = wire.varint(footer, position)
     size, position = wire.varint(footer, position)
-    if any(_block(data, offset, size)):
+    blocks = _Blocks(data)
+    if any(blocks.entries(offset, size)):
         raise _Bad("a metaindex block, which TensorFlow leaves empty")
     offset, position = wire.varint(footer, position)
     size, position = wire.varint(footer, position)
     last: bytes | None = None
-    for _, handle in _block(data, offset, size):
+    for _, handle in blocks.entries(offset, size):
         start, position = wire.varint(handle, 0)
         length, _ = wire.varint(handle, position)
-        for key, value in _block(data, start, length):
+        for key, value in blocks.entries(start, length):
             if last is not None and key <= last:
                 raise _Bad(f"key {key[:80]!r} is out of order")
             last = key
             yield key, value
 
 
-def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    end = offset + size
-    if end + 5 > len(data) - _FOOTER_BYTES:
-        raise _Bad(f"a block ends at byte {end}, beyond the table")
-    (crc,) = struct.unpack_from("<I", data, end + 1)
-    if _mask(google_crc32c.value(data[offset : end + 1])) != crc:
-        raise _Bad(f"the block at byte {offset} is damaged (CRC-32C)")
-    kind = data[end]
-    block = data[offset:end]
-    if kind == 1:
-        block = _unsnap(block)
-    elif kind != 0:
-        raise _Bad(f"the block at byte {offset} has compression type {kind}")
-    (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
-    limit = len(block) - 4 - 4 * restarts
-    if limit < 0:
-        raise _Bad(f"the block at byte {offset} counts {restarts} restarts")
-    position, key, unpacked = 0, b"", 0
-    while position < limit:
-        shared, position = wire.varint(block, position)
-        fresh, position = wire.varint(block, position)
-        length, position = wire.varint(block, position)
-        if shared > len(key) or position + fresh + length > limit:
-            raise _Bad(f"the block at byte {offset} has an entry beyond its end")
-        key = key[:shared] + block[position : position + fresh]
-        position += fresh
-        unpacked += len(key)
-        if unpacked > _MOST_EXPANSION * len(block):
-            raise _Bad(f"the names of the block at byte {offset} expand beyond {_MOST_EXPANSION} times the block size")
-        yield key, block[position : position + length]
-        position += length
+class _Blocks:
+    """The blocks of a table; what they unpack to counts together, whatever way it is packed."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._unpacked = data, 0
+
+    def entries(self, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+        """The keys and values of one block, in order."""
+        block = self._block(offset, size)
+        (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
+        limit = len(block) - 4 - 4 * restarts
+        if limit < 0:
+            raise _Bad(f"the block at byte {offset} counts {restarts} restarts")
+        position, key = 0, b""
+        while position < limit:
+            shared, position = wire.varint(block, position)
+            fresh, position = wire.varint(block, position)
+            length, position = wire.varint(block, position)
+            if shared > len(key) or position + fresh + length > limit:
+                raise _Bad(f"the block at byte {offset} has an entry beyond its end")
+            key = key[:shared] + block[position : position + fresh]
+            position += fresh
+            self._count(len(key) + length)
+            yield key, block[position : position + length]
+            position += length
+
+    def _block(self, offset: int, size: int) -> bytes:
+        data, end = self._data, offset + size
+        if end + 5 > len(data) - _FOOTER_BYTES:
+            raise _Bad(f"a block ends at byte {end}, beyond the table")
+        (crc,) = struct.unpack_from("<I", data, end + 1)
+        if _mask(google_crc32c.value(data[offset : end + 1])) != crc:
+            raise _Bad(f"the block at byte {offset} is damaged (CRC-32C)")
+        kind, block = data[end], data[offset:end]
+        if kind == 1:
+            size, _ = wire.varint(block, 0)
+            self._count(size)
+            return _unsnap(block)
+        if kind != 0:
+            raise _Bad(f"the block at byte {offset} has compression type {kind}")
+        return block
+
+    def _count(self, size: int) -> None:
+        """_Bad where all that was unpacked exceeds what an index may be."""
+        self._unpacked += size
+        if self._unpacked > INDEX_BYTES:
+            raise _Bad(f"it unpacks to more than {INDEX_BYTES} bytes, which no index does")
 
 
 def _unsnap(data: bytes) -> bytes:
     """Undo Snappy (google/snappy format_description.txt), which old TensorFlow used for the index."""
     size, position = wire.varint(data, 0)
-    if size > _MOST_EXPANSION * len(data):
-        raise _Bad(f"a Snappy block claims {size} bytes")
     out = bytearray()
     while position < len(data):
         tag = data[position]

@@ -7,13 +7,13 @@ framework/function.proto, framework/node_def.proto).
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import CorruptError
+from converters.config import parse_json
+from converters.errors import ConfigError, CorruptError
 from converters.tensorflow import wire
 
 # Functions call a few others in turn; no model has as many uses of one layer.
@@ -91,7 +91,7 @@ class SavedGraph:
             function = wire.fields(item)
             self._functions[wire.text(wire.fields(wire.message(function.get(1, [b""])[-1])), 1)] = function
         self._bodies: dict[str, _Body] = {}
-        self._counts: dict[tuple[str, int], int | None] = {}
+        self._counts: dict[tuple[int, str, bool], int] = {}  # by body, node and whether it gives a handle
         self._graph = _Body(wire.messages(graph, 1))
         self._live = self._ancestors(self._outputs())
 
@@ -200,11 +200,11 @@ class SavedGraph:
         for item in texts:
             if isinstance(item, bytes) and b'"num_attention_heads"' in item and b'"num_layers"' in item:
                 try:
-                    for settings in _objects(json.loads(item)):
+                    for settings in _objects(parse_json(item, self._where)):
                         if {"num_attention_heads", "num_layers"} <= settings.keys():
                             return settings
-                except (ValueError, RecursionError) as error:
-                    raise self._corrupt(error) from None
+                except ConfigError as error:
+                    raise self._corrupt(ValueError(error.detail)) from None
         return {}
 
     def _outputs(self) -> list[str]:
@@ -241,6 +241,13 @@ class SavedGraph:
                 waiting += [(inner, item) for item in inner.nodes.values()]
 
     def _uses(self, body: _Body, producer: str, handle: bool, depth: int) -> int:
+        """How often what a node gives is read; each node is counted once, however many ways lead to it."""
+        key = id(body), producer, handle
+        if key not in self._counts:
+            self._counts[key] = self._counted(body, producer, handle, depth)
+        return self._counts[key]
+
+    def _counted(self, body: _Body, producer: str, handle: bool, depth: int) -> int:
         if depth > _MOST_CALLS:
             raise wire.WireError("its functions call one another without end")
         total = 0
@@ -260,13 +267,10 @@ class SavedGraph:
         return total
 
     def _uses_in(self, name: str, position: int, handle: bool, depth: int) -> int:
-        key = name, position
-        if key not in self._counts:
-            body = self._body(name)
-            if position >= len(body.arguments):
-                raise wire.WireError(f"function {name} is given more than it takes")
-            self._counts[key] = self._uses(body, body.arguments[position], handle, depth)
-        return self._counts[key] or 0
+        body = self._body(name)
+        if position >= len(body.arguments):
+            raise wire.WireError(f"function {name} is given more than it takes")
+        return self._uses(body, body.arguments[position], handle, depth)
 
     def _body(self, name: str) -> _Body:
         if name not in self._bodies:

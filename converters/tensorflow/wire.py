@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import struct
 
+# The kind of a field whose length comes before it: a message, a text, bytes.
+BYTES = 2
+
 Fields = dict[int, list["int | bytes"]]
 
 # No message of a model has nearly as many; a number takes many times the memory of its byte.
@@ -39,7 +42,7 @@ def fields(data: bytes) -> Fields:
             width = 8 if wire == 1 else 4
             (value,) = struct.unpack_from("<Q" if wire == 1 else "<I", data, position)
             position += width
-        elif wire == 2:
+        elif wire == BYTES:
             length, position = varint(data, position)
             if position + length > len(data):
                 raise WireError("a field beyond the end of its message")

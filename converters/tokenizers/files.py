@@ -12,7 +12,7 @@ from converters.errors import ConfigError
 from converters.messages import brief
 from converters.tokenizers import casing
 from converters.tokenizers.bpe import parse_bpe
-from converters.tokenizers.sentencepiece_model import check_vocab, rebuild_model, vocab_lines
+from converters.tokenizers.sentencepiece_model import check_vocab, parse_model, rebuild_model, vocab_lines
 from converters.tokenizers.template import CLS_A_SEP_B_SEP, S_A_S_S_B_S, Template
 from converters.tokenizers.wordpiece import parse_wordpiece
 
@@ -145,6 +145,8 @@ class TokenizerFiles:
         }
         if vocab and not vocab.endswith(b"\n"):
             vocab += b"\n"  # lost in a format that stores lines
+        if spiece is not None:
+            parse_model(spiece, where)
         if spiece is not None and vocab == vocab_lines(spiece, where):
             vocab = None
         elif spiece is None and vocab is not None:

@@ -16,10 +16,11 @@ from typing import Any
 
 from converters.errors import CorruptError
 from converters.libraries import require_library
+from converters.limits import PIECES
 from converters.messages import shortened
+from converters.tensorflow import wire
+from converters.tokenizers.charsmap import charsmap_fault
 
-# Far above any vocabulary.
-_MOST_LINES = 500_000
 _MOST_SHOWN = 120
 
 # Google's training options: README of google-research/albert (spm_train), and the order of the first 13 pieces.
@@ -48,8 +49,8 @@ def check_vocab(vocab: bytes, where: str) -> None:
     """CorruptError for what `parse_vocab` refuses; takes at most three times the file's memory."""
     import numpy as np
 
-    if vocab.count(b"\n") > _MOST_LINES:
-        raise CorruptError(where, f"the vocabulary has more than {_MOST_LINES} lines")
+    if vocab.count(b"\n") > PIECES:
+        raise CorruptError(where, f"the vocabulary has more than {PIECES} lines")
     # A set of the pieces would take twenty times the file; equal hashes of 64 bits are equal pieces.
     hashes = np.fromiter((hash(piece) for piece, _ in _scored(vocab, where)), np.int64)
     ordered = np.sort(hashes)
@@ -139,16 +140,63 @@ def _score(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+@functools.lru_cache(maxsize=2)
 def parse_model(model: bytes, where: str) -> Any:
-    """The model as a `ModelProto`; CorruptError where the bytes are none."""
+    """The model as a `ModelProto`, not to be changed, sound in all that sentencepiece takes on trust; CorruptError
+    where it is not."""
     require_library("sentencepiece", "reading a SentencePiece model")
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as proto
 
+    if _too_many_pieces(model):
+        raise CorruptError(where, f"a SentencePiece model of more than {PIECES} pieces")
     try:
         parsed = proto.ModelProto.FromString(model)
     except DecodeError:
         raise CorruptError(where, "not a SentencePiece model (truncated or another file)") from None
     if not parsed.pieces:
         raise CorruptError(where, "a SentencePiece model without pieces")
+    if faults := list(_faults(parsed)):
+        raise CorruptError(where, f"not a sound SentencePiece model: {'; '.join(faults)}")
     return parsed
+
+
+def _too_many_pieces(model: bytes) -> bool:
+    """Whether a model holds more pieces than any vocabulary: empty ones take two bytes, and in memory a hundred."""
+    if len(model) <= 2 * PIECES:
+        return False
+    position = count = 0
+    try:
+        while position < len(model) and count <= PIECES:
+            tag, position = wire.varint(model, position)
+            if tag & 7 != wire.BYTES:
+                return False  # of no sound model; its parser says so
+            length, position = wire.varint(model, position)
+            position += length
+            count += tag >> 3 == 1
+    except wire.FAULTS:
+        return False
+    return count > PIECES
+
+
+def _faults(parsed: Any) -> Iterator[str]:
+    """What sentencepiece does not look at when it loads a model, or ends the process for."""
+    texts = [piece.piece for piece in parsed.pieces]
+    if bad := [number for number, text in enumerate(texts) if not isinstance(text, str)]:  # as protobuf gives it then
+        yield f"piece {bad[0]} is not UTF-8"
+        return
+    if "" in texts:
+        yield f"piece {texts.index('')} is empty"
+    if len(set(texts)) < len(texts):
+        seen: set[str] = set()
+        twice = next(text for text in texts if text in seen or seen.add(text))  # type: ignore[func-returns-value]
+        yield f"the piece {shortened(twice, _MOST_SHOWN)!r} occurs twice"
+    kinds = type(parsed.pieces[0])
+    if (unknown := sum(piece.type == kinds.UNKNOWN for piece in parsed.pieces)) != 1:
+        yield f"{unknown} pieces are the unknown one, not 1"
+    wrong = [number for number, piece in enumerate(parsed.pieces) if not math.isfinite(piece.score)]
+    if wrong:
+        yield f"the score of piece {wrong[0]} is {parsed.pieces[wrong[0]].score}"
+    for name in ("normalizer_spec", "denormalizer_spec"):
+        if fault := charsmap_fault(getattr(parsed, name).precompiled_charsmap):
+            yield f"the table of its {name.removesuffix('_spec')}: {fault}"

@@ -166,11 +166,18 @@ def _graphs():
         node("out", "Reshape", "read", "shape"),
     ]
     ring = [node("out", "Mul", "other"), node("other", "Mul", "out")]
+    # Two copies of two copies of …: each is counted once.
+    ways = [node(QUERY, "VarHandleOp")]
+    for number in range(60):
+        before = QUERY if not number else f"i{number - 1}"
+        ways.append(node(f"i{number}", "Identity", before, before))
+    ways.append(node("out", "ReadVariableOp", "i59"))
     nodes = making.google_nodes(TINY)
     for name, data, said in (
         ("no signature", saved_model_pb(nodes, signature="__saved_model_init_op"), layers_and_heads),
         ("an output that is no node", saved_model_pb(nodes, output="elsewhere"), layers_and_heads),
         ("nodes in a ring", saved_model_pb(ring), layers_and_heads),
+        ("2^60 ways to one read", saved_model_pb(ways), layers_and_heads),
         ("another layout of heads", saved_model_pb(other_heads), asked("num_attention_heads")),
     ):
         yield Corruption(f"a graph that tells nothing: {name}", graph(data), said)
@@ -202,7 +209,7 @@ def _keras():
     names = b'"num_layers" "num_attention_heads"'
     for name, data, said in (
         ("no message", b"\xff", f"{UNSOUND} (index out of range<any>"),
-        ("no JSON", metadata(names), f"{UNSOUND} (Extra data<any>"),
+        ("no JSON", metadata(names), f"{UNSOUND} (is not JSON: Extra data<any>"),
         ("endless lists", metadata(b"[" * 100_000 + names), f"{UNSOUND} (<any>"),
         (
             "texts for numbers",
