@@ -364,6 +364,15 @@ TopAnswers = Annotated[
     typer.Option("--top", min=1, max=20, metavar="K", help="The K likeliest answers, each with its probability."),
 ]
 
+NoAnswerThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--no-answer-threshold",
+        metavar="X",
+        help="Say that there is no answer where that scores more than X above the best; else the run's own threshold.",
+    ),
+]
+
 OF_TABLES = ("input_format", "text_column", "text_pair_column", "delimiter")
 
 

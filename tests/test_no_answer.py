@@ -243,6 +243,14 @@ def test_another_threshold_gives_other_answers(run, albert, tmp_path):
         assert {not answer for answer in json.loads((other / "a.json").read_text()).values()} == {empty}
         found = json.loads(albert("answer", other, "a good film?", "the good film", "--json")[1])
         assert (found["answer"] == "", found["no_answer_threshold"]) == (empty, value)
+        for given, none in ((1e6, False), (-1e6, True)):
+            words = ("a good film?", "the good film", "--json", "--no-answer-threshold", given)
+            assert (json.loads(albert("answer", other, *words)[1])["answer"] == "") == none
+    said = albert("answer", other, "a?", "b", "--no-answer-threshold", "nan")[2]
+    assert said == "albert: --no-answer-threshold is nan, not a number\n"
+    (other / "run.toml").write_text(text.replace("no_answer = true", "no_answer = false"))
+    said = albert("answer", other, "a?", "b", "--no-answer-threshold", 1)[2]
+    assert "its model was trained to answer every question; leave --no-answer-threshold out" in said
     (other / "run.toml").write_text(re.sub("_threshold = .*", "_threshold = nan", text))
     assert "no_answer_threshold is nan; restore it" in albert("predict", other, "--in", dev)[2]
     (other / "run.toml").write_text(re.sub(r"no_answer_threshold = .*\n", "", text))  # of an earlier version
@@ -284,7 +292,8 @@ def test_only_answers_have_others_beside_them(run, tmp_path, refused):
     given = {"model": str(out.parent / "model"), "train": str(write_csv(tmp_path / "t.csv", reviews(12))), "steps": 1}
     session.one("csv", given | {"max_length": 32}, tmp_path / "run", report=lambda event: None, **how)
     assert refused("predict", tmp_path / "run", "--in", tmp_path / "t.csv", "--top", 2) == (
-        f"{tmp_path / 'run'}: --top lists answers to questions, but its model labels texts; use albert predict RUN TEXT"
+        f"{tmp_path / 'run'}: --top is for answers to questions, but its model labels texts; use albert predict RUN "
+        "TEXT"
     )
 
 

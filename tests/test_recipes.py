@@ -202,7 +202,8 @@ def test_a_resume_refuses_another_optimizer_and_takes_a_run_of_before(world, tmp
     lines = toml.read_text().splitlines(keepends=True)
     before = [line for line in lines if line.partition(" =")[0] not in ("clip", "beta2", "bias_correction")]
     before = [line for line in before if line.partition(" =")[0] not in ("weight_decay", "layer_decay")]
-    assert len(before) == len(lines) - 5
+    before = [line for line in before if not line.startswith("both_orders")]
+    assert len(before) == len(lines) - 6
     toml.write_text("".join(before))
     with pytest.raises(RunError, match=r"cannot resume: beta2 was 0\.999, now 0\.9; restore it"):
         session.one("csv", {"beta2": 0.9}, tmp_path / "run", report=lambda event: None, resume=True, **how)
@@ -225,6 +226,30 @@ def test_what_no_optimizer_can_have(world, refused, tmp_path):
     )
 
 
+def test_both_orders_of_a_pair_are_trained_on(world, albert, tmp_path, refused):
+    assert [name for name in GLUE if recipe("electra-base", name).both_orders] == ["MRPC", "STS-B", "QQP"]
+    path = write_csv(
+        tmp_path / "pairs.csv",
+        [(f"film {n}", f"the {n}", "pn"[n % 2]) for n in range(6)],
+        header=("text", "b", "label"),
+    )
+    words = ("finetune", "csv", "--model", world / "albert", "--train", path, "--dev", path, "--steps", 1)
+    more = ("--text-pair-column", "b", "--out", tmp_path / "run", "--both-orders")
+    code, out, _ = albert(*words, *more, "--max-length", 32)
+    assert code == 0
+    assert out.startswith("12 rows, 1 steps")
+    examples = tasks.named("csv").layout.read_file(path, settings_of(text_pair_column="b").sources)
+    both = examples.in_both_orders()
+    assert [*zip(both.texts, both.pairs, both.labels, strict=True)][3::6] == [
+        ("film 3", "the 3", "n"),
+        ("the 3", "film 3", "n"),
+    ]
+    single = ("finetune", "csv", "--model", world / "albert", "--train", world / "train.csv", "--out", tmp_path / "x")
+    assert refused(*single, "--both-orders", "--max-length", 32) == (
+        f"{world / 'train.csv'}: has single texts, which have no other order; leave --both-orders out"
+    )
+
+
 def test_scores_of_a_known_range_are_divided_as_the_recipe_says(tmp_path):
     """STS-B of an ELECTRA: trained on labels from 0 to 1, and the saved model gives 0 to 5."""
     write_relative(tmp_path / "m", "electra")
@@ -238,6 +263,7 @@ def test_scores_of_a_known_range_are_divided_as_the_recipe_says(tmp_path):
     session.one("stsb", given, tmp_path / "run", **how)
     info = load_run(tmp_path / "run").info
     assert (info.scale.mean, info.scale.spread) == (0.0, 5.0)
+    assert "rows = 24\n" in (tmp_path / "run/run.toml").read_text()  # both orders of 12 pairs
 
 
 @pytest.mark.parametrize("impossible", [True, False])

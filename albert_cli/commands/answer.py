@@ -23,6 +23,7 @@ def answer(
         Kind.RAW,
     ],
     top: options.TopAnswers = None,
+    no_answer_threshold: options.NoAnswerThreshold = None,
     json: options.Json = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -48,7 +49,8 @@ def answer(
 
     text = _context(context)
     with Machine(device, threads, precision).at_work() as where:
-        loaded = prediction.listing(load_run(run, device=where, batch_tokens=batch_tokens), top)
+        loaded = load_run(run, device=where, batch_tokens=batch_tokens)
+        loaded = prediction.answering(loaded, top, no_answer_threshold)
         found = prediction.one(loaded, "answer", question, text)
     if json:
         console.print_json(found)

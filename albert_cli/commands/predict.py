@@ -55,6 +55,7 @@ def predict(
         bool, typer.Option("--probabilities", help="Add a column with the probability of each label.")
     ] = False,
     top: options.TopAnswers = None,
+    no_answer_threshold: options.NoAnswerThreshold = None,
     force: options.Force = False,
     json: options.Json = False,
     device: options.Device = "auto",
@@ -91,7 +92,7 @@ def predict(
     if source is None and out is not None:
         raise typer.BadParameter("--out needs --in: the rows to predict")
     if source is None:
-        refuse_idle("without --in", *options.OF_TABLES, "probabilities", "top")
+        refuse_idle("without --in", *options.OF_TABLES, "probabilities", "top", "no_answer_threshold")
     if out is None:
         refuse_idle("without --out", "force")
     if source is not None:
@@ -106,7 +107,8 @@ def predict(
 
     machine = Machine(device, threads, precision)
     with machine.at_work() as where:
-        loaded = predictions.listing(load_run(run, device=where, batch_tokens=batch_tokens), top)
+        loaded = load_run(run, device=where, batch_tokens=batch_tokens)
+        loaded = predictions.answering(loaded, top, no_answer_threshold)
     if source is not None:
         predictions.check_out(loaded.problem, out)
         with console.progress_count("predicting") as tick, machine.at_work():

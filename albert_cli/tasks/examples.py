@@ -85,6 +85,13 @@ class Examples:
             lines=some(self.lines),
         )
 
+    def in_both_orders(self) -> Examples:
+        """Each pair, and then each the other way round; DataError where there are no pairs."""
+        if self.pairs is None:
+            raise DataError(f"{self.where}: has single texts, which have no other order; leave --both-orders out")
+        twice = self.take([*range(len(self))] * 2)
+        return replace(twice, texts=self.texts + self.pairs, pairs=self.pairs + self.texts)
+
     def left_out_note(self) -> str:
         """What of the file is left out, in one line; empty where nothing is."""
         return left_out_text(self.where, self.left_out)

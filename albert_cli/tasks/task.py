@@ -20,8 +20,8 @@ class Recipe:
     the encoder (table 14 of the ALBERT paper, "ALBERT DR"), None where the model's config decides. AdamW with this
     weight decay and second beta (the first is 0.9, epsilon 1e-6), linear warm-up and decay, gradients clipped at the
     norm `clip` (0: not at all). `bias_correction`: of Adam's moments. `layer_decay`: each layer's learning rate is this
-    many times that of the one above. A regression's labels are divided by `label_scale` in training. `model`: whose
-    recipe it is; empty for ALBERT's.
+    many times that of the one above. `both_orders`: each pair is trained on both ways round. A regression's labels are
+    divided by `label_scale` in training. `model`: whose recipe it is; empty for ALBERT's.
     """
 
     learning_rate: float
@@ -38,6 +38,7 @@ class Recipe:
     clip: float = 1.0
     bias_correction: bool = True
     layer_decay: float = 1.0
+    both_orders: bool = False
     label_scale: float = 1.0
     model: str = ""
 

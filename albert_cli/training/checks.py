@@ -14,7 +14,7 @@ from albert_cli.runs.claim import Inputs
 from albert_cli.tasks.task import Task
 from albert_cli.training import run_directory
 from albert_cli.training.run_info import RunInfo
-from albert_cli.training.settings import OPTIMIZER, PATHS, Settings
+from albert_cli.training.settings import LATER, PATHS, Settings
 from converters.checkpoint import Checkpoint
 from converters.libraries import require_library
 from converters.messages import brief
@@ -66,7 +66,7 @@ def check_layers(settings: Settings, base: Checkpoint) -> None:
 def check_same(out: Path, info: RunInfo) -> None:
     """Refuse to resume with other settings, data or model than the run was started with (RunError)."""
     before = run_directory.read_info(out)
-    defaults = {item.name: item.default for item in dataclasses.fields(Settings) if item.name in OPTIMIZER}
+    defaults = {item.name: item.default for item in dataclasses.fields(Settings) if item.name in LATER}
     settings = defaults | dict(before.settings)
     now = {key: value for key, value in info.settings.items() if value is not None}
     facts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -82,13 +83,24 @@ def dev_splits(
     return {name: problem.split(part, info, task, loaded.tokenizer) for name, part in found.items()}
 
 
-def listing(loaded: LoadedRun, top: int | None) -> LoadedRun:
-    """The same, but answers have their `top` candidates; RunError for a model that gives no answers."""
-    if top is None:
+def answering(loaded: LoadedRun, top: int | None, threshold: float | None) -> LoadedRun:
+    """The same, but answers have their `top` candidates, and "no answer" another threshold; None: as it is.
+
+    RunError for a model that gives no answers, or always one.
+    """
+    asked = [option for option, value in (("--top", top), ("--no-answer-threshold", threshold)) if value is not None]
+    if not asked:
         return loaded
+    where = loaded.directory
     if loaded.problem.command != "answer":
-        raise RunError(f"{loaded.directory}: --top lists answers to questions, but its model {loaded.problem.advice}")
-    return replace(loaded, info=replace(loaded.info, top=top))
+        raise RunError(f"{where}: {asked[0]} is for answers to questions, but its model {loaded.problem.advice}")
+    if threshold is not None and not math.isfinite(threshold):
+        raise RunError(f"--no-answer-threshold is {threshold}, not a number")
+    if threshold is not None and not loaded.info.no_answer:
+        raise RunError(f"{where}: its model was trained to answer every question; leave --no-answer-threshold out")
+    info = loaded.info
+    kept = info.no_answer_threshold if threshold is None else threshold
+    return replace(loaded, info=replace(info, top=top or 0, no_answer_threshold=kept))
 
 
 def one(loaded: LoadedRun, command: str, *texts: str) -> dict[str, Any]:

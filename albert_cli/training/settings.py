@@ -18,8 +18,8 @@ from albert_cli.tasks.task import Recipe, Sources, Task
 
 # Settings that are paths (the model may be a name, too): what they hold is compared when a run is resumed.
 PATHS = ("model", "data", "train", "dev", "test")
-# Those of the optimizer beside the learning rate, which a Recipe has too. Their defaults are what runs had before them.
-OPTIMIZER = ("weight_decay", "layer_decay", "beta2", "bias_correction", "clip")
+# What a Recipe has too and earlier versions had not; the defaults are what runs did then.
+LATER = ("weight_decay", "layer_decay", "beta2", "bias_correction", "clip", "both_orders")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,12 @@ class Settings:
     clip: Annotated[
         float, Option("--clip", metavar="X", help="The gradient's norm at most; 0: any.", show_default=False)
     ] = 1.0
+    both_orders: Annotated[
+        bool,
+        Option(
+            "--both-orders/--one-order", help="Train on each pair both ways round, or as it is.", show_default=False
+        ),
+    ] = False
     max_length: Annotated[int, Option("--max-length", metavar="N", help=f"{options.MAX_LENGTH}.")]
     seed: Annotated[int, options.SEED] = 42
     freeze_encoder: Annotated[
@@ -237,8 +243,7 @@ class Plan:
 def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None, resumed: bool = False) -> Settings:
     """Settings of `given` mappings, the first that has a value counts; the rest is the task's recipe.
 
-    A `resumed` run without a dropout of its own keeps that of its model; one of an earlier version, the optimizer of
-    that.
+    A `resumed` run without a dropout of its own keeps that of its model; one of an earlier version, what that did.
     """
     recipe = recipe or task.recipe
     ours = {
@@ -248,7 +253,7 @@ def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None,
         "dropout": None if resumed else recipe.dropout,
     }
     if not resumed:
-        ours |= {name: getattr(recipe, name) for name in OPTIMIZER}
+        ours |= {name: getattr(recipe, name) for name in LATER}
     values = {"dropout": None} | declared.layered(*given, ours, exclusive=("epochs", "steps"))
     if values.get("freeze_encoder") and values["dropout"] and not any(layer.get("dropout") for layer in given):
         values["dropout"] = 0.0  # the recipe's is of an encoder that is trained

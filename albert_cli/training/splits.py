@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from albert_cli.errors import TrainingError
 from albert_cli.tasks import named
+from albert_cli.tasks.examples import Examples
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import problems, reading
@@ -80,11 +81,20 @@ def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:
     hint = "raise --limit-train" if len(read.train) < len(read.whole) else ""
     info, notes = problem.fit(info, read.train, task, hint)
     read.notes.extend(notes)
-    train = problem.split(read.train, info, task, tokenizer)
+    train = problem.split(_trained_on(read.train, task, settings), info, task, tokenizer)
     dev = {name: problem.split(part, info, task, tokenizer) for name, part in read.dev.items()}
     for name, split in {"train": train, **dev}.items():
         read.notes.extend(note for note in _notes(name, split, settings.max_length) if note not in read.notes)
     return Prepared(task, problem, info, train, dev, read.notes)
+
+
+def _trained_on(train: Any, task: Task, settings: Settings) -> Any:
+    """The training examples, in both orders if that is asked for; TrainingError where they have but one."""
+    if not settings.both_orders:
+        return train
+    if not isinstance(train, Examples):
+        raise TrainingError(f"--both-orders is for pairs of texts, and {task.name} has none; leave it out")
+    return train.in_both_orders()
 
 
 def score(

@@ -1,8 +1,7 @@
 """ELECTRA: google-research/electra, configure_finetuning.py; arXiv 2003.10555, appendix B.
 
 Three epochs (RTE and STS-B ten, SQuAD two), no bias correction, and a learning rate that falls from layer to layer
-downwards. STS-B is trained on labels from 0 to 1. Google also trains MRPC, QQP and STS-B on both orders of each pair;
-here a pair has one.
+downwards. STS-B is trained on labels from 0 to 1; it, MRPC and QQP on both orders of each pair.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ def _recipes(title: str, learning_rate: float, layer_decay: float) -> Recipes:
 
     tasks = dict.fromkeys(GLUE, recipe(3, 128))
     ten = recipe(10, 128)
-    tasks |= {"RTE": ten, "STS-B": replace(ten, label_scale=5.0), "squad": recipe(2, 512)}
+    tasks |= dict.fromkeys(("MRPC", "QQP"), replace(recipe(3, 128), both_orders=True))
+    tasks |= {"RTE": ten, "STS-B": replace(ten, label_scale=5.0, both_orders=True), "squad": recipe(2, 512)}
     return Recipes(title, recipe(3, 512), tasks)
 
 
