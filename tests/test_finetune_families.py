@@ -15,6 +15,7 @@ from albert_cli.training import session
 from albert_cli.training.run_directory import load_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
+SLOW_BERT, SLOW_ROBERTA = (pytest.param(kind, marks=pytest.mark.slow) for kind in ("bert", "roberta"))
 # Of one word, longer than the models take, and some between: batches with much padding.
 TEXTS = ["good", "a dull film", " ".join(["a very long story with music and"] * 12), "Great scene, poor plot!", "the"]
 
@@ -122,7 +123,7 @@ def test_pairs_are_those_of_transformers(world, albert, tmp_path, kind):
         assert list(found.values()) == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["roberta", "electra"])
+@pytest.mark.parametrize("kind", [SLOW_ROBERTA, "electra"])
 def test_a_regression_has_the_labels_unit_in_its_last_layer(world, albert, tmp_path, kind):
     out = tmp_path / "run"
     data = {"train": str(world / "numbers.csv"), "dev": str(world / "numbers.csv"), "regression": True}
@@ -134,7 +135,7 @@ def test_a_regression_has_the_labels_unit_in_its_last_layer(world, albert, tmp_p
     assert float(albert("predict", out, "a good film")[1]) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("kind", [SLOW_BERT, "roberta", "electra"])
 def test_a_frozen_encoder_and_an_mlp_head(world, albert, tmp_path, kind):
     from converters import convert
 
@@ -159,7 +160,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("kind", [SLOW_BERT, SLOW_ROBERTA, "electra"])
 def test_a_run_cut_off_ends_with_the_same_bits(world, tmp_path, kind):
     wanted = given(world, kind, eval_every=4)
     train(tmp_path / "whole", wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -94,8 +93,6 @@ def answering(loaded: LoadedRun, top: int | None, threshold: float | None) -> Lo
     where = loaded.directory
     if loaded.problem.command != "answer":
         raise RunError(f"{where}: {asked[0]} is for answers to questions, but its model {loaded.problem.advice}")
-    if threshold is not None and not math.isfinite(threshold):
-        raise RunError(f"--no-answer-threshold is {threshold}, not a number")
     if threshold is not None and not loaded.info.no_answer:
         raise RunError(f"{where}: its model was trained to answer every question; leave --no-answer-threshold out")
     info = loaded.info
