@@ -10,6 +10,7 @@ import typer
 
 from albert_cli import machine
 from albert_cli.arguments import Formerly, Kind
+from albert_cli.exporters import AUTO, NONE, NOT_EXPORTED
 from converters.errors import did_you_mean
 from converters.families import families, presets
 from converters.families.albert import PRESETS
@@ -188,7 +189,7 @@ Parts = Annotated[
 
 
 def _exported_head(name: str | None) -> str | None:
-    known = ("auto", "none", *HEADS)
+    known = (AUTO, NONE, *HEADS)
     if name is not None and name not in known:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
     return name
@@ -200,9 +201,9 @@ ExportedHead = Annotated[
         "--head",
         metavar="HEAD",
         callback=_exported_head,
-        autocompletion=_starting(lambda: ("auto", "none", *HEADS)),
-        help="With --to onnx, the head that is exported: auto, the default, is a fine-tuned model's own and of others "
-        f"none; none is the encoder alone; or {', '.join(HEADS)}.",
+        autocompletion=_starting(lambda: (AUTO, NONE, *(name for name in HEADS if name not in NOT_EXPORTED))),
+        help="With --to onnx: auto, the default, exports a fine-tuned model with its head and others without; none the "
+        f"encoder alone; or the head to export: {', '.join(name for name in HEADS if name not in NOT_EXPORTED)}.",
     ),
 ]
 Quantize = Annotated[

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
 
 AUTO, NONE = "auto", "none"
+# The heads that are exported nowhere, and why.
+NOT_EXPORTED: Mapping[str, str] = {
+    "sbo": "reads the borders of spans, which no program that runs ONNX hands in",
+    "squad2": "is not computed here",
+    "summary": "is a part of the multiple-choice head (--head choice)",
+}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from albert_cli.errors import ExportError
-from albert_cli.exporters import AUTO, NONE
+from albert_cli.exporters import AUTO, NONE, NOT_EXPORTED
 from albert_cli.model.loading import load_model, load_task_model
 from converters import spec
 from converters.cast import Cast
@@ -27,11 +27,6 @@ from converters.roles import HEADS, REQUIRED
 _TASKS = ("classifier", "first_token", "tokens", "choice", "qa")
 _OF_TOKENS = ("tokens", "qa", "mlm", "rtd")
 _LOGITS = ("logits",)
-_NOT_EXPORTED = {
-    "sbo": "reads the borders of spans, which no program that runs ONNX hands in",
-    "squad2": "is not computed here",
-    "summary": "is a part of the multiple-choice head (--head choice)",
-}
 
 
 @dataclass(frozen=True)
@@ -88,13 +83,13 @@ def chosen(checkpoint: Checkpoint, asked: str, source: Path | None = None) -> st
     if asked == AUTO:
         found = [*own, *(head for head in _TASKS if head in parts)]
         return found[0] if len(found) == 1 else None
-    if asked in _NOT_EXPORTED:
+    if asked in NOT_EXPORTED:
         raise ExportError(
-            checkpoint.where, f"the {HEADS[asked]} {_NOT_EXPORTED[asked]}", "--head none exports the encoder"
+            checkpoint.where, f"the {HEADS[asked]} {NOT_EXPORTED[asked]}", "--head none exports the encoder"
         )
     if asked == "classifier" and "classifier" not in parts and "first_token" in parts:
         return "first_token"
-    held = [head for head in HEADS if head in (*parts, *own) and head not in _NOT_EXPORTED]
+    held = [head for head in HEADS if head in (*parts, *own) and head not in NOT_EXPORTED]
     if asked not in held:
         names = f"it has {listing(held)}; name one of these" if held else "it has no head; leave out --head"
         raise ExportError(checkpoint.where, f"no {HEADS[asked]} ({asked}) in this model", names)
