@@ -70,11 +70,11 @@ def convert(
         # fairseq's RoBERTa
         albert convert roberta.base.tar.gz roberta/
 
-        # for onnxruntime, checked against PyTorch: the encoder, or a fine-tuned model with its head
+        # for onnxruntime, checked against PyTorch: an encoder, a task with its head
         albert convert hf/ albert.onnx
         albert convert runs/sst2 sst2-onnx/ --to onnx
 
-        # with the masked-word head; a fourth of the size, and what that costs
+        # with the masked-word head; in 8 bits, and what that costs
         albert convert hf/ fill-mask/ --to onnx --head mlm
         albert convert runs/sst2 small/ --to onnx --quantize int8
 
