@@ -16,8 +16,11 @@ from converters.families import families, presets
 from converters.families.albert import PRESETS
 from converters.roles import HEADS
 
+# What `convert` writes: a Hugging Face directory, and the files that make a Sentence-Transformers model of it.
+SENTENCE_TRANSFORMERS = "sentence-transformers"
 
-def _starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+
+def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """What a shell completes; where nothing fits it names files."""
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
@@ -32,7 +35,7 @@ def _targets() -> list[str]:
     from albert_cli.exporters import exporters
     from converters.formats import writable
 
-    return [*writable(), *exporters()]
+    return [*writable(), *exporters(), SENTENCE_TRANSFORMERS]
 
 
 def _models() -> list[str]:
@@ -48,13 +51,7 @@ def _tasks() -> list[str]:
     return [*tasks.names(), "glue"]
 
 
-def _poolings() -> list[str]:
-    from albert_cli.embedding.settings import POOLINGS, TOKENS
-
-    return [*POOLINGS, TOKENS]
-
-
-complete_task, complete_model = _starting(_tasks), _starting(_models)
+complete_task, complete_model = starting(_tasks), starting(_models)
 MAX_LENGTH = "Tokens of a text at most, [CLS] and [SEP] counted"
 
 # --- Output
@@ -115,7 +112,7 @@ From = Annotated[
         "--from",
         metavar="FORMAT",
         help="Format of the source, if it cannot be detected.",
-        autocompletion=_starting(_formats),
+        autocompletion=starting(_formats),
     ),
 ]
 To = Annotated[
@@ -124,7 +121,7 @@ To = Annotated[
         "--to",
         metavar="FORMAT",
         help="Format of the target, if the file name does not determine it.",
-        autocompletion=_starting(_targets),
+        autocompletion=starting(_targets),
     ),
 ]
 
@@ -148,7 +145,7 @@ Preset = Annotated[
         "--preset",
         metavar="NAME",
         callback=_preset,
-        autocompletion=_starting(presets),
+        autocompletion=starting(presets),
         help=f"A published shape, or a tiny one to try things out: {_PRESETS}.",
     ),
 ]
@@ -158,7 +155,7 @@ PresetOfAlbert = Annotated[
         "--preset",
         metavar="|".join(PRESETS),
         callback=_preset_of_albert,
-        autocompletion=_starting(lambda: PRESETS),
+        autocompletion=starting(lambda: PRESETS),
         help="A published shape, or tiny, the default, to try things out.",
     ),
 ]
@@ -201,7 +198,7 @@ ExportedHead = Annotated[
         "--head",
         metavar="HEAD",
         callback=_exported_head,
-        autocompletion=_starting(lambda: (AUTO, NONE, *(name for name in HEADS if name not in NOT_EXPORTED))),
+        autocompletion=starting(lambda: (AUTO, NONE, *(name for name in HEADS if name not in NOT_EXPORTED))),
         help="With --to onnx: auto, the default, exports a fine-tuned model with its head and others without; none the "
         f"encoder alone; or the head to export: {', '.join(name for name in HEADS if name not in NOT_EXPORTED)}.",
     ),
@@ -241,75 +238,6 @@ MaxLength = Annotated[
         metavar="N",
         help=f"{MAX_LENGTH}; by default 512, or what the model takes, or what its Sentence-Transformers files say.",
     ),
-]
-
-# --- Vectors of texts
-
-
-def _pooling(text: str | None, *, tokens: bool) -> str | None:
-    from albert_cli.embedding.settings import pooling_named
-    from albert_cli.errors import EmbeddingError
-
-    try:
-        return None if text is None else pooling_named(text, tokens=tokens)
-    except EmbeddingError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-_POOLING = (
-    "How the vectors of the tokens become that of the text: mean, cls, pooler, max, weighted, lasttoken, "
-    "mean_sqrt_len_tokens{}, several joined as mean+max; by default mean, or what the model's Sentence-Transformers "
-    "files say."
-)
-Pooling = Annotated[
-    str | None,
-    typer.Option(
-        "--pooling",
-        metavar="MODE",
-        callback=lambda text: _pooling(text, tokens=False),
-        autocompletion=_starting(lambda: _poolings()[:-1]),
-        help=_POOLING.format(""),
-    ),
-]
-PoolingOrTokens = Annotated[
-    str | None,
-    typer.Option(
-        "--pooling",
-        metavar="MODE",
-        callback=lambda text: _pooling(text, tokens=True),
-        autocompletion=_starting(_poolings),
-        help=_POOLING.format(", or tokens for all of them"),
-    ),
-]
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt",
-        metavar="NAME",
-        help="Which of the prompts in the model's Sentence-Transformers files stands before every text, none for none; "
-        "by default the one that they say.",
-        show_default=False,
-    ),
-]
-Normalize = Annotated[
-    bool | None,
-    typer.Option(
-        "--normalize/--no-normalize",
-        help="Scale each vector to length 1, or not; as the model's Sentence-Transformers files say, else not.",
-        show_default=False,
-    ),
-]
-Dims = Annotated[
-    int | None,
-    typer.Option(
-        "--dims",
-        min=1,
-        metavar="N",
-        help="Keep the first N numbers; by default all, or what the model's Sentence-Transformers files say.",
-    ),
-]
-Layer = Annotated[
-    int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.", show_default="-1")
 ]
 
 # --- Texts

@@ -30,6 +30,7 @@ from converters.messages import listing
 from converters.names import slot_of
 from converters.proof import Progress
 from converters.sentence_files import encoder_or_self
+from converters.sentence_writing import SentenceRecipe
 from converters.staging import atomic_write, check_target, meant_as_file, our_files, syncing
 from converters.tokenizers.vocabulary import misfits
 
@@ -189,15 +190,18 @@ def convert(
     force: bool = False,
     keep_optimizer: bool = False,
     choices: Choices = NONE,
+    sentence: SentenceRecipe | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source.
 
-    `choices`: as in `load`.
+    `choices`: as in `load`. `sentence`: what makes it a Sentence-Transformers model.
     """
     source, target = Path(source), Path(target)
     writer = check_place(target, target_as, force=force, source=source, source_as=source_as)
-    plan = planned(load(source, format=source_as, choices=choices), writer, dtype=dtype, keep_optimizer=keep_optimizer)
+    checkpoint = load(source, format=source_as, choices=choices)
+    checkpoint = sentence.applied(checkpoint) if sentence else checkpoint
+    plan = planned(checkpoint, writer, dtype=dtype, keep_optimizer=keep_optimizer)
     sources = files_of(source, plan.checkpoint)
     survey = write_proved(plan.wanted, target, writer, force=force, sources=sources, progress=progress)
     copied = plan.checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not plan.cast

@@ -47,6 +47,8 @@ FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+# Tokens of a text at most, where neither model nor user says how many.
+DEFAULT_MAX_LENGTH = 512
 # The prompts that every model has, empty where its files say nothing.
 USUAL_PROMPTS = ("query", "document")
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from albert_cli import console, options
+from albert_cli import console, options, vector_options
+from albert_cli.arguments import refuse_idle
 
 if TYPE_CHECKING:
     from albert_cli.exporters import Exported, Exporter
     from albert_cli.registry.resolve import Model
     from converters.choices import Choices
     from converters.convert import Report
+    from converters.sentence_writing import SentenceRecipe
 
 app = typer.Typer()
 
@@ -40,6 +42,9 @@ def convert(
     classification_head: options.ClassificationHead = None,
     head: options.ExportedHead = None,
     quantize: options.Quantize = None,
+    pooling: vector_options.PoolingToWrite = None,
+    normalize: vector_options.NormalizeToWrite = None,
+    max_length: vector_options.MaxLengthToWrite = None,
     json: options.Json = False,
 ) -> None:
     """Convert a model between formats, losslessly, and prove it.
@@ -80,6 +85,10 @@ def convert(
 
         # for hub.KerasLayer
         albert convert hf/ module/ --to saved-model
+
+        # for sentence-transformers: the encoder of a run, or of any model
+        albert convert runs/mine st/ --to sentence-transformers
+        albert convert hf/ st/ --to sentence-transformers --pooling cls --normalize
     """
     from albert_cli import exporters
     from albert_cli.registry import resolve
@@ -88,6 +97,7 @@ def convert(
     from converters.convert import check_place
 
     source_path, both = Path(source), part == "both"
+    recipe, target_as = _recipe(target_as, pooling, normalize, max_length, source_path, both=both)
     exporter = exporters.asked_for(target, target_as)
     if both and model_config:
         raise typer.BadParameter(
@@ -116,19 +126,46 @@ def convert(
         else:
             console.print_table(_summary_of_export(exported))
         return
-    settings = {
+    settings: dict[str, Any] = {
         "source_as": source_as,
         "target_as": target_as,
         "dtype": dtype,
         "force": force,
         "keep_optimizer": keep_optimizer,
-    }
+    } | ({"sentence": recipe} if recipe else {})
     reports = _convert(model, target, choices, **settings)
     if json:
         console.print_reports(reports)
         return
     for report in reports.values():
         console.print_table(_summary(report))
+
+
+def _recipe(
+    target_as: str | None,
+    pooling: str | None,
+    normalize: bool | None,
+    max_length: int | None,
+    source: Path,
+    *,
+    both: bool,
+) -> tuple[SentenceRecipe | None, str | None]:
+    """What --to sentence-transformers writes beside the encoder, and the format of that."""
+    if target_as != options.SENTENCE_TRANSFORMERS:
+        refuse_idle(f"without --to {options.SENTENCE_TRANSFORMERS}", "pooling", "normalize", "max_length")
+        return None, target_as
+    if both:
+        raise typer.BadParameter(f"{target_as} holds one model", param_hint="--part")
+    from albert_cli.declared import load_toml
+    from albert_cli.runs.files import RUN
+    from converters.convert import DEFAULT_DIRECTORY_FORMAT
+    from converters.sentence_writing import SentenceRecipe
+
+    recipe = SentenceRecipe(pooling, normalize, max_length)
+    run = source / RUN
+    if run.is_file() and load_toml(run).get("settings", {}).get("teacher"):
+        recipe = dataclasses.replace(recipe, why="as the run's --teacher had it trained")
+    return recipe, DEFAULT_DIRECTORY_FORMAT
 
 
 def _check_options(exporter: Exporter | None, given: Mapping[str, Any], *, both: bool) -> None:
@@ -149,7 +186,7 @@ def _convert(model: Model, target: Path, choices: Choices, **settings: Any) -> d
     with errors_name(model.shown, model.path), console.progress_bytes() as progress:
         if choices.part == "both":
             reports = parts.convert_each(model.path, target, heads=choices.heads, progress=progress, **settings)
-        elif not settings["source_as"] and (models := parts.found(model.path)):
+        elif not (settings["source_as"] or settings.get("sentence")) and (models := parts.found(model.path)):
             choices.check((), model.path, "a directory of two models")
             reports = {"": parts.join(models, target, progress=progress, **settings)}
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from albert_cli import console, interruption, options
+from albert_cli import console, interruption, options, vector_options
 from albert_cli.arguments import Kind, refuse_idle, typed_options
 from converters.errors import FileError
 from converters.messages import escaped, shortened
@@ -51,13 +51,13 @@ def embed(
         Kind.FILE_OUT,
     ] = None,
     model: options.ModelName = None,
-    pooling: options.PoolingOrTokens = None,
+    pooling: vector_options.PoolingOrTokens = None,
     layer: Annotated[
         str, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last; several as 1,2, or all.")
     ] = "-1",
-    normalize: options.Normalize = None,
-    dims: options.Dims = None,
-    prompt: options.Prompt = None,
+    normalize: vector_options.Normalize = None,
+    dims: vector_options.Dims = None,
+    prompt: vector_options.Prompt = None,
     text_column: options.TextColumn = None,
     text_pair_column: options.TextPairColumn = None,
     id_column: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from albert_cli import console, options
+from albert_cli import console, options, vector_options
 from albert_cli.arguments import Kind, refuse_idle
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ def evaluate(
     input_format: options.InputFormat = None,
     delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
-    pooling: options.Pooling = None,
-    layer: options.Layer = None,
-    normalize: options.Normalize = None,
-    dims: options.Dims = None,
-    prompt: options.Prompt = None,
+    pooling: vector_options.Pooling = None,
+    layer: vector_options.Layer = None,
+    normalize: vector_options.Normalize = None,
+    dims: vector_options.Dims = None,
+    prompt: vector_options.Prompt = None,
     max_length: options.MaxLength = None,
     cased: options.Cased = None,
     curves: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from albert_cli import arguments, console, options
+from albert_cli import arguments, console, options, vector_options
 from albert_cli.arguments import Kind
 from albert_cli.errors import EmbeddingError, TextError
 
@@ -44,10 +44,10 @@ def similarity(
     ] = None,
     json: options.Json = False,
     model: options.ModelName = None,
-    pooling: options.Pooling = None,
-    layer: options.Layer = None,
-    dims: options.Dims = None,
-    prompt: options.Prompt = None,
+    pooling: vector_options.Pooling = None,
+    layer: vector_options.Layer = None,
+    dims: vector_options.Dims = None,
+    prompt: vector_options.Prompt = None,
     max_length: options.MaxLength = None,
     cased: options.Cased = None,
     input_format: options.InputFormat = None,

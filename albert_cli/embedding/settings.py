@@ -11,6 +11,7 @@ from converters.config import EncoderConfig
 from converters.errors import did_you_mean
 from converters.messages import brief
 from converters.sentence_files import SentenceSettings
+from converters.sentence_keys import DEFAULT_MAX_LENGTH
 from converters.sentence_keys import POOLINGS as OF_SENTENCE_FILES
 
 # One vector of a text each; several are joined by +.
@@ -21,8 +22,6 @@ OutDtype = Literal["float32", "float16", "int8", "binary"]
 VectorType = Literal["fixed", "list"]
 OnTruncate = Literal["warn", "error", "window"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
-
-DEFAULT_MAX_LENGTH = 512
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Options of what makes a vector of a text, that mean the same in every command that makes some."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from albert_cli.options import SENTENCE_TRANSFORMERS, starting
+
+
+def _poolings() -> list[str]:
+    from albert_cli.embedding.settings import POOLINGS, TOKENS
+
+    return [*POOLINGS, TOKENS]
+
+
+def _pooling(text: str | None, *, tokens: bool) -> str | None:
+    from albert_cli.embedding.settings import pooling_named
+    from albert_cli.errors import EmbeddingError
+
+    try:
+        return None if text is None else pooling_named(text, tokens=tokens)
+    except EmbeddingError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+_POOLING = (
+    "How the vectors of the tokens become that of the text: mean, cls, pooler, max, weighted, lasttoken, "
+    "mean_sqrt_len_tokens{}, several joined as mean+max; by default mean, or what the model's Sentence-Transformers "
+    "files say."
+)
+Pooling = Annotated[
+    str | None,
+    typer.Option(
+        "--pooling",
+        metavar="MODE",
+        callback=lambda text: _pooling(text, tokens=False),
+        autocompletion=starting(lambda: _poolings()[:-1]),
+        help=_POOLING.format(""),
+    ),
+]
+PoolingOrTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--pooling",
+        metavar="MODE",
+        callback=lambda text: _pooling(text, tokens=True),
+        autocompletion=starting(_poolings),
+        help=_POOLING.format(", or tokens for all of them"),
+    ),
+]
+PoolingToWrite = Annotated[
+    str | None,
+    typer.Option(
+        "--pooling",
+        metavar="MODE",
+        callback=lambda text: _pooling(text, tokens=False),
+        autocompletion=starting(lambda: _poolings()[:-1]),
+        help=f"--to {SENTENCE_TRANSFORMERS}: how the vectors of the tokens become that of a text; by default mean.",
+    ),
+]
+NormalizeToWrite = Annotated[
+    bool | None,
+    typer.Option(
+        "--normalize/--no-normalize",
+        help=f"--to {SENTENCE_TRANSFORMERS}: scale each vector to length 1, or not, the default.",
+        show_default=False,
+    ),
+]
+MaxLengthToWrite = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        min=3,
+        metavar="N",
+        help=f"--to {SENTENCE_TRANSFORMERS}: tokens of a text at most; by default 512, or what the model takes.",
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="NAME",
+        help="Which of the prompts in the model's Sentence-Transformers files stands before every text, none for none; "
+        "by default the one that they say.",
+        show_default=False,
+    ),
+]
+Normalize = Annotated[
+    bool | None,
+    typer.Option(
+        "--normalize/--no-normalize",
+        help="Scale each vector to length 1, or not; as the model's Sentence-Transformers files say, else not.",
+        show_default=False,
+    ),
+]
+Dims = Annotated[
+    int | None,
+    typer.Option(
+        "--dims",
+        min=1,
+        metavar="N",
+        help="Keep the first N numbers; by default all, or what the model's Sentence-Transformers files say.",
+    ),
+]
+Layer = Annotated[
+    int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.", show_default="-1")
+]
