@@ -1,5 +1,6 @@
 """A small world for every family: words with their tokenizer, a tiny model, and rows that the words decide."""
 
+import json
 import random
 from pathlib import Path
 
@@ -116,3 +117,33 @@ def write_columns(path, rows, separator="\t"):
     sentences = ["\n".join(separator.join(word) for word in row) for row in rows]
     path.write_text("-DOCSTART- -X- O\n\n" + "\n\n".join(sentences) + "\n", encoding="utf-8")
     return path
+
+
+def choosing(count, seed, choices=4):
+    """Questions of which the one choice that praises is right, as rows of a table; `choices` None: two to four."""
+    chance, rows = random.Random(seed), []
+    for _ in range(count):
+        listed = chance.sample(tuning.BAD, (choices or chance.randint(2, 4)) - 1)
+        place = chance.randint(0, len(listed))
+        listed.insert(place, chance.choice(tuning.GOOD))
+        text, question = (" ".join(chance.choices(FILLERS, k=chance.randint(1, 5))) for _ in range(2))
+        rows.append({"text": text, "question": question, "choices": listed, "label": place})
+    return rows
+
+
+def write_race(folder, rows):
+    """RACE's layout: an article of two questions a file, those of odd number in high."""
+    for split, part in rows.items():
+        for number in range(0, len(part), 2):
+            two = part[number : number + 2]
+            path = folder / split / ("middle", "high")[number // 2 % 2] / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            article = {
+                "article": two[0]["text"],
+                "questions": [row["question"] for row in two],
+                "options": [row["choices"] for row in two],
+                "answers": ["ABCD"[row["label"]] for row in two],
+                "id": path.name,
+            }
+            path.write_text(json.dumps(article) + "\n")
+    return folder

@@ -120,7 +120,6 @@ def test_several_labels_are_measured(tmp_path, albert):
 @pytest.mark.parametrize(
     ("bias", "changes", "fault"),
     [
-        ([1], {"architectures": ["AlbertForMultipleChoice"]}, "its multiple-choice head gives one number per choice"),
         ([1, 2, 3], {"problem_type": "regression"}, "a regression to 3 numbers (problem_type), of which albert"),
         ([1], {"problem_type": "single_label_classification"}, "one label alone with problem_type 'single_label_"),
         ([1, 2], {"problem_type": "ranking"}, "problem_type 'ranking' in its config is none of transformers'"),

@@ -76,6 +76,8 @@ def finetune(
 
         albert finetune csv --train tags.jsonl --model hf/ --multi-label
 
+        albert finetune race --data RACE/ --model albert-base-v2
+
         albert finetune ner --data conll2003/ --model bert-base-cased
 
         albert finetune imdb --data aclImdb/ --model hf/ \\

@@ -23,7 +23,8 @@ def predict(
         Path, typer.Argument(metavar="RUN", help="A directory that albert finetune wrote.", show_default=False)
     ],
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="A text, or the two texts of a pair.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="A text, a pair, or text, question, choices.", show_default=False),
     ] = None,
     source: Annotated[
         Path | None,
@@ -79,6 +80,8 @@ def predict(
         albert predict runs/qnli "Who wrote it?" "Jane Austen did." --json
 
         albert predict runs/sst2 --in texts.txt
+
+        albert predict runs/race "He left." "Is he here?" "Yes" "No"
 
         albert predict runs/ner --in raw.txt --out tagged.conll
 

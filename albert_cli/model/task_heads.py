@@ -228,6 +228,9 @@ class TokenClassifier(nn.Module):
 class MultipleChoice(nn.Module):
     """One logit for each choice, of the pooled output, or with `summary` (ELECTRA) of a summary of the first token."""
 
+    mlp = None
+    features = None  # questions have different numbers of choices
+
     def __init__(self, config: EncoderConfig, *, summary: bool = False) -> None:
         super().__init__()
         self.config = config
@@ -239,20 +242,34 @@ class MultipleChoice(nn.Module):
             if part is not None:
                 initialise(part, config.initializer_range)
 
+    @property
+    def output(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        return self.classifier
+
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        choice_mask: Tensor | None = None,
     ) -> Tensor:
-        """(batch, choices, tokens) each -> logits (batch, choices)."""
+        """(batch, choices, tokens) each -> logits (batch, choices).
+
+        Where `choice_mask` (batch, choices) is false there is no choice, and the logit is the least that there is.
+        """
         flat = [None if x is None else x.flatten(0, 1) for x in (input_ids, attention_mask, token_type_ids)]
         output = self.encoder(*flat)
         features = output.pooled_output
         if self.summary is not None:
             features = F.gelu(self.summary(output.sequence_output[:, 0]))
         logits: Tensor = self.classifier(self.dropout(features)).view(input_ids.shape[:2])
+        if choice_mask is not None:
+            logits = logits.masked_fill(~choice_mask, torch.finfo(logits.dtype).min)
         return logits
 
 
-TaskModel = TextClassifier | QuestionAnswering | TokenClassifier
+TaskModel = TextClassifier | QuestionAnswering | TokenClassifier | MultipleChoice
 
 
 def without_dropout(model: nn.Module) -> None:

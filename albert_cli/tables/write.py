@@ -100,7 +100,7 @@ def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    return BETWEEN_ITEMS.join(value) if isinstance(value, list) else value
+    return BETWEEN_ITEMS.join(map(str, value)) if isinstance(value, list) else value
 
 
 def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:

@@ -187,3 +187,52 @@ class Sentences:
     def left_out_note(self) -> str:
         """What of the file is left out, in one line; empty where nothing is."""
         return left_out_text(self.where, self.left_out)
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """A question on a text, and its choices; `answer` is the place of the right one, None where that is not said.
+
+    `blank`: a `_` in the question is where the choice belongs, as in RACE. `group`: which part of the data it is of.
+    """
+
+    id: str
+    text: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int | None
+    line: Line
+    group: str = ""
+    blank: bool = False
+
+    def second(self, choice: str) -> str:
+        """The question with a choice, which stands beside the text."""
+        if self.blank and "_" in self.question:
+            return self.question.replace("_", choice)
+        return f"{self.question} {choice}" if self.question else choice
+
+
+@dataclass(frozen=True)
+class Choosings:
+    """Questions with choices. `digest` is the SHA-256 of the file or files; `left_out` as that of Examples."""
+
+    where: str
+    items: list[Choosing]
+    digest: str
+    left_out: LeftOut = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def unanswerable(self) -> int:
+        """How many have no right choice: none may."""
+        return 0
+
+    def take(self, rows: Sequence[int]) -> Choosings:
+        """Some of the questions."""
+        return replace(self, items=[self.items[row] for row in rows])
+
+    def left_out_note(self) -> str:
+        """What of the file is left out, in one line; empty where nothing is."""
+        return left_out_text(self.where, self.left_out)

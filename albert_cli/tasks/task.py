@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from albert_cli.tasks.examples import ExampleColumns, Examples, Questions, Sentences
+from albert_cli.tasks.examples import Choosings, ExampleColumns, Examples, Questions, Sentences
 
-Read = Examples | Questions | Sentences
+Read = Examples | Questions | Sentences | Choosings
 
 
 @dataclass(frozen=True)

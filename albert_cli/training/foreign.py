@@ -14,7 +14,6 @@ from converters.messages import brief
 
 # What predict, evaluate and answer can make nothing of, by component.
 _UNSUPPORTED = {
-    "choice": "gives one number per choice, and a choice means nothing without the others",
     "squad2": "is another network than the one that albert answer reads; albert finetune squad trains that",
 }
 

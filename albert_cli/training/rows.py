@@ -56,6 +56,11 @@ class TokenRows:
     def lengths(self) -> NDArray[np.int64]:
         return self.tokens.lengths
 
+    @property
+    def cut(self) -> int:
+        """How many rows are cut to the model's length."""
+        return int((self.tokens.truncated > 0).sum())
+
     def inputs(self, rows: NDArray[np.int64], device: torch.device, length: int | None = None) -> dict[str, Tensor]:
         """Ids (rows, width), a mask only where there is padding, token types only where there is a second text."""
         padded = self.tokens.padded(rows, length=length)

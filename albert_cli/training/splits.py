@@ -108,8 +108,7 @@ def score(
 
 def _notes(name: str, split: Split[Any], max_length: int) -> list[str]:
     notes = []
-    cut = int((split.rows.tokens.truncated > 0).sum())
-    if cut:
+    if cut := split.rows.cut:
         notes.append(f"{name}: {cut} of {len(split.rows)} rows are cut to {max_length} tokens")
     if left_out := split.examples.left_out_note():
         notes.append(left_out)

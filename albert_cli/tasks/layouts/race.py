@@ -1,0 +1,124 @@
+"""RACE: articles with questions, JSON in `SPLIT/middle/*.txt` and `SPLIT/high/*.txt` (Google: race_utils.py).
+
+Other files, as the Hub has them, are tables with a question a row: article, question, options, answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from albert_cli.errors import DataError
+from albert_cli.tables.faults import SKIP_BAD
+from albert_cli.tables.input_files import Kind, suffix_of
+from albert_cli.tables.lines import Errors
+from albert_cli.tasks.examples import Choosing, Choosings
+from albert_cli.tasks.layouts.choices import ChoiceTables, choices_in, place_of
+from albert_cli.tasks.layouts.tables import data_directory
+from albert_cli.tasks.task import Sources
+from converters.files import file_errors, open_regular
+from converters.messages import counted, listing
+
+GROUPS = ("middle", "high")
+
+
+@dataclass(frozen=True)
+class Race:
+    """A split is a directory with `middle` and `high`, or one of them, in `data` or in its folder RACE."""
+
+    columns = None
+    options = ()
+    tables: ChoiceTables = field(
+        default=ChoiceTables("article", "question", "options", "option", label="answer", blank=True)
+    )
+
+    def read(self, sources: Sources, split: str) -> Choosings | None:
+        """A split by its directory (or file)."""
+        path = sources.files.get(split)
+        if path is None and sources.data is not None:
+            root = data_directory(sources.data)
+            path = next((place for place in (root / split, root / "RACE" / split) if place.is_dir()), None)
+            if path is None:
+                return self.tables.read(sources, split)
+        if path is None and split == "train":
+            raise DataError("race needs --data with a directory that holds train and dev of RACE, or --train DIR")
+        return None if path is None else self.questions(path, sources, labelled=split != "test")
+
+    def read_file(self, path: Path, sources: Sources) -> Choosings:
+        """The questions of a directory or file with answers."""
+        return self.questions(path, sources)
+
+    def questions(
+        self,
+        path: Path,
+        sources: Sources,
+        *,
+        labelled: bool = True,
+        kind: Kind | None = None,
+        errors: Errors = "strict",
+    ) -> Choosings:
+        """The questions of RACE's directory or of one of its files, else of a table."""
+        if not path.is_dir() and (kind is not None or suffix_of(path) != ".txt"):
+            return self.tables.questions(path, sources, labelled=labelled, kind=kind, errors=errors)
+        return _of_articles(path, labelled=labelled, skip_bad=sources.skip_bad if labelled else None)
+
+
+def _of_articles(path: Path, *, labelled: bool, skip_bad: bool | None) -> Choosings:
+    folders = [path / group for group in GROUPS if (path / group).is_dir()] or [path]
+    files = [path] if path.is_file() else [file for folder in folders for file in sorted(folder.glob("*.txt"))]
+    if not files:
+        raise DataError(f"{path}: holds no .txt files, and no middle and high with such")
+    found: list[Choosing] = []
+    faults, bad, sha = [], [], hashlib.sha256()
+    for file in files:
+        with file_errors(file), open_regular(file) as opened:
+            data = opened.read()
+        group = file.parent.name if file.parent.name in GROUPS else ""
+        sha.update(f"{group}/{file.name}\0{len(data)}\0".encode() + data)
+        for line, content in enumerate(data.splitlines(), 1):
+            if not content.strip():
+                continue
+            for number, item in enumerate(_questions(content, labelled=labelled)):
+                if isinstance(item, str):
+                    faults.append(f"{file.name} (line {line}) {item}")
+                    bad.append(f"{file.name}:{line}")
+                    continue
+                text, question, choices, answer = item
+                name = f"{group}/{file.stem}" if group else file.stem
+                found.append(
+                    Choosing(
+                        f"{name}-{number}", text, question, choices, answer, f"{file.name}:{line}", group, blank=True
+                    )
+                )
+    if faults and not skip_bad:
+        more = SKIP_BAD.replace("rows", "questions") if skip_bad is False else ""
+        raise DataError(f"{path}: {counted(faults, 'bad question')}: {listing(faults, separator='; ')}{more}")
+    if not found:
+        raise DataError(f"{path}: holds no questions")
+    left_out = {"without sound choices and answer": bad} if bad else {}
+    return Choosings(str(path), found, sha.hexdigest(), left_out)
+
+
+def _questions(content: bytes, *, labelled: bool) -> Iterator[tuple[str, str, tuple[str, ...], int | None] | str]:
+    """Each question of an article as text, question, choices and answer; or what is wrong with it."""
+    try:
+        article: Any = json.loads(content)
+        text, asked, options = article["article"], article["questions"], article["options"]
+        right = article["answers"] if labelled else [""] * len(asked)
+    except (ValueError, KeyError, TypeError) as error:
+        yield f"is not RACE's JSON (article, questions, options, answers): {error!r:.80}"
+        return
+    if not isinstance(text, str) or not len(asked) == len(options) == len(right):
+        yield f"has {len(asked)} questions, {len(options)} lists of options and {len(right)} answers"
+        return
+    for question, listed, letter in zip(asked, options, right, strict=True):
+        choices, fault = choices_in(json.dumps(listed))
+        answer, other = place_of(str(letter), len(choices)) if labelled and not fault else (None, "")
+        if fault or other or not isinstance(question, str):
+            yield fault or other or "has a question that is no text"
+        else:
+            yield text, question, choices, answer
