@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Literal, Protocol
 
 from albert_cli.errors import TokenizerError
+from albert_cli.tokenization.foreign_pipeline import checked, native_errors
 from albert_cli.tokenization.preparation import encodable, prepare, prepare_for_sentencepiece, prepare_with_sources
 from albert_cli.tokenization.spans import SPACE, spans_of, trimmed
 from converters.errors import CorruptError
@@ -207,7 +207,7 @@ class SentencePieceSegmenter:
     @functools.cached_property
     def _without_prefix(self) -> Any:
         """The same model, but it puts no `▁` before a text."""
-        model = deepcopy(parse_model(self._model, self._where))
+        model = parse_model(self._model, self._where)
         model.normalizer_spec.add_dummy_prefix = False
         return _processor(model.SerializeToString(), self._where)
 
@@ -219,13 +219,10 @@ class TokenizersSegmenter:
         require_library("tokenizers", "reading a tokenizer.json")
         from tokenizers import Tokenizer
 
-        try:
-            self._tokenizer = Tokenizer.from_str(pipeline.decode())
-        except Exception as error:
-            # The library raises plain Exceptions.
-            raise CorruptError(f"{where}: not a tokenizer.json that the tokenizers library reads ({error})") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._native = functools.partial(native_errors, where)
+        sound = checked(pipeline, where)
+        with self._native():
+            self._tokenizer = Tokenizer.from_str(sound)
         self.mark, self.special_tokens = self._kind()
         self._unknown = self.id_of(self.special_tokens["unk"])
         self._size = 1 + max(self._tokenizer.get_vocab().values(), default=-1)
@@ -241,15 +238,18 @@ class TokenizersSegmenter:
     def prepare(self, text: str) -> str:
         normalizer = self._tokenizer.normalizer
         text = encodable(text)
-        return str(normalizer.normalize_str(text)) if normalizer else text
+        with self._native():
+            return str(normalizer.normalize_str(text)) if normalizer else text
 
     def ids(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         # The library has its own pool of threads, which cannot be sized by call.
         texts = [encodable(text) for text in texts]
-        return [row.ids for row in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        with self._native():
+            return [row.ids for row in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
-        row = self._tokenizer.encode(encodable(text), add_special_tokens=False)
+        with self._native():
+            row = self._tokenizer.encode(encodable(text), add_special_tokens=False)
         return [
             Piece(number, piece, *trimmed(text, *span), "unknown" if number == self._unknown else "normal")
             for number, piece, span in zip(row.ids, row.tokens, row.offsets, strict=True)
@@ -266,7 +266,8 @@ class TokenizersSegmenter:
         return None
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        with self._native():
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
 def _processor(model: bytes, where: str) -> Any:

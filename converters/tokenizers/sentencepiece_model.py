@@ -22,6 +22,8 @@ from converters.tensorflow import wire
 from converters.tokenizers.charsmap import charsmap_fault
 
 _MOST_SHOWN = 120
+# Hashes of the models that were found sound.
+_SOUND: set[int] = set()
 
 # Google's training options: README of google-research/albert (spm_train), and the order of the first 13 pieces.
 CONTROL_PIECES = ("<pad>", "[CLS]", "[SEP]", "[MASK]")
@@ -140,10 +142,8 @@ def _score(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@functools.lru_cache(maxsize=2)
 def parse_model(model: bytes, where: str) -> Any:
-    """The model as a `ModelProto`, not to be changed, sound in all that sentencepiece takes on trust; CorruptError
-    where it is not."""
+    """The model as a `ModelProto`, sound in all that sentencepiece takes on trust; CorruptError where it is not."""
     require_library("sentencepiece", "reading a SentencePiece model")
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as proto
@@ -156,8 +156,10 @@ def parse_model(model: bytes, where: str) -> Any:
         raise CorruptError(where, "not a SentencePiece model (truncated or another file)") from None
     if not parsed.pieces:
         raise CorruptError(where, "a SentencePiece model without pieces")
-    if faults := list(_faults(parsed)):
-        raise CorruptError(where, f"not a sound SentencePiece model: {'; '.join(faults)}")
+    if hash(model) not in _SOUND:  # it is parsed several times, and looked at once
+        if faults := list(_faults(parsed)):
+            raise CorruptError(where, f"not a sound SentencePiece model: {'; '.join(faults)}")
+        _SOUND.add(hash(model))
     return parsed
 
 
