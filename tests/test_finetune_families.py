@@ -223,3 +223,16 @@ def test_a_classifier_fine_tuned_elsewhere(world, tmp_path, albert, kind):
     code, _, err = albert("predict", run, "a good film")
     assert code == 1
     assert "problem_type 'ranking' in its config is none of transformers'" in err
+
+
+def test_the_classifier_of_a_fairseq_checkpoint(shared_data, albert):
+    """Texts and pairs as fairseq itself computed them."""
+    run = shared_data / "relatives/fairseq-roberta"
+    expected = np.load(shared_data / "relatives/roberta.expected.npz", allow_pickle=False)
+    texts = [(text,) for text in expected["texts"].tolist()]
+    texts += zip(expected["pair_first"].tolist(), expected["pair_second"].tolist(), strict=True)
+    for row, given in enumerate(texts):
+        code, out, err = albert("predict", run, *given, "--json")
+        assert code == 0, err
+        wanted = torch.tensor(expected["classification_logits"][row]).softmax(-1)
+        assert list(json.loads(out)["probabilities"].values()) == pytest.approx(wanted.tolist(), abs=1e-5)

@@ -63,26 +63,46 @@ class Settings:
         Option("--dropout", metavar="X", help="Of the encoder; else the recipe's for GLUE and SQuAD, or the model's."),
     ] = None
     weight_decay: Annotated[
-        float, Option("--weight-decay", metavar="X", help="Of AdamW, but for biases and norms.", show_default=False)
+        float,
+        Option(
+            "--weight-decay",
+            metavar="X",
+            help="Of AdamW, but for biases and norms; else the recipe's.",
+            show_default=False,
+        ),
     ] = 0.01
     layer_decay: Annotated[
         float,
-        Option("--layer-decay", metavar="X", help="A layer's rate by that of the one above.", show_default=False),
+        Option(
+            "--layer-decay",
+            metavar="X",
+            help="Each layer's rate by that of the one above; else the recipe's.",
+            show_default=False,
+        ),
     ] = 1.0
     beta2: Annotated[
-        float, Option("--beta2", metavar="X", help="The second beta of AdamW; the first is 0.9.", show_default=False)
+        float, Option("--beta2", metavar="X", help="The second beta of AdamW; else the recipe's.", show_default=False)
     ] = 0.999
     bias_correction: Annotated[
         bool,
-        Option("--bias-correction/--no-bias-correction", help="Of AdamW's moments.", show_default=False),
+        Option(
+            "--bias-correction/--no-bias-correction",
+            help="Of AdamW's moments; else as the recipe has it.",
+            show_default=False,
+        ),
     ] = True
     clip: Annotated[
-        float, Option("--clip", metavar="X", help="The gradient's norm at most; 0: any.", show_default=False)
+        float,
+        Option(
+            "--clip", metavar="X", help="The gradient's norm at most, 0 for any; else the recipe's.", show_default=False
+        ),
     ] = 1.0
     both_orders: Annotated[
         bool,
         Option(
-            "--both-orders/--one-order", help="Train on each pair both ways round, or as it is.", show_default=False
+            "--both-orders/--one-order",
+            help="Train on each pair both ways round; else as the recipe has it.",
+            show_default=False,
         ),
     ] = False
     max_length: Annotated[int, Option("--max-length", metavar="N", help=f"{options.MAX_LENGTH}.")]

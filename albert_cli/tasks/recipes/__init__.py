@@ -21,13 +21,12 @@ class Recipes:
     """What was published for a kind of model: `default`, and the recipes of `tasks` (by name) that have their own.
 
     `title`: what such models are called. `fits`: whether a model of the family is one of them. A task without a recipe
-    of its own keeps its `max_length`. `no_answer`: of tasks where some questions have no answer.
+    of its own keeps its `max_length`. Where some questions have no answer the recipe is the same.
     """
 
     title: str
     default: Recipe
     tasks: Mapping[str, Recipe] = field(default_factory=dict)
-    no_answer: Mapping[str, Recipe] = field(default_factory=dict)
     fits: Callable[[Checkpoint], bool] = lambda base: True
 
     def of(self, task: Task) -> Task:
@@ -37,7 +36,7 @@ class Recipes:
         return replace(
             task,
             recipe=self._named(recipe, task.recipe),
-            no_answer_recipe=other and self._named(self.no_answer.get(task.name, recipe), other),
+            no_answer_recipe=other and self._named(recipe, other),
             regression=task.regression and self.of(task.regression),
             multi_label=task.multi_label and self.of(task.multi_label),
         )
