@@ -221,7 +221,8 @@ def test_figures_are_those_of_the_official_script_and_the_threshold_is_used(run,
     assert {key: found[key] for key in wanted} == pytest.approx(wanted, abs=1e-5)
     assert found.keys() == {"loss", *wanted}
     assert found["HasAns_total"] + found["NoAns_total"] == len(items)
-    assert found["best_f1_thresh"] == pytest.approx(threshold, abs=1e-5)
+    assert 5e-5 < threshold - found["best_f1_thresh"] < 1.2e-3  # a little higher, whatever rounding does
+    assert threshold == round(threshold, 3)
     summary = json.loads((out / "summary.json").read_text())
     assert summary["dev"] == pytest.approx(found, abs=1e-5)
     report = (out / "report.md").read_text()

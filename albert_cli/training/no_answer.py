@@ -6,6 +6,7 @@ of a question are the score of "no answer" less that of the best answer; above t
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,12 @@ class Best:
 
     score: float
     threshold: float
+
+    @property
+    def kept(self) -> float:
+        """The threshold a little higher, in thousandths: it is the odds of a question, which rounding differently (on
+        another device, in other batches) would put above it."""
+        return math.ceil(self.threshold * 1000 + 0.1) / 1000 if self.threshold else 0.0
 
 
 def best_threshold(odds: Sequence[float], scores: Sequence[float], answerable: Sequence[bool]) -> Best:

@@ -142,7 +142,7 @@ class QuestionAnswering:
         items = split.examples.items
         best = questions.best_spans(items, split.cut, outputs)
         searched = _searched(items, best, [bool(item.answers) for item in items])
-        return replace(info, no_answer_threshold=searched["f1"].threshold)
+        return replace(info, no_answer_threshold=searched["f1"].kept)
 
     def decide(self, split: WindowSplit, outputs: list[NDArray[Any]], info: RunInfo) -> list[Answer]:
         return questions.answers(
