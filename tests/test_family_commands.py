@@ -120,6 +120,16 @@ def test_sop_of_a_bert_is_its_next_sentence(relatives, albert):
     assert [line.rpartition("  ")[0].strip() for line in answers] == ["is next", "is not next"]
 
 
+def test_masks_are_not_filled_by_a_head_that_a_model_has_not(relatives, refused):
+    """SpanBERT's archives are encoders alone: other programs fill their masks with random weights."""
+    model = relatives["spanbert"]
+    for command in (["fill-mask", "[MASK]"], ["score", "a"]):
+        assert refused(*command, "--model", model) == (
+            f"{model}: has no masked-word head (MLM), so its weights would be random; take a model that has it, such "
+            "as bert-base-uncased or spanbert_large_with_head.tar.gz"
+        )
+
+
 def test_what_a_family_cannot_do_is_refused_in_one_line(relatives, refused, tmp_path):
     electra, roberta, bert = (relatives[name] for name in ("discriminator", "roberta", "bert"))
     assert refused("fill-mask", "[MASK]", "--model", electra) == (

@@ -432,9 +432,8 @@ def test_spans_that_cannot_be_filled_are_refused(relatives, albert, refused):
     assert refused("fill-mask", "--span", "a", "--model", model).startswith("the text has no [MASK]; ")
     for name in ("spanbert", "bert", "roberta", "generator"):
         assert refused("fill-mask", "--span", "a [MASK]", "--model", relatives[name]) == (
-            f"{relatives[name]}: has no span-boundary head (SBO), so its weights would be random; take SpanBERT's "
-            "model with its heads (spanbert_large_with_head.tar.gz; the others have none), or leave out --span for the "
-            "masked-word head"
+            f"{relatives[name]}: has no span-boundary head (SBO), so its weights would be random; take "
+            "spanbert_large_with_head.tar.gz (SpanBERT), or leave out --span for the masked-word head"
         )
     code, _, err = albert("fill-mask", "--span", "a [MASK]", "--targets", "b", "--model", model)
     assert code == 2

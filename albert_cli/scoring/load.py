@@ -14,20 +14,17 @@ from albert_cli.registry.resolve import resolve
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import roles
 from converters.config import EncoderConfig
-from converters.families import family_of
+from converters.families import families, family_of
+from converters.family import Family
 
 # Masked words; pairs of segments, whatever the family asks of them; replaced tokens; spans from their borders.
 Head = Literal["mlm", "pair", "rtd", "sbo"]
-# Which published model has the head: of ALBERT, and of a head that one model alone has.
+# Which published model has the head, of ALBERT.
 _ADVICE = {
     "mlm": "take a model that has it, such as Google's checkpoints or albert-base-v2",
     "sop": "models on the Hugging Face Hub leave it out; convert Google's checkpoint, which has it: "
     "albert convert albert_base_v2/ hf/, then --model hf/",
 }
-_SPANS = (
-    "take SpanBERT's model with its heads (spanbert_large_with_head.tar.gz; the others have none), or leave out "
-    "--span for the masked-word head"
-)
 
 
 class Heads(NamedTuple):
@@ -87,12 +84,21 @@ def _advice(config: EncoderConfig, part: str, parts: Sequence[str]) -> str:
     """Which model has the head."""
     family = family_of(config)
     if part == "sbo":
-        return _SPANS
+        known = " or ".join(name for other in families().values() for name in _published(other, part))
+        return f"take {known} (SpanBERT), or leave out --span for the masked-word head"
     if family.model_type == "albert":
         return _ADVICE[part]
-    known = next(model.short for model in family.published if part in model.heads)
+    known = " or ".join(_published(family, part))
     other = next((item.name for item in family.parts if item.component == part), None)
     if other is None:
         return f"take a model that has it, such as {known}"
     advice = f"take a {other}, such as {known}; of Google's checkpoint, albert convert SOURCE TARGET --part {other}"
     return f"{advice}; or ask this one which words were replaced: albert score" if "rtd" in parts else advice
+
+
+def _published(family: Family, part: str) -> list[str]:
+    """A published model with the head for each title of the family: one with all the heads that it is trained with."""
+    models = family.published
+    wanted = [set(heads) for heads in family.titles.values() if part in heads]
+    whole = [next((model.short for model in models if heads <= {*model.heads}), None) for heads in wanted]
+    return list(filter(None, whole)) or [model.short for model in models if part in model.heads][:1]

@@ -68,7 +68,7 @@ _MASKED = "-whole-word-masking"
 def _published() -> tuple[Published, ...]:
     """READMEs of google-research/bert and of SpanBERT, and the models' pages on the Hub.
 
-    SpanBERT's archives have neither pooler nor heads.
+    SpanBERT's archives have neither pooler nor heads, but for one that its authors named in issue 44 there.
     """
     base, large, cased = PRESETS["bert-base"], PRESETS["bert-large"], PRESETS["bert-base-cased"]
     large_cased, chinese = PRESETS["bert-large-cased"], _preset(768, 12, 21128)
@@ -76,7 +76,7 @@ def _published() -> tuple[Published, ...]:
     small = {(layers, hidden): _preset(hidden, layers) for layers in range(2, 13, 2) for hidden in (128, 256, 512, 768)}
     names = {size: f"L-{size[0]}_H-{size[1]}_A-{config.num_attention_heads}" for size, config in small.items()}
     url = "https://storage.googleapis.com/bert_models"
-    spanbert = "https://dl.fbaipublicfiles.com/fairseq/models/spanbert_hf"
+    spanbert = "https://dl.fbaipublicfiles.com/fairseq/models/spanbert"
     hub = (
         ("base-uncased", base, _FRESH, "English"),
         ("base-cased", cased, _FRESH, "English"),
@@ -110,7 +110,8 @@ def _published() -> tuple[Published, ...]:
         Published("mrm8488/spanbert-finetuned-squadv2", cased, _QA, licence),
         *(archive(f"{url}/{name}.zip", config, _FRESH, language=said) for name, config, said in zips),
         *(archive(f"{url}/2020_02_20/uncased_{names[size]}.zip", config, _FRESH) for size, config in small.items()),
-        *(archive(f"{spanbert}{end}.tar.gz", config, (), licence=licence) for _, config, end in spans),
+        *(archive(f"{spanbert}_hf{end}.tar.gz", config, (), licence=licence) for _, config, end in spans),
+        archive(f"{spanbert}_large_with_head.tar.gz", large_cased, ("mlm", "sbo"), licence=licence),
     )
 
 
