@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -18,9 +18,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albert_cli.model.encoder import activation
+from converters.activations import ACTIVATIONS
 
 # 1.5·2²³: a float32 near it has steps of 1, so that adding it rounds to the nearest whole number, in the lowest bits.
 _ROUND = 12582912.0
+
+
+# A function of converters.activations -> the same without fresh memory for the result, which would leave the cache.
+_IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": partial(torch.ops.aten.gelu_, approximate="tanh"),
+    "relu": torch.relu_,
+}
 
 
 class QuantizedRows(NamedTuple):
@@ -89,7 +98,7 @@ def linear(weight: Tensor, bias: Tensor, act: str = "linear") -> ByteLinear:
     `weight` (N, K) and `bias` (N,) are float32; each output's weights become whole steps from -127 to 127. Without
     oneDNN's operator the same numbers come from float32 products of the steps, at float32 speed.
     """
-    function = activation(act)
+    function = _IN_PLACE.get(ACTIVATIONS[act], activation(act))
     scale = weight.abs().amax(1).clamp_min(1e-30) / 127  # (N,)
     steps = (weight / scale[:, None]).round_()
     sums = scale * steps.sum(1)  # (N,): what a low of 1 adds

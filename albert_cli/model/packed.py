@@ -87,18 +87,21 @@ class _PackedLayer:
         self.quantize_inner = byte_kernels.quantize_from_low if precision == "int8" else self.quantize
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
-        def linear(*parts: nn.Linear, act: str = "linear") -> Any:
+        def linear(*parts: nn.Linear, act: str = "linear", scale: float = 1.0) -> Any:
+            """Parts side by side, the first of them times `scale`."""
             key = id(parts[0])
             if key not in cache:
                 weight = torch.cat([_copy(part.weight) for part in parts])
                 bias = torch.cat([_copy(part.bias) for part in parts])
+                weight[: len(parts[0].weight)] *= scale
+                bias[: len(parts[0].weight)] *= scale
                 if precision == "int8":
                     cache[key] = byte_kernels.linear(weight, bias, act)
                 else:
                     cache[key] = kernels.linear(weight.to(dtype), bias.to(dtype), act)
             return cache[key]
 
-        self.query_key_value = linear(layer.query, layer.key, layer.value)
+        self.query_key_value = linear(layer.query, layer.key, layer.value, scale=config.head_size**-0.5)
         self.attention_output = linear(layer.attention_output)
         self.intermediate = linear(layer.intermediate, act=act)
         self.output = linear(layer.output)
