@@ -24,10 +24,15 @@ def attend(query_key_value: Tensor, lengths: list[int], head_size: int) -> Tenso
         heads = query_key_value[start:stop].view(-1, length, 3, query_key_value.shape[1] // 3 // head_size, head_size)
         parts = heads.permute(2, 0, 3, 1, 4)  # each (sequences, heads, length, head_size)
         by_parts = heads.dtype == torch.bfloat16 and length < _LONG and length % _LEFT_OVER
-        context = _by_parts(parts) if by_parts else F.scaled_dot_product_attention(parts[0], parts[1], parts[2], scale=1.0)
+        context = (_by_parts if by_parts else _fused)(parts)
         contexts.append(context.transpose(1, 2).reshape(stop - start, -1))
         start = stop
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+
+def _fused(parts: Tensor) -> Tensor:
+    query, key, value = parts
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
 
 
 def _by_parts(parts: Tensor) -> Tensor:
