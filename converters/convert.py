@@ -205,7 +205,8 @@ def convert(
     sources = files_of(source, plan.checkpoint)
     survey = write_proved(plan.wanted, target, writer, force=force, sources=sources, progress=progress)
     copied = plan.checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not plan.cast
-    return plan.report(target, writer, survey, [_COPY] if copied else [])
+    report = plan.report(target, writer, survey, [_COPY] if copied else [])
+    return dataclasses.replace(report, absent=[]) if sentence else report  # no head is missed where none is wanted
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,16 @@ STACKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("family", FAMILIES)
+# Of the others all poolings, a Dense layer and a residual one are quick; the rest is the same again.
+QUICK = ("all joined", "joined, dense", "residual")
+MATRIX = [
+    pytest.param(family, stack, marks=[] if family == "bert" or stack in QUICK else pytest.mark.slow)
+    for family in FAMILIES
+    for stack in STACKS
+]
+
+
+@pytest.mark.parametrize(("family", "stack"), MATRIX)
 def test_vectors_are_those_of_the_library(encoders, tmp_path, family, stack):
     """Without a prompt, with one, with one that is not pooled; and cut as truncate_dim says."""
     modules = STACKS[stack]()

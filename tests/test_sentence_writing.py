@@ -67,6 +67,7 @@ def test_a_run_that_learnt_a_teacher_s_vectors(letter_model, albert, tmp_path):
     assert code == 0, err
     assert "note       mean pooling, as the run's --teacher had it trained\n" in said
     assert "masked-word head (MLM), sentence-order head (SOP)" in said
+    assert "absent" not in said
     assert np.abs(library(out) - vectors(run)).max() < 1e-5
 
 
@@ -127,6 +128,8 @@ def test_what_cannot_be_written(letter_model, albert, refused, tmp_path):
     assert fault.startswith("--pooling pooler: sentence-transformers has but cls, max, mean, ")
     fault = refused("convert", letter_model, tmp_path / "st", *TO, "--max-length", 65)
     assert fault == f"--max-length 65: {letter_model} takes 64 tokens"
+    fault = refused("convert", letter_model, tmp_path / "st.npz", *TO)
+    assert "a Sentence-Transformers model is a directory, not a .npz file" in fault
     convert.convert(letter_model, tmp_path / "bare")
     for file in ("spiece.model", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "bare" / file).unlink(missing_ok=True)

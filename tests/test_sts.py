@@ -118,6 +118,7 @@ def test_rows_without_a_score_can_be_left_out(table, evaluated, tmp_path, albert
         (["--sts", "t.tsv", "--curves", "c.png"], "--curves has no effect with --sts; leave it out"),
         (["--sts", "t.tsv", "--force"], "--force has no effect without --plot or --curves; leave it out"),
         (["run", "--plot", "p.png", "--model", "m"], "--model and --plot have no effect without --sts; leave them out"),
+        (["run", "--text-column", "a"], "--text-column has no effect without --data; leave it out"),
         (["run", "--pooling", "cls"], "--pooling has no effect without --sts; leave it out"),
         (["run", "--precision", "int8"], "int8 is for --sts; runs compute in fp32, bf16 or fp16"),
         (["--sts", "t.tsv", "--precision", "fp16"], "fp16 is for runs; vectors are fp32, bf16 or int8"),
@@ -128,6 +129,21 @@ def test_options_that_do_not_go_together(albert, arguments, fault):
     code, out, err = albert("evaluate", *arguments)
     assert (code, out) == (2, "")
     assert " ".join(err.replace("│", " ").split()).count(fault) == 1, err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_columns_of_a_run_s_data_may_have_other_names(letter_model, albert, tmp_path):
+    table = "text,label\na cat,yes\nthe dog,no\nb,yes\n"
+    (tmp_path / "train.csv").write_text(table)
+    (tmp_path / "other.csv").write_text(table.replace("text,label", "review,mood"))
+    options = ["--train", tmp_path / "train.csv", "--dev", tmp_path / "train.csv", "--epochs", 1, "--threads", 1]
+    assert albert("finetune", "csv", "--model", letter_model, *options, "--out", tmp_path / "run")[0] == 0
+    code, expected, _ = albert("evaluate", tmp_path / "run", "--data", tmp_path / "train.csv", "--json")
+    assert code == 0
+    data = ["--data", tmp_path / "other.csv"]
+    assert "no column 'text'" in albert("evaluate", tmp_path / "run", *data)[2]
+    named = ["--text-column", "review", "--label-column", "mood"]
+    assert albert("evaluate", tmp_path / "run", *data, *named, "--json")[:2] == (0, expected)
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def convert(
     from converters.convert import check_place
 
     source_path, both = Path(source), part == "both"
-    recipe, target_as = _recipe(target_as, pooling, normalize, max_length, source_path, both=both)
+    recipe, target_as = _recipe(target_as, pooling, normalize, max_length, source_path, target, both=both)
     exporter = exporters.asked_for(target, target_as)
     if both and model_config:
         raise typer.BadParameter(
@@ -147,6 +147,7 @@ def _recipe(
     normalize: bool | None,
     max_length: int | None,
     source: Path,
+    target: Path,
     *,
     both: bool,
 ) -> tuple[SentenceRecipe | None, str | None]:
@@ -160,10 +161,13 @@ def _recipe(
     from albert_cli.runs.files import RUN
     from converters.convert import DEFAULT_DIRECTORY_FORMAT
     from converters.sentence_writing import SentenceRecipe
+    from converters.staging import check_directory_name
 
     recipe = SentenceRecipe(pooling, normalize, max_length)
+    check_directory_name(target, "a Sentence-Transformers model")
     run = source / RUN
-    if run.is_file() and load_toml(run).get("settings", {}).get("teacher"):
+    settings = load_toml(run).get("settings") if run.is_file() else None
+    if isinstance(settings, dict) and settings.get("teacher"):
         recipe = dataclasses.replace(recipe, why="as the run's --teacher had it trained")
     return recipe, DEFAULT_DIRECTORY_FORMAT
 

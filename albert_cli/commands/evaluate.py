@@ -18,9 +18,9 @@ app = typer.Typer()
 
 _OF_RUNS = ("data", "curves")
 _OF_STS = (
-    "model", "plot", "text_column", "text_pair_column", "label_column", "input_format", "errors", "pooling", "layer",
-    "normalize", "dims", "prompt", "max_length", "cased",
+    "model", "plot", "input_format", "errors", "pooling", "layer", "normalize", "dims", "prompt", "max_length", "cased",
 )  # fmt: skip
+_OF_DATA = ("delimiter", "text_column", "text_pair_column", "label_column")
 
 
 @app.command()
@@ -45,17 +45,27 @@ def evaluate(
     model: options.ModelName = None,
     text_column: Annotated[
         str | None,
-        typer.Option("--text-column", metavar="NAME", help="The column of the texts; sentence1 by default."),
+        typer.Option(
+            "--text-column",
+            metavar="NAME",
+            help="The column of the texts: of --data as in training by default, of --sts sentence1.",
+        ),
     ] = None,
     text_pair_column: Annotated[
         str | None,
         typer.Option(
-            "--text-pair-column", metavar="NAME", help="The column of the second texts; sentence2 by default."
+            "--text-pair-column",
+            metavar="NAME",
+            help="The column of the second texts: as in training by default, of --sts sentence2.",
         ),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option("--label-column", metavar="NAME", help="The column of the scores; score by default."),
+        typer.Option(
+            "--label-column",
+            metavar="NAME",
+            help="The column of the labels: as in training by default, of --sts score.",
+        ),
     ] = None,
     input_format: options.InputFormat = None,
     delimiter: options.Delimiter = None,
@@ -105,8 +115,10 @@ def evaluate(
             --label-column similarity --pooling cls
     """
     if sts is None:
+        named = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+        columns = {name: value for name, value in named.items() if value is not None}
         _evaluate_runs(
-            runs or [], data, delimiter, curves, (device, threads, precision, batch_tokens),
+            runs or [], (data, delimiter, columns), curves, (device, threads, precision, batch_tokens),
             skip_bad=skip_bad, force=force, json=json,
         )  # fmt: skip
         return
@@ -178,8 +190,7 @@ def _print(found: Agreement, plot: Path | None, *, json: bool) -> None:
 
 def _evaluate_runs(
     runs: list[Path],
-    data: Path | None,
-    delimiter: str | None,
+    labelled: tuple[Path | None, str | None, dict[str, str]],
     curves: Path | None,
     how: tuple[DeviceName, int | None, Literal["auto", "fp32", "bf16", "fp16", "int8"], int | None],
     *,
@@ -190,11 +201,11 @@ def _evaluate_runs(
     if not runs:
         raise typer.BadParameter("name a RUN that albert finetune wrote, or --sts FILE with pairs and scores")
     refuse_idle("without --sts", *_OF_STS)
-    device, threads, precision, batch_tokens = how
+    (data, delimiter, columns), (device, threads, precision, batch_tokens) = labelled, how
     if precision == "int8":
         raise typer.BadParameter("int8 is for --sts; runs compute in fp32, bf16 or fp16", param_hint="--precision")
     if data is None:
-        refuse_idle("without --data", "delimiter")
+        refuse_idle("without --data", *_OF_DATA)
     if curves is None:
         refuse_idle("without --curves", "force")
     else:
@@ -214,7 +225,7 @@ def _evaluate_runs(
     for path in runs:
         with console.progress_count(str(path)) as tick, Machine(device, threads, precision).at_work() as where:
             loaded = load_run(path, device=where, batch_tokens=batch_tokens)
-            splits = prediction.dev_splits(loaded, data, delimiter, skip_bad=skip_bad)
+            splits = prediction.dev_splits(loaded, data, delimiter, columns=columns, skip_bad=skip_bad)
             rows = sum(len(split.rows) for split in splits.values())
             found[str(path)] = {
                 name: prediction.measure(loaded, split, tick=lambda done, rows=rows: tick(done, rows))  # type: ignore[misc]

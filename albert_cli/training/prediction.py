@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,18 +49,27 @@ def measure(loaded: LoadedRun, split: Split[Any], *, tick: Tick | None = None) -
 
 
 def dev_splits(
-    loaded: LoadedRun, path: Path | None, delimiter: str | None = None, *, skip_bad: bool = False
+    loaded: LoadedRun,
+    path: Path | None,
+    delimiter: str | None = None,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    skip_bad: bool = False,
 ) -> dict[str, Split[Any]]:
     """The labelled data to evaluate on, by split; `delimiter` of the file at `path`.
 
-    Bad rows are left out with `skip_bad`, or where the run was so trained.
+    `columns`: other names than those of training, by setting (text_column, text_pair_column, label_column). Bad rows
+    are left out with `skip_bad`, or where the run was so trained.
     """
     info, task, problem = loaded.info, loaded.task, loaded.problem
     if problem.not_measured:
         raise RunError(f"{loaded.directory}: {problem.not_measured}")
     sources = sources_of(info.settings)
     skip_bad = skip_bad or sources.skip_bad
-    sources = replace(sources, skip_bad=skip_bad)
+    columns = columns or {}
+    if idle := [f"--{name.replace('_', '-')}" for name in columns if name not in task.layout.options]:
+        raise RunError(f"{loaded.directory}: the columns of {task.name} have names of their own; leave out {idle[0]}")
+    sources = replace(sources, skip_bad=skip_bad, **columns)
     if path is not None and streams(path):
         raise DataError(f"{path}: labelled data is read from files, not from a stream; write it to a file first")
     if path is not None and not there(path):
