@@ -43,6 +43,8 @@ def recipe(preset, task, heads=None):
         ("bert-tiny", "sst2", (3e-4, 32, 4, 0.1, 0.01, 0.999, 1, False, 1, 128)),
         ("roberta-large", "wnli", (1e-5, 32, 10, 0.06, 0.1, 0.98, 0, True, 1, 512)),
         ("roberta-base", "squad", (1.5e-5, 48, 2, 0.06, 0.01, 0.98, 0, True, 1, 512)),
+        ("bert-base", "swag", (2e-5, 16, 3, 0.1, 0.01, 0.999, 1, False, 1, 128)),
+        ("roberta-large", "race", (1e-5, 16, 4, 0.06, 0.1, 0.98, 0, True, 1, 512)),
         ("electra-small", "mnli", (1e-4, 32, 3, 0.1, 0.01, 0.999, 1, False, 0.8, 128)),
         ("electra-base", "rte", (1e-4, 32, 10, 0.1, 0.01, 0.999, 1, False, 0.8, 128)),
         ("electra-base", "squad", (1e-4, 32, 2, 0.1, 0.01, 0.999, 1, False, 0.8, 512)),

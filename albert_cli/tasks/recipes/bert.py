@@ -1,8 +1,9 @@
 """BERT, its small models, and SpanBERT, which is a BERT without pooler and heads, or with a head of its own.
 
-BERT: arXiv 1810.04805, appendix A.3; google-research/bert README and optimization.py (no bias correction). Small
-models: the same README, which tried learning rates from 3e-5 to 3e-4 for four epochs; which of them for which size is
-this project's choice. SpanBERT: arXiv 1907.10529, appendix B, and its README; where that has no number of epochs, four.
+BERT: arXiv 1810.04805, section 4.4 and appendix A.3; google-research/bert README and optimization.py (no bias
+correction). Small models: the same README, which tried learning rates from 3e-5 to 3e-4 for four epochs; which of them
+for which size is this project's choice. SpanBERT: arXiv 1907.10529, appendix B, and its README; where that has no
+number of epochs, four.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ def _recipe(epochs: int, learning_rate: float, *, batch_size: int = 32, max_leng
 
 
 def _recipes(title: str, epochs: int, learning_rate: float, squad: Recipe) -> Recipes:
-    """The same for every task but SQuAD; sentences of GLUE have 128 tokens at most."""
+    """The same for every task but SQuAD and (in smaller batches) SWAG; sentences of GLUE have 128 tokens at most."""
     default = _recipe(epochs, learning_rate)
-    tasks = dict.fromkeys(GLUE, replace(default, max_length=128)) | {"squad": squad}
+    swag = _recipe(epochs, learning_rate, batch_size=16, max_length=128)
+    tasks = dict.fromkeys(GLUE, replace(default, max_length=128)) | {"SWAG": swag, "squad": squad}
     return Recipes(title, default, tasks)
 
 

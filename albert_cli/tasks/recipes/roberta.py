@@ -1,6 +1,7 @@
 """RoBERTa: arXiv 1907.11692, appendix C, and the table of fairseq's examples/roberta/README.glue.md.
 
-Ten epochs, warm-up of 6 %, weight decay 0.1, no clipping. STS-B is trained on labels from 0 to 1.
+Ten epochs (RACE four, SQuAD two), warm-up of 6 %, weight decay 0.1 (SQuAD 0.01), no clipping. STS-B is trained on
+labels from 0 to 1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from albert_cli.tasks.recipes import Recipes
 from albert_cli.tasks.task import Recipe
 
 _DEFAULT = Recipe.of_epochs(10, warmup=0.06, batch_size=32, learning_rate=1e-5, weight_decay=0.1, beta2=0.98, clip=0.0)
+_RACE = Recipe.of_epochs(4, warmup=0.06, batch_size=16, learning_rate=1e-5, weight_decay=0.1, beta2=0.98, clip=0.0)
 _SQUAD = Recipe.of_epochs(2, warmup=0.06, batch_size=48, learning_rate=1.5e-5, beta2=0.98, clip=0.0)
 
 
@@ -38,6 +40,7 @@ RECIPES = (
             "MNLI": _glue(1e-5, 32, 123873, 7432, 392702),
             "QNLI": _glue(1e-5, 32, 33112, 1986, 104743),
             "RTE": _glue(2e-5, 16, 2036, 122, 2490),
+            "RACE": _RACE,
             "squad": _SQUAD,
         },
     ),
