@@ -2,8 +2,8 @@
 
     steps: Annotated[int | None, Option("--steps", help="Number of updates.")] = None
 
-`options_of` gives a command the options of such a dataclass, `faults_of` and `read_settings` hold what a file says
-against its types, `layered` puts several sources together.
+`options_of` gives a command the options of such a dataclass, `faults_of`, `read_settings` and `read_facts` hold what a
+file says against its types, `layered` puts several sources together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import copy
 import dataclasses
 import functools
 import inspect
+import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +28,8 @@ from typer.models import OptionInfo
 
 from albert_cli.arguments import Formerly, Kind, expanded_in
 from albert_cli.errors import TrainingError
-from converters.errors import did_you_mean
+from converters.config import parse_json
+from converters.errors import AlbertError, ConfigError, CorruptError, did_you_mean
 from converters.files import read_small
 from converters.limits import TOML_BYTES
 from converters.messages import brief
@@ -49,6 +52,17 @@ _WORDS: Mapping[Any, str] = {
 
 
 @dataclass(frozen=True)
+class Within:
+    """The numbers that a value may be, both ends included; stands in the annotation."""
+
+    least: float
+    most: float = math.inf
+
+    def __str__(self) -> str:
+        return f"at least {self.least}" if math.isinf(self.most) else f"from {self.least} to {self.most}"
+
+
+@dataclass(frozen=True)
 class Typed:
     """How a setting is typed on the command line, where that is not its own type; `parse` makes the one of the other.
 
@@ -61,13 +75,14 @@ class Typed:
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of a dataclass of settings, taken apart; `option` None: it has none."""
+    """A field of a dataclass of settings, taken apart; `option` None: it has none. `optional`: it may be None."""
 
     name: str
     type: Any
     option: OptionInfo | None
     marks: tuple[Any, ...]
     default: Any
+    optional: bool = False
 
     @property
     def typed(self) -> Any:
@@ -115,7 +130,8 @@ def settings_of(declared: type) -> dict[str, Setting]:
         default = None if item.default is dataclasses.MISSING else item.default
         option = next((one for one in metadata if isinstance(one, OptionInfo)), None)
         marks = tuple(one for one in metadata if one is not option)
-        found[item.name] = Setting(item.name, _without_none(own), option, marks, default)
+        bare = _without_none(own)
+        found[item.name] = Setting(item.name, bare, option, marks, default, bare != own)
     return found
 
 
@@ -197,10 +213,14 @@ def faults_of(table: Mapping[str, Any], declared: type, *, within: str = "", com
     """
     before = f"{within}." if within else ""
     settings = settings_of(declared)
-    types = {key: item.type for key, item in settings.items()}
-    types |= {earlier: types[name] for earlier, name in _earlier_keys(declared).items()}
-    faults = [fault for key in table if key in types for fault in _misfits(table[key], types[key], before + key)]
-    unknown = [key for key in table if key not in types]
+    known = settings | {earlier: settings[name] for earlier, name in _earlier_keys(declared).items()}
+    faults = [
+        fault
+        for key, value in table.items()
+        if key in known and not (value is None and known[key].optional)
+        for fault in _misfits(value, known[key].type, before + key, known[key].marks)
+    ]
+    unknown = [key for key in table if key not in known]
     if unknown and not complete:
         near = "".join(_near(key, settings) for key in unknown)
         faults.append(f"{', '.join(unknown)}: no such setting; the settings are {', '.join(settings)}{near}")
@@ -208,6 +228,41 @@ def faults_of(table: Mapping[str, Any], declared: type, *, within: str = "", com
         needed = [item.name for item in dataclasses.fields(declared) if item.default is item.default_factory]
         faults += [f"{before}{key} is missing" for key in needed if key not in table]
     return faults
+
+
+def read_facts(path: Path, declared: type, advice: str, error: type[AlbertError] = CorruptError) -> dict[str, Any]:
+    """The JSON object in a file that a program of ours wrote, complete and of the types of a dataclass.
+
+    `error` in one line of all faults where it is anything else, with the `advice`.
+    """
+    try:
+        data = parse_json(read_small(path), str(path))
+    except (ConfigError, CorruptError) as fault:
+        raise error(f"{fault}; {advice}") from None
+    if faults := faults_of_facts(data, declared):
+        raise error(f"{path}: damaged: {'; '.join(faults)}; {advice}")
+    return dict(data)
+
+
+def faults_of_facts(data: Any, declared: type) -> list[str]:
+    """What is wrong with something that is to be a complete table; see `faults_of`."""
+    if not isinstance(data, Mapping):
+        return [f"{brief(data, _SHOWN)}, no table"]
+    return faults_of(data, declared, complete=True)
+
+
+def facts_of_texts(texts: Mapping[str, str], declared: type) -> dict[str, Any]:
+    """The values of metadata, where all are texts: what their JSON says of fields that are no texts, if it is JSON."""
+
+    def value(key: str, text: str) -> Any:
+        if key not in settings or settings[key].type is str or get_origin(settings[key].type) is Literal:
+            return text
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+        return text
+
+    settings = settings_of(declared)
+    return {key: value(key, text) for key, text in texts.items()}
 
 
 def layered(*layers: Mapping[str, Any], exclusive: Sequence[str]) -> dict[str, Any]:
@@ -246,8 +301,18 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path}: lists or tables within one another, too deep; no setting is so") from None
 
 
-def _misfits(value: Any, wanted: Any, name: str) -> list[str]:
-    """Where a value of a TOML file is not of a type, each with what is wanted there."""
+def _misfits(value: Any, wanted: Any, name: str, marks: Sequence[Any] = ()) -> list[str]:
+    """Where a value of a file is not of a type, or not within its bounds, each with what is wanted there."""
+    if get_origin(wanted) is Annotated:
+        wanted, *marks = get_args(wanted)
+    if faults := _of_another_type(value, wanted, name):
+        return faults
+    bounds = next((mark for mark in marks if isinstance(mark, Within)), None)
+    outside = bounds is not None and isinstance(value, (int, float)) and not bounds.least <= value <= bounds.most
+    return [f"{name} is {brief(value, _SHOWN)}, not {bounds}"] if outside else []
+
+
+def _of_another_type(value: Any, wanted: Any, name: str) -> list[str]:
     origin, arguments = get_origin(wanted), get_args(wanted)
     if wanted is Any:
         return []
@@ -267,7 +332,10 @@ def _misfits(value: Any, wanted: Any, name: str) -> list[str]:
         float: isinstance(value, float) or _is_whole(value),
         str: isinstance(value, str),
     }
-    return [] if fits.get(wanted, False) else [f"{name} is {brief(value, _SHOWN)}, not {_WORDS.get(wanted, 'a table')}"]
+    if fits.get(wanted, False):
+        return []
+    kind = _WORDS.get(wanted, "a list" if origin is tuple else "a table")
+    return [f"{name} is {brief(value, _SHOWN)}, not {kind}"]
 
 
 def _near(key: str, settings: Mapping[str, Setting]) -> str:

@@ -1,5 +1,6 @@
 """A run whose files were damaged, or exchanged for another's, is refused in one line, and never taken for sound."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from tuning import reviews, write_csv, write_model
 from typer.testing import CliRunner
 
 from albert_cli.main import app
+from albert_cli.pretraining.preparation import _kept_vocabulary
 from albert_cli.runs import checkpointing
+from converters.errors import AlbertError
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 LABELS = 'labels = [\n    "neg",\n    "pos",\n]'
@@ -131,7 +134,8 @@ KILLED = {
     "groups of others": (state(lambda _, data: data.update(groups=data["groups"].replace("0.999", "0.9"))), GROUPS),
     "text for a step": (place(step="x"), unsound("step is 'x', not a whole number")),
     "no step": (place(step=None), unsound("step is None, not a whole number")),
-    "a step before the first": (place(step=-4), unsound("step is -4")),
+    "a step before the first": (place(step=-4), unsound("step is -4, not at least 0")),
+    "a best that is no number": (place(best=float("nan")), "best is nan, not from -1.79"),
     "a step after the last": (place(step=400), "(step 400, batch 2 of epoch 0"),
     "a batch after the last": (place(batch=400), "(step 2, batch 400 of epoch 0"),
     "a state cut short": (lambda out: os.truncate(out / "state.safetensors", 500), "not a sound state of a run ("),
@@ -276,3 +280,62 @@ def test_curves_of_a_damaged_log_are_not_drawn(runs, tmp_path, refused, content,
     (tmp_path / "run/metrics.jsonl").write_bytes(content)
     said = refused("evaluate", tmp_path / "run", "--curves", tmp_path / "curves.png")
     assert said.startswith(f"{tmp_path}/run/metrics.jsonl: {message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON: "),
+        ('["config.json"]', "damaged: ['config.json'], no table; "),
+        ('{"files": 3}', "damaged: files is 3, not a list of texts; "),
+        ('{"files": [3]}', "damaged: files[0] is 3, not a text in quotes; "),
+    ],
+)
+def test_a_damaged_list_of_what_takes_a_runs_place_is_refused(runs, resumed, content, message):
+    def damage(out):
+        (out / ".replacement").mkdir()
+        (out / ".replacement/placing.json").write_text(content)
+
+    said = resumed("finetune", "done", damage)
+    assert said.startswith(f".replacement/placing.json: {message}")
+    assert said.endswith(RESTART)
+
+
+def test_force_starts_again_whatever_lies_there(runs, tmp_path, albert):
+    root, commands = runs
+    out = tmp_path / "run"
+    shutil.copytree(root / "finetune-killed", out)
+    (out / ".replacement").mkdir()
+    for path in ("run.toml", "summary.json", "metrics.jsonl", "state.safetensors", ".replacement/placing.json"):
+        (out / path).write_bytes(b"\xff{")
+    assert albert(*commands["finetune"], "--out", out, "--force")[0] == 0
+    made, wanted = (json.loads((path / "summary.json").read_bytes()) for path in (out, root / "finetune-done"))
+    assert made == wanted
+    assert not (out / ".replacement").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("spiece.json", b"{", "spiece.json: is not JSON: "),
+        (
+            "spiece.json",
+            b'{"made_of": 1}',
+            "spiece.json: damaged: made_of is 1, not a text in quotes; sha256 is missing",
+        ),
+        ("spiece.model", b"", "spiece.model: its SHA-256 is not that in spiece.json"),
+        ("spiece.model", b"other", "spiece.model: its SHA-256 is not that in spiece.json"),
+    ],
+)
+def test_a_damaged_vocabulary_of_a_run_is_refused(tmp_path, name, content, message):
+    made, stamp = tmp_path / "spiece.model", tmp_path / "spiece.json"
+    made.write_bytes(b"pieces")
+    stamp.write_text(json.dumps({"made_of": "x", "sha256": hashlib.sha256(b"pieces").hexdigest()}))
+    assert _kept_vocabulary(made, stamp, "x", resuming=True) == b"pieces"
+    assert _kept_vocabulary(made, stamp, "y", resuming=True) is None
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AlbertError) as caught:
+        _kept_vocabulary(made, stamp, "x", resuming=True)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(f"; remove {stamp}, and the vocabulary is trained again")
+    assert _kept_vocabulary(made, stamp, "x", resuming=False) is None

@@ -22,7 +22,7 @@ from albert_cli.embedding import kinds, parquet
 from albert_cli.embedding import resume as resuming
 from albert_cli.embedding.embedder import Embedder, Plan, Tokens
 from albert_cli.embedding.parquet import Layout
-from albert_cli.embedding.resume import Parts, Summary, facts_of
+from albert_cli.embedding.resume import Parts, facts_of, summary_of
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError, TextError
 from albert_cli.tables.lines import STANDARD_INPUT
@@ -238,8 +238,7 @@ def embed(
 def finished(job: Job, work: Work, started: float) -> Report:
     """Write the target, unless it is there already, and report."""
     if work.complete:
-        found = parquet.read_metadata(job.target)
-        summary = Summary(**{key: int(found[key]) for key in Summary.__dataclass_fields__})
+        summary = summary_of(job.target, parquet.read_metadata(job.target))
     else:
         work.parts.refresh()
         summary = work.parts.finish(work.total)

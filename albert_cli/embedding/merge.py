@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from albert_cli.embedding import kinds, parquet
-from albert_cli.embedding.resume import Summary
+from albert_cli.embedding.resume import Summary, summary_of
 from albert_cli.errors import EmbeddingError
 from converters.files import file_errors
 from converters.staging import atomic_write, check_target
@@ -34,7 +34,10 @@ def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summar
     shards = _ordered(files)
     check_target(target, force=force, sources=list(shards), ours=None)
     metadata = [parquet.read_metadata(file) for file in shards]
-    totals = {key: str(sum(int(facts[key]) for facts in metadata)) for key in Summary.__dataclass_fields__}
+    summaries = [summary_of(file, facts) for file, facts in zip(shards, metadata, strict=True)]
+    names = Summary.__dataclass_fields__
+    summary = Summary(**{key: sum(getattr(one, key) for one in summaries) for key in names})
+    totals = {key: str(getattr(summary, key)) for key in names}
     facts = {key: value for key, value in metadata[0].items() if key not in _OWN} | {"shard": "0/1"} | totals
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(pq.ParquetFile(file, pre_buffer=False, buffer_size=2**16)) for file in shards]
@@ -44,7 +47,7 @@ def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summar
         schema = opened[0].schema_arrow.remove_metadata()
         with atomic_write(target, force=force, ours=None) as built:
             kinds.write(schema, _interleaved(opened, schema), built, target, facts)
-    return Summary(**{key: int(value) for key, value in totals.items()})
+    return summary
 
 
 def _ordered(files: Sequence[Path]) -> list[Path]:
@@ -57,7 +60,7 @@ def _ordered(files: Sequence[Path]) -> list[Path]:
                 facts = parquet.read_metadata(file)
             except pa.ArrowInvalid:
                 facts = {}
-        match = re.fullmatch(r"(\d+)/(\d+)", facts.get("shard", ""))
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", facts.get("shard", ""))
         if not match:
             raise EmbeddingError(f"{file}: not a file that `albert embed --shard` has written")
         first = first or (file, facts)

@@ -16,6 +16,7 @@ Vectors are float32, float16, or
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -115,11 +116,32 @@ def quantized(vectors: NDArray[np.float32], dtype: OutDtype) -> tuple[NDArray[An
     return (packed.astype(np.int16) - 128).astype(np.int8), None
 
 
-def restored(array: pa.Array | pa.ChunkedArray, dtype: OutDtype, dims: int) -> NDArray[np.float32]:
-    """Stored vectors as float32 (rows, dims), for cosines: int8 without its scale, binary as -1 and 1."""
+def stored_width(dims: int, dtype: OutDtype) -> int:
+    """How many numbers a vector of so many is stored as."""
+    return math.ceil(dims / 8) if dtype == "binary" else dims
+
+
+def restored(array: pa.Array | pa.ChunkedArray, dtype: OutDtype, dims: int, *, first: int = 0) -> NDArray[np.float32]:
+    """Stored vectors as float32 (rows, dims), for cosines: int8 without its scale, binary as -1 and 1.
+
+    EmbeddingError for a row, counted from `first`, without a vector of finite numbers of that size.
+    """
     flat = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    values = np.asarray(flat.flatten())
-    rows = values.reshape(len(flat), -1) if len(flat) else values.reshape(0, dims)
+    width = stored_width(dims, dtype)
+    lengths = np.asarray(flat.value_lengths().fill_null(-1))
+    wrong = np.flatnonzero(lengths != width)
+    if len(wrong):
+        row = int(wrong[0])
+        seen = "no vector" if lengths[row] < 0 else f"a vector of {lengths[row]} numbers"
+        raise EmbeddingError(f"row {first + row} has {seen}, where the others have {width}")
+    values = flat.flatten()
+    if values.null_count:
+        row = int(np.flatnonzero(np.asarray(values.is_null()))[0]) // width
+        raise EmbeddingError(f"the vector of row {first + row} lacks a number")
+    rows = np.asarray(values).reshape(-1, width)
+    if pa.types.is_floating(flat.type.value_type) and not np.isfinite(rows).all():
+        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise EmbeddingError(f"the vector of row {first + row} is not finite (NaN or infinite)")
     if dtype == "binary":
         bits = np.unpackbits((rows.astype(np.int16) + 128).astype(np.uint8), axis=1, count=dims)
         return bits.astype(np.float32) * 2 - 1
@@ -152,11 +174,15 @@ def is_vector(field: pa.Field) -> bool:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The facts in a file written by `write_parquet`; empty for another file."""
+    """The facts in a file written by `write_parquet`; empty for another file. Bytes that are no UTF-8 are escaped."""
     with open(path, "rb") as file:
         found = pq.read_schema(file).metadata or {}
     prefix = METADATA_PREFIX.encode()
-    return {key.removeprefix(prefix).decode(): value.decode() for key, value in found.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix).decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace")
+        for key, value in found.items()
+        if key.startswith(prefix)
+    }
 
 
 def save_part(file: BinaryIO, batch: pa.RecordBatch, metadata: Mapping[str, str]) -> None:

@@ -14,24 +14,26 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 
 from albert_cli import locks
+from albert_cli.declared import Within, facts_of_texts, faults_of_facts, read_facts
 from albert_cli.embedding import kinds, parquet
 from albert_cli.errors import EmbeddingError
 from albert_cli.tables.sources import Source
-from converters.config import parse_json
 from converters.errors import TargetError
-from converters.files import file_errors, read_optional
+from converters.files import file_errors
 from converters.staging import atomic_write, check_target
 
 _MANIFEST = "manifest.json"
 _PART = re.compile(r"part-(\d{8})\.arrow")
 _OURS = re.compile(rf"{_PART.pattern}|{re.escape(_MANIFEST)}|lock|\.(part-\d{{8}}\.arrow|manifest\.json)\.albert-.*")
 _INPUT_DIGEST = "input_sha256"
+
+_DIGEST = "sha256"
 
 # Names and values; a value that is no text stands as JSON.
 Facts = Mapping[str, str]
@@ -41,11 +43,35 @@ Facts = Mapping[str, str]
 class Summary:
     """What a finished file holds."""
 
-    rows: int
-    rows_truncated: int
-    tokens_truncated: int
-    rows_empty: int
-    tokens: int
+    rows: Annotated[int, Within(0)]
+    rows_truncated: Annotated[int, Within(0)]
+    tokens_truncated: Annotated[int, Within(0)]
+    rows_empty: Annotated[int, Within(0)]
+    tokens: Annotated[int, Within(0)]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What manifest.json says of an unfinished run."""
+
+    facts: Mapping[str, str]
+    notes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a part says of itself: the SHA-256 of the rows it was made of, and of those it holds."""
+
+    input_sha256: str
+    sha256: str
+
+
+def summary_of(file: Path, facts: Facts) -> Summary:
+    """What the metadata of a finished file says of its rows; EmbeddingError where it does not."""
+    found = facts_of_texts({key: facts[key] for key in Summary.__dataclass_fields__ if key in facts}, Summary)
+    if faults := faults_of_facts(found, Summary):
+        raise EmbeddingError(f"{file}: its metadata is damaged: {'; '.join(faults)}; embed it again")
+    return Summary(**found)
 
 
 def facts_of(values: Mapping[str, Any]) -> dict[str, str]:
@@ -86,7 +112,7 @@ def commit(directory: Path, number: int, batch: pa.RecordBatch, digest: str) -> 
     """Put a finished block among the parts; it is there whole or not at all. Any process may do this."""
     part = _part(directory, number)
     with atomic_write(part, force=True, ours=None) as built, built.open("wb") as file:
-        parquet.save_part(file, batch, {_INPUT_DIGEST: digest})
+        parquet.save_part(file, batch, {_INPUT_DIGEST: digest, _DIGEST: _digest(batch)})
 
 
 class Parts:
@@ -125,9 +151,8 @@ class Parts:
                 raise
 
     def check(self, number: int, digest: str, rows: str) -> None:
-        """EmbeddingError where a committed part was made of other rows; `rows` says which, for the message."""
-        _, metadata = parquet.load_part(_part(self.directory, number))
-        if metadata.get(_INPUT_DIGEST) != digest:
+        """EmbeddingError where a committed part is damaged, or was made of other rows; `rows` says which."""
+        if self._sound(number)[1] != digest:
             raise EmbeddingError(
                 f"{rows}: not the rows that {self.target} was started with; --force restarts with these"
             )
@@ -170,15 +195,30 @@ class Parts:
         rows = truncated = left_out = empty = tokens = 0
         sha = hashlib.sha256()
         for number in range(count):
-            batch, metadata = parquet.load_part(_part(self.directory, number))
+            batch, digest = self._sound(number)
             cut = batch["truncated"].to_numpy()
             rows += batch.num_rows
             truncated += int(np.count_nonzero(cut))
             left_out += int(cut.sum(dtype=np.int64))
             empty += batch["empty"].true_count
             tokens += int(batch["n_tokens"].to_numpy().sum(dtype=np.int64))
-            sha.update(bytes.fromhex(metadata[_INPUT_DIGEST]))
+            sha.update(bytes.fromhex(digest))
         return Summary(rows, truncated, left_out, empty, tokens), sha.hexdigest()
+
+    def _sound(self, number: int) -> tuple[pa.RecordBatch, str]:
+        """The rows of a part and the digest of its input; EmbeddingError where it is not as it was written."""
+        path = _part(self.directory, number)
+        advice = "remove it, and --resume computes it again; --force restarts"
+        try:
+            with file_errors(path):
+                batch, metadata = parquet.load_part(path)
+        except (pa.ArrowException, ValueError, IndexError) as error:
+            raise EmbeddingError(f"{path}: damaged: {str(error).splitlines()[0]}; {advice}") from None
+        if faults := faults_of_facts(metadata, _Part):
+            raise EmbeddingError(f"{path}: damaged: {'; '.join(faults)}; {advice}")
+        if _digest(batch) != metadata[_DIGEST]:
+            raise EmbeddingError(f"{path}: damaged: its SHA-256 is not that of the rows it was written with; {advice}")
+        return batch, metadata[_INPUT_DIGEST]
 
     def _check_target(self, *, resume: bool, force: bool) -> None:
         check_target(self.target, force=True, sources=(), ours=None)
@@ -208,35 +248,45 @@ class Parts:
 
     def _begun_alike(self) -> bool:
         """Whether the parts beside the target are of this very run, which may have ended before they were removed."""
-        data = read_optional(self.directory / _MANIFEST)
-        return data is not None and not _differences(parse_json(data, str(self.directory))["facts"], self._facts)
+        manifest = self.directory / _MANIFEST
+        if not manifest.exists():
+            return False
+        found = read_facts(manifest, _Manifest, "--force restarts", EmbeddingError)
+        return not _differences(found["facts"], self._facts)
 
     def _begin(self, *, resume: bool, force: bool) -> None:
         manifest = self.directory / _MANIFEST
-        data = read_optional(manifest)
-        if data is not None:
+        if manifest.exists():
             self.refresh()
-        if data is not None and self.committed:
-            found = parse_json(data, str(manifest))
+        if self.committed:
             if not resume and not force:
                 raise TargetError(
                     f"{self.directory}: holds an unfinished run ({len(self.committed)} parts); "
                     "--resume resumes it, --force restarts"
                 )
-            different = _differences(found["facts"], self._facts)
-            if resume and not different:
-                self._notes = found["notes"]
+            if resume and self._resumes(manifest, force=force):
                 return
-            if not force:
-                raise EmbeddingError(
-                    f"{self.directory}: the unfinished run was started with other settings ({different}); "
-                    "repeat these settings, or restart with --force"
-                )
             self._remove()
             self.committed = set()
         with atomic_write(manifest, force=True, ours=None) as built:
             text = json.dumps({"facts": dict(self._facts), "notes": dict(self._notes)}, indent=2, ensure_ascii=False)
             built.write_text(text + "\n", encoding="utf-8")
+
+    def _resumes(self, manifest: Path, *, force: bool) -> bool:
+        """Whether the parts are of this very run, whose notes are taken; EmbeddingError if not, unless `force`."""
+        try:
+            found = read_facts(manifest, _Manifest, "--force restarts", EmbeddingError)
+            if different := _differences(found["facts"], self._facts):
+                raise EmbeddingError(
+                    f"{self.directory}: the unfinished run was started with other settings ({different}); "
+                    "repeat these settings, or restart with --force"
+                )
+        except EmbeddingError:
+            if not force:
+                raise
+            return False
+        self._notes = found["notes"]
+        return True
 
     def _leave_nothing_empty(self) -> None:
         with contextlib.suppress(OSError):
@@ -252,6 +302,10 @@ class Parts:
         ours = [entry for entry in self.directory.iterdir() if _OURS.fullmatch(entry.name)]
         for entry in sorted(ours, key=lambda entry: entry.name == _MANIFEST):
             entry.unlink(missing_ok=True)
+
+
+def _digest(batch: pa.RecordBatch) -> str:
+    return hashlib.sha256(parquet.serialized(batch.replace_schema_metadata(None))).hexdigest()
 
 
 def _part(directory: Path, number: int) -> Path:

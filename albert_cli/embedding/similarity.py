@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from albert_cli.declared import Within, facts_of_texts, faults_of_facts
 from albert_cli.embedding import parquet
 from albert_cli.embedding.resume import facts_of
-from albert_cli.embedding.settings import NO_PROMPT, Settings
+from albert_cli.embedding.settings import NO_PROMPT, OutDtype, Settings, pooling_named
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import file_errors
 from converters.messages import brief
@@ -30,6 +31,9 @@ Tick = Callable[[int, int], None]
 
 # Vectors of a file that are compared at once.
 _CHUNK = 8192
+# No model has vectors of more.
+_MOST_NUMBERS = 2**20
+_M = TypeVar("_M")
 
 
 class Neighbour(NamedTuple):
@@ -58,6 +62,29 @@ class Vectors:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the metadata of a file says of how its vectors are stored; another program's file says nothing."""
+
+    dtype: OutDtype = "float32"
+    dims: Annotated[int, Within(1, _MOST_NUMBERS)] | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the metadata of a file says of how its vectors were made."""
+
+    weights_sha256: str
+    pooling: str
+    layers: tuple[Annotated[int, Within(0)], ...]
+    normalize: Literal["true", "false", "before"]
+    dims: Annotated[int, Within(1, _MOST_NUMBERS)]
+    max_length: Annotated[int, Within(1)]
+    on_truncate: Literal["cut", "window"]
+    lower_case: bool | None = None
+    prompt: str = NO_PROMPT
 
 
 class VectorFile:
@@ -89,41 +116,92 @@ class VectorFile:
         self.has_texts = "text" in schema.names
         self.has_ids = self._ids is not None
         self.numbered = not (self.has_texts or self.has_ids)
-        self._dtype: Any = self.facts.get("dtype", "float32")
-        self.dims = int(self.facts.get("dims", 0)) or getattr(schema.field(self.column).type, "list_size", 0)
+        name = self.facts.get("embedding_column", self.column)
+        own_column = self.column == name or self.column.startswith(f"{name}_")
+        stored = self._told(_Stored) if own_column else _Stored()  # a column that was kept is another's
+        self._dtype: OutDtype = stored.dtype
+        size: int = getattr(schema.field(self.column).type, "list_size", 0)
+        self.dims = stored.dims or size
+        if own_column:
+            self._check_type(schema.field(self.column).type)
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
     def settings(self) -> Settings:
         """How the vectors were made; EmbeddingError where the file does not say."""
-        facts = self.facts
-        if "weights_sha256" not in facts:
+        if "weights_sha256" not in self.facts:
             raise EmbeddingError(f"{self.path}: does not say how its vectors were made; compare it with another file")
-        layers = json.loads(facts["layers"])
-        pooling: Any = facts["pooling"]
+        made = self._told(_Made)
+        try:
+            pooling = pooling_named(made.pooling, tokens=False)
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{self.path}: its metadata is damaged: {error}; embed it again") from None
+        layers = made.layers
+        if len(layers) != 1:
+            number = self.column.rpartition("_")[2]
+            layers = (int(number),) if number.isascii() and number.isdigit() and len(number) < 9 else ()
+        if not set(layers) & set(made.layers):
+            raise EmbeddingError(
+                f"{self.path}: its metadata is damaged: layers is {brief(list(made.layers))}, of which none is that of "
+                f"the column {self.column!r}; embed it again"
+            )
         return Settings(
             pooling=pooling,
-            layers=(layers[0] if len(layers) == 1 else int(self.column.rpartition("_")[2]),),
-            normalize="before" if facts["normalize"] == "before" else facts["normalize"] == "true",
-            dims=int(facts["dims"]),
-            max_length=int(facts["max_length"]),
-            on_truncate="window" if facts["on_truncate"] == "window" else "warn",
-            lowercase={"true": True, "false": False}.get(facts.get("lower_case", "")),
-            prompt=facts.get("prompt", NO_PROMPT),
+            layers=layers,
+            normalize="before" if made.normalize == "before" else made.normalize == "true",
+            dims=made.dims,
+            max_length=made.max_length,
+            on_truncate="window" if made.on_truncate == "window" else "warn",
+            lowercase=made.lower_case,
+            prompt=made.prompt,
         )
+
+    def _told(self, declared: type[_M]) -> _M:
+        """What the file's metadata says, in a dataclass; EmbeddingError where it says something else."""
+        names = declared.__dataclass_fields__  # type: ignore[attr-defined]
+        found = facts_of_texts({key: value for key, value in self.facts.items() if key in names}, declared)
+        if faults := faults_of_facts(found, declared):
+            raise EmbeddingError(f"{self.path}: its metadata is damaged: {'; '.join(faults)}; embed it again")
+        return declared(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+
+    def _check_type(self, kind: pa.DataType) -> None:
+        """EmbeddingError where the column does not hold what the metadata calls its numbers."""
+        size = getattr(kind, "list_size", None)
+        width = parquet.stored_width(self.dims, self._dtype)
+        said = None
+        if "dtype" in self.facts and (self._dtype in ("int8", "binary")) != pa.types.is_int8(kind.value_type):
+            said = f"dtype is {self._dtype!r}, but {self.column!r} holds {kind.value_type}"
+        elif "dims" in self.facts and size not in (None, width):
+            said = f"dims is {self.dims}, but {self.column!r} holds {size} numbers of {self._dtype}"
+        if said:
+            raise EmbeddingError(f"{self.path}: its metadata is damaged: {said}; embed it again")
 
     def chunks(self) -> Iterator[Vectors]:
         """The rows, some thousands at a time."""
         columns = [name for name in dict.fromkeys([self.column, self._label, self._ids]) if name]
         start = 0
         for batch in self._file.iter_batches(batch_size=_CHUNK, columns=columns):
-            values = parquet.restored(batch[self.column], self._dtype, self.dims)
-            names = batch[self._label].to_pylist() if self._label else range(start, start + len(values))
+            vectors = batch[self.column]
+            if not self.dims and len(vectors):
+                self.dims = len(vectors[0]) if vectors[0].is_valid else 0
+            with self._damage():
+                values = parquet.restored(vectors, self._dtype, self.dims, first=start + 1)
+                names = batch[self._label].to_pylist() if self._label else range(start, start + len(values))
+                ids = [str(name) for name in batch[self._ids].to_pylist()] if self._ids else None
             start += len(values)
             labels = ["" if name is None else str(name) for name in names]
-            ids = [str(name) for name in batch[self._ids].to_pylist()] if self._ids else None
             yield Vectors(labels, values, ids, self.numbered)
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        """An EmbeddingError of this file for rows that cannot be read."""
+        try:
+            yield
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{self.path}: {error}") from None
+        except (UnicodeDecodeError, pa.ArrowException) as error:
+            raise EmbeddingError(f"{self.path}: its rows cannot be read: {str(error).splitlines()[0]}") from None
 
     def all(self) -> Vectors:
         """All rows at once."""

@@ -11,19 +11,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from albert_cli.declared import Within, read_facts
 from albert_cli.errors import DataError
 from albert_cli.pretraining.sentences import sentences
 from albert_cli.tables.input_files import decompressed
 from albert_cli.tables.lines import lines_of
 from albert_cli.tokenization.tokenizer import Tokenizer
-from converters.config import dump_json, parse_json
-from converters.errors import CheckpointError, CorruptError, FileError
-from converters.files import file_errors, read_small, sha256_of
+from converters.config import dump_json
+from converters.errors import CorruptError, FileError
+from converters.files import file_errors, open_regular, sha256_of
 from converters.staging import atomic_write
 
 NAME, MANIFEST = "corpus", "corpus.json"
@@ -176,44 +177,95 @@ def fingerprint(files: Files, tokenizer_digest: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """How many values each array has."""
+
+    ids: Annotated[int, Within(0)]
+    sentences: Annotated[int, Within(1)]
+    documents: Annotated[int, Within(1)]
+    sources: Annotated[int, Within(0)]
+
+
+@dataclass(frozen=True)
+class _Digests:
+    """The SHA-256 of each array."""
+
+    ids: str
+    sentences: str
+    documents: str
+    sources: str
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What corpus.json says of the arrays beside it. `parts`: documents that were cut."""
+
+    fingerprint: Mapping[str, Any]
+    dtype: Literal["<u2", "<i4"]
+    counts: _Counts
+    sha256: _Digests
+    parts: Annotated[int, Within(0)] = 0
+
+
 def prepare(
     files: Files,
     tokenizer: Tokenizer,
     tokenizer_digest: str,
     directory: Path,
     *,
+    resuming: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Corpus:
-    """The tokens of the files: from `directory` if they are there and sound, else tokenized into it in one step."""
+    """The tokens of the files: from `directory` if they are there, else tokenized into it in one step.
+
+    Where those there are damaged, a run that is `resuming` gets a CorruptError, for it was trained on them.
+    """
     wanted = fingerprint(files, tokenizer_digest)
-    found = _existing(directory, wanted)
-    if found is None:
-        with atomic_write(directory, force=True, ours=OURS) as beside:
-            _write(files, tokenizer, beside, wanted, progress)
-        found = load(directory)
-    return found
+    if (directory / MANIFEST).exists():
+        try:
+            found = load(directory)
+            if found.facts["fingerprint"] == wanted:
+                _check_ids(found, len(tokenizer), len(files.paths), directory)
+                return found
+        except (CorruptError, FileError):
+            if resuming:
+                raise
+    with atomic_write(directory, force=True, ours=OURS) as beside:
+        _write(files, tokenizer, beside, wanted, progress)
+    return load(directory)
 
 
 def load(directory: Path) -> Corpus:
-    """Map a tokenized corpus; CorruptError where its files do not fit together."""
-    facts = parse_json(read_small(directory / MANIFEST), str(directory / MANIFEST))
+    """Map a tokenized corpus; CorruptError where its files are damaged or do not fit together."""
+    advice = f"remove {directory}, and the corpus is tokenized again"
+    facts = read_facts(directory / MANIFEST, _Facts, advice)
     kinds = {"ids": facts["dtype"], "sentences": "<i8", "documents": "<i8", "sources": "<i4"}
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for name, kind in kinds.items():
-        path, count = directory / f"{name}.bin", int(facts["counts"][name])
-        if path.stat().st_size != count * np.dtype(kind).itemsize:
-            raise CorruptError(f"{path}: {path.stat().st_size} bytes, not {count} values; remove {directory}")
-        arrays[name] = np.memmap(path, kind, "r", shape=(count,)) if count else np.zeros(0, kind)
+        path, count = directory / f"{name}.bin", facts["counts"][name]
+        with file_errors(path), open_regular(path) as file:
+            size, wanted = path.stat().st_size, count * np.dtype(kind).itemsize
+            if size != wanted:
+                raise CorruptError(f"{path}: has {size} bytes, where {MANIFEST} says {wanted}; {advice}")
+            if sha256_of(file) != facts["sha256"][name]:
+                raise CorruptError(f"{path}: its SHA-256 is not that in {MANIFEST}; {advice}")
+            arrays[name] = np.memmap(path, kind, "r", shape=(count,)) if count else np.zeros(0, kind)
+    for starts, of in (("sentences", "ids"), ("documents", "sentences")):
+        last = facts["counts"][of] - (of == "sentences")
+        if arrays[starts][0] != 0 or arrays[starts][-1] != last or (np.diff(arrays[starts]) < 0).any():
+            raise CorruptError(f"{directory / starts}.bin: does not ascend from 0 to {last}, the {of}; {advice}")
+    if len(arrays["sources"]) != len(arrays["documents"]) - 1:
+        raise CorruptError(f"{directory}: sources.bin is not of as many documents as documents.bin; {advice}")
     return Corpus(arrays["ids"], arrays["sentences"], arrays["documents"], arrays["sources"], facts)
 
 
-def _existing(directory: Path, wanted: Mapping[str, Any]) -> Corpus | None:
-    """The corpus in a directory; None where there is none, or a damaged one, or that of other files."""
-    try:
-        found = load(directory)
-        return found if found.facts["fingerprint"] == wanted else None
-    except (CheckpointError, FileError, OSError, KeyError, TypeError, ValueError):
-        return None
+def _check_ids(corpus: Corpus, pieces: int, files: int, directory: Path) -> None:
+    """CorruptError for an id that the tokenizer, or a number that the list of files, does not have."""
+    for name, values, most in (("ids", corpus.ids, pieces), ("sources", corpus.sources, files)):
+        if len(values) and not (values.min() >= 0 and values.max() < most):
+            seen = f"{values.min()} to {values.max()}"
+            raise CorruptError(f"{directory / name}.bin: holds {seen}, not 0 to {most - 1}; remove {directory}")
 
 
 def _write(
@@ -249,7 +301,11 @@ def _write(
             counts["documents"] += len(block)
             counts["sources"] += len(block)
             parts += int((sizes == _MOST_SENTENCES).sum())
-    facts = {"fingerprint": wanted, "dtype": kind, "counts": counts, "parts": parts}
+    digests = {}
+    for name in counts:
+        with open(directory / f"{name}.bin", "rb") as file:
+            digests[name] = sha256_of(file)
+    facts = {"fingerprint": wanted, "dtype": kind, "counts": counts, "sha256": digests, "parts": parts}
     (directory / MANIFEST).write_bytes(dump_json(json.loads(json.dumps(facts))))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from albert_cli.batching import batch_count, random_batches
+from albert_cli.declared import read_facts
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.objective import sentence_vectors
 from albert_cli.pretraining.random_streams import Stream, generator
@@ -23,6 +24,9 @@ from albert_cli.runs.events import Counter, Report, silent
 from albert_cli.tables.lines import read_lines
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.config import dump_json
+from converters.errors import CorruptError
+from converters.files import file_errors, open_regular, sha256_of
 from converters.staging import atomic_write
 
 if TYPE_CHECKING:
@@ -74,6 +78,13 @@ class DistillationSet:
         return ids, mask.astype(np.int64)
 
 
+@dataclass(frozen=True)
+class _Stamp:
+    """What a file of vectors held when it was written."""
+
+    sha256: str
+
+
 def choose_sentences(
     corpus: Corpus,
     documents: NDArray[np.int64],
@@ -105,6 +116,7 @@ def prepare_distillation(
     directory: Path,
     *,
     student: PreTrainingModel | None = None,
+    resuming: bool = False,
     report: Report = silent,
 ) -> tuple[DistillationSet, NDArray[np.float32]]:
     """The distillation set, and the axes (dimensions, H) that turn the teacher's vectors into H numbers.
@@ -129,25 +141,48 @@ def prepare_distillation(
         part = written[start : start + _PART]
         name = hashlib.sha256("\n".join([digest, *part]).encode()).hexdigest()[:24]
         names.append(name)
-        parts.append(_kept(directory / f"{name}.npy", partial(_halves, teacher, part)))
+        parts.append(_kept(directory, name, partial(_halves, teacher, part), resuming=resuming))
         counter(len(part))
     whole = np.concatenate(parts)
     framed = TokenBatch.of_rows([tokenizer.template.frame(row)[0] for row in rows])
     distilled = DistillationSet(framed.ids.astype(np.int64), framed.starts, whole)
     made_of = [str(hidden_size), *names, *([_digest(student)] if student is not None else [])]
     made = hashlib.sha256(" ".join(made_of).encode()).hexdigest()[:24]
-    axes = _kept(directory / f"axes-{made}.npy", lambda: _axes(distilled, hidden_size, student, tokenizer.pad_id))
+    make_axes = partial(_axes, distilled, hidden_size, student, tokenizer.pad_id)
+    axes = _kept(directory, f"axes-{made}", make_axes, resuming=resuming)
     vectors = np.concatenate([unit(part.astype(np.float32) @ axes).astype(np.float16) for part in parts])
     return replace(distilled, vectors=vectors), axes
 
 
-def _kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """The array in the file, which is made where there is none."""
-    if not path.exists():
-        made = make()
-        with atomic_write(path, force=True, ours=None) as beside, open(beside, "wb") as file:
+def _kept(directory: Path, name: str, make: Callable[[], NDArray[Any]], *, resuming: bool) -> NDArray[Any]:
+    """The array in the file of that name, which is made where there is none, and of which NAME.json has the SHA-256.
+
+    Where the file is another than was written, a run that is `resuming` gets a CorruptError: made again, the numbers
+    could differ by rounding.
+    """
+    path, stamp = directory / f"{name}.npy", directory / f"{name}.json"
+    if path.exists() and stamp.exists():
+        try:
+            return _loaded(directory, path, stamp)
+        except CorruptError:
+            if resuming:
+                raise
+    made = make()
+    with atomic_write(path, force=True, ours=None) as beside:
+        with open(beside, "wb") as file:
             np.save(file, made, allow_pickle=False)
-    array: NDArray[Any] = np.load(path, allow_pickle=False)
+        content = beside.read_bytes()
+    with atomic_write(stamp, force=True, ours=None) as beside:
+        beside.write_bytes(dump_json({"sha256": hashlib.sha256(content).hexdigest()}))
+    return _loaded(directory, path, stamp)
+
+
+def _loaded(directory: Path, path: Path, stamp: Path) -> NDArray[Any]:
+    advice = f"remove {directory}, and the vectors are computed again"
+    with file_errors(path), open_regular(path) as file:
+        if sha256_of(file) != read_facts(stamp, _Stamp, advice)["sha256"]:
+            raise CorruptError(f"{path}: its SHA-256 is not that in {stamp.name}; {advice}")
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
     return array
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from albert_cli.declared import read_facts
 from albert_cli.errors import TrainingError
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import survey as surveys
@@ -23,8 +24,9 @@ from albert_cli.runs.events import Counter, Note, Report
 from albert_cli.tokenization.loading import find_tokenizer_files
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.checkpoint import Checkpoint
-from converters.config import EncoderConfig, dump_json, parse_json
+from converters.config import EncoderConfig, dump_json
 from converters.dialects import config_from_json
+from converters.errors import CorruptError
 from converters.families.albert import PRESETS
 from converters.files import read_small
 from converters.staging import atomic_write
@@ -78,13 +80,14 @@ def prepare(
         if accelerator.is_main_process and not resuming:
             _report_survey(settings, files, tokenizer_files, report)
         if base is None and settings.tokenizer is None:
-            tokenizer_files = _trained_tokenizer(settings, files, out, report)
+            tokenizer_files = _trained_tokenizer(settings, files, out, report, resuming=resuming)
         tokenizer = Tokenizer.of_model(base) if base else Tokenizer.from_files(tokenizer_files)
         corpus = corpora.prepare(
             files,
             tokenizer,
             tokenizer_files.ids_digest() or "",
             out / corpora.NAME,
+            resuming=resuming,
             progress=Counter(report, "tokenizing", "bytes"),
         )
     ordered = np.array(files.ordered)
@@ -146,15 +149,15 @@ def _report_survey(settings: PretrainSettings, files: corpora.Files, tokenizer: 
         report(Note(note))
 
 
-def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Path, report: Report) -> TokenizerFiles:
+def _trained_tokenizer(
+    settings: PretrainSettings, files: corpora.Files, out: Path, report: Report, *, resuming: bool
+) -> TokenizerFiles:
     """A tokenizer trained on what is not held out, or kept from an earlier time."""
     flags = _preparation(settings)
     made = out / corpora.NAME / "spiece.model"
     wanted = digest([corpora.fingerprint(files, ""), settings.hold_out, settings.vocab_size, settings.seed, flags])
     stamp = out / corpora.NAME / "spiece.json"
-    if made.is_file() and stamp.is_file() and parse_json(read_small(stamp), str(stamp)) == {"made_of": wanted}:
-        data = read_small(made)
-    else:
+    if (data := _kept_vocabulary(made, stamp, wanted, resuming=resuming)) is None:
         from albert_cli.pretraining.vocabulary import train_vocabulary
 
         report(Note("training a vocabulary: no --tokenizer is given"))
@@ -165,11 +168,39 @@ def _trained_tokenizer(settings: PretrainSettings, files: corpora.Files, out: Pa
             note=lambda text: report(Note(text)),
             **flags,
         )
-        for path, content in ((made, data), (stamp, dump_json({"made_of": wanted}))):
+        facts = {"made_of": wanted, "sha256": hashlib.sha256(data).hexdigest()}
+        for path, content in ((made, data), (stamp, dump_json(facts))):
             with atomic_write(path, force=True, ours=None) as beside:
                 beside.write_bytes(content)
     files_made = TokenizerFiles.of("the corpus", spiece=data, origin="trained on the corpus")
     return dataclasses.replace(files_made, **flags)
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What spiece.json says of the vocabulary beside it."""
+
+    made_of: str
+    sha256: str
+
+
+def _kept_vocabulary(made: Path, stamp: Path, wanted: str, *, resuming: bool) -> bytes | None:
+    """A vocabulary that was trained on the same before; None where there is none.
+
+    For a damaged one a run that is `resuming` gets a CorruptError, a new one None.
+    """
+    if not (made.is_file() and stamp.is_file()):
+        return None
+    advice = f"remove {stamp}, and the vocabulary is trained again"
+    try:
+        facts, data = read_facts(stamp, _Stamp, advice), read_small(made)
+        if facts["made_of"] == wanted and hashlib.sha256(data).hexdigest() != facts["sha256"]:
+            raise CorruptError(f"{made}: its SHA-256 is not that in {stamp.name}; {advice}")
+    except CorruptError:
+        if resuming:
+            raise
+        return None
+    return data if facts["made_of"] == wanted else None
 
 
 def _training_sentences(files: corpora.Files, hold_out: int) -> Iterable[str]:

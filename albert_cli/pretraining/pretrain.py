@@ -118,7 +118,7 @@ def _run(
     distillation = None
     if teacher:
         with accelerator.main_process_first():
-            distillation = _distillation(settings, model, prepared, teacher, out / TEACHER, report)
+            distillation = _distillation(settings, model, prepared, teacher, out / TEACHER, report, resuming=resuming)
         hashes["teacher"] = distillation.digest
     if settings.local_heads:
         initialize_local_heads(model, settings.local_heads)
@@ -194,6 +194,8 @@ def _distillation(
     teacher: Teacher,
     directory: Path,
     report: Report,
+    *,
+    resuming: bool,
 ) -> DistillationSet:
     """What is learnt of the teacher; a fresh model starts from its vectors of single pieces."""
     corpus, tokenizer = prepared.corpus, prepared.tokenizer
@@ -209,6 +211,7 @@ def _distillation(
         model.config.hidden_size,
         directory,
         student=model if settings.init else None,
+        resuming=resuming,
         report=report,
     )
     if prepared.base is None:

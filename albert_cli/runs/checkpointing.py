@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from albert_cli.declared import faults_of
+from albert_cli.declared import Within, faults_of
 from albert_cli.errors import Notice, RunError
 from converters import spec
 from converters.config import EncoderConfig
-from converters.messages import brief, listing
+from converters.messages import listing
 from converters.staging import atomic_write
+
+_LARGEST = sys.float_info.max
+_FINITE = Within(-_LARGEST, _LARGEST)
+_Count = Annotated[int, Within(0)]
 
 
 class Stateful(Protocol):
@@ -50,15 +54,15 @@ class Progress:
     `best` is the metric that chooses the model, and `best_loss` the loss, both of the best evaluation; None before.
     """
 
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    best: float | None = None
-    best_loss: float | None = None
-    best_step: int = 0
-    stale: int = 0
-    log_bytes: int = 0
-    epoch_seconds: float = 0.0
+    step: _Count = 0
+    epoch: _Count = 0
+    batch: _Count = 0
+    best: Annotated[float | None, _FINITE] = None
+    best_loss: Annotated[float | None, _FINITE] = None
+    best_step: _Count = 0
+    stale: _Count = 0
+    log_bytes: _Count = 0
+    epoch_seconds: Annotated[float, Within(0, _LARGEST)] = 0.0
     finished: bool = False
 
 
@@ -177,19 +181,9 @@ def _read(path: Path) -> _Stored:
         unsound(path, error)
     if missing:
         unsound(path, f"{listing(missing)} missing")
-    if faults := _faults(progress):
+    if faults := faults_of(progress, Progress, complete=True):
         unsound(path, "; ".join(faults))
     return stored
-
-
-def _faults(progress: Mapping[str, Any]) -> list[str]:
-    """What no run can have as its place."""
-    given = {key: value for key, value in progress.items() if value is not None or key not in ("best", "best_loss")}
-    faults = faults_of(given, Progress, complete=True)
-    counts = ("step", "epoch", "batch", "best_step", "stale", "log_bytes", "epoch_seconds")
-    return faults or [
-        f"{key} is {brief(given[key])}" for key in counts if key in given and not 0 <= given[key] < math.inf
-    ]
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

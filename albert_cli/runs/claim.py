@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from albert_cli import locks
+from albert_cli.declared import read_facts
 from albert_cli.errors import RunError, RunUsageError
 from albert_cli.runs.files import RUN, TENSORBOARD
-from converters.config import parse_json
 from converters.errors import TargetError
-from converters.files import file_errors, read_small
+from converters.files import file_errors
 from converters.staging import atomic_write, check_target
 
 REPLACEMENT, _PLACING = ".replacement", "placing.json"
@@ -33,6 +33,13 @@ class Inputs:
 
     models: Sequence[Path] = ()
     data: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """What placing.json says of a finished run that takes the old one's place."""
+
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Claim:
         if self.work != self.out:
             names = [path.relative_to(self.work).as_posix() for path in _files(self.work)]
             with atomic_write(self.work / _PLACING, force=True, ours=None) as beside:
-                beside.write_text(json.dumps(names), encoding="utf-8")
+                beside.write_text(json.dumps({"files": names}), encoding="utf-8")
             _place(self.out, self.ours)
 
 
@@ -76,7 +83,12 @@ def claimed(
         check_apart(place, inputs, ours)
     with locks.locked(out, out):
         if (out / REPLACEMENT / _PLACING).exists():  # was killed while it took the old one's place
-            _place(out, ours)
+            try:
+                _place(out, ours)
+            except RunError:
+                if not force:
+                    raise
+                (out / REPLACEMENT / _PLACING).unlink()
         taken = [place for place in places if holds(place, ours)]
         if not taken and current(out) != out:  # the old run was removed, but not the one that was to replace it
             taken = [out / REPLACEMENT]
@@ -156,8 +168,8 @@ def _same(one: Path, other: Path) -> bool:
 def _place(out: Path, ours: re.Pattern[str]) -> None:
     """Move a finished run to its target; repeated after a kill, it ends the same."""
     new = out / REPLACEMENT
-    listed = parse_json(read_small(new / _PLACING), str(new / _PLACING))
-    names = {name for name in map(str, listed) if not name.startswith("/") and ".." not in Path(name).parts}
+    files = read_facts(new / _PLACING, _Placing, "restart with --force", RunError)["files"]
+    names = {name for name in files if not name.startswith("/") and ".." not in Path(name).parts}
     folders = {(out / name).parent for name in names} | {out}
     with file_errors(out):
         for folder in folders | {folder / TENSORBOARD for folder in folders}:

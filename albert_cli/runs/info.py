@@ -9,15 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from albert_cli.declared import faults_of
+from albert_cli.declared import read_facts
 from albert_cli.errors import RunError
 from albert_cli.runs.files import MODEL, RUN, STATE, SUMMARY
 from albert_cli.strict_json import strict_json
 from converters.checkpoint import Checkpoint, digest
-from converters.config import parse_json
-from converters.errors import ConfigError
-from converters.files import read_small
-from converters.messages import brief, listing
+from converters.messages import listing
 from converters.staging import atomic_write
 
 _LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
@@ -91,17 +88,9 @@ def read_summary(directory: Path, declared: type) -> dict[str, Any] | None:
     if not path.exists():
         return None
     advice = "remove it, and --resume makes it again; or restart with --force"
-    try:
-        summary = parse_json(read_small(path), str(path))
-    except ConfigError as error:
-        raise RunError(f"{error}; {advice}") from None
-    faults = (
-        faults_of(summary, declared, complete=True) if isinstance(summary, dict) else [f"{brief(summary)}, no table"]
-    )
-    if faults:
-        raise RunError(f"{path}: damaged: {'; '.join(faults)}; {advice}")
+    summary = read_facts(path, declared, advice, RunError)
     check_model(directory, "the run is finished")
-    return dict(summary)
+    return summary
 
 
 def check_model(directory: Path, why: str) -> None:
