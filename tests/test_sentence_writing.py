@@ -135,6 +135,9 @@ def test_what_cannot_be_written(letter_model, albert, refused, tmp_path):
         (tmp_path / "bare" / file).unlink(missing_ok=True)
     fault = refused("convert", tmp_path / "bare", tmp_path / "st", *TO)
     assert fault == f"{tmp_path / 'bare'}: has no tokenizer, which sentence-transformers asks for"
+    code, _, err = albert("convert", letter_model, tmp_path / "st", "--to", "sentence_transformers")
+    assert code == 2
+    assert "'sentence_transformers' is no format here; did you mean 'sentence-transformers'?" in err
     for given in (["--pooling", "cls"], ["--no-normalize"], ["--max-length", 9]):
         code, _, err = albert("convert", letter_model, tmp_path / "st", *given)
         assert code == 2

@@ -153,6 +153,10 @@ def _recipe(
 ) -> tuple[SentenceRecipe | None, str | None]:
     """What --to sentence-transformers writes beside the encoder, and the format of that."""
     if target_as != options.SENTENCE_TRANSFORMERS:
+        from converters.errors import UnknownFormatError, did_you_mean
+
+        if near := did_you_mean(target_as or "", [options.SENTENCE_TRANSFORMERS]):
+            raise UnknownFormatError(f"{target_as!r} is no format here{near}")
         refuse_idle(f"without --to {options.SENTENCE_TRANSFORMERS}", "pooling", "normalize", "max_length")
         return None, target_as
     if both:
