@@ -218,8 +218,8 @@ _FORMATS_HEAD = """# Formats
 
 Written from the code by `make docs`. In names `{layer}` counts the layers, `{group}` and `{inner}` ALBERT's groups and
 the layers in each; `npz` has `weights/` before each name. What Google or Model Garden has no name for has Hugging
-Face's in `bson` and `npz`, Google's in `saved-model`. `--to sentence-transformers` writes `safetensors` without heads, and
-the files that the library reads beside it.
+Face's in `bson` and `npz`, Google's in `saved-model`. `--to sentence-transformers` writes `safetensors` without
+heads, and the files that the library reads beside it.
 
 | format | what it is | dtypes | read | written |
 |---|---|---|---|---|"""
