@@ -457,16 +457,27 @@ def test_the_readme_says_which_model_takes_which_command(relatives, google_model
     }
     arguments = {"fill-mask": ["a [MASK]"], "fill-mask --span": ["a [MASK]"], "score": ["a"], "sop": ["a", "b"]}
     for command, texts in arguments.items():
-        for title, cell in said[command].items():
-            for name, model in ((title, models[title]), ("generator", relatives["generator"])):
-                if name == "generator" and title != "ELECTRA":
-                    continue
-                code, out, _ = albert(*command.split(), *texts, "--model", model)
-                assert (code == 0) == (cell != "no" and not (cell == "generator" and name != "generator")), (
-                    command,
-                    name,
-                )
-                if command == "sop" and code == 0:
-                    assert out.startswith(f"{cell}: ")
-                if command == "score":
-                    assert ("P(replaced)" in out) == (name == "ELECTRA")
+        cases = [(title, models[title], cell) for title, cell in said[command].items()]
+        for title, model, cell in [*cases, ("generator", relatives["generator"], said[command]["ELECTRA"])]:
+            code, out, _ = albert(*command.split(), *texts, "--model", model)
+            assert (code == 0) == (cell != "no" and (cell != "generator" or title == "generator")), (command, title)
+            if command == "sop" and code == 0:
+                assert out.startswith(f"{cell}: ")
+            if command == "score":
+                assert ("P(replaced)" in out) == (title == "ELECTRA")
+
+
+def test_damaged_heads_are_refused(relatives, refused, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    for name, tensor, command in (
+        ("discriminator", "discriminator_predictions.dense_prediction.bias", ["score", "a"]),
+        ("spanbert-with-heads", "cls.pair_target_predictions.bias", ["fill-mask", "--span", "[MASK]"]),
+    ):
+        model = shutil.copytree(relatives[name], tmp_path / name)
+        stored = load_file(model / "model.safetensors")
+        stored[tensor][:1] = np.nan
+        save_file(stored, model / "model.safetensors", {"format": "pt"})
+        assert refused(*command, "--model", model) == (
+            "the model's scores are not finite (NaN or infinite); its weights are damaged"
+        )

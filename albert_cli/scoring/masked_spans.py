@@ -80,7 +80,7 @@ def fill_spans(
 ) -> list[FilledSpans]:
     """For each text, for each place of its masked spans, the `top` likeliest pieces by each head.
 
-    A span is masks with nothing between them. The words of a span are found each for itself, as in training.
+    A span is masks with no other token between them. The words of a span are found each for itself, as in training.
     Probabilities are over the whole vocabulary. `places`: what messages call the texts. Raises HeadError, listing all
     of them, for texts without a mask, longer than the model's positions, or with a span longer than the head knows
     places; and for a model without the head.
