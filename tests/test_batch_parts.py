@@ -9,9 +9,16 @@ from accelerate import Accelerator
 from tuning import config
 
 from albert_cli.errors import TrainingError
-from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
+from albert_cli.model.task_heads import (
+    Classifier,
+    MultipleChoice,
+    QuestionAnswering,
+    TokenClassifier,
+    without_dropout,
+)
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.training import finetune, problems
+from albert_cli.training.choice_rows import ChoiceRows
 from albert_cli.training.inference import infer
 from albert_cli.training.loop import FinetuneJob, train
 from albert_cli.training.rows import FeatureRows, TokenRows
@@ -28,6 +35,24 @@ class Wide(TokenRows):
         return {name: torch.from_numpy(array).to(device) for name, array in padded.items()}
 
 
+class WideChoices(ChoiceRows):
+    """Choices that are padded further than they need to be, and beside a question of more choices."""
+
+    def inputs(self, rows, device, length=None):
+        most, width = int(self.counts.max()), int(self.tokens.lengths.max()) + 5
+        counts = self.counts[rows]
+        places = self.first[:-1][rows][:, None] + np.minimum(np.arange(most), counts[:, None] - 1)
+        padded = self.tokens.padded(places.ravel(), length=width)
+        found = {name: torch.from_numpy(array).view(len(rows), most, -1) for name, array in padded.items()}
+        return found | {"choice_mask": torch.from_numpy(np.arange(most) < counts[:, None])}
+
+
+def wide_of(rows):
+    if isinstance(rows, ChoiceRows):
+        return WideChoices(rows.tokens, rows.targets, rows.first)
+    return Wide(rows.tokens, rows.targets)
+
+
 def rows_of(kind, seed):
     random = np.random.default_rng(seed)
     lengths = random.integers(4, 40, ROWS)
@@ -39,14 +64,28 @@ def rows_of(kind, seed):
         return TokenRows(tokens, torch.from_numpy(np.stack([first, random.integers(first, lengths)], axis=1)))
     if kind == "regression":
         return TokenRows(tokens, torch.from_numpy(random.normal(0, 1, ROWS).astype(np.float32)))
+    if kind == "multi_label":
+        return TokenRows(tokens, torch.from_numpy((random.random((ROWS, 3)) < 0.4).astype(np.float32)))
+    if kind == "token_classification":
+        targets = random.integers(0, 3, (ROWS, lengths.max()))
+        targets[(random.random(targets.shape) < 0.3) | (np.arange(lengths.max()) >= lengths[:, None])] = -100
+        return TokenRows(tokens, torch.from_numpy(targets.astype(np.int16)))
+    if kind == "multiple_choice":
+        first = np.array([0, 2, 5, 7, 11, 13, 16, 18, 21, ROWS])
+        return ChoiceRows(tokens, torch.from_numpy(random.integers(0, np.diff(first))), first)
     return TokenRows(tokens, torch.from_numpy(random.integers(0, 3, ROWS)))
 
 
 def model_of(kind, head):
     torch.manual_seed(3)
     shape = config()
-    labels = {"classification": 3, "regression": 1}.get(kind)
-    model = QuestionAnswering(shape) if labels is None else Classifier(shape, labels, (6, 4) if head == "mlp" else ())
+    makers = {
+        "question_answering": lambda: QuestionAnswering(shape),
+        "token_classification": lambda: TokenClassifier(shape, 3),
+        "multiple_choice": lambda: MultipleChoice(shape),
+        "regression": lambda: Classifier(shape, 1),
+    }
+    model = makers.get(kind, lambda: Classifier(shape, 3, (6, 4) if head == "mlp" else ()))()
     without_dropout(model)
     return model
 
@@ -86,11 +125,14 @@ def weights(tmp_path, model, kind, rows, parts):
         ("classification", "mlp", True),
         ("regression", "linear", False),
         ("question_answering", "linear", False),
+        ("multi_label", "linear", False),
+        ("token_classification", "linear", False),
+        ("multiple_choice", "linear", False),
     ],
 )
 def test_parts_and_padding_give_the_same_weights(tmp_path, kind, head, frozen, seed, parts):
     model, rows = model_of(kind, head), rows_of(kind, seed)
-    wide = Wide(rows.tokens, rows.targets)
+    wide = wide_of(rows)
     if frozen:  # the features, computed in batches with and without more padding
         for name, item in (("rows", rows), ("wide", wide)):
             found = infer(model, item, device=torch.device("cpu"), forward=model.features)

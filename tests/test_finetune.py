@@ -26,7 +26,7 @@ from albert_cli.batching import epoch_batches
 from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.main import app
 from albert_cli.model.loading import assign
-from albert_cli.model.task_heads import Classifier, QuestionAnswering, without_dropout
+from albert_cli.model.task_heads import Classifier, QuestionAnswering, TokenClassifier, without_dropout
 from albert_cli.runs.events import Evaluated, Note, Trained, WorkDone
 from albert_cli.runs.log import read_log
 from albert_cli.tables.table import read_table
@@ -109,25 +109,36 @@ def sample(kind, rows=80, seed=0):
         return TokenRows(tokens, torch.from_numpy(random.integers(0, 3, rows)))
     if kind == "regression":
         return TokenRows(tokens, torch.from_numpy(random.uniform(0, 5, rows).astype(np.float32)))
+    if kind == "multi_label":
+        return TokenRows(tokens, torch.from_numpy((random.random((rows, 3)) < 0.4).astype(np.float32)))
+    if kind == "token_classification":
+        targets = random.integers(0, 3, (rows, 32))
+        targets[(random.random(targets.shape) < 0.3) | (np.arange(32) >= lengths[:, None])] = -100
+        return TokenRows(tokens, torch.from_numpy(targets))
     spans = np.stack([random.integers(0, lengths // 2 + 1), random.integers(lengths // 2, lengths)], axis=1)
     return TokenRows(tokens, torch.from_numpy(spans))
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "question_answering"])
+@pytest.mark.parametrize(
+    "kind", ["classification", "regression", "question_answering", "multi_label", "token_classification"]
+)
 def test_losses_and_gradients_are_those_of_transformers_for_20_steps(tmp_path, kind):
     from accelerate import Accelerator
 
-    rows, labels = sample(kind), {"classification": 3, "regression": 1, "question_answering": 0}[kind]
+    rows, labels = sample(kind), {"regression": 1, "question_answering": 0}.get(kind, 3)
     torch.manual_seed(0)
     settings = config()
-    ours = QuestionAnswering(settings) if kind == "question_answering" else Classifier(settings, labels)
+    of_spans, of_tokens = kind == "question_answering", kind == "token_classification"
+    head = TokenClassifier if of_tokens else Classifier
+    ours = QuestionAnswering(settings) if of_spans else head(settings, labels)
     without_dropout(ours)
     plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.0}
     oracle_config = transformers.AlbertConfig(
         **(to_hf(settings) | plain | {"pad_token_id": None, "num_labels": labels or 2})
     )
-    of_spans = kind == "question_answering"
     oracle = transformers.AlbertForQuestionAnswering if of_spans else transformers.AlbertForSequenceClassification
+    oracle = transformers.AlbertForTokenClassification if of_tokens else oracle
+    oracle_config.problem_type = "multi_label_classification" if kind == "multi_label" else None
     theirs = oracle(oracle_config)
     names = spec.canonical_names(ours.config)
     theirs.load_state_dict({names[name]: item for name, item in ours.state_dict().items()}, strict=True)

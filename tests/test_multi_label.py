@@ -99,7 +99,7 @@ def test_the_loss_is_transformers():
     assert float(PROBLEM.loss(logits, targets)) / 7 == pytest.approx(float(wanted), abs=1e-6)
 
 
-@pytest.mark.parametrize("family", ["albert", "bert"])
+@pytest.mark.parametrize("family", kinds.MOSTLY_SLOW)
 def test_probabilities_are_those_of_transformers(tmp_path, world, albert, family):
     kinds.write_model(tmp_path / "model", family)
     rows = kinds.several(24, 3)
@@ -122,6 +122,7 @@ def test_probabilities_are_those_of_transformers(tmp_path, world, albert, family
         assert np.abs(np.array(shares) - wanted[:, number].numpy()).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_same_bits(world, albert, tmp_path):
     assert albert("finetune", *words(world, "--steps", 12, "--eval-every", 4, "--out", tmp_path / "whole"))[0] == 0
     from albert_cli.training import loop

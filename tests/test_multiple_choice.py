@@ -72,6 +72,7 @@ def test_race_is_learnt_and_all_its_files_say_so(finished, world, albert):
     assert "great" in albert("predict", finished, "--in", world / "RACE/dev")[1]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_same_bits(world, albert, tmp_path):
     from albert_cli.training import loop
 
@@ -99,7 +100,7 @@ def test_a_run_resumes_to_the_same_bits(world, albert, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-@pytest.mark.parametrize("family", kinds.FAMILIES)
+@pytest.mark.parametrize("family", kinds.MOSTLY_SLOW)
 def test_probabilities_are_those_of_transformers(tmp_path, albert, family):
     """With padding, texts that are cut, and different numbers of choices."""
     kinds.write_model(tmp_path / "model", family)

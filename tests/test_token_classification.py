@@ -237,7 +237,7 @@ def test_a_word_without_pieces_is_an_unknown_one(tmp_path):
 # --- The same numbers as transformers
 
 
-@pytest.mark.parametrize("family", kinds.FAMILIES)
+@pytest.mark.parametrize("family", kinds.MOSTLY_SLOW)
 def test_probabilities_are_those_of_transformers(tmp_path, albert, family):
     """With padding, several pieces a word, and windows over a long sentence."""
     kinds.write_model(tmp_path / "model", family)

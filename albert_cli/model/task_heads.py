@@ -241,6 +241,8 @@ class MultipleChoice(nn.Module):
         for part in (self.summary, self.classifier):
             if part is not None:
                 initialise(part, config.initializer_range)
+        # What all choices share moves no softmax over them: see QuestionAnswering.
+        self.classifier.bias.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
 
     @property
     def output(self) -> nn.Linear:

@@ -52,6 +52,8 @@ class ChoiceTables:
             ends = [f"{kind}{packed}" for packed in ("", *COMPRESSED_SUFFIXES) for kind in KINDS if kind != ".txt"]
             names = (f"{stem}{end}" for stem in _NAMES.get(split, ()) for end in ends)
             path = next((found[name] for name in names if name in found), None)
+            if path is None and split == "train" and self.label == "label":
+                raise DataError(f"{sources.data}: holds no train.csv, .tsv, .jsonl or .parquet; name it with --train")
         return None if path is None else self.questions(path, sources, labelled=split != "test")
 
     def read_file(self, path: Path, sources: Sources) -> Choosings:

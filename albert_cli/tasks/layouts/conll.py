@@ -51,6 +51,10 @@ class Conll:
             if len(found) > 1:
                 raise DataError(f"{sources.data}: holds {found[0].name} and {found[1].name}; name one with --{split}")
             path = found[0] if found else None
+            if path is None and split == "train":
+                raise DataError(
+                    f"{sources.data}: holds no train.txt, .conll, .tsv, .jsonl or .parquet; name it with --train"
+                )
         return None if path is None else self.read_file(path, sources)
 
     def read_file(self, path: Path, sources: Sources) -> Sentences:

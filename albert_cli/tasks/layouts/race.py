@@ -43,9 +43,16 @@ class Race:
             root = data_directory(sources.data)
             path = next((place for place in (root / split, root / "RACE" / split) if place.is_dir()), None)
             if path is None:
-                return self.tables.read(sources, split)
+                found = self.tables.read(sources, split)
+                if found is None and split == "train":
+                    raise DataError(
+                        f"{sources.data}: holds no train/middle and train/high, and no train.parquet or the like"
+                    )
+                return found
         if path is None and split == "train":
             raise DataError("race needs --data with a directory that holds train and dev of RACE, or --train DIR")
+        if path is not None and not path.exists():
+            raise DataError(f"{path}: no such file or directory")
         return None if path is None else self.questions(path, sources, labelled=split != "test")
 
     def read_file(self, path: Path, sources: Sources) -> Choosings:

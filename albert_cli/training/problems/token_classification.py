@@ -157,8 +157,9 @@ class TokenClassification:
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """The cross-entropy, summed over the words."""
-        wanted = targets[:, : logits.shape[1]].long()
-        return F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=_NONE, reduction="sum")
+        width = min(logits.shape[1], targets.shape[1])  # what is beyond either is padding
+        flat, wanted = logits[:, :width].float().flatten(0, 1), targets[:, :width].long().flatten()
+        return F.cross_entropy(flat, wanted, ignore_index=_NONE, reduction="sum")
 
     def units(self, targets: Tensor) -> int:
         """The words: the loss of a batch is their mean, as in transformers."""
