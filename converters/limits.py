@@ -15,6 +15,8 @@ VARIABLES = 2**17
 INDEX_BYTES = 64 * 2**20
 # Layers, counted as often as they are applied.
 LAYERS = 4096
+# Characters of a table that is held in memory: so many, and so many for each byte of its file, which may be packed.
+TABLE_BYTES, TABLE_EXPANSION = 64 * 2**20, 100
 # Bytes of the header of a safetensors file: names, shapes and places of tensors.
 HEADER_BYTES = 16 * 2**20
 # Bytes of a TOML file, which holds settings.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from albert_cli.errors import ColumnError, DataError
+from albert_cli.errors import ColumnError, DataError, TextError
 from albert_cli.tables import input_files
 from albert_cli.tables.columns import Request, check_single, missing_columns
 from albert_cli.tables.input_files import Kind, decompressed, streams
@@ -21,8 +22,11 @@ from albert_cli.tables.readers import rows_of
 from albert_cli.tokenization.preparation import encodable
 from converters.errors import did_you_mean
 from converters.files import file_errors, open_regular, sha256_of
+from converters.limits import TABLE_BYTES, TABLE_EXPANSION
 from converters.messages import LINES, listing
 
+# Characters of a cell that is looked for among those held.
+_LONG = 4096
 # A row's line (or number) in its file, from 1; `file:line` where a table is of several files.
 Line = int | str
 # What is left out, by what is wrong with it: lines, or what questions are called.
@@ -112,9 +116,10 @@ def _read(file: Path, kind: Kind, request: Request) -> Table:
             rows = rows_of(stream, where, kind, request)
             lines: list[Line] = []
             cells: list[list[str]] = []
+            held = _Held(where, os.fstat(opened_file.fileno()).st_size)
             for line, values in rows:
                 lines.append(line)
-                cells.append([_cell(value) for value in values])
+                cells.append([held.cell(value) for value in values])
     for row in cells:
         row.extend([""] * (len(rows.header) - len(row)))  # of columns that later rows name
     return Table(where, rows.header, cells, lines, digest, rows.left_out)
@@ -151,6 +156,28 @@ def seekable(path: Path) -> Iterator[BinaryIO]:
         shutil.copyfileobj(stream, copy)
         copy.seek(0)
         yield copy
+
+
+class _Held:
+    """The cells of a table in memory: a long text that repeats is held once, and none is held beyond a limit."""
+
+    def __init__(self, where: str, file_bytes: int) -> None:
+        self._where, self._most = where, TABLE_BYTES + TABLE_EXPANSION * file_bytes
+        self._long: dict[str, str] = {}
+        self._bytes = 0
+
+    def cell(self, value: Any) -> str:
+        text = _cell(value)
+        if len(text) < _LONG:
+            self._bytes += len(text)
+        elif text in self._long:
+            return self._long[text]
+        else:
+            self._long[text] = text
+            self._bytes += len(text)
+        if self._bytes > self._most:
+            raise TextError(self._where, f"holds more than {self._most} characters of text; no table of its size does")
+        return text
 
 
 def _cell(value: Any) -> str:

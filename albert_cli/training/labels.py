@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from albert_cli.errors import DataError
 from albert_cli.tasks.examples import Examples
-from converters.messages import LINES, counted, listing
+from converters.messages import LINES, brief, counted, listing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ def why_missing(label: str) -> str | None:
     if not label.strip():
         return "is empty"
     if label in _MISSING or _NAN.fullmatch(label):
-        return f"has {label!r}"
+        return f"has {brief(label)}"
     return f"has {'a list' if label[0] == '[' else 'an object'}, {_short(label)}" if _is_nested(label) else None
 
 
@@ -123,7 +123,9 @@ def found_labels(examples: Examples) -> tuple[str, ...]:
     check_spelling(examples)
     labels = set(examples.required_labels())
     if len(labels) < 2:
-        raise DataError(f"{examples.where}: every row has the label {min(labels)!r}; a classifier needs at least two")
+        raise DataError(
+            f"{examples.where}: every row has the label {brief(min(labels))}; a classifier needs at least two"
+        )
     if len(labels) > 1000 or len(labels) > len(examples) / 2 + 2:
         raise DataError(
             f"{examples.where}: {len(labels)} different labels in {len(examples)} rows; "
@@ -185,7 +187,9 @@ def doubtful_notes(examples: Examples) -> list[str]:
     doubtful = sorted({label for label in found if may_be_missing(label)})
     if not doubtful:
         return []
-    shares = ", ".join(f"{label!r} ({counted([item for item in found if item == label], 'row')})" for label in doubtful)
+    shares = ", ".join(
+        f"{brief(label)} ({counted([item for item in found if item == label], 'row')})" for label in doubtful
+    )
     return [
         f"{examples.where}: taken as a class: {shares}; where that stands for a missing label, leave the cell empty"
     ]
@@ -211,7 +215,9 @@ def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64
     numbers = {label: number for number, label in enumerate(labels)}
     found = examples.required_labels()
     unknown = [
-        f"line {line} has {label!r}" for line, label in zip(examples.lines, found, strict=True) if label not in numbers
+        f"line {line} has {brief(label)}"
+        for line, label in zip(examples.lines, found, strict=True)
+        if label not in numbers
     ]
     if unknown:
         raise DataError(
