@@ -130,11 +130,12 @@ def test_special_tokens_in_a_text_are_plain_text(tokenizer, oracle):
         assert tokenizer.encode(text, special_tokens=False).ids == oracle(text)
 
 
-def test_a_mask_takes_the_blank_before_it(tokenizer):
-    text = "you are a beautiful <mask>."
-    encoding = tokenizer.encode(text, special_in_text=("<mask>",))
+@pytest.mark.parametrize("mask", ["<mask>", "[MASK]"])
+def test_a_mask_takes_the_blank_before_it(tokenizer, mask):
+    text = f"you are a beautiful {mask}."
+    encoding = tokenizer.encode(text, special_in_text=(mask,))
     assert encoding.ids == [0, 6968, 32, 10, 2721, 50264, 4, 2]
-    assert [text[start:end] for start, end in encoding.offsets[4:-1]] == ["beautiful", "<mask>", "."]
+    assert [text[start:end] for start, end in encoding.offsets[4:-1]] == ["beautiful", mask, "."]
     assert tokenizer.encode("<mask> <mask>\n<mask>x", special_in_text=True).ids == [0, *[50264] * 3, 1178, 2]
     assert tokenizer.encode("a </s> b", special_in_text=True).pieces == ["<s>", "a", "Ġ", "</s>", "Ġb", "</s>"]
 

@@ -67,7 +67,7 @@ def fill_mask(
 
         albert fill-mask --in masked.txt --out filled.csv
 
-        albert fill-mask --span "Paris is the [MASK] [MASK] of France." --model spanbert/
+        albert fill-mask --span "He lives in [MASK] [MASK]." --model spanbert/
     """
     words = [word.strip() for word in targets.split(",") if word.strip()] if targets is not None else []
     if targets is not None and (top is not None or not words):

@@ -69,7 +69,7 @@ def score(
 
         albert score "He drank a cup of gravel." --plot tokens.png --json
 
-        albert score "The quick brown duck jumps over the lazy dog" --model electra-small-discriminator
+        albert score "The brown duck jumps over the lazy dog" --model electra/
     """
     if bool(texts) == bool(source):
         raise typer.BadParameter("give texts, or --in FILE")
