@@ -223,10 +223,10 @@ TOML = [
     (
         'kind = "classification"',
         'kind = "sorting"',
-        "run.toml: damaged: task.kind is 'sorting', not one of answers, classification, multi_label, question_",
+        "run.toml: damaged: task.kind is 'sorting', not one of answers, classification, multi_label, ",
         None,
     ),
-    ('name = "csv"', 'name = "xyz"', "run.toml: damaged: task.name is 'xyz', not one of cola, csv, ", None),
+    ('name = "csv"', 'name = "xyz"', "run.toml: damaged: task.name is 'xyz', not one of ", None),
     ('name = "csv"', 'name = "SST-2"', "run.toml: damaged: task.name is 'SST-2', but settings.task is 'csv'; ", None),
     (
         "max_length = 16",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from making import spiece
 
 from converters import convert
 from converters.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from converters.initialize import initialize
 from converters.tokenizers.bpe import byte_symbols, written
 from converters.tokenizers.fairseq import read_fairseq
 from converters.tokenizers.files import AddedToken, TokenizerFiles
+from converters.tokenizers.keys import SWITCHES
 from converters.tokenizers.settings import read_tokenizer
 
 SAMPLES = ("tf1-bert-uncased", "tf1-bert-cased", "tf1-electra", "spanbert")
@@ -288,7 +290,7 @@ def test_a_word_piece_list_has_its_class_its_casing_and_its_limit(
         ),
         (
             bpe(**{"tokenizer_config.json": {"add_prefix_space": 1}}),
-            ": the tokenizer's add_prefix_space is 1, not true or false",
+            "/tokenizer_config.json: add_prefix_space is 1, not true or false",
         ),
     ],
 )
@@ -527,3 +529,19 @@ def test_transformers_gives_the_golden_ids_with_our_files(
         assert "token_type_ids" not in pair
     again = AutoTokenizer.from_pretrained(tokenizer.save_pretrained(tmp_path / "again")[0].rpartition("/")[0])
     assert again("Hello <mask> [MASK]")["input_ids"] == tokenizer("Hello <mask> [MASK]")["input_ids"]
+
+
+KINDS = {
+    "bpe": bpe(),
+    "wordpiece": {"vocab.txt": lines(UNCASED), "config.json": {"model_type": "bert"}},
+    "sentencepiece": {"spiece.model": spiece(), "config.json": {"model_type": "albert"}},
+}
+
+
+@pytest.mark.parametrize("value", ["false", "true", 0, 1, [], {}])
+@pytest.mark.parametrize("key", SWITCHES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_switch_that_is_neither_true_nor_false_is_refused(tmp_path, kind, key, value):
+    folder = directory(tmp_path / "m", KINDS[kind] | {"tokenizer_config.json": {key: value}})
+    fault = read_tokenizer(folder).fault
+    assert fault == f"{folder}/tokenizer_config.json: {key} is {value!r}, not true or false"

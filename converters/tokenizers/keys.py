@@ -166,6 +166,13 @@ TOKENIZER_KEYS: tuple[Key, ...] = (
     *_keys(PIPELINE, "no effect", padding="padding is masked", decoder="how ids are decoded"),
 )
 
+# Those of tokenizer_config.json that are true or false.
+SWITCHES = (
+    "do_lower_case", "keep_accents", "strip_accents", "tokenize_chinese_chars", "drop_category_c",
+    "split_special_tokens", "do_basic_tokenize", "remove_space", "add_prefix_space", "add_bos_token", "add_eos_token",
+    "split_by_punct", "do_split_on_punc", "clean_text",
+)  # fmt: skip
+
 BY_FILE: dict[str, dict[str, Key]] = {}
 for _key in TOKENIZER_KEYS:
     BY_FILE.setdefault(_key.file, {})[_key.key] = _key

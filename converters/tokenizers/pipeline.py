@@ -188,7 +188,7 @@ def _transformers(found: Json, where: str) -> Json:
         raise _other(where, "the normalizer", " then ".join(names), "AlbertTokenizer's")
     for step in _sequence(found.get("pre_tokenizer"), "pretokenizers"):
         name = _name(step)
-        prefixed = step.get("prepend_scheme", "always") == "always" and step.get("add_prefix_space", True)
+        prefixed = step.get("prepend_scheme", "always") == "always" and step.get("add_prefix_space", True) is True
         if name == "Metaspace" and not prefixed:
             raise _other(where, "the Metaspace pre_tokenizer", "without a space before the text", "AlbertTokenizer's")
         if name not in ("WhitespaceSplit", "Metaspace"):

@@ -21,7 +21,17 @@ from converters.messages import brief
 from converters.tokenizers import casing
 from converters.tokenizers.bpe import written
 from converters.tokenizers.files import TOKENS, AddedToken, Kind, TokenizerFiles, added_token, kind_of
-from converters.tokenizers.keys import ADDED, BY_FILE, CONFIG, EXTRA_TOKENS, NAMED_TOKENS, PIPELINE, SPECIAL_MAP, USUAL
+from converters.tokenizers.keys import (
+    ADDED,
+    BY_FILE,
+    CONFIG,
+    EXTRA_TOKENS,
+    NAMED_TOKENS,
+    PIPELINE,
+    SPECIAL_MAP,
+    SWITCHES,
+    USUAL,
+)
 from converters.tokenizers.pipeline import Pipeline, read_pipeline
 from converters.tokenizers.sentencepiece_model import CONTROL_PIECES, UNKNOWN_PIECE, USER_DEFINED_PIECES, make_model
 from converters.tokenizers.tokenizer_json import MODEL_MAX_LENGTH
@@ -107,6 +117,8 @@ def _origin(paths: Mapping[str, Path]) -> Mapping[str, str]:
 
 def _check_keys(directory: Path, said: Json, mapped: Json, *, has_pipeline: bool, is_bpe: bool) -> list[str]:
     """Notes on settings that are not known; ConfigError lists every one that is refused."""
+    if wrong := [f"{key} is {brief(said[key])}" for key in SWITCHES if not isinstance(said.get(key), bool | None)]:
+        raise ConfigError(directory / CONFIG, f"{', '.join(wrong)}, not true or false")
     refused, unknown = [], []
     for file, data in ((CONFIG, said), (SPECIAL_MAP, mapped)):
         for key, value in data.items():
