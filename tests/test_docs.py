@@ -67,3 +67,15 @@ def test_files_that_the_architecture_page_names_exist():
     homes = (ROOT, ROOT / "albert_cli", ROOT / "converters")
     lacking = sorted(name for name in named if not any((home / name).is_file() for home in homes))
     assert not lacking
+
+
+def test_the_page_on_reliability_names_tests_that_exist():
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if "`test_" in line]
+    assert len(rows) > 15
+    for row in rows:
+        file = None
+        for named in re.findall(r"`(test_[\w.:]+)`", row):
+            place, _, name = named.rpartition("::")
+            file = place or file
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), named
