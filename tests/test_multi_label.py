@@ -223,3 +223,17 @@ def test_a_held_out_part_leaves_each_label_a_row():
     cells = ["a|b", "b", "b|c", "c", ""]
     examples = Examples("f.csv", ["x"] * 5, ["x"] * 5, None, cells, list(range(5)), "")
     assert label_sets.rarest(examples) == ["a", "b", "c", "c", ""]
+
+
+def test_a_run_of_before_the_option_is_resumed(world, albert, tmp_path):
+    """Its run.toml does not have it."""
+    rows = [(text, "yes" if labels else "no") for text, labels in kinds.several(24, 1)]
+    write_csv(tmp_path / "train.csv", rows)
+    options = ("--model", world / "model", "--steps", 1, "--max-length", 16, "--out", tmp_path / "run")
+    assert albert("finetune", "csv", "--train", tmp_path / "train.csv", *options)[0] == 0
+    told = tmp_path / "run/run.toml"
+    lines = told.read_text().splitlines(keepends=True)
+    told.write_text("".join(line for line in lines if not line.startswith("multi_label")))
+    assert len(told.read_text().splitlines()) == len(lines) - 1
+    code, _, err = albert("finetune", "csv", "--resume", "--out", tmp_path / "run")
+    assert (code, err) == (0, "")

@@ -66,7 +66,8 @@ def check_layers(settings: Settings, base: Checkpoint) -> None:
 def check_same(out: Path, info: RunInfo) -> None:
     """Refuse to resume with other settings, data or model than the run was started with (RunError)."""
     before = run_directory.read_info(out)
-    defaults = {item.name: item.default for item in dataclasses.fields(Settings) if item.name in LATER}
+    later = [item for item in dataclasses.fields(Settings) if item.name in LATER or item.default is False]
+    defaults = {item.name: item.default for item in later}  # an option that there was not was not given
     settings = defaults | dict(before.settings)
     now = {key: value for key, value in info.settings.items() if value is not None}
     facts = {
