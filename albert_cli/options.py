@@ -337,7 +337,12 @@ BatchTokens = Annotated[
 PRECISION = typer.Option(
     "--precision", help="Numbers to compute in; auto: for vectors and training bf16 on a GPU that has it, else fp32."
 )
-VectorPrecision = Annotated[Literal["auto", "fp32", "bf16", "int8"], PRECISION]
+VECTOR_PRECISION = typer.Option(
+    "--precision",
+    help="Numbers to compute in; auto: bf16 on a GPU that has it, else fp32. On a CPU bf16 is the fastest with AMX or "
+    "AVX512-BF16 (without them fp32 is used), int8 elsewhere, and it takes the least memory.",
+)
+VectorPrecision = Annotated[Literal["auto", "fp32", "bf16", "int8"], VECTOR_PRECISION]
 Precision = Annotated[machine.Precision, PRECISION]
 
 OF_COMPUTING = ("model", "device", "threads", "precision", "batch_tokens")
