@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import multiprocessing
 import statistics
 import subprocess
@@ -42,6 +43,7 @@ from albert_cli.model.loading import load_model
 from albert_cli.model.packed import PRECISIONS, PackedEncoder
 from albert_cli.tokenization.batch import TokenBatch
 from converters.config import EncoderConfig
+from converters.dialects import read_config
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CLS, SEP = 2, 3
@@ -115,7 +117,7 @@ def sentences(number: int, model: Path | None) -> Ids:
 
 def sides(folder: Path, threads: int, scratch: Path) -> dict[str, Callable[[], Side | str]]:
     """What makes each side, by name; it gives the reason, for a peer that is not here."""
-    family = load_model(folder).config.family
+    family = read_config(folder / "config.json").family
     own = {
         f"ours {name}": lambda name=name: ours(PackedEncoder(load_model(folder).encoder, name)) for name in PRECISIONS
     }
@@ -139,8 +141,9 @@ def at_its_best(name: str, maker: Callable[[], Side | str], ids: Ids) -> tuple[S
     side = maker()
     if isinstance(side, str) or name.startswith("ours"):
         return side, 0
-    sample = ids[: len(ids) // 2]
-    times = {size: min(seconds(partial(side, sample, size)) for _ in range(2)) for size in encoder_peers.BATCHES}
+    times = {size: seconds(partial(side, ids, size)) for size in (4, *encoder_peers.BATCHES)}  # the first warms up
+    for size in encoder_peers.BATCHES:  # in turns, as a disturbance lasts a while
+        times[size] = min(times[size], seconds(partial(side, ids, size)))
     return side, min(times, key=lambda size: times[size])
 
 
@@ -148,25 +151,32 @@ def memory(folder: Path, threads: int, scratch: Path, names: list[str], ids: Ids
     """What each side adds to a process of its own that has its libraries imported: once made, and at most at work."""
     print(f"{'':24}{'held MB':>10}{'peak MB':>10}")
     for name in names:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            print(f"{name:24}" + pool.apply(_memory_of, (folder, threads, scratch, name, ids)), flush=True)
+        for measured in (False, True):  # whatever a peer exports or converts is done before
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                line = pool.apply(_memory_of, (folder, threads, scratch, name, ids if measured else ids[:1]))
+        print(f"{name:24}{line}", flush=True)
 
 
 def _memory_of(folder: Path, threads: int, scratch: Path, name: str, ids: Ids) -> str:
     torch.set_num_threads(threads)
+    library = {"CTranslate2": "ctranslate2", "OpenVINO": "openvino", "ONNX": "onnxruntime"}.get(
+        name.split(maxsplit=1)[0]
+    )
+    if importlib.util.find_spec(library or "transformers") is None:
+        return "  not installed"
+    importlib.import_module(library or "transformers")
+    makers = sides(folder, threads, scratch)
+    gc.collect()
+    before = _resident("VmRSS")
     with torch.inference_mode():
-        side = sides(folder, threads, scratch)[name]()  # imports, exports
+        side = makers[name]()
         if isinstance(side, str):
             return "  " + side
-        del side
-        gc.collect()
-        before = _resident("VmRSS")
-        side = sides(folder, threads, scratch)[name]()
         gc.collect()
         held = _resident("VmRSS") - before
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
         side(ids, 8)
-        return f"{held:10.0f}{_resident('VmHWM') - before:10.0f}"
+    return f"{held:10.0f}{_resident('VmHWM') - before:10.0f}"
 
 
 def _resident(field: str) -> float:
@@ -240,7 +250,7 @@ def compare(named: dict[str, tuple[Side | str, int]], config: EncoderConfig, ids
     )
     for name, (side, size) in named.items():
         if isinstance(side, str):
-            print(f"{name:20}{side}")
+            print(f"{name:20} {side}")
             continue
         share = statistics.median(bound / value for bound, value in zip(bounds, times[name], strict=True))
         ratio = f"{best['ours fp32'] / best[name]:.2f}" if exact is not None else ""

@@ -21,7 +21,7 @@ Side = Callable[[Ids, int], torch.Tensor]
 # input_ids and attention_mask (rows, width) -> hidden states (rows, width, H)
 Run = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-BATCHES = (1, 2, 4, 8, 16, 32)
+BATCHES = (2, 4, 8, 16, 32)
 
 
 def makers(folder: Path, family: str, threads: int, scratch: Path) -> dict[str, Callable[[], Side | str]]:
