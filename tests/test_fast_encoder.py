@@ -16,6 +16,7 @@ from albert_cli.model.encoder import Encoder
 from albert_cli.model.packed import PackedEncoder
 from albert_cli.model.plain import PlainEncoder
 from albert_cli.model.pretraining_heads import PreTrainingModel
+from albert_cli.tokenization.batch import TokenBatch
 from converters import spec
 from converters.activations import ACTIVATIONS
 from converters.config import EncoderConfig
@@ -339,3 +340,25 @@ def test_bad_precisions():
         PackedEncoder(model, "fp8")
     with pytest.raises(EmbeddingError, match=r"^--precision int8 is for the CPU; on cuda choose fp32 or bf16$"):
         make_encoder(model, device="cuda", precision="int8")
+
+
+def test_products_are_of_a_few_numbers_of_tokens(monkeypatch):
+    """oneDNN keeps a megabyte for each product of another number of rows, so these are few whatever the texts are."""
+    seen = set()
+    linear = kernels.linear
+
+    def watched(*parts):
+        layer = linear(*parts)
+        return lambda x, residual: seen.add(len(x)) or layer(x, residual)
+
+    monkeypatch.setattr(kernels, "linear", watched)
+    encoder = PackedEncoder(build(TINY))
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        lengths = np.sort(random.integers(1, 64, random.integers(1, 32)))
+        batch = TokenBatch.of_rows([random.integers(0, 97, length) for length in lengths])
+        (states,) = encoder(batch, [1])
+        assert states.shape == (lengths.sum(), 48)
+    assert len(seen) <= 32 + 8
+    assert {packed.computed_tokens(n) for n in (1, 33, 1000, 1024, 1025, 2000)} == {32, 64, 1024, 1152, 2048}
+    assert all(n <= packed.computed_tokens(n) <= max(n + 32, n * 9 / 8) for n in range(1, 9000))

@@ -25,6 +25,9 @@ from albert_cli.tokenization.batch import TokenBatch
 from converters.config import EncoderConfig
 
 PRECISIONS = ("fp32", "bf16", "int8")
+# oneDNN keeps about a megabyte for each product of another number of tokens. So these numbers are few: multiples of
+# _STEP, or of 1/16 of the next power of two; 32 up to 1024 tokens, and 8 more up to each power of two above.
+_STEP = 32
 
 
 class PackedEncoder:
@@ -49,19 +52,27 @@ class PackedEncoder:
     @torch.inference_mode()
     def __call__(self, batch: TokenBatch, layers: Sequence[int]) -> list[Tensor]:
         """The rows of `batch` are in order of length."""
-        ids, types = (torch.from_numpy(array.astype(np.int64)) for array in (batch.ids, batch.token_type_ids))
-        lengths = batch.lengths
-        positions = torch.from_numpy(_positions(batch, self.config.position_offset))
+        filled = computed_tokens(len(batch.ids)) - len(batch.ids)  # sequences of one token before all others
+        ids, types, positions = (
+            torch.from_numpy(np.concatenate([np.zeros(filled, np.int64), array]))
+            for array in (batch.ids, batch.token_type_ids, _positions(batch, self.config.position_offset))
+        )
         x = self._embeddings(ids[None], types[None], positions)[0]  # (tokens, E)
         if self._project is not None:
             x = self._project(x, None)  # (tokens, H)
         x = x.to(self._dtype)
-        states, sizes = {0: x}, lengths.tolist()
+        states, sizes = {0: x}, [1] * filled + batch.lengths.tolist()
         for number, layer in enumerate(self.config.layer_uses[: max(layers)], 1):
             x = self._layers[layer](x, sizes)
             if number in layers:
                 states[number] = x
-        return [states[number].float() for number in layers]
+        return [states[number][filled:].float() for number in layers]
+
+
+def computed_tokens(tokens: int) -> int:
+    """How many tokens are computed for so many: the next of a few numbers."""
+    step = max(_STEP, (1 << (tokens - 1).bit_length()) // 16)
+    return -(-tokens // step) * step
 
 
 def _positions(batch: TokenBatch, offset: int) -> NDArray[np.int64]:
