@@ -7,8 +7,8 @@
 Every run is a process of its own on one thread. Its peak is VmHWM of /proc/PID/status, polled: the peak that
 getrusage tells begins with the memory of the parent. Rows are made of the built-in vocabulary's whole words, 10 of them
 on average, no two rows alike; the same number gives the same file. The model is the built-in one; the labels of
-`predict` come from a run that is fine-tuned here on 64 rows; `score` masks every token in turn, so it has a model of the
-shape `tiny`.
+`predict` come from a run that is fine-tuned here on 64 rows; `score` masks every token in turn, so it has a model of
+the shape `tiny`.
 
 The verdict compares the last two numbers of rows: flat is at most 10 % more memory.
 """
