@@ -226,3 +226,23 @@ def test_every_kind_of_float_is_counted(dtype):
     array[7, 3], array[8, 1:3] = math.nan, (math.inf, -math.inf)
     assert scan(array)[1:] == (1, 2)
     assert scan(array.T)[1:] == (1, 2)
+
+
+def test_a_name_of_the_hub_is_asked_too_and_a_path_that_is_missing_is_not(tmp_path, albert, refused, monkeypatch):
+    import huggingface_hub
+
+    snapshot = model(tmp_path / "models--someone--moods/snapshots/0123", [0, 2, 1], **NAMES)
+    asked = []
+
+    def snapshot_download(repo_id, **_):
+        asked.append(repo_id)
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = albert("predict", "someone/moods", "a good film", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["prediction"] == "glad"
+    (tmp_path / "runs").mkdir()
+    assert refused("predict", "runs/none", "a") == "runs/none: no such directory; name one that albert finetune wrote"
+    assert asked == ["someone/moods"]

@@ -129,7 +129,7 @@ def test_a_wrong_command_line_is_reported_what_is_wanted(albert, words, says):
 def test_an_unknown_task_is_reported_before_anything_else(albert):
     code, out, err = albert("finetune", "sst")
     assert (code, out) == (2, "")
-    assert re.fullmatch(r"albert: 'sst' is no task here; the tasks are cola, .*; did you mean 'sst2'\?\n", err)
+    assert re.fullmatch(r"albert: 'sst' is no task here; the tasks are choice, cola, .*; did you mean 'sst2'\?\n", err)
 
 
 def test_a_terminal_shows_the_same_page(tmp_path):
@@ -157,7 +157,7 @@ def test_version_has_a_short_name():
         ("albert fine", ["finetune"]),
         ("albert finetune q", ["qnli", "qqp"]),
         ("albert finetune gl", ["glue"]),
-        ("albert convert a b --to s", ["safetensors", "saved-model"]),
+        ("albert convert a b --to s", ["safetensors", "saved-model", "sentence-transformers"]),
         ("albert convert a b --to on", ["onnx"]),
         ("albert convert a b --from on", []),
         ("albert convert a b --dtype b", ["bfloat16"]),

@@ -15,7 +15,12 @@ app = typer.Typer()
 
 @app.command()
 def answer(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run of albert finetune squad.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run of albert finetune squad, or a model fine-tuned elsewhere.", show_default=False
+        ),
+    ],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked, in quotes.", show_default=False)],
     context: Annotated[
         str,
@@ -33,7 +38,8 @@ def answer(
     """Answer a question from a text of any length, or say that it holds no answer.
 
     It holds none where that scores more than the best answer by more than the threshold, which albert finetune squad
-    finds on the development set. RUN may also be a question-answering model of other origin: there the threshold is 0.
+    finds on the development set. RUN may also be a question-answering model of other origin, by path or by its name on
+    the Hugging Face Hub: there the threshold is 0.
 
     Examples:
 
@@ -42,6 +48,8 @@ def answer(
         albert answer runs/squad "Who wrote Emma?" @article.txt --json
 
         albert answer runs/squad "Who wrote Emma?" @article.txt --top 5
+
+        albert answer deepset/roberta-base-squad2 "Who wrote it?" @emma.txt
     """
     from albert_cli.machine import Machine
     from albert_cli.training import prediction

@@ -109,7 +109,7 @@ def evaluate(
 
         albert evaluate runs/frozen runs/fine-tuned --curves overlay.png
 
-        albert evaluate --sts glue/STS-B/dev.tsv --model sentence-model/ --plot sts.png
+        albert evaluate --sts glue/STS-B/dev.tsv --model minilm/ --plot sts.png
 
         albert evaluate --sts pairs.csv --text-column a --text-pair-column b \\
             --label-column similarity --pooling cls

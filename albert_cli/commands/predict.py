@@ -66,7 +66,7 @@ def predict(
 ) -> None:
     """Predict with a fine-tuned model: one text, one pair, or a whole table.
 
-    RUN may also be a text classifier of other origin, as a Hugging Face directory. Where its config says
+    RUN may also be a model fine-tuned elsewhere: a directory, or a name on the Hugging Face Hub. Where its config says
     `multi_label_classification`, each label has a probability of its own (a sigmoid) and the prediction is every label
     whose probability is above 0.5: a list in JSON, .jsonl and .parquet, labels separated by `|` in .csv and .tsv.
 

@@ -100,6 +100,12 @@ def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
     return _fetch(match["id"], match["revision"], tokenizer_only=tokenizer_only)
 
 
+def may_be_on_the_hub(name: Path) -> bool:
+    """Whether a name is a repository's, and no path of this disk: nothing of its first part is here."""
+    known = _REPOSITORY.fullmatch(str(name)) and not _FILE_NAME.fullmatch(str(name))
+    return bool(known) and not name.exists() and not name.parent.is_dir()
+
+
 def repositories() -> dict[str, str]:
     """The repositories of the Hub that hold published models, by the name without the owner."""
     return {model.short: model.name for model in published() if model.url is None}

@@ -278,8 +278,11 @@ def _check_model(directory: Path, info: RunInfo, problem: AnyProblem, checkpoint
 def load_run(directory: Path, *, device: str | None = None, batch_tokens: int | None = None) -> LoadedRun:
     """The best model of a run, in eval mode, with its tokenizer; `device` None: a GPU if there is one.
 
-    The weights are on the CPU until the model computes.
+    A name that is no path here is that of a fine-tuned model on the Hugging Face Hub. The weights are on the CPU until
+    the model computes.
     """
+    if resolve.may_be_on_the_hub(directory):
+        directory = resolve.resolve(directory).path
     device = device or find_device()
     info = read_info(directory)
     if (directory / RUN).exists() and not (directory / "config.json").exists():
