@@ -20,7 +20,7 @@ from albert_cli.embedding import parquet
 from albert_cli.embedding.resume import facts_of
 from albert_cli.embedding.settings import NO_PROMPT, OutDtype, Settings, pooling_named
 from albert_cli.errors import EmbeddingError, Notice
-from converters.files import file_errors
+from converters.files import file_errors, open_regular
 from converters.messages import brief
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class VectorFile:
     def __init__(self, path: Path, column: str | None = None) -> None:
         self.path = path
         with file_errors(path):
+            open_regular(path).close()  # a pipe would be waited for
             try:
                 self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)))  # as text a name must be UTF-8
             except pa.ArrowInvalid as error:

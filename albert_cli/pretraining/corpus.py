@@ -69,7 +69,7 @@ class Files:
                 named += found
                 left_out += [item for item in inside if item not in found]
             else:
-                with file_errors(path), open(path, "rb"):
+                with file_errors(path), open_regular(path):  # a pipe could be read once
                     named.append(path)
         by_place: dict[Path, Path] = {}
         repeated = [path for path in named if by_place.setdefault(path.resolve(), path) is not path]

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,11 +51,13 @@ class Source:
         self.path, self.columns = path, columns or Columns()
         self.errors, self.with_bytes = errors, with_bytes
         self.files, self._kinds, self.skipped = self.columns.files(path, kind)
+        self._spooled: dict[Path, BinaryIO] = {}
         for file in self.files:
-            if file != STANDARD_INPUT:
+            if file.is_fifo() and file.parent != Path("/dev/fd"):
+                self._spool(file)  # what is opened and closed again has lost its writer
+            elif file != STANDARD_INPUT:
                 with file_errors(file), open(file, "rb"):
                     pass
-        self._spooled: BinaryIO | None = None
 
     @property
     def size(self) -> int | None:
@@ -76,10 +79,20 @@ class Source:
 
     def read_twice(self) -> None:
         """Keep standard input on disk, so that `batches` can be called again."""
-        if STANDARD_INPUT in self.files and self._spooled is None:
-            self._spooled = tempfile.TemporaryFile()  # noqa: SIM115
-            with file_errors(where_of(STANDARD_INPUT)):
-                shutil.copyfileobj(sys.stdin.buffer, self._spooled)
+        if STANDARD_INPUT in self.files and STANDARD_INPUT not in self._spooled:
+            self._spool(STANDARD_INPUT)
+
+    def _spool(self, file: Path) -> None:
+        """Keep on disk what can be read once."""
+        copy = self._spooled[file] = tempfile.TemporaryFile()  # noqa: SIM115
+        weakref.finalize(self, copy.close)
+        with file_errors(where_of(file)):
+            if file == STANDARD_INPUT:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+            else:
+                with open(file, "rb") as pipe:
+                    shutil.copyfileobj(pipe, copy)
+        copy.flush()
 
     def batches(self, progress: Callable[[int], None] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows; `progress` receives how many bytes of the files have been read so far."""
@@ -145,11 +158,10 @@ class Source:
             yield lines, dict(zip(wanted, columns, strict=True))
 
     def _opened(self, file: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-        if file != STANDARD_INPUT:
-            return open(file, "rb")
-        if self._spooled is None:
-            return contextlib.nullcontext(sys.stdin.buffer)
-        copy = os.fdopen(os.dup(self._spooled.fileno()), "rb")
+        spooled = self._spooled.get(file)
+        if spooled is None:
+            return contextlib.nullcontext(sys.stdin.buffer) if file == STANDARD_INPUT else open(file, "rb")
+        copy = os.fdopen(os.dup(spooled.fileno()), "rb")
         copy.seek(0)
         return copy
 

@@ -157,7 +157,7 @@ class Settings:
         faults += [
             f"{name} is {path}, a stream, but a run reads its data again (--resume, evaluate); name a file"
             for name in PATHS
-            if name != "model" and (path := getattr(self, name)) and streams(Path(path))
+            if name != "model" and (path := getattr(self, name)) and (streams(Path(path)) or Path(path).is_fifo())
         ]
         if self.precision not in get_args(machine.Precision):
             known = ", ".join(get_args(machine.Precision))
