@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# In bfloat16 PyTorch's fused attention is mostly slower than its parts for fewer than 80 keys that are no multiple of 16,
-# and faster otherwise; measured with AMX on lengths from 8 to 128.
+# In bfloat16 PyTorch's fused attention is mostly slower than its parts for fewer than 80 keys that are no multiple of
+# 16, and faster otherwise; measured with AMX on lengths from 8 to 128.
 _LEFT_OVER, _LONG = 16, 80
 
 
