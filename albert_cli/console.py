@@ -133,6 +133,15 @@ def print_lines(rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
+def print_array(items: Iterable[Any]) -> None:
+    """What `print_json` prints of a list, item by item."""
+    opening = "[\n  "
+    for item in items:
+        _put(opening + strict_json(item, indent=2).replace("\n", "\n  "), end="")
+        opening = ",\n  "
+    _put("[]" if opening == "[\n  " else "\n]")
+
+
 def print_table(
     rows: Sequence[Sequence[str]],
     headers: Sequence[str] = (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from converters.messages import escaped
 
 if TYPE_CHECKING:
     from albert_cli.training.prediction import Predicted
+    from albert_cli.training.run_directory import LoadedRun
 
 app = typer.Typer()
 
@@ -117,15 +119,7 @@ def predict(
         with console.progress_count("predicting") as tick, machine.at_work():
             choices = Choices(input_format, delimiter, text_column, text_pair_column, errors)
             found = predictions.file(loaded, source, choices, probabilities=probabilities, tick=tick)
-        if out == STANDARD_OUTPUT:
-            console.print_lines(found.rows())
-        elif out is not None:
-            loaded.problem.write(found.columns, out, force=force)
-            console.print_written(out, len(found), json=json)
-        elif json:
-            console.print_json(list(found.rows()))
-        else:
-            _print_predictions(found, loaded.problem.brief(found.columns, found.added, loaded.info))
+            _give(found, loaded, out, force=force, json=json)
         return
     with machine.at_work():
         result = predictions.one(loaded, "predict", *texts)
@@ -139,12 +133,33 @@ def predict(
             console.print_table(rows, right=[len(rows[0]) - 1])
 
 
-def _print_predictions(found: Predicted, shown: dict[str, list[str]]) -> None:
-    """A line for each row, by the file's own id or numbered from 1; `shown` are its predictions."""
-    ids = [escaped(name) for name in found.ids or []] or [str(number) for number in range(1, len(found) + 1)]
-    values = [list(map(escaped, column)) for column in shown.values()]
-    texts = [[escaped(text) for text in column] for column in found.texts]
-    headers = ["row" if found.ids is None else "id", *shown, "text", *["pair"] * (len(texts) - 1)]
-    rows = list(zip(ids, *values, *texts, strict=True))
-    figures = [place for place, name in enumerate(shown, 1) if isinstance(found.columns.get(name, [""])[0], float)]
-    console.print_table(rows, headers, right=[*([0] if found.ids is None else []), *figures])
+def _give(found: Iterator[Predicted], loaded: LoadedRun, out: Path | None, *, force: bool, json: bool) -> None:
+    """Write or print predictions as they come; a table on the screen is printed when its columns' widths are known."""
+    if out is not None and out != STANDARD_OUTPUT:
+        rows = 0
+        with loaded.problem.writer(out, force=force) as add:
+            for part in found:
+                add(part.columns)
+                rows += len(part)
+        console.print_written(out, rows, json=json)
+    elif out is not None or json:
+        every = (row for part in found for row in part.rows())
+        (console.print_lines if out else console.print_array)(every)
+    else:
+        _print_predictions(found, loaded)
+
+
+def _print_predictions(found: Iterator[Predicted], loaded: LoadedRun) -> None:
+    """A line for each row, by the file's own id or numbered from 1."""
+    lines: list[list[str]] = []
+    headers: list[str] = []
+    right: list[int] = []
+    for part in found:
+        shown = loaded.problem.brief(part.columns, part.added, loaded.info)
+        ids = part.ids or list(map(str, range(len(lines) + 1, len(lines) + len(part) + 1)))
+        headers = ["row" if part.ids is None else "id", *shown, "text", *["pair"] * (len(part.texts) - 1)]
+        rows = zip(ids, *shown.values(), *part.texts, strict=True)
+        lines += [list(map(escaped, row)) for row in rows]
+        figures = [place for place, name in enumerate(shown, 1) if isinstance(part.columns.get(name, [""])[0], float)]
+        right = [*([0] if part.ids is None else []), *figures]
+    console.print_table(lines, headers, right=right)

@@ -22,6 +22,8 @@ from albert_cli.tables.lines import LINE_BYTES
 
 # Few rows at a time: how long their texts are is not known before.
 _ROWS = 256
+# A file is read as it is needed, neither mapped nor a row group ahead.
+_READING: dict[str, Any] = {"memory_map": False, "pre_buffer": False, "buffer_size": 2**16}
 _SMALL_BYTES = 2**24
 
 
@@ -40,11 +42,11 @@ class ParquetRows:
             file = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             shutil.copyfileobj(stream.file, file)
         try:
-            self._table = pq.ParquetFile(file, memory_map=False)
+            self._table = pq.ParquetFile(file, **_READING)
             # A small file may hold a long text once for all its rows: their dictionary is read as it is.
             if file.seek(0, os.SEEK_END) < _SMALL_BYTES:
                 texts = [field.name for field in self._table.schema_arrow if pa.types.is_string(field.type)]
-                self._table = pq.ParquetFile(file, memory_map=False, read_dictionary=texts)
+                self._table = pq.ParquetFile(file, **_READING, read_dictionary=texts)
         except pa.ArrowException as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise TextError(where, f"not a Parquet file, or a damaged one ({reason})") from None

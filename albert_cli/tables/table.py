@@ -167,7 +167,7 @@ class _Held:
         self._bytes = 0
 
     def cell(self, value: Any) -> str:
-        text = _cell(value)
+        text = text_of(value)
         if len(text) < _LONG:
             self._bytes += len(text)
         elif text in self._long:
@@ -180,7 +180,7 @@ class _Held:
         return text
 
 
-def _cell(value: Any) -> str:
+def text_of(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):

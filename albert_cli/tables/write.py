@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from converters.staging import atomic_write, check_target
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 OF_ANSWERS = (".json", ".conll", ".txt")
 BETWEEN_ITEMS = "|"  # of a list, where a cell is text
+# Rows that are made columns at once.
+_ROWS = 4096
+
+# Some rows, as columns of equal length.
+Add = Callable[[Mapping[str, Sequence[Any]]], None]
 
 
 def check(
@@ -53,38 +60,59 @@ def check_output(out: Path, source: str | None, *, force: bool, others: Sequence
 
 
 def write_rows(rows: Iterable[dict[str, Any]], out: Path, *, force: bool) -> int:
-    """Write rows, which all have the same columns, `-` as JSON lines to stdout; how many there were."""
+    """Write rows, which all have the same columns, `-` as JSON lines to stdout; how many there were.
+
+    They are taken and written some at a time.
+    """
     if out == STANDARD_OUTPUT:
         return console.print_lines(rows)
-    listed = list(rows)
-    write_table({name: [row[name] for row in listed] for name in listed[0]} if listed else {}, out, force=force)
-    return len(listed)
+    count, left = 0, iter(rows)
+    with table_writer(out, force=force) as add:
+        while block := list(itertools.islice(left, _ROWS)):
+            add({name: [row[name] for row in block] for name in block[0]})
+            count += len(block)
+    return count
 
 
 def write_table(columns: Mapping[str, Sequence[Any]], out: Path, *, force: bool = False) -> None:
-    """Write columns as the name of the file says; a list in a cell of CSV and TSV has its items separated by `|`.
+    """Write columns, all at once; see `table_writer`."""
+    with table_writer(out, force=force) as add:
+        add(columns)
 
-    Raises DataError where a cell of TSV holds a tab or line break, TargetError where a file is there and not `force`.
+
+@contextlib.contextmanager
+def table_writer(out: Path, *, force: bool = False) -> Iterator[Add]:
+    """Yield what adds rows, as columns, to a file of the kind that its name says; it appears whole at the end.
+
+    A list in a cell of CSV and TSV has its items separated by `|`. Raises DataError where a cell of TSV holds a tab or
+    line break, TargetError where a file is there and not `force`.
     """
+    kind = out.suffix.lower()
     with atomic_write(out, force=force, ours=None) as beside:
-        kind = out.suffix.lower()
         if kind == ".parquet":
             require_library("pyarrow", "writing Parquet")
-            import pyarrow as pa
-            from pyarrow import parquet
+            from albert_cli.tables.parquet_writer import ParquetRows
 
-            parquet.write_table(pa.table(dict(columns)), beside)
+            with contextlib.closing(ParquetRows(beside)) as rows:
+                yield rows.add
             return
-        if kind == ".jsonl":
-            rows = zip(*columns.values(), strict=True)
-            lines = (strict_json(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
-            beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            return
-        rows = zip(*(map(_cell, column) for column in columns.values()), strict=True)
-        if kind == ".tsv":
-            beside.write_text("".join(_tsv_lines([tuple(columns), *rows], out)), "utf-8")
-            return
-        beside.write_text("".join(csv_lines([tuple(columns), *rows])), encoding="utf-8", newline="")
+        with beside.open("w", encoding="utf-8", newline="" if kind == ".csv" else None) as file:
+            written = 0
+
+            def add(columns: Mapping[str, Sequence[Any]]) -> None:
+                nonlocal written
+                rows: Iterable[tuple[Any, ...]] = zip(*columns.values(), strict=True)
+                if kind == ".jsonl":
+                    made = (strict_json(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+                    file.writelines(f"{line}\n" for line in made)
+                    return
+                rows = (tuple(map(_cell, row)) for row in rows)
+                every = rows if written else itertools.chain([tuple(columns)], rows)
+                for line in _tsv_lines(every, out, written) if kind == ".tsv" else csv_lines(every):
+                    file.write(line)
+                    written += 1
+
+            yield add
 
 
 def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -103,8 +131,8 @@ def _cell(value: Any) -> Any:
     return BETWEEN_ITEMS.join(map(str, value)) if isinstance(value, list) else value
 
 
-def _tsv_lines(rows: list[tuple[Any, ...]], out: Path) -> Iterator[str]:
-    for number, row in enumerate(rows):
+def _tsv_lines(rows: Iterable[tuple[Any, ...]], out: Path, first: int) -> Iterator[str]:
+    for number, row in enumerate(rows, first):
         cells = ["" if cell is None else str(cell) for cell in row]
         if any(set(cell) & {"\t", "\n", "\r"} for cell in cells):
             raise DataError(

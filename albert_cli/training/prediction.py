@@ -15,11 +15,12 @@ from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError, Notice, RunError
 from albert_cli.finite import check_finite
 from albert_cli.memory import out_of_memory
+from albert_cli.tables.blocks import ROWS
 from albert_cli.tables.input_files import streams, there
 from albert_cli.tables.write import write_table
 from albert_cli.tasks.task import Task
 from albert_cli.training.inference import Tick, infer
-from albert_cli.training.problems import AnyProblem, Choices
+from albert_cli.training.problems import AnyProblem, Choices, Unlabelled
 from albert_cli.training.rows import Predictions, Split
 from albert_cli.training.run_directory import LoadedRun
 from albert_cli.training.settings import sources_of
@@ -127,7 +128,7 @@ def one(loaded: LoadedRun, command: str, *texts: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A file with its predictions: all columns, the names of those added, and what each row is called."""
+    """Rows of a file with their predictions: all columns, the names of those added, and what each row is called."""
 
     columns: dict[str, list[Any]]
     texts: list[list[str]]
@@ -158,12 +159,31 @@ def file(
     *,
     probabilities: bool = False,
     tick: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Predicted]:
+    """Predict every row of what `source` names, some rows at a time: its columns, then `prediction` or `answer`, and
+    probabilities.
+
+    Faults of the file are raised before anything is predicted. `tick`: called with rows done now, and all of them.
+    """
+    for read in loaded.problem.read(source, loaded.info, loaded.task, choices):
+        for given in read.parts(ROWS):
+            yield _predicted(loaded, source, given, probabilities, tick)
+
+
+def _predicted(
+    loaded: LoadedRun, source: Path, given: Unlabelled, probabilities: bool, tick: Callable[[int, int], None]
 ) -> Predicted:
-    """Predict every row of what `source` names: its columns, then `prediction` or `answer`, and probabilities."""
     problem, info = loaded.problem, loaded.info
-    given = problem.read(source, info, loaded.task, choices)
     split = problem.split(given.examples, info, loaded.task, loaded.tokenizer, labelled=False)
-    found = run_on(loaded, split, tick=lambda done: tick(done, len(split.rows)))
+    rows, windows, done = len(given.examples), len(split.rows), 0
+
+    def advance(more: int) -> None:
+        """A row may have several windows."""
+        nonlocal done
+        before, done = rows * done // windows, done + more
+        tick(rows * done // windows - before, given.total)
+
+    found = run_on(loaded, split, tick=advance)
     added = problem.columns(found, info, probabilities=probabilities)
     if clash := added.keys() & given.columns.keys():
         raise DataError(

@@ -6,7 +6,8 @@ Chinese character is a word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from albert_cli.tables.columns import DEFAULT_TEXT_COLUMN
 from albert_cli.tables.input_files import find_files, streams, suffix_of
 from albert_cli.tables.lines import read_lines
 from albert_cli.tables.table import Line, read_table
-from albert_cli.tables.write import write_table
+from albert_cli.tables.write import Add, table_writer
 from albert_cli.tasks.examples import Sentences
 from albert_cli.tasks.layouts import conll
 from albert_cli.tokenization.basic import Rules
@@ -89,25 +90,50 @@ def _is_columns(path: Path, info: RunInfo, choices: Choices) -> bool:
     return bool(width)
 
 
-def write(columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
-    """Write sentences with their tags: columns, a row of lists for each (.jsonl, .parquet), or one a word (.csv)."""
+@contextlib.contextmanager
+def writer(out: Path, *, force: bool) -> Iterator[Add]:
+    """What writes sentences with their tags, some at a time: columns, a row of lists for each (.jsonl, .parquet), or
+    one for each word (.csv)."""
     ending = out.suffix.lower()
-    if ending in (".jsonl", ".parquet"):
-        write_table(columns, out, force=force)
-        return
-    names = [name for name in ("tokens", "tags", "probabilities") if name in columns]
-    sentences = list(zip(*(columns[name] for name in names), strict=True))
     if ending not in COLUMNS:
-        rows = [(number, *word) for number, one in enumerate(sentences, 1) for word in zip(*one, strict=True)]
-        header = ["sentence", *("token", "tag", "probability")[: len(names)]]
-        write_table({name: [row[at] for row in rows] for at, name in enumerate(header)}, out, force=force)
+        with table_writer(out, force=force) as add:
+            yield add if ending in (".jsonl", ".parquet") else _by_word(add)
         return
-    with atomic_write(out, force=force, ours=None) as beside:
-        lines = []
-        for number, one in enumerate(sentences, 1):
-            for word in zip(*one, strict=True):
-                if set(word[0]) & {"\t", "\n", "\r"}:
-                    raise DataError(out, f"sentence {number} has a word with a tab or line break", "name a .jsonl file")
-                lines.append("\t".join(map(str, word)) + "\n")
-            lines.append("\n")
-        beside.write_text("".join(lines), encoding="utf-8")
+    with atomic_write(out, force=force, ours=None) as beside, beside.open("w", encoding="utf-8") as file:
+        written = 0
+
+        def add_sentences(columns: Mapping[str, Sequence[Any]]) -> None:
+            nonlocal written
+            _, sentences = _parts(columns)
+            for one in sentences:
+                written += 1
+                for word in zip(*one, strict=True):
+                    if set(word[0]) & {"\t", "\n", "\r"}:
+                        raise DataError(
+                            out, f"sentence {written} has a word with a tab or line break", "name a .jsonl file"
+                        )
+                    file.write("\t".join(map(str, word)) + "\n")
+                file.write("\n")
+
+        yield add_sentences
+
+
+def _by_word(add: Add) -> Add:
+    """What adds a row for each word, with the number of its sentence."""
+    written = 0
+
+    def words(columns: Mapping[str, Sequence[Any]]) -> None:
+        nonlocal written
+        names, sentences = _parts(columns)
+        rows = [(number, *word) for number, one in enumerate(sentences, written + 1) for word in zip(*one, strict=True)]
+        written += len(sentences)
+        header = ["sentence", *("token", "tag", "probability")[: len(names)]]
+        add({name: [row[at] for row in rows] for at, name in enumerate(header)})
+
+    return words
+
+
+def _parts(columns: Mapping[str, Sequence[Any]]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns of words that there are, and these of each sentence."""
+    names = [name for name in ("tokens", "tags", "probabilities") if name in columns]
+    return names, list(zip(*(columns[name] for name in names), strict=True))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from albert_cli.errors import DataError
 from albert_cli.model.task_heads import TextClassifier, text_classifier
+from albert_cli.tables.blocks import in_blocks
 from albert_cli.tables.input_files import Kind, find_files
 from albert_cli.tables.lines import STANDARD_INPUT
-from albert_cli.tables.table import read_table
-from albert_cli.tables.write import SUFFIXES, write_table
+from albert_cli.tables.write import SUFFIXES, Add, table_writer
 from albert_cli.tasks.examples import ExampleColumns, Examples
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -165,28 +166,30 @@ class TextProblem(ABC):
         first, *second = texts
         return Examples("the command line", ["0"], [first], second or None, None, [1], "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
-        """Tables (see `read_table`) by the columns named, the run's own, or those of the task's files; lines of text.
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
+        """Tables (see `in_blocks`) by the columns named, the run's own, or those of the task's files; lines of text.
 
         Each row has its prediction, in order: none is left out.
         """
         columns, kind = _columns(path, info.settings, task, choices)
         wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
-        table = read_table(
+        with in_blocks(
             path,
             kind=kind,
             delimiter=choices.delimiter,
             wanted=wanted,
-            skip_bad=None,
             errors=choices.errors,
             options=_OPTIONS,
-        )
-        examples = Examples.of(table, columns, labelled=False)
-        if twice := [name for name in table.header if table.header.count(name) > 1]:
-            raise DataError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
-        cells = {name: [row[place] for row in table.rows] for place, name in enumerate(table.header)}
-        ids = next((cells[name] for name in ("id", "idx", "index") if name in cells), None)
-        return Unlabelled(examples, cells, [examples.texts, *([examples.pairs] if examples.pairs else [])], ids)
+        ) as blocks:
+            header = blocks.header
+            if twice := [name for name in header if header.count(name) > 1]:
+                raise DataError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
+            for table in blocks:
+                examples = Examples.of(table, columns, labelled=False)
+                cells = {name: [row[place] for row in table.rows] for place, name in enumerate(header)}
+                ids = next((cells[name] for name in ("id", "idx", "index") if name in cells), None)
+                texts = [examples.texts, *([examples.pairs] if examples.pairs else [])]
+                yield Unlabelled(examples, cells, texts, ids, blocks.rows)
 
     def shown(self, answer: dict[str, Any]) -> tuple[str, list[list[str]]]:
         """The number; or the label or labels, and the probability of each."""
@@ -199,8 +202,8 @@ class TextProblem(ABC):
     def brief(self, columns: dict[str, list[Any]], added: Sequence[str], info: RunInfo) -> dict[str, list[str]]:
         return {name: [_cell(value, name) for value in columns[name]] for name in added}
 
-    def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
-        write_table(columns, out, force=force)
+    def writer(self, out: Path, *, force: bool) -> AbstractContextManager[Add]:
+        return table_writer(out, force=force)
 
     # --- Reports
 

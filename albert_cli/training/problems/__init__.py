@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from albert_cli.model.task_heads import TaskModel
 from albert_cli.tables.input_files import Kind
 from albert_cli.tables.lines import Errors
+from albert_cli.tables.write import Add
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.rows import Predictions, Split
@@ -47,12 +49,26 @@ class Choices:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A file to predict: its examples, the columns kept beside the predictions, the texts and ids to show by row."""
+    """Rows of a file to predict: the examples, the columns kept beside the predictions, the texts and ids to show by
+    row; `total` is the rows of the whole file."""
 
     examples: Any
     columns: dict[str, list[Any]]
     texts: list[list[str]]
     ids: list[str] | None
+    total: int
+
+    def parts(self, rows: int) -> Iterator[Unlabelled]:
+        """The same in parts of at most so many rows."""
+        for low in range(0, len(self.examples), rows):
+            part = slice(low, low + rows)
+            yield Unlabelled(
+                self.examples.take(range(len(self.examples))[part]),
+                {name: column[part] for name, column in self.columns.items()},
+                [texts[part] for texts in self.texts],
+                self.ids and self.ids[part],
+                self.total,
+            )
 
 
 class Problem(Protocol[E, S, V]):
@@ -140,8 +156,8 @@ class Problem(Protocol[E, S, V]):
     def example(self, texts: Sequence[str]) -> E:
         """What was typed, one text or at most `most_texts`, as one example."""
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
-        """A file to predict."""
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
+        """A file to predict, whole or in blocks of rows; all its faults are raised before the first one comes."""
 
     def answer(self, split: S, found: Predictions[V], info: RunInfo) -> dict[str, Any]:
         """The prediction for one example, as JSON."""
@@ -155,8 +171,8 @@ class Problem(Protocol[E, S, V]):
     def brief(self, columns: dict[str, list[Any]], added: Sequence[str], info: RunInfo) -> dict[str, list[str]]:
         """The predictions of a file, its columns and those `added`, for people: short cells."""
 
-    def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
-        """Write a table with its predictions."""
+    def writer(self, out: Path, *, force: bool) -> AbstractContextManager[Add]:
+        """What writes columns with predictions to a file, some rows at a time."""
 
     # --- Reports
 

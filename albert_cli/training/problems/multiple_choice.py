@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from albert_cli.errors import RunError, TrainingError
 from albert_cli.model.task_heads import MultipleChoice as Head
-from albert_cli.tables.write import SUFFIXES, write_table
+from albert_cli.tables.write import SUFFIXES, Add, table_writer
 from albert_cli.tasks.examples import Choosing, Choosings
 from albert_cli.tasks.task import Sources, Task
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -131,7 +132,7 @@ class MultipleChoice:
         text, question, *choices = texts
         return Choosings("the command line", [Choosing("0", text, question, tuple(choices), None, 1)], "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
         """The files that the task is trained on; answers in them are not looked at."""
         layout: Any = task.layout
         sources = Sources(
@@ -148,7 +149,7 @@ class MultipleChoice:
             "question": [item.question for item in items],
             "choices": [list(item.choices) for item in items],
         }
-        return Unlabelled(given, kept, [[item.question or item.text for item in items]], kept["id"])
+        yield Unlabelled(given, kept, [[item.question or item.text for item in items]], kept["id"], len(items))
 
     def answer(self, split: Split[Choosings], found: Found, info: RunInfo) -> dict[str, Any]:
         """The place of the choice, its text, and the probability of each."""
@@ -175,8 +176,8 @@ class MultipleChoice:
             shown["probability"] = [f"{max(shares):.4f}" for shares in columns["probabilities"]]
         return shown
 
-    def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
-        write_table(columns, out, force=force)
+    def writer(self, out: Path, *, force: bool) -> AbstractContextManager[Add]:
+        return table_writer(out, force=force)
 
     def described(self, split: Split[Choosings], info: RunInfo, task: Task) -> str:
         items = split.examples.items

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from albert_cli.errors import TrainingError
 from albert_cli.model.task_heads import QuestionAnswering as Head
 from albert_cli.strict_json import strict_json
+from albert_cli.tables.write import Add
 from albert_cli.tasks.examples import Question, Questions
 from albert_cli.tasks.layouts.squad import read_squad
 from albert_cli.tasks.task import Task
@@ -158,11 +160,11 @@ class QuestionAnswering:
         question, context = texts
         return Questions("the command line", [Question("0", question, context, [])], False, "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
         """SQuAD's JSON; answers in it are not looked at."""
         asked = read_squad(path, misplaced="keep")
         ids = [item.id for item in asked.items]
-        return Unlabelled(asked, {"id": ids}, [[item.question for item in asked.items]], ids)
+        yield Unlabelled(asked, {"id": ids}, [[item.question for item in asked.items]], ids, len(ids))
 
     def answer(self, split: WindowSplit, found: Found, info: RunInfo) -> dict[str, Any]:
         answer = found.values[0]
@@ -185,10 +187,14 @@ class QuestionAnswering:
     def brief(self, columns: dict[str, list[Any]], added: Sequence[str], info: RunInfo) -> dict[str, list[str]]:
         return {name: [_cell(value) for value in columns[name]] for name in added}
 
-    def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
+    @contextlib.contextmanager
+    def writer(self, out: Path, *, force: bool) -> Iterator[Add]:
         """SQuAD's JSON of answers by id; of candidates, where there are any, as in Google's nbest_predictions.json."""
-        answers = dict(zip(columns["id"], columns.get("candidates", columns["answer"]), strict=True))
+        answers: dict[str, Any] = {}
         with atomic_write(out, force=force, ours=None) as beside:
+            yield lambda columns: answers.update(
+                zip(columns["id"], columns.get("candidates", columns["answer"]), strict=True)
+            )
             beside.write_text(strict_json(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def described(self, split: WindowSplit, info: RunInfo, task: Task) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from albert_cli.errors import DataError, TrainingError
 from albert_cli.model.task_heads import TokenClassifier
-from albert_cli.tables.write import SUFFIXES
+from albert_cli.tables.write import SUFFIXES, Add
 from albert_cli.tasks.examples import Sentences
 from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -207,13 +208,14 @@ class TokenClassification:
     def example(self, texts: Sequence[str]) -> Sentences:
         return tag_files.of_texts("the command line", list(texts), [1] * len(texts), "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Unlabelled:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
         """Words in columns or lists, or texts that are cut into words here; tags in a file are not looked at."""
         given = tag_files.read(path, info, choices)
         kept: dict[str, list[Any]] = {"tokens": given.words} if given.texts is None else {"text": given.texts}
         if given.texts is not None:
             kept["tokens"] = given.words
-        return Unlabelled(given, kept, [given.texts or [" ".join(words) for words in given.words]], None)
+        texts = given.texts or [" ".join(words) for words in given.words]
+        yield Unlabelled(given, kept, [texts], None, len(texts))
 
     def answer(self, split: WordSplit, found: Found, info: RunInfo) -> dict[str, Any]:
         """The words of a text with their tags, where they stand in it, and the spans that the tags mark."""
@@ -262,8 +264,8 @@ class TokenClassification:
             return {"entities": [_entities(words, tags) for words, tags in pairs]}
         return {"tags": [" ".join(tags) for _, tags in pairs]}
 
-    def write(self, columns: dict[str, list[Any]], out: Path, *, force: bool) -> None:
-        tag_files.write(columns, out, force=force)
+    def writer(self, out: Path, *, force: bool) -> AbstractContextManager[Add]:
+        return tag_files.writer(out, force=force)
 
     def described(self, split: WordSplit, info: RunInfo, task: Task) -> str:
         tags = split.examples.required_tags()
