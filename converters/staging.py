@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import secrets
@@ -25,6 +26,9 @@ _FILE_KINDS = frozenset({
     ".toml", ".torchscript", ".tsv", ".txt", ".vocab", ".webp", ".xls", ".xlsx", ".xml", ".xz", ".yaml", ".yml",
     ".zip", ".zst",
 })  # fmt: skip
+
+# Bytes of a target's name in that of the file beside it; file systems take 255 in all.
+_MOST_NAME = 200
 
 
 def check_target(target: Path, *, force: bool, sources: Sequence[Path], ours: re.Pattern[str] | None) -> None:
@@ -102,7 +106,7 @@ def atomic_write(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> 
     # A directory that is a mount, or whose parent is not ours to write, takes the place of its parent.
     inside = target.is_dir() and (target.is_mount() or not os.access(target.parent, os.W_OK | os.X_OK))
     room = target if inside else target.parent
-    beside = room / f".{target.name}.albert-{os.getpid()}-{secrets.token_hex(4)}"
+    beside = room / f".{_short(target.name)}.albert-{os.getpid()}-{secrets.token_hex(4)}"
     new_parents = [path for path in target.parents if not path.exists()]
     try:
         with errors_name(shown, beside), file_errors(shown):
@@ -246,9 +250,17 @@ def _nearest(path: Path) -> Path:
     return path
 
 
+def _short(name: str) -> str:
+    """The name, or where a longer one would be none for a file system, its beginning and a digest of it."""
+    data = os.fsencode(name)
+    if len(data) <= _MOST_NAME:
+        return name
+    return os.fsdecode(data[:_MOST_NAME]).rstrip(".") + hashlib.sha256(data).hexdigest()[:8]
+
+
 def _remove_stale(target: Path) -> None:
     """Remove what a killed run left of its work on this target."""
-    pattern = re.compile(re.escape(f".{target.name}.albert-") + r"(\d+)-[0-9a-f]{8}")
+    pattern = re.compile(re.escape(f".{_short(target.name)}.albert-") + r"(\d+)-[0-9a-f]{8}")
     for room in (target.parent, target):
         with contextlib.suppress(OSError):
             for entry in list(room.iterdir()):

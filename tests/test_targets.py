@@ -819,3 +819,10 @@ def test_leftovers_of_the_living_stay(a, tmp_path, albert):
     assert albert("convert", a, target)[0] == 0
     assert not left.exists()
     assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".txt", "é" * 125 + ".txt"])
+def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path, albert, letter_model, name):
+    code, _, err = albert("tokenize", "a film", "--model", letter_model, "--out", tmp_path / name)
+    assert code == 0, err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
