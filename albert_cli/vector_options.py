@@ -82,7 +82,7 @@ Prompt = Annotated[
     typer.Option(
         "--prompt",
         metavar="NAME",
-        help="Which of the prompts in the model's Sentence-Transformers files stands before every text, none for none; "
+        help="Which of the prompts in the model's Sentence-Transformers files stands before every text, or 'none'; "
         "by default the one that they say.",
         show_default=False,
     ),

@@ -386,8 +386,10 @@ def test_kept_columns_and_ids_come_as_they_were(letter_model, tmp_path):
 
 def test_bf16_is_near_fp32(letter_model, texts, tmp_path, monkeypatch):
     monkeypatch.setattr("albert_cli.model.kernels.has_bfloat16", lambda: True)
-    embed("--in", texts, "--model", letter_model, "--out", tmp_path / "a.parquet")
-    embed("--in", texts, "--model", letter_model, "--out", tmp_path / "b.parquet", "--precision", "bf16")
+    exact = embed("--in", texts, "--model", letter_model, "--out", tmp_path / "a.parquet")
+    near = embed("--in", texts, "--model", letter_model, "--out", tmp_path / "b.parquet", "--precision", "bf16")
+    assert "made by   pooling mean\n" in exact.stdout
+    assert "made by   pooling mean, computed in bf16\n" in near.stdout
     a, b = vectors_of(tmp_path / "a.parquet"), vectors_of(tmp_path / "b.parquet")
     cosine = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert 0.999 < cosine.min() < 1

@@ -779,6 +779,7 @@ def test_the_commands_from_training_to_prediction(world, tmp_path):
     answer = json.loads(done.stdout)
     assert answer["prediction"] == "pos"
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert json.loads(invoke("predict", out, "a very good film", "--json", "--probabilities").stdout) == answer
     assert str(invoke("predict", out, "a good film", "a bad one").exception) == (
         "the command line: the model was trained on single texts, not on pairs; give it single texts"
     )

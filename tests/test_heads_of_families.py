@@ -238,9 +238,8 @@ def test_a_discriminator_in_tables_files_and_a_picture(unsure, albert, refused, 
 def test_a_discriminator_masks_nothing(relatives, albert, option):
     code, out, err = albert("score", FOX, "--model", relatives["discriminator"], *option)
     assert (code, out) == (2, "")
-    assert f"{option[0]} has no effect with an ELECTRA's discriminator, which masks nothing; leave it out" in " ".join(
-        err.replace("│", " ").split()
-    )
+    why = "with an ELECTRA's discriminator, which masks nothing and marks what is above 0.5"
+    assert f"{option[0]} has no effect {why}; leave it out" in " ".join(err.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

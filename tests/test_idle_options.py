@@ -25,7 +25,6 @@ IDLE = [
     ("sop a b --text-pair-column x", "--text-pair-column has no effect without --in; leave it out"),
     ("score a --odd 2 --totals", "--odd has no effect with --totals, which shows no tokens; leave it out"),
     ("score a --force", "--force has no effect without --out or --plot; leave it out"),
-    ("predict run a --probabilities", "--probabilities has no effect without --in; leave it out"),
     ("predict run --in t.txt --force", "--force has no effect without --out; leave it out"),
     ("evaluate run --delimiter ';'", "--delimiter has no effect without --data; leave it out"),
     ("evaluate run --force", "--force has no effect without --curves; leave it out"),

@@ -215,7 +215,7 @@ def test_a_head_that_is_not_there(classifier, refused, tmp_path):
     )
     convert.save(making.model(without=("mlm", "sop", "classifier", "qa")), tmp_path / "bare")
     assert refused("convert", tmp_path / "bare", tmp_path / "out", "--to", "onnx", "--head", "mlm") == (
-        f"{tmp_path / 'bare'}: no masked-word head (MLM) (mlm) in this model; it has no head; leave out --head"
+        f"{tmp_path / 'bare'}: no masked-word head (mlm) in this model; it has no head; leave out --head"
     )
     assert refused("convert", classifier, tmp_path / "out", "--to", "onnx", "--head", "sbo") == (
         f"{classifier}: the span-boundary head (SBO) reads the borders of spans, which no program that runs ONNX hands "

@@ -328,12 +328,32 @@ def cosines(a, b):
 def test_a_prompt_that_there_is_not(prompted, letter_model):
     _, directory = prompted
     with pytest.raises(
-        EmbeddingError, match=r"^--prompt quer: its prompts are query, document, passage; none for none"
+        EmbeddingError,
+        match=r"^--prompt quer: its prompts are query, passage; 'none' stands for no prompt; did you mean 'query'\?$",
     ):
         vectors(directory, prompt="quer")
-    with pytest.raises(EmbeddingError, match=r"^--prompt query: the model has no prompts; none for none$"):
+    with pytest.raises(EmbeddingError, match=r"^--prompt query: the model has no prompts; 'none' stands for no prompt$"):
         vectors(letter_model, prompt="query")
     assert np.array_equal(vectors(letter_model, prompt="none"), vectors(letter_model))
+
+
+def test_an_empty_prompt_is_told(prompted, albert, tmp_path):
+    """Sentence-transformers has `query` and `document`, empty, in every model."""
+    _, directory = prompted
+    change(directory, MODEL, prompts={"query": "", "passage": "text: "})
+    said = [f"prompt '{name}' is empty: nothing stands before the texts" for name in ("query", "document")]
+    for name, line in zip(("query", "document"), said, strict=True):
+        code, out, err = albert("similarity", *TEXTS[2:], "--model", directory, "--json", "--prompt", name)
+        assert (code, line in " ".join(err.split())) == (0, True), err
+        assert json.loads(out) == json.loads(
+            albert("similarity", *TEXTS[2:], "--model", directory, "--json", "--prompt", "none")[1]
+        )
+    (tmp_path / "t.txt").write_text("one\n")
+    options = ["--in", tmp_path / "t.txt", "--model", directory, "--out", tmp_path / "v.parquet"]
+    assert said[0] in " ".join(albert("embed", *options, "--prompt", "query")[2].split())
+    for prompt in ([], ["--prompt", "passage"], ["--prompt", "none"]):
+        code, _, err = albert("embed", *options, *prompt, "--force")
+        assert (code, "is empty" in err) == (0, False), err
 
 
 def test_options_override_and_must_fit(prompted):

@@ -55,7 +55,7 @@ def predict(
     text_pair_column: options.TextPairColumn = None,
     errors: options.Errors = "strict",
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Add a column with the probability of each label.")
+        bool, typer.Option("--probabilities", help="Add a column with the probability of each label; the answer to one text has them anyway.")
     ] = False,
     top: options.TopAnswers = None,
     no_answer_threshold: options.NoAnswerThreshold = None,
@@ -97,7 +97,7 @@ def predict(
     if source is None and out is not None:
         raise typer.BadParameter("--out needs --in: the rows to predict")
     if source is None:
-        refuse_idle("without --in", *options.OF_TABLES, "probabilities", "top", "no_answer_threshold")
+        refuse_idle("without --in", *options.OF_TABLES, "top", "no_answer_threshold")
     if out is None:
         refuse_idle("without --out", "force")
     if source is not None:

@@ -72,6 +72,8 @@ class Plan:
     sentence: SentenceSettings | None = None
     # Those of the settings that are not the caller's but the model's own.
     from_model: Mapping[str, Any] = field(default_factory=dict)
+    # The prompt that the caller named, where that is an empty text.
+    empty_prompt: str | None = None
 
     @classmethod
     def of(
@@ -103,17 +105,20 @@ class Plan:
             checkpoint,
             sentence,
             settings.said(sentence),
+            settings.prompt if sentence and sentence.prompts.get(settings.prompt or "") == "" else None,
         )
         _ = plan.tokenizer, plan.modules  # their errors are reported before any work
         return plan
 
     def taken(self) -> str:
-        """A line on what was taken from the model's files; empty where nothing was."""
+        """A line on what was taken from the model's files, or was asked for and is not there; empty where nothing was."""
         files, parts = "its Sentence-Transformers files", []
         if self.from_model:
             parts.append(f"{as_options(self.from_model)} as {files} say; the options override them")
         if self.modules.steps:
             parts.append(f"after the pooling {self.modules.describe()}{'' if parts else f', as {files} say'}")
+        if self.empty_prompt is not None:
+            parts.append(f"prompt {self.empty_prompt!r} is empty: nothing stands before the texts")
         return f"{self.model.name}: {'; '.join(parts)}" if parts else ""
 
     @property

@@ -62,6 +62,7 @@ class Report:
         made = self.settings
         parts = [f"pooling {made['pooling']}", made["modules"], "of length 1" if made["normalize"] is True else ""]
         parts += [f"prompt {made['prompt']}"] if made["prompt_text"] else []
+        parts += [f"computed in {made['precision']}"] if made["precision"] != "fp32" else []
         return ", ".join(filter(None, parts))
 
 
@@ -253,7 +254,7 @@ def finished(job: Job, work: Work, started: float) -> Report:
         dims=job.plan.settings.dims or 0,
         columns=job.layout.columns(job.plan.settings),
         seconds=round(time.monotonic() - started, 3),
-        settings=job.plan.facts(),
+        settings=job.plan.facts() | {"precision": job.plan.precision},
         settings_of_the_model=list(job.plan.from_model),
     )
 

@@ -82,9 +82,11 @@ class Settings:
             raise EmbeddingError(f"--dims {given.dims}: the model's vectors have 1 to {width} numbers")
         prompts = sentence.prompts if sentence else {}
         if given.prompt not in (None, NO_PROMPT, *prompts):
-            there = f"its prompts are {', '.join(prompts)}" if prompts else "the model has no prompts"
+            own = [name for name, text in prompts.items() if text]
+            there = f"its prompts are {', '.join(own)}" if own else "the model has no prompts"
             raise EmbeddingError(
-                f"--prompt {given.prompt}: {there}; {NO_PROMPT} for none{did_you_mean(str(given.prompt), prompts)}"
+                f"--prompt {given.prompt}: {there}; {NO_PROMPT!r} stands for no prompt"
+                f"{did_you_mean(str(given.prompt), own)}"
             )
         return replace(
             given._resolved(config, pooling, has_pooler, longest),

@@ -92,7 +92,7 @@ def chosen(checkpoint: Checkpoint, asked: str, source: Path | None = None) -> st
     held = [head for head in HEADS if head in (*parts, *own) and head not in NOT_EXPORTED]
     if asked not in held:
         names = f"it has {listing(held)}; name one of these" if held else "it has no head; leave out --head"
-        raise ExportError(checkpoint.where, f"no {HEADS[asked]} ({asked}) in this model", names)
+        raise ExportError(checkpoint.where, f"no {HEADS[asked].partition(' (')[0]} ({asked}) in this model", names)
     return asked
 
 
