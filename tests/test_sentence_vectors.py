@@ -332,7 +332,8 @@ def test_a_prompt_that_there_is_not(prompted, letter_model):
         match=r"^--prompt quer: its prompts are query, passage; 'none' stands for no prompt; did you mean 'query'\?$",
     ):
         vectors(directory, prompt="quer")
-    with pytest.raises(EmbeddingError, match=r"^--prompt query: the model has no prompts; 'none' stands for no prompt$"):
+    none = r"^--prompt query: the model has no prompts; 'none' stands for no prompt$"
+    with pytest.raises(EmbeddingError, match=none):
         vectors(letter_model, prompt="query")
     assert np.array_equal(vectors(letter_model, prompt="none"), vectors(letter_model))
 

@@ -55,7 +55,11 @@ def predict(
     text_pair_column: options.TextPairColumn = None,
     errors: options.Errors = "strict",
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Add a column with the probability of each label; the answer to one text has them anyway.")
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Add a column with the probability of each label; the answer to one text has them anyway.",
+        ),
     ] = False,
     top: options.TopAnswers = None,
     no_answer_threshold: options.NoAnswerThreshold = None,

@@ -93,7 +93,8 @@ def score(
     with Machine(device, threads, precision).at_work():
         heads = load(model, "mlm", "rtd", device=device)
         if heads.head == "rtd":
-            refuse_idle("with an ELECTRA's discriminator, which masks nothing and marks what is above 0.5", "mask", "odd")
+            why = "with an ELECTRA's discriminator, which masks nothing and marks what is above 0.5"
+            refuse_idle(why, "mask", "odd")
         report = _report(heads, given, mask=mask, odd=odd, batch_tokens=batch_tokens)
     if empty := sum(not len(one) for one in report.found):
         console.warn(f"{empty:,} of {len(report.found):,} texts are empty")

@@ -111,7 +111,7 @@ class Plan:
         return plan
 
     def taken(self) -> str:
-        """A line on what was taken from the model's files, or was asked for and is not there; empty where nothing was."""
+        """A line on what was taken from the model's files, or is empty there; empty where nothing was."""
         files, parts = "its Sentence-Transformers files", []
         if self.from_model:
             parts.append(f"{as_options(self.from_model)} as {files} say; the options override them")
