@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,7 +124,8 @@ def predict(
         with console.progress_count("predicting") as tick, machine.at_work():
             choices = Choices(input_format, delimiter, text_column, text_pair_column, errors)
             found = predictions.file(loaded, source, choices, probabilities=probabilities, tick=tick)
-            _give(found, loaded, out, force=force, json=json)
+            with contextlib.closing(found):
+                _give(found, loaded, out, force=force, json=json)
         return
     with machine.at_work():
         result = predictions.one(loaded, "predict", *texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from albert_cli import console, options
 from albert_cli.arguments import Kind, refuse_idle
 
 if TYPE_CHECKING:
+    from albert_cli.scoring.batches import Tick
     from albert_cli.scoring.load import Heads
     from albert_cli.scoring.pseudo_likelihood import Masking
     from albert_cli.scoring.reports import Report
@@ -90,33 +92,44 @@ def score(
 
         bars.check(plot, force=force, sources=[Path(source)] if source else [])
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    with Machine(device, threads, precision).at_work():
+    with Machine(device, threads, precision).at_work(), console.progress_count("scoring") as tick:
         heads = load(model, "mlm", "rtd", device=device)
         if heads.head == "rtd":
             why = "with an ELECTRA's discriminator, which masks nothing and marks what is above 0.5"
             refuse_idle(why, "mask", "odd")
-        report = _report(heads, given, mask=mask, odd=odd, batch_tokens=batch_tokens)
-    if empty := sum(not len(one) for one in report.found):
-        console.warn(f"{empty:,} of {len(report.found):,} texts are empty")
-    if plot is not None:
-        report.draw(plot, force=force)
-    if out is not None:
-        console.print_written(out, write_rows(report.rows(totals=totals), out, force=force), json=json)
-    elif json:
-        console.print_json(report.document(totals=totals))
-    else:
-        console.write(report.blocks(totals=totals))
+        report = _report(heads, given, mask=mask, odd=odd, batch_tokens=batch_tokens, tick=tick)
+        if plot is not None:
+            report.found = list(report.found)
+            report.draw(plot, force=force)
+        found, empty = report.found, 0
+
+        def counted() -> Iterator[Any]:
+            nonlocal empty
+            for one in found:
+                empty += not len(one)
+                yield one
+
+        report.found = counted()
+        if out is not None:
+            console.print_written(out, write_rows(report.rows(totals=totals), out, force=force), json=json)
+        elif json:
+            console.print_array(report.document(totals=totals))
+        else:
+            console.write(report.blocks(totals=totals))
+    if empty:
+        console.warn(f"{empty:,} of {len(given):,} texts are empty")
 
 
-def _report(heads: Heads, given: Texts, *, mask: Masking, odd: int, batch_tokens: int | None) -> Report[Any]:
+def _report(
+    heads: Heads, given: Texts, *, mask: Masking, odd: int, batch_tokens: int | None, tick: Tick
+) -> Report[Any]:
     """The scores of the texts by the head that the model has."""
-    from albert_cli.scoring.pseudo_likelihood import score_texts
-    from albert_cli.scoring.replaced_tokens import find_replaced
+    from albert_cli.scoring.pseudo_likelihood import scores_of
+    from albert_cli.scoring.replaced_tokens import replaced_in
     from albert_cli.scoring.reports import LikelihoodReport, ReplacedReport
 
-    common: dict[str, Any] = {"places": given.places, "batch_tokens": batch_tokens}
-    with console.progress_count("scoring") as tick:
-        if heads.head == "rtd":
-            return ReplacedReport(find_replaced(heads.model, heads.tokenizer, given.firsts, **common, tick=tick))
-        scores = score_texts(heads.model, heads.tokenizer, given.firsts, mask=mask, **common, tick=tick)
-        return LikelihoodReport(scores, heads.tokenizer, odd, mask)
+    common: dict[str, Any] = {"places": given.places, "batch_tokens": batch_tokens, "tick": tick}
+    if heads.head == "rtd":
+        return ReplacedReport(replaced_in(heads.model, heads.tokenizer, given.firsts, **common))
+    scores = scores_of(heads.model, heads.tokenizer, given.firsts, mask=mask, **common)
+    return LikelihoodReport(scores, heads.tokenizer, odd, mask)

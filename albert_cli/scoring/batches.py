@@ -24,10 +24,13 @@ from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.messages import raise_if_any
 from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.tokenizer import Tokenizer
 
 # Called with how much is done now, and how much there is in all.
 Tick = Callable[[int, int], None]
 
+# Texts that are scored, and whose scores are held, at once.
+TEXTS = 1024
 # Logits held at once: 64 MiB of them.
 _LOGITS = 2**24
 
@@ -94,6 +97,23 @@ def ranks_of(logits: Tensor, ids: Tensor) -> Tensor:
     own = logits.gather(1, ids[:, None])
     earlier = torch.arange(logits.shape[1], device=logits.device) < ids[:, None]
     return 1 + ((logits > own) | ((logits == own) & earlier)).sum(-1)
+
+
+def check_texts(
+    model: PreTrainingModel, tokenizer: Tokenizer, texts: Sequence[str], where: Callable[[int], str]
+) -> int:
+    """How many tokens the texts have, special ones left out.
+
+    Raises HeadError for texts longer than the model's positions, listing all of them, and where there is no token.
+    """
+    added, lengths = tokenizer.template.added(pair=False), []
+    for low in range(0, len(texts), TEXTS):
+        lengths += tokenizer.encode_batch(texts[low : low + TEXTS]).lengths.tolist()
+    count = sum(lengths) - added * len(lengths)
+    if not count:
+        raise HeadError(f"{where(0) if len(texts) == 1 else 'every text'} is empty; there is nothing to score")
+    raise_if_long(lengths, model, where)
+    return count
 
 
 def raise_if_long(lengths: Sequence[int], model: PreTrainingModel, where: Callable[[int], str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from albert_cli.batching import ranges
-from albert_cli.errors import HeadError
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.masking import Vocabulary
-from albert_cli.scoring.batches import Queries, Tick, logits_of, raise_if_long, ranks_of
+from albert_cli.scoring.batches import TEXTS, Queries, Tick, check_texts, logits_of, ranks_of
 from albert_cli.scoring.messages import labeller
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -82,19 +81,43 @@ def score_texts(
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> list[TextScore]:
+    """The scores of all texts at once; see `scores_of`."""
+    return list(scores_of(model, tokenizer, texts, mask=mask, places=places, batch_tokens=batch_tokens, tick=tick))
+
+
+def scores_of(
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    mask: Masking = "word-l2r",
+    places: Sequence[str] | None = None,
+    batch_tokens: int | None = None,
+    tick: Tick | None = None,
+) -> Iterator[TextScore]:
     """Mask each token in turn and ask how likely it is: a text of n tokens costs n texts.
 
     `mask`: with a token the rest of its word is masked (`word-l2r`), which would give it away, or it alone (`piece`).
     Words are those of whole-word masking: a piece that begins with a letter or digit continues the word before it.
-    A text without tokens has a score without entries. Raises HeadError, listing all of them, for texts longer than the
-    model's positions, and where there is no token at all.
+    The scores come as they are made, some texts at a time. A text without tokens has a score without entries. Raises
+    HeadError as `check_texts` does, before the first one comes.
     """
-    where = labeller(len(texts), places)
+    total = check_texts(model, tokenizer, texts, labeller(len(texts), places))
+    advance = tick and (lambda done, _: tick(done, total))
+    for low in range(0, len(texts), TEXTS):
+        yield from _scored(model, tokenizer, texts[low : low + TEXTS], mask, batch_tokens, advance)
+
+
+def _scored(
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    mask: Masking,
+    batch_tokens: int | None,
+    tick: Tick | None,
+) -> Iterator[TextScore]:
     tokens = tokenizer.encode_batch(texts)
     counts = tokens.lengths - tokenizer.template.added(pair=False)
-    if not counts.any():
-        raise HeadError(f"{where(0) if len(texts) == 1 else 'every text'} is empty; there is nothing to score")
-    raise_if_long(tokens.lengths.tolist(), model, where)
     queries, token_of, ids = _queries(tokens, counts, mask, tokenizer)
     own = torch.from_numpy(ids.astype(np.int64))
     pieces = len(tokenizer)
@@ -109,23 +132,19 @@ def score_texts(
         shares = logits.log_softmax(-1).gather(1, torch.stack([asked_ids, choice], 1)).cpu().numpy()
         log_probabilities[numbers], best[numbers] = shares.T
     ends = np.cumsum(counts)
-    found = []
     for row, (text, end) in enumerate(zip(texts, ends.tolist(), strict=True)):
         part = slice(end - int(counts[row]), end)
         encoding = tokenizer.encode(text, special_tokens=False)
-        found.append(
-            TextScore(
-                text,
-                encoding.ids,
-                encoding.pieces,
-                encoding.offsets,
-                log_probabilities[part],
-                ranks[part],
-                choices[part],
-                best[part],
-            )
+        yield TextScore(
+            text,
+            encoding.ids,
+            encoding.pieces,
+            encoding.offsets,
+            log_probabilities[part],
+            ranks[part],
+            choices[part],
+            best[part],
         )
-    return found
 
 
 def _queries(

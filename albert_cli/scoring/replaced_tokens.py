@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from albert_cli.errors import HeadError
 from albert_cli.finite import check_finite
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.scoring.batches import Tick, batches, inputs, memory, raise_if_long
+from albert_cli.scoring.batches import TEXTS, Tick, batches, check_texts, inputs, memory
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.messages import labeller
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -57,20 +57,39 @@ def find_replaced(
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> list[Replacements]:
+    """What the discriminator says of all texts at once; see `replaced_in`."""
+    return list(replaced_in(model, tokenizer, texts, places=places, batch_tokens=batch_tokens, tick=tick))
+
+
+def replaced_in(
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    places: Sequence[str] | None = None,
+    batch_tokens: int | None = None,
+    tick: Tick | None = None,
+) -> Iterator[Replacements]:
     """How likely each token of each text is to have been replaced; nothing is masked, so a text is computed once.
 
-    `places`: what messages call the texts. Raises HeadError for a model that is no discriminator, for texts longer than
-    the model's positions, listing all of them, and where there is no token at all.
+    `places`: what messages call the texts. The answers come as they are made, some texts at a time. Raises HeadError
+    for a model that is no discriminator, and as `check_texts` does, before the first one comes.
     """
-    head = model.rtd
-    if head is None:
+    if model.rtd is None:
         raise without_head(model.config, "rtd")
-    where = labeller(len(texts), places)
+    check_texts(model, tokenizer, texts, labeller(len(texts), places))
+    advance = tick and (lambda done, _: tick(done, len(texts)))
+    for low in range(0, len(texts), TEXTS):
+        yield from _found(model, tokenizer, texts[low : low + TEXTS], batch_tokens, advance)
+
+
+def _found(
+    model: PreTrainingModel, tokenizer: Tokenizer, texts: Sequence[str], batch_tokens: int | None, tick: Tick | None
+) -> Iterator[Replacements]:
+    head = model.rtd
+    assert head is not None
     tokens = tokenizer.encode_batch(texts)
     before, added = len(tokenizer.template.before), tokenizer.template.added(pair=False)
-    if not (tokens.lengths > added).any():
-        raise HeadError(f"{where(0) if len(texts) == 1 else 'every text'} is empty; there is nothing to score")
-    raise_if_long(tokens.lengths.tolist(), model, where)
     found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
     for batch in batches(tokens.lengths, model, batch_tokens):
         with torch.inference_mode(), memory():
@@ -82,8 +101,6 @@ def find_replaced(
             found[number] = own.sigmoid().numpy()
         if tick:
             tick(len(batch), len(texts))
-    encodings = (tokenizer.encode(text, special_tokens=False) for text in texts)
-    return [
-        Replacements(text, encoding.ids, encoding.pieces, encoding.offsets, probabilities)
-        for text, encoding, probabilities in zip(texts, encodings, found, strict=True)
-    ]
+    for text, probabilities in zip(texts, found, strict=True):
+        encoding = tokenizer.encode(text, special_tokens=False)
+        yield Replacements(text, encoding.ids, encoding.pieces, encoding.offsets, probabilities)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,47 +24,55 @@ _REPLACED = ((0.5, "red"), (0.2, "yellow"), (0.0, ""))
 
 
 class Report(ABC, Generic[Scored]):
-    """The scores of some texts."""
+    """The scores of some texts, which may be made as they are shown; then they are shown once."""
 
-    def __init__(self, found: Sequence[Scored]) -> None:
-        self.found: Sequence[Scored] = found
+    def __init__(self, found: Iterable[Scored]) -> None:
+        self.found: Iterable[Scored] = found
 
     def rows(self, *, totals: bool) -> Iterator[dict[str, Any]]:
         """A row for each token, or with `totals` for each text."""
-        if totals:
-            yield from self._totals()
-            return
         for row, one in enumerate(self.found):
+            if totals:
+                yield self._total(row, one)
+                continue
             for number, data in enumerate(self._tokens(one)):
                 yield {"row": row, "token": number} | data | {"text": one.text[data["start"] : data["end"]]}
 
-    def document(self, *, totals: bool) -> list[dict[str, Any]]:
-        return [
-            data | ({} if totals else {"token_scores": list(self._tokens(one))})
-            for one, data in zip(self.found, self._document(), strict=True)
-        ]
+    def document(self, *, totals: bool) -> Iterator[dict[str, Any]]:
+        """The items of one list."""
+        for row, one in enumerate(self.found):
+            yield self._document(row, one) | ({} if totals else {"token_scores": list(self._tokens(one))})
 
     def blocks(self, *, totals: bool) -> Blocks:
+        figures: defaultdict[str, float] = defaultdict(float)
+        table: list[tuple[str, ...]] = []
+        texts = 0
+        for number, one in enumerate(self.found):
+            texts += 1
+            own = self._figures(one)
+            for name, figure in own.items():
+                figures[name] += figure
+            if totals:
+                table.append(self._row_of_totals(self._total(number, one)))
+                continue
+            yield ("\n" if number else "") + escaped(one.text) + "\n"
+            if len(one):
+                yield self._table(one)
+            yield Prose(self._summary(own))
         if totals:
-            yield self._table_of_totals()
-        else:
-            for number, one in enumerate(self.found):
-                yield ("\n" if number else "") + escaped(one.text) + "\n"
-                if len(one):
-                    yield self._table(one)
-                yield Prose(self._summary([one]))
-        if len(self.found) > 1:
-            yield Prose(f"\n{len(self.found):,} texts: {self._summary(self.found)}")
+            yield self._table_of_totals(table)
+        if texts > 1:
+            yield Prose(f"\n{texts:,} texts: {self._summary(figures)}")
 
-    def _document(self) -> Iterator[dict[str, Any]]:
-        return self._totals()
+    def _document(self, row: int, one: Scored) -> dict[str, Any]:
+        return self._total(row, one)
 
     @abstractmethod
     def draw(self, target: Path, *, force: bool) -> None:
         """Draw the tokens as bars."""
 
     @abstractmethod
-    def _totals(self) -> Iterator[dict[str, Any]]: ...
+    def _total(self, row: int, one: Scored) -> dict[str, Any]: ...
 
     @abstractmethod
     def _tokens(self, one: Scored) -> Iterator[dict[str, Any]]: ...
@@ -72,40 +81,46 @@ class Report(ABC, Generic[Scored]):
     def _table(self, one: Scored) -> Table: ...
 
     @abstractmethod
-    def _table_of_totals(self) -> Table: ...
+    def _row_of_totals(self, data: dict[str, Any]) -> tuple[str, ...]: ...
 
     @abstractmethod
-    def _summary(self, found: Sequence[Scored]) -> str:
-        """One line on some texts together."""
+    def _table_of_totals(self, rows: list[tuple[str, ...]]) -> Table: ...
+
+    @abstractmethod
+    def _figures(self, one: Scored) -> dict[str, float]:
+        """What is added up over texts."""
+
+    @abstractmethod
+    def _summary(self, figures: Mapping[str, float]) -> str:
+        """One line on some texts together, by the sums of their figures."""
 
 
 class LikelihoodReport(Report[TextScore]):
     """How expected each token is; `odd` of each text, the least likely, are marked; `mask`: what was masked."""
 
-    def __init__(self, found: Sequence[TextScore], tokenizer: Tokenizer, odd: int, mask: str) -> None:
+    def __init__(self, found: Iterable[TextScore], tokenizer: Tokenizer, odd: int, mask: str) -> None:
         super().__init__(found)
         self.tokenizer, self.odd, self.mask = tokenizer, odd, mask
 
     def draw(self, target: Path, *, force: bool) -> None:
         from albert_cli.scoring import bars
 
-        bars.draw(self.found, target, odd=self.odd, force=force)
+        bars.draw(list(self.found), target, odd=self.odd, force=force)
 
-    def _document(self) -> Iterator[dict[str, Any]]:
-        return (data | {"mask": self.mask} for data in self._totals())
+    def _document(self, row: int, one: TextScore) -> dict[str, Any]:
+        return self._total(row, one) | {"mask": self.mask}
 
-    def _totals(self) -> Iterator[dict[str, Any]]:
-        for row, one in enumerate(self.found):
-            perplexity = one.pseudo_perplexity
-            yield {
-                "row": row,
-                "text": one.text,
-                "tokens": len(one),
-                "log_likelihood": one.log_likelihood,
-                "per_token": one.mean,
-                # JSON has no infinity
-                "pseudo_perplexity": perplexity if perplexity is None or math.isfinite(perplexity) else None,
-            }
+    def _total(self, row: int, one: TextScore) -> dict[str, Any]:
+        perplexity = one.pseudo_perplexity
+        return {
+            "row": row,
+            "text": one.text,
+            "tokens": len(one),
+            "log_likelihood": one.log_likelihood,
+            "per_token": one.mean,
+            # JSON has no infinity
+            "pseudo_perplexity": perplexity if perplexity is None or math.isfinite(perplexity) else None,
+        }
 
     def _tokens(self, one: TextScore) -> Iterator[dict[str, Any]]:
         marked = one.odd(self.odd)
@@ -136,17 +151,19 @@ class LikelihoodReport(Report[TextScore]):
             styles.append(_style(math.exp(data["log_probability"]), _EXPECTED, bold=data["odd"]))
         return Table(rows, headers, (1, 2, 6), styles)
 
-    def _table_of_totals(self) -> Table:
-        headers = ("row", "tokens", "log-likelihood", "per token", "pseudo-perplexity", "text")
-        rows = []
-        for data in self._totals():
-            figures = [data["log_likelihood"], data["per_token"], data["pseudo_perplexity"]]
-            shown = ["" if figure is None else f"{figure:.2f}" for figure in figures]
-            rows.append((str(data["row"] + 1), str(data["tokens"]), *shown, escaped(data["text"])))
-        return Table(rows, headers, range(5))
+    def _row_of_totals(self, data: dict[str, Any]) -> tuple[str, ...]:
+        figures = [data["log_likelihood"], data["per_token"], data["pseudo_perplexity"]]
+        shown = ["" if figure is None else f"{figure:.2f}" for figure in figures]
+        return (str(data["row"] + 1), str(data["tokens"]), *shown, escaped(data["text"]))
 
-    def _summary(self, found: Sequence[TextScore]) -> str:
-        tokens, total = sum(map(len, found)), sum(one.log_likelihood for one in found)
+    def _table_of_totals(self, rows: list[tuple[str, ...]]) -> Table:
+        return Table(rows, ("row", "tokens", "log-likelihood", "per token", "pseudo-perplexity", "text"), range(5))
+
+    def _figures(self, one: TextScore) -> dict[str, float]:
+        return {"tokens": len(one), "total": one.log_likelihood}
+
+    def _summary(self, figures: Mapping[str, float]) -> str:
+        tokens, total = int(figures["tokens"]), figures["total"]
         if not tokens:
             return "no tokens\n"
         mean = total / tokens
@@ -162,17 +179,16 @@ class ReplacedReport(Report[Replacements]):
     def draw(self, target: Path, *, force: bool) -> None:
         from albert_cli.scoring import bars
 
-        bars.draw_replaced(self.found, target, force=force)
+        bars.draw_replaced(list(self.found), target, force=force)
 
-    def _totals(self) -> Iterator[dict[str, Any]]:
-        for row, one in enumerate(self.found):
-            yield {
-                "row": row,
-                "text": one.text,
-                "tokens": len(one),
-                "replaced": len(one.replaced),
-                "mean_probability": one.mean,
-            }
+    def _total(self, row: int, one: Replacements) -> dict[str, Any]:
+        return {
+            "row": row,
+            "text": one.text,
+            "tokens": len(one),
+            "replaced": len(one.replaced),
+            "mean_probability": one.mean,
+        }
 
     def _tokens(self, one: Replacements) -> Iterator[dict[str, Any]]:
         marked = set(one.replaced)
@@ -195,21 +211,26 @@ class ReplacedReport(Report[Replacements]):
             styles.append(_style(data["probability"], _REPLACED, bold=data["replaced"]))
         return Table(rows, ("", "P(replaced)", "piece", "text"), (1,), styles)
 
-    def _table_of_totals(self) -> Table:
-        rows = []
-        for data in self._totals():
-            mean = data["mean_probability"]
-            shown = "" if mean is None else f"{mean:.4f}"
-            rows.append(
-                (str(data["row"] + 1), str(data["tokens"]), str(data["replaced"]), shown, escaped(data["text"]))
-            )
+    def _row_of_totals(self, data: dict[str, Any]) -> tuple[str, ...]:
+        mean = data["mean_probability"]
+        shown = "" if mean is None else f"{mean:.4f}"
+        return (str(data["row"] + 1), str(data["tokens"]), str(data["replaced"]), shown, escaped(data["text"]))
+
+    def _table_of_totals(self, rows: list[tuple[str, ...]]) -> Table:
         return Table(rows, ("row", "tokens", "replaced", "mean P", "text"), range(4))
 
-    def _summary(self, found: Sequence[Replacements]) -> str:
-        tokens, replaced = sum(map(len, found)), sum(len(one.replaced) for one in found)
+    def _figures(self, one: Replacements) -> dict[str, float]:
+        return {
+            "tokens": len(one),
+            "replaced": len(one.replaced),
+            "probability": float(one.probabilities.sum(dtype="float64")),
+        }
+
+    def _summary(self, figures: Mapping[str, float]) -> str:
+        tokens, replaced = int(figures["tokens"]), int(figures["replaced"])
         if not tokens:
             return "no tokens\n"
-        mean = sum(float(one.probabilities.sum(dtype="float64")) for one in found) / tokens
+        mean = figures["probability"] / tokens
         return f"{replaced:,} of {tokens:,} token{'s' * (tokens > 1)} replaced, mean probability {mean:.4f}\n"
 
 

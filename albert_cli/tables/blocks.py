@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -46,24 +46,33 @@ class Blocks:
             self.header = files[0].header
         self._files, self._request = files, request
 
-    def __iter__(self) -> Iterator[Table]:
+    def __iter__(self) -> Generator[Table]:
         lines: list[Line] = []
         cells: list[list[str]] = []
-        size, one = 0, len(self._files) == 1
-        for file in self._files:
-            places = None if file.header == self.header else [_place(name, file.header) for name in self.header]
-            for line, values in _rows(file, self._request):
-                row = [text_of(value) for value in values]
-                row.extend([""] * (len(file.header) - len(row)))  # of columns that later rows name
+        size = 0
+        with contextlib.closing(self._rows()) as rows:
+            for line, row in rows:
                 more = sum(map(len, row))
                 if lines and (len(lines) == ROWS or size + more > CHARACTERS):
                     yield Table(self.where, self.header, cells, lines, "")
                     lines, cells, size = [], [], 0
-                lines.append(line if one else f"{file.where}:{line}")
-                cells.append(row if places is None else ["" if place is None else row[place] for place in places])
+                lines.append(line)
+                cells.append(row)
                 size += more
         if lines:
             yield Table(self.where, self.header, cells, lines, "")
+
+    def _rows(self) -> Generator[tuple[Line, list[str]]]:
+        """Every row under the columns of the whole, with its line."""
+        one = len(self._files) == 1
+        for file in self._files:
+            places = None if file.header == self.header else [_place(name, file.header) for name in self.header]
+            with contextlib.closing(_rows(file, self._request)) as rows:
+                for line, values in rows:
+                    row = [text_of(value) for value in values]
+                    row.extend([""] * (len(file.header) - len(row)))  # of columns that later rows name
+                    found = row if places is None else ["" if place is None else row[place] for place in places]
+                    yield line if one else f"{file.where}:{line}", found
 
 
 @contextlib.contextmanager
@@ -109,7 +118,7 @@ def _opener(path: Path, stack: contextlib.ExitStack) -> Open:
     return again
 
 
-def _rows(file: _File, request: Request) -> Iterator[tuple[int, list[Any]]]:
+def _rows(file: _File, request: Request) -> Generator[tuple[int, list[Any]]]:
     """The rows of a file; then `header` has all its columns."""
     with file_errors(file.where), file.open() as opened, decompressed(opened, file.where) as stream:
         rows = rows_of(stream, file.where, file.kind, request)

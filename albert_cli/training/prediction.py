@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,15 +160,16 @@ def file(
     *,
     probabilities: bool = False,
     tick: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[Predicted]:
+) -> Generator[Predicted]:
     """Predict every row of what `source` names, some rows at a time: its columns, then `prediction` or `answer`, and
     probabilities.
 
     Faults of the file are raised before anything is predicted. `tick`: called with rows done now, and all of them.
     """
-    for read in loaded.problem.read(source, loaded.info, loaded.task, choices):
-        for given in read.parts(ROWS):
-            yield _predicted(loaded, source, given, probabilities, tick)
+    with contextlib.closing(loaded.problem.read(source, loaded.info, loaded.task, choices)) as blocks:
+        for block in blocks:
+            for given in block.parts(ROWS):
+                yield _predicted(loaded, source, given, probabilities, tick)
 
 
 def _predicted(

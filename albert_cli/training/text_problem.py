@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -166,25 +167,28 @@ class TextProblem(ABC):
         first, *second = texts
         return Examples("the command line", ["0"], [first], second or None, None, [1], "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Generator[Unlabelled]:
         """Tables (see `in_blocks`) by the columns named, the run's own, or those of the task's files; lines of text.
 
         Each row has its prediction, in order: none is left out.
         """
         columns, kind = _columns(path, info.settings, task, choices)
         wanted = [str(name) for name in (columns.first, columns.second) if name is not None]
-        with in_blocks(
-            path,
-            kind=kind,
-            delimiter=choices.delimiter,
-            wanted=wanted,
-            errors=choices.errors,
-            options=_OPTIONS,
-        ) as blocks:
+        with (
+            in_blocks(
+                path,
+                kind=kind,
+                delimiter=choices.delimiter,
+                wanted=wanted,
+                errors=choices.errors,
+                options=_OPTIONS,
+            ) as blocks,
+            contextlib.closing(iter(blocks)) as tables,
+        ):
             header = blocks.header
             if twice := [name for name in header if header.count(name) > 1]:
                 raise DataError(f"{path}: several columns are called {twice[0]!r}; rename all but one")
-            for table in blocks:
+            for table in tables:
                 examples = Examples.of(table, columns, labelled=False)
                 cells = {name: [row[place] for row in table.rows] for place, name in enumerate(header)}
                 ids = next((cells[name] for name in ("id", "idx", "index") if name in cells), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -156,7 +156,7 @@ class Problem(Protocol[E, S, V]):
     def example(self, texts: Sequence[str]) -> E:
         """What was typed, one text or at most `most_texts`, as one example."""
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Generator[Unlabelled]:
         """A file to predict, whole or in blocks of rows; all its faults are raised before the first one comes."""
 
     def answer(self, split: S, found: Predictions[V], info: RunInfo) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +132,7 @@ class MultipleChoice:
         text, question, *choices = texts
         return Choosings("the command line", [Choosing("0", text, question, tuple(choices), None, 1)], "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Generator[Unlabelled]:
         """The files that the task is trained on; answers in them are not looked at."""
         layout: Any = task.layout
         sources = Sources(

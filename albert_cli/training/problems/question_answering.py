@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class QuestionAnswering:
         question, context = texts
         return Questions("the command line", [Question("0", question, context, [])], False, "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Generator[Unlabelled]:
         """SQuAD's JSON; answers in it are not looked at."""
         asked = read_squad(path, misplaced="keep")
         ids = [item.id for item in asked.items]

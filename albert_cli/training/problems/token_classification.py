@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,7 +208,7 @@ class TokenClassification:
     def example(self, texts: Sequence[str]) -> Sentences:
         return tag_files.of_texts("the command line", list(texts), [1] * len(texts), "")
 
-    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Iterator[Unlabelled]:
+    def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Generator[Unlabelled]:
         """Words in columns or lists, or texts that are cut into words here; tags in a file are not looked at."""
         given = tag_files.read(path, info, choices)
         kept: dict[str, list[Any]] = {"tokens": given.words} if given.texts is None else {"text": given.texts}
