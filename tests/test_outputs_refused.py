@@ -30,7 +30,7 @@ COMMANDS = {
     "sop": ("sop --in $/bad.csv --model $/broken --out @", "x.tsv", ["x.xlsx"], "bad.csv"),
     "score": ("score --in $/bad.csv --model $/broken --out @", "x.jsonl", ["x.json"], "bad.csv"),
     "score picture": ("score text --model $/broken --plot @", "x.pdf", ["x.jpg"], None),
-    "predict": ("predict $/broken --in $/bad.csv --out @", "x.csv", ["x.txt"], "bad.csv"),
+    "predict": ("predict $/broken --in $/bad.csv --out @", "x.csv", ["x.png", "x"], "bad.csv"),
     "evaluate": ("evaluate $/broken --data $/bad.csv --curves @", "x.png", ["x.bmp"], None),
     "finetune": (f"finetune csv --train $/bad.csv {RUN}", "run", ["run.csv"], None),
     "finetune seeds": (f"finetune csv --train $/bad.csv --seeds 1,2 {RUN}", "run", ["run.zip"], None),
