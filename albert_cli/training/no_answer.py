@@ -6,6 +6,7 @@ of a question are the score of "no answer" less that of the best answer; above t
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -18,12 +19,6 @@ class Best:
 
     score: float
     threshold: float
-
-    @property
-    def kept(self) -> float:
-        """The threshold a little higher, in thousandths: it is the odds of a question, which rounding differently (on
-        another device, in other batches) would put above it."""
-        return math.ceil(self.threshold * 1000 + 0.1) / 1000 if self.threshold else 0.0
 
 
 def best_threshold(odds: Sequence[float], scores: Sequence[float], answerable: Sequence[bool]) -> Best:
@@ -40,6 +35,32 @@ def best_threshold(odds: Sequence[float], scores: Sequence[float], answerable: S
         if current > best:
             best, threshold = current, odds[number]
     return Best(best / len(odds), threshold)
+
+
+def kept_threshold(odds: Sequence[float], scores: Sequence[float], empty: Sequence[float]) -> float:
+    """The threshold that a run keeps: of those that give the best mean score, about the lowest.
+
+    `scores` of the questions' best answers, `empty` of no answer. Unlike `best_threshold` it is below all odds where
+    to answer nothing is best. It lies a little above the odds of a question, in thousandths where these fit, for
+    rounding differently (on another device, in other batches) would put them above it.
+    """
+    gains: dict[float, float] = {}
+    for odd, score, without in zip(odds, scores, empty, strict=True):
+        if math.isfinite(odd):  # a question without any span has no answer at any threshold
+            gains[odd] = gains.get(odd, 0.0) + score - without
+    places = sorted(gains)
+    if not places:
+        return 0.0
+    sums = [0.0, *itertools.accumulate(gains[place] for place in places)]
+    best = max(sums)
+    answered = next(number for number, value in enumerate(sums) if value > best - 1e-9)
+    if not answered:
+        return math.floor(places[0] * 1000 - 0.1) / 1000
+    at = places[answered - 1]
+    above = math.ceil(at * 1000 + 0.1) / 1000
+    if answered < len(places) and above >= places[answered]:
+        return at + (places[answered] - at) / 2
+    return above
 
 
 def by_kind(exact: Sequence[float], f1: Sequence[float], answerable: Sequence[bool]) -> dict[str, float]:

@@ -78,7 +78,7 @@ def dev_splits(
         raise DataError(f"{path}: no such file or directory")
     found: dict[str, Any]
     if path is not None and not path.is_dir():
-        found = {"dev": task.layout.read_file(path, replace(sources, delimiter=delimiter))}
+        found = {path.name: task.layout.read_file(path, replace(sources, delimiter=delimiter))}
     else:
         if path is not None:
             sources = replace(sources, data=path, files={})

@@ -128,7 +128,7 @@ class QuestionAnswering:
         if info.no_answer:
             searched = _searched(items, best, answerable)
             threshold = info.no_answer_threshold
-            best = [answer.given(searched["f1"].threshold if threshold is None else threshold) for answer in best]
+            best = [answer.given(_kept(items, best) if threshold is None else threshold) for answer in best]
             for name, found in searched.items():
                 further |= {f"best_{name}": found.score, f"best_{name}_thresh": found.threshold}
         exact, f1 = questions.scores(items, [answer.text for answer in best])
@@ -142,9 +142,7 @@ class QuestionAnswering:
         if not info.no_answer:
             return info
         items = split.examples.items
-        best = questions.best_spans(items, split.cut, outputs)
-        searched = _searched(items, best, [bool(item.answers) for item in items])
-        return replace(info, no_answer_threshold=searched["f1"].kept)
+        return replace(info, no_answer_threshold=_kept(items, questions.best_spans(items, split.cut, outputs)))
 
     def decide(self, split: WindowSplit, outputs: list[NDArray[Any]], info: RunInfo) -> list[Answer]:
         return questions.answers(
@@ -241,6 +239,13 @@ def _searched(
     exact, f1 = questions.scores(items, [answer.text for answer in best])
     odds = [answer.odds for answer in best]
     return {name: no_answer.best_threshold(odds, scores, answerable) for name, scores in (("exact", exact), ("f1", f1))}
+
+
+def _kept(items: Sequence[Question], best: Sequence[Answer]) -> float:
+    """The threshold that gives the best F1, of the questions' best answers."""
+    _, f1 = questions.scores(items, [answer.text for answer in best])
+    _, empty = questions.scores(items, [""] * len(items))
+    return no_answer.kept_threshold([answer.odds for answer in best], f1, empty)
 
 
 def _listed(item: Candidate) -> dict[str, Any]:
