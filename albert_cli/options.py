@@ -290,7 +290,13 @@ Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="
 
 TopAnswers = Annotated[
     int | None,
-    typer.Option("--top", min=1, max=20, metavar="K", help="The K likeliest answers, each with its probability."),
+    typer.Option(
+        "--top",
+        min=1,
+        max=20,
+        metavar="K",
+        help="The K likeliest answers (and no answer) with their probabilities.",
+    ),
 ]
 
 NoAnswerThreshold = Annotated[

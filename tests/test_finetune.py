@@ -540,6 +540,12 @@ def test_rows_are_held_out_where_there_is_no_development_set(world, tmp_path):
     run(tmp_path / "run", given, report=seen.append)
     notes = [event.text for event in seen if isinstance(event, Note)]
     assert notes == ["there is no development set: 13 of the training rows are held out as one"]
+    assert str(invoke("evaluate", tmp_path / "run").exception) == (
+        f"{tmp_path / 'run'}: its development rows were held out of {world / 'train.csv'}, and no file has them alone; "
+        "name labelled data with --data (summary.json has what was measured on them)"
+    )
+    error = invoke("evaluate", tmp_path / "run", tmp_path / "run", "--data", tmp_path / "absent.csv").exception
+    assert str(error) == f"{tmp_path / 'run'}: {tmp_path / 'absent.csv'}: no such file or directory"
 
 
 def test_a_model_without_pooler_gets_a_fresh_one_and_reports_it(world, tmp_path):
@@ -770,7 +776,8 @@ def test_the_commands_from_training_to_prediction(world, tmp_path):
     measured = json.loads(done.stdout)[str(out)]["dev"]
     assert measured == pytest.approx(summary["dev"], abs=1e-6)
     other = write_csv(tmp_path / "other.csv", reviews(10, seed=8))
-    assert json.loads(invoke("evaluate", out, "--data", other, "--json").stdout)[str(out)]["dev"]["accuracy"] >= 0.8
+    measured = json.loads(invoke("evaluate", out, "--data", other, "--json").stdout)[str(out)]
+    assert measured["other.csv"]["accuracy"] >= 0.8
     done = invoke("evaluate", out, out, "--curves", tmp_path / "overlay.png")
     assert done.exit_code == 0
     assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")

@@ -111,7 +111,7 @@ def test_several_labels_are_measured(tmp_path, albert):
     csv = tuning.write_csv(tmp_path / "dev.csv", [("good film", "sad|glad"), ("bad film", "sad|long"), ("film", "")])
     code, out, err = albert("evaluate", run, "--data", csv, "--json")
     assert (code, err) == (0, "")
-    found = json.loads(out)[str(run)]["dev"]
+    found = json.loads(out)[str(run)]["dev.csv"]
     assert found["micro_f1"] == pytest.approx(2 * 3 / (6 + 4))
     assert found["macro_f1"] == pytest.approx((2 * 2 / (3 + 2) + 2 * 1 / (3 + 1) + 0) / 3)
     assert found["subset_accuracy"] == pytest.approx(1 / 3)

@@ -78,7 +78,7 @@ def test_what_predict_writes_is_what_evaluate_reads(finished, world, albert, tmp
         parquet.write_table(table.rename_columns(["text", "label"]), out)
     code, found, err = albert("evaluate", finished, "--data", out, "--json")
     assert (code, err) == (0, "")
-    measured = json.loads(found)[str(finished)]["dev"]
+    measured = json.loads(found)[str(finished)][out.name]
     assert {measured[name] for name in ("micro_f1", "macro_f1", "subset_accuracy")} == {1.0}
 
 

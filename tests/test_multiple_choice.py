@@ -186,6 +186,21 @@ def test_swag_and_its_kin(world, albert, tmp_path):
     assert "has no column 'label' with the right choices; without it it can only be predicted" in message
 
 
+def test_files_of_race_and_swag_are_told_apart(world, tmp_path, refused):
+    header = ("sent1", "sent2", "ending0", "ending1", "label")
+    write_csv(tmp_path / "train.csv", [("a", "b", "c", "d", 0)], header=header)
+    model = ("--model", world / "model", "--out", tmp_path / "run")
+    for option, place in (("--data", tmp_path), ("--train", tmp_path / "train.csv")):
+        assert refused("finetune", "race", *model, option, place) == (
+            f"{place}: looks like SWAG's (sent1, sent2, ending0, …); albert finetune swag reads it. RACE has "
+            "train/middle and train/high with .txt files, or tables with article, question, options and answer"
+        )
+    assert refused("finetune", "swag", *model, "--data", world / "RACE") == (
+        f"{world}/RACE: holds no train.csv, .tsv, .jsonl or .parquet; it looks like RACE's, which albert finetune race "
+        "reads"
+    )
+
+
 def test_bad_rows_are_refused_at_once(tmp_path):
     tables = ChoiceTables("text", "question", "choices", "choice")
     good = {"text": "a", "choices": ["x", "y"], "label": 0}
@@ -225,7 +240,7 @@ def test_bad_articles_are_refused_at_once(tmp_path, refused, world):
 
 def test_too_few_texts(finished, refused):
     message = refused("predict", finished, "a text", "a question")
-    assert message == "its model takes a text, a question and two choices or more, not 2 texts"
+    assert message == f"{finished}: its model takes a text, a question and two choices or more, not 2 texts"
 
 
 @pytest.mark.parametrize(

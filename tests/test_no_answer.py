@@ -158,14 +158,15 @@ def test_candidates_are_googles_n_best_list(tmp_path, nothing):
     for number, (item, answer) in enumerate(zip(items, found, strict=True)):
         rows = [row for row, owner in enumerate(cut.question) if owner == number]
         windows = [(logits[row], cut.offsets[row], cut.central[row]) for row in rows]
-        wanted = nbest(item.context, windows, nothing=nothing)[:20]
+        wanted = nbest(item.context, windows, nothing=nothing)
         assert [one.text for one in answer.candidates] == [text for text, _ in wanted]
         assert [one.probability for one in answer.candidates] == pytest.approx([share for _, share in wanted])
         assert (answer.text, answer.score) == (plain[number].text, plain[number].score)
         for one in answer.candidates:
             assert item.context[max(0, one.start) : max(0, one.end)] == one.text
         short = questions.answers(items, cut, logits, no_answer=nothing, top=3)[number]
-        assert short.candidates == answer.candidates[:3]
+        none = [one for one in answer.candidates[3:] if not one.text]
+        assert short.candidates == (*answer.candidates[:3], *none)
 
 
 # Runs
@@ -292,7 +293,8 @@ def test_the_likeliest_answers(run, albert, tmp_path, refused):
     code, said, err = albert("answer", out, item.question, item.context, "--top", 3, "--json")
     assert (code, err) == (0, "")
     found = json.loads(said)
-    assert len(found["candidates"]) == 3
+    assert len(found["candidates"]) in (3, 4)  # "no answer" is always one of them
+    assert [one["text"] for one in found["candidates"]].count("") == 1
     shares = [one["probability"] for one in found["candidates"]]
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) <= 1
@@ -304,9 +306,16 @@ def test_the_likeliest_answers(run, albert, tmp_path, refused):
     assert [line.split()[-1] for line in lines[2:] if "─" not in line] == [f"{share:.4f}" for share in shares]
     assert albert("predict", out, "--in", dev, "--out", tmp_path / "n.json", "--top", 20)[0] == 0
     listed = json.loads((tmp_path / "n.json").read_text())
-    assert {len(one) for one in listed.values()} == {20}
-    assert [one["probability"] for one in listed[item.id][:3]] == pytest.approx(shares, abs=1e-6)
+    assert {len(one) for one in listed.values()} <= {20, 21}
+    assert {sum(not each["text"] for each in one) for one in listed.values()} == {1}
+    assert [one["probability"] for one in listed[item.id][:3]] == pytest.approx(shares[:3], abs=1e-6)
     assert {"text", "probability", "start_logit", "end_logit"} <= listed[item.id][0].keys()
+    for words in (("", "a text"), ("a question?", " ")):
+        code, said, err = albert("answer", out, *words)
+        assert (code, said, err.count("\n")) == (2, "", 1)
+        assert "is empty; " in err
+    (tmp_path / "q.csv").write_text("question,context\na,b\n")
+    assert "questions are read from SQuAD's .json: data" in albert("predict", out, "--in", tmp_path / "q.csv")[2]
     code, said, _ = albert("predict", out, "--in", dev, "--top", 2)
     assert code == 0
     assert re.search(r"0\.\d{4}; ", said)

@@ -334,7 +334,7 @@ def test_predictions_are_squads_json_and_evaluation_agrees(run, tmp_path):
     given_ = json.loads((tmp_path / "answers.json").read_text())
     asked = read_squad(source)
     exact, _ = questions.scores(asked.items, [given_[item.id] for item in asked.items])
-    measured = json.loads(invoke("evaluate", run, "--data", source, "--json").stdout)[str(run)]["dev"]
+    measured = json.loads(invoke("evaluate", run, "--data", source, "--json").stdout)[str(run)][source.name]
     assert measured["exact"] == pytest.approx(np.mean(exact))
     rows = (run / "dev_predictions.csv").read_text().splitlines()
     assert rows[0] == "id,question,answers,prediction,exact,f1"

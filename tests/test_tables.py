@@ -238,7 +238,7 @@ def test_training_and_evaluation_take_such_tables(run, albert, tmp_path):
     code, out, _ = albert("evaluate", run / "one", "--data", tmp_path / "T.CSV.gz", "--json")
     assert code == 0
     plain = albert("evaluate", run / "one", "--data", run / "one.csv", "--json")[1]
-    assert json.loads(out) == json.loads(plain)
+    assert json.loads(out.replace("T.CSV.gz", "one.csv")) == json.loads(plain)
     options = ["--model", run / "model", "--steps", 1, "--train", tmp_path / "T.CSV.gz"]
     code, _, err = albert("finetune", "csv", *options, "--delimiter", ";", "--out", tmp_path / "run")
     assert code == 0, err
@@ -450,7 +450,8 @@ def test_training_reads_what_predict_reads_but_no_stream(albert, run, tmp_path, 
     pattern = tmp_path / "*.*"
     if command == "evaluate":
         plain = albert("evaluate", run / "one", "--data", run / "one.csv", "--json")[1]
-        assert json.loads(albert("evaluate", run / "one", "--data", pattern, "--json")[1]) == json.loads(plain)
+        found = albert("evaluate", run / "one", "--data", pattern, "--json")[1]
+        assert json.loads(found.replace("*.*", "one.csv")) == json.loads(plain)
         code, _, err = albert("evaluate", run / "one", "--data", "-")
         assert (code, "- is standard input, which this is not read from; name a file" in err) == (2, True)
         return

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 
+from albert_cli import tasks
 from albert_cli.errors import DataError
 from albert_cli.tasks.layouts.conll import Conll, read_columns
 from albert_cli.tasks.task import Sources
@@ -375,18 +376,33 @@ def test_numbered_tags_have_the_names_of_the_hub(tmp_path):
     assert Conll().read_file(tmp_path / "f.parquet", Sources()).tags == [["O", "B-PER"]]
 
 
+def test_parts_of_speech_are_read_before_names_by_pos_and_after_them_by_ner(tmp_path):
+    row = {"tokens": ["a", "b"], "ner_tags": ["O", "B-X"], "pos_tags": ["DET", "NOUN"]}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
+    for task, wanted in (("ner", ["O", "B-X"]), ("pos", ["DET", "NOUN"])):
+        assert tasks.named(task).layout.read_file(tmp_path / "x.jsonl", Sources()).tags == [wanted]
+
+
+def test_kinds_of_tables_that_hold_no_tags_are_refused(world, refused, tmp_path):
+    (tmp_path / "x.csv").write_text("word,tag\na,O\n")
+    assert refused("finetune", *words(world), "--train", tmp_path / "x.csv", "--out", tmp_path / "run") == (
+        f"{tmp_path}/x.csv: words with tags are read from CoNLL's columns (.conll, .conllu, .conll2003, .txt, …), or "
+        "from .jsonl or .parquet with tokens and ner_tags; write such a file"
+    )
+
+
 def test_bad_tags_are_refused_with_their_lines(world, refused, tmp_path, albert):
-    kinds.write_columns(tmp_path / "pos.conll", [[("the", "DET"), ("film", "NOUN")], [("a", "O")]])
+    kinds.write_columns(tmp_path / "pos.conll", [[("the", "DET"), ("film", "NOUN")], [("a", "O"), ("the", "DET")]])
     message = refused("finetune", *words(world), "--train", tmp_path / "pos.conll", "--out", tmp_path / "run")
     assert message == (
-        f"{tmp_path}/pos.conll: 2 tags not usable: line 3 has 'DET', which marks no span (B-PER, I-PER, …, O), line 4 "
-        "has 'NOUN', which marks no span (B-PER, I-PER, …, O); correct them, or leave such sentences out with "
-        "--skip-bad; albert finetune pos trains tags that stand for themselves"
+        f"{tmp_path}/pos.conll: 2 tags not usable: 'DET' (line 3 and 1 more), 'NOUN' (line 4); ner's tags mark spans "
+        "(B-PER, I-PER, …, O): for tags that stand for themselves, as parts of speech, use albert finetune pos; else "
+        "correct them, or leave such sentences out with --skip-bad"
     )
     kinds.write_columns(tmp_path / "dev.conll", [[("a", "B-ORG")]])
     message = refused("finetune", *words(world), "--dev", tmp_path / "dev.conll", "--out", tmp_path / "run")
     assert message == (
-        f"{tmp_path}/dev.conll: 1 tag not usable: line 3 has 'B-ORG'; known: O, B-LOC, I-LOC, B-PER, I-PER; correct "
+        f"{tmp_path}/dev.conll: 1 tag not usable: 'B-ORG' (line 3); known: O, B-LOC, I-LOC, B-PER, I-PER; correct "
         "them, or leave such sentences out with --skip-bad"
     )
     message = refused("finetune", *words(world, "--head", "mlp:8"), "--out", tmp_path / "run")

@@ -9,6 +9,7 @@ import typer
 
 from albert_cli import arguments, console, options
 from albert_cli.arguments import Kind
+from converters.errors import UsageError
 
 app = typer.Typer()
 
@@ -55,7 +56,11 @@ def answer(
     from albert_cli.training import prediction
     from albert_cli.training.run_directory import load_run
 
+    if not question.strip():
+        raise UsageError("QUESTION", "is empty", "write what is asked")
     text = _context(context)
+    if not text.strip():
+        raise UsageError("CONTEXT", "is empty", "give the text that may hold the answer, or @FILE")
     with Machine(device, threads, precision).at_work() as where:
         loaded = load_run(run, device=where, batch_tokens=batch_tokens)
         loaded = prediction.answering(loaded, top, no_answer_threshold)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +11,7 @@ import typer
 
 from albert_cli import console, options, vector_options
 from albert_cli.arguments import Kind, refuse_idle
+from converters.errors import AlbertError
 
 if TYPE_CHECKING:
     from albert_cli.embedding.sts import Agreement
@@ -170,6 +173,17 @@ def evaluate(
     _print(found, plot, json=json)
 
 
+@contextlib.contextmanager
+def _naming(run: Path) -> Iterator[None]:
+    """Let an error name the one of several runs that it is of."""
+    try:
+        yield
+    except AlbertError as error:
+        if not str(error).startswith(str(run)):
+            error.where = f"{run}: {error.where}" if error.where else str(run)
+        raise
+
+
 def _print(found: Agreement, plot: Path | None, *, json: bool) -> None:
     if found.texts_truncated:
         console.warn(f"{found.texts_truncated:,} texts are longer than --max-length, and were cut")
@@ -223,7 +237,8 @@ def _evaluate_runs(
 
     found = {}
     for path in runs:
-        with console.progress_count(str(path)) as tick, Machine(device, threads, precision).at_work() as where:
+        named = _naming(path) if len(runs) > 1 else contextlib.nullcontext()
+        with named, console.progress_count(str(path)) as tick, Machine(device, threads, precision).at_work() as where:
             loaded = load_run(path, device=where, batch_tokens=batch_tokens)
             splits = prediction.dev_splits(loaded, data, delimiter, columns=columns, skip_bad=skip_bad)
             rows = sum(len(split.rows) for split in splits.values())

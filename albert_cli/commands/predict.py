@@ -34,7 +34,7 @@ def predict(
         typer.Option(
             "--in",
             metavar="PATH",
-            help="Texts from a file, as albert embed reads them, or SQuAD's .json; - is standard input.",
+            help="Texts from a file, as albert embed reads them; questions from SQuAD's .json; - is standard input.",
         ),
         Kind.STREAM_IN,
     ] = None,

@@ -84,6 +84,13 @@ def dev_splits(
             sources = replace(sources, data=path, files={})
         found = {name: part for name in task.dev_splits if (part := task.read(sources, name)) is not None}
     if not found:
+        hashes = info.hashes
+        if hashes.get("dev") and hashes["dev"] == hashes.get("train"):
+            source = sources.files.get("train") or sources.data
+            raise DataError(
+                f"{loaded.directory}: its development rows were held out of {source}, and no file has them alone; name "
+                "labelled data with --data (summary.json has what was measured on them)"
+            )
         raise DataError(f"{loaded.directory}: no development set is known for it; name a file with --data")
     if skip_bad:
         found = {name: problem.usable(part, info.labels, task) for name, part in found.items()}
@@ -122,7 +129,11 @@ def one(loaded: LoadedRun, command: str, *texts: str) -> dict[str, Any]:
     if len(texts) > problem.most_texts:
         takes = "a text or a pair" if problem.most_texts == 2 else "one text"
         raise RunError(f"{loaded.directory}: its model takes {takes}, not {len(texts)} texts; for many use --in FILE")
-    example = problem.example(texts)
+    try:
+        example = problem.example(texts)
+    except RunError as error:
+        error.where = str(loaded.directory)
+        raise
     split = problem.split(example, loaded.info, loaded.task, loaded.tokenizer, labelled=False)
     return problem.answer(split, run_on(loaded, split), loaded.info)
 

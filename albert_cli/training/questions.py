@@ -123,12 +123,13 @@ def answers(
 
     As in Google's code, a token may begin the answer only in the window that shows the most text around it.
     `logits` per window: (tokens, 2), start and end. With `no_answer` the empty answer wins where its score, that of
-    the first token, is higher by more than the `threshold` (SQuAD v2). `top`: how many candidates each answer has.
+    the first token, is higher by more than the `threshold` (SQuAD v2). `top`: how many candidates each answer has, and
+    "no answer" after them where it may be given and is not among them.
     """
     best = best_spans(questions, cut, logits)
     if top:
         listed = _candidates(questions, cut, logits, no_answer=no_answer)
-        best = [replace(item, candidates=tuple(found[:top])) for item, found in zip(best, listed, strict=True)]
+        best = [replace(item, candidates=_likeliest_of(found, top)) for item, found in zip(best, listed, strict=True)]
     return [item.given(threshold) for item in best] if no_answer else best
 
 
@@ -201,6 +202,11 @@ def _candidates(
         shares = _softmax([score for score, _ in chosen])
         listed.append([replace(item, probability=share) for (_, item), share in zip(chosen, shares, strict=True)])
     return listed
+
+
+def _likeliest_of(found: Sequence[Candidate], top: int) -> tuple[Candidate, ...]:
+    """The first candidates, and "no answer" wherever it stands: Google's lists have it always."""
+    return (*found[:top], *(item for item in found[top:] if not item.text and item.start < 0))
 
 
 def _softmax(scores: Sequence[float]) -> list[float]:

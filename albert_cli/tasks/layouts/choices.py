@@ -53,7 +53,9 @@ class ChoiceTables:
             names = (f"{stem}{end}" for stem in _NAMES.get(split, ()) for end in ends)
             path = next((found[name] for name in names if name in found), None)
             if path is None and split == "train" and self.label == "label":
-                raise DataError(f"{sources.data}: holds no train.csv, .tsv, .jsonl or .parquet; name it with --train")
+                race = any((sources.data / "train" / group).is_dir() for group in ("middle", "high"))
+                more = "it looks like RACE's, which albert finetune race reads" if race else "name it with --train"
+                raise DataError(f"{sources.data}: holds no train.csv, .tsv, .jsonl or .parquet; {more}")
         return None if path is None else self.questions(path, sources, labelled=split != "test")
 
     def read_file(self, path: Path, sources: Sources) -> Choosings:

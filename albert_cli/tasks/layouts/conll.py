@@ -1,7 +1,7 @@
 """Words with tags: CoNLL's columns (a word a line, sentences parted by blank lines), or rows of lists.
 
 In columns the word stands first and its tag last unless `--text-column` and `--label-column` say otherwise, by number
-from 1. Rows (JSON lines, Parquet) have the words in `tokens` or `words` and the tags in `tags`, `ner_tags` or `labels`;
+from 1. Rows (JSON lines, Parquet) have the words in `tokens` or `words` and the tags in `ner_tags`, `tags` or `labels`;
 of Parquet whose tags are numbers, the Hub's description in the file gives their names.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from albert_cli.errors import DataError
 from albert_cli.tables.faults import SKIP_BAD, Faults
-from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, decompressed, suffix_of
+from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, decompressed, suffix_of
 from albert_cli.tables.lines import Errors, lines_of, where_of
 from albert_cli.tables.table import Line, Table, read_table, seekable
 from albert_cli.tasks.examples import Sentences
@@ -28,7 +28,7 @@ from converters.messages import brief, listing
 
 ROWS = (".jsonl", ".ndjson", ".json", ".parquet", ".pq")
 COLUMNS = (".conll", ".conllu", ".conll2003", ".bio", ".iob", ".iob2", ".bioes", ".txt", ".tsv", ".tab")
-WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels", "ner", "pos_tags")
+WORDS, TAGS = ("tokens", "words"), ("ner_tags", "tags", "labels", "ner", "pos_tags")
 _STEMS = {"train": ("train",), "dev": ("dev", "valid", "validation"), "test": ("test",)}
 _OFFICIAL = {"train": "eng.train", "dev": "eng.testa", "test": "eng.testb"}  # CoNLL-2003's own names
 _DOCUMENT = "-DOCSTART-"
@@ -40,6 +40,7 @@ class Conll:
 
     columns = None
     options = ("text_column", "label_column")
+    tags: tuple[str, ...] = TAGS
 
     def read(self, sources: Sources, split: str) -> Sentences | None:
         """A split, by file or from a directory."""
@@ -61,8 +62,14 @@ class Conll:
         """The sentences of a file with tags."""
         if not path.is_file():
             raise DataError(f"{path}: {'a directory or a pipe, not a' if path.exists() else 'no such'} file")
-        if suffix_of(path) in ROWS:
-            found = _of_rows(path, sources.text_column, sources.label_column, skip_bad=sources.skip_bad)
+        ending = suffix_of(path)
+        if ending in KINDS and ending not in (*ROWS, *COLUMNS):
+            raise DataError(
+                f"{path}: words with tags are read from CoNLL's columns ({', '.join(COLUMNS[:3])}, .txt, …), or from "
+                f".jsonl or .parquet with {WORDS[0]} and {self.tags[0]}; write such a file"
+            )
+        if ending in ROWS:
+            found = _of_rows(path, sources.text_column, sources.label_column, self.tags, skip_bad=sources.skip_bad)
         else:
             word, tag = _place(sources.text_column, 0), _place(sources.label_column, -1)
             found = read_columns(path, word, tag, skip_bad=sources.skip_bad)
@@ -193,9 +200,9 @@ def _lines(path: Path, where: str, errors: Errors) -> Iterator[tuple[Iterator[st
 # --- Rows of lists
 
 
-def _of_rows(path: Path, words: str | None, tags: str | None, *, skip_bad: bool) -> Sentences:
+def _of_rows(path: Path, words: str | None, tags: str | None, usual: Sequence[str], *, skip_bad: bool) -> Sentences:
     table = read_table(path, skip_bad=skip_bad)
-    tag = tags or next((name for name in TAGS if name in table.header), None)
+    tag = tags or next((name for name in usual if name in table.header), None)
     return of_table(table, words, tag, names=_names(path, tag), skip_bad=skip_bad)
 
 

@@ -5,6 +5,7 @@ Other files, as the Hub has them, are tables with a question a row: article, que
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from albert_cli.errors import DataError
+from albert_cli.errors import ColumnError, DataError
 from albert_cli.tables.faults import SKIP_BAD
 from albert_cli.tables.input_files import Kind, suffix_of
 from albert_cli.tables.lines import Errors
@@ -43,7 +44,8 @@ class Race:
             root = data_directory(sources.data)
             path = next((place for place in (root / split, root / "RACE" / split) if place.is_dir()), None)
             if path is None:
-                found = self.tables.read(sources, split)
+                with _told_from_swag(sources.data):
+                    found = self.tables.read(sources, split)
                 if found is None and split == "train":
                     raise DataError(
                         f"{sources.data}: holds no train/middle and train/high, and no train.parquet or the like"
@@ -70,8 +72,23 @@ class Race:
     ) -> Choosings:
         """The questions of RACE's directory or of one of its files, else of a table."""
         if not path.is_dir() and (kind is not None or suffix_of(path) != ".txt"):
-            return self.tables.questions(path, sources, labelled=labelled, kind=kind, errors=errors)
+            with _told_from_swag(path):
+                return self.tables.questions(path, sources, labelled=labelled, kind=kind, errors=errors)
         return _of_articles(path, labelled=labelled, skip_bad=sources.skip_bad if labelled else None)
+
+
+@contextlib.contextmanager
+def _told_from_swag(place: Path) -> Iterator[None]:
+    """Say what RACE's files are where a table has SWAG's columns."""
+    try:
+        yield
+    except ColumnError as error:
+        if "sent1" not in error.detail:
+            raise
+        raise DataError(
+            f"{place}: looks like SWAG's (sent1, sent2, ending0, …); albert finetune swag reads it. RACE has "
+            "train/middle and train/high with .txt files, or tables with article, question, options and answer"
+        ) from None
 
 
 def _of_articles(path: Path, *, labelled: bool, skip_bad: bool | None) -> Choosings:

@@ -16,11 +16,14 @@ from albert_cli.tasks.examples import Question, Questions
 from albert_cli.tasks.layouts.tables import data_directory
 from albert_cli.tasks.task import Sources
 from converters.config import parse_json
+from converters.errors import AlbertError
 from converters.files import file_errors
 from converters.messages import listing
 
 _MISPLACED = "answers do not stand at their answer_start"
 _NO_ANSWER = "questions have no answer though is_impossible is false"
+
+_WANTED = "questions are read from SQuAD's .json: data, paragraphs, context, qas"
 
 _FILES = {
     "train": ("train-v2.0.json", "train-v1.1.json", "train.json"),
@@ -69,7 +72,11 @@ def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "re
     """
     with file_errors(path), seekable(path) as file, decompressed(contextlib.nullcontext(file), str(path)) as stream:
         data = stream.file.read()
-    content = parse_json(data, str(path))
+    try:
+        content = parse_json(data, str(path))
+    except AlbertError as error:
+        error.advice = error.advice or _WANTED
+        raise
     items, wrong, bare, labelled = [], [], [], True
     try:
         for context, entry in _entries(content):

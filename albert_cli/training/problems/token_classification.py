@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from albert_cli.errors import DataError, TrainingError
 from albert_cli.model.task_heads import TokenClassifier
+from albert_cli.tables.table import Line
 from albert_cli.tables.write import SUFFIXES, Add
 from albert_cli.tasks.examples import Sentences
 from albert_cli.tasks.task import Task
@@ -35,6 +36,7 @@ from converters.messages import LINES, counted, listing
 Found = Predictions[list[NDArray[Any]]]
 # The target of tokens that speak for no word; transformers' and PyTorch's.
 _NONE = -100
+_NO_SPAN = "marks no span"
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,22 @@ class TokenClassification:
         return replace(examples.take(rows), left_out=left_out)
 
     def check(self, examples: Sentences, labels: Sequence[str], task: Task) -> None:
-        faults = [
-            f"line {line} {fault}"
-            for tags, lines in zip(examples.required_tags(), examples.lines, strict=True)
-            for tag, line in zip(tags, lines, strict=True)
-            if (fault := _fault(tag, labels, task))
-        ]
-        if faults:
-            every = {tag for tags in examples.required_tags() for tag in tags}
-            marked = task.selection_metric != "f1" or all(tagging.parted(tag) for tag in every)
-            known = f"; known: {listing(labels, 20)}" if labels and marked else ""
-            advice = "" if marked else "; albert finetune pos trains tags that stand for themselves"
+        bad: dict[str, list[Line]] = {}
+        for tags, lines in zip(examples.required_tags(), examples.lines, strict=True):
+            for tag, line in zip(tags, lines, strict=True):
+                if _fault(tag, labels, task):
+                    bad.setdefault(tag, []).append(line)
+        if bad:
+            faults = [f"{tag!r} ({_on(lines)})" for tag, lines in bad.items()]
+            unmarked = {_fault(tag, labels, task) for tag in bad} & {_NO_SPAN}
+            known = f"; known: {listing(labels, 20)}" if labels and not unmarked else ""
+            advice = (
+                "; ner's tags mark spans (B-PER, I-PER, …, O): for tags that stand for themselves, as parts of speech, "
+                "use albert finetune pos"
+            )
             raise DataError(
-                f"{examples.where}: {counted(faults, 'tag')} not usable: {listing(faults, LINES)}{known}; correct "
-                f"them, or leave such sentences out with --skip-bad{advice}"
+                f"{examples.where}: {counted(faults, 'tag')} not usable: {listing(faults, LINES)}{known}"
+                f"{f'{advice}; else' if unmarked else ';'} correct them, or leave such sentences out with --skip-bad"
             )
 
     def strata(self, examples: Sentences) -> Sequence[str] | None:
@@ -320,9 +324,15 @@ def _fault(tag: str, labels: Sequence[str], task: Task) -> str:
     """What is wrong with a tag; nothing where it can be used."""
     of_spans = task.selection_metric == "f1"
     if of_spans and tagging.parted(tag) is None:
-        return f"has {tag!r}, which marks no span (B-PER, I-PER, …, O)"
+        return _NO_SPAN
     sound = not of_spans or all(tagging.parted(label) is not None for label in labels)
-    return f"has {tag!r}" if labels and sound and tag not in labels else ""
+    return "is not known" if labels and sound and tag not in labels else ""
+
+
+def _on(lines: Sequence[Line]) -> str:
+    """The first of the lines with a tag, and how many more have it."""
+    more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return f"line {lines[0]}{more}"
 
 
 def _names(logits: NDArray[Any], info: RunInfo) -> list[str]:
