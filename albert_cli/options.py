@@ -217,7 +217,11 @@ ClassificationHead = Annotated[
         "--classification-head", metavar="NAME", help="Which classification head of a fairseq model that has several."
     ),
 ]
-TOKENIZER = typer.Option("--tokenizer", metavar="FILE", help="A spiece.model, 30k-clean.vocab or vocab.txt.")
+TOKENIZER = typer.Option(
+    "--tokenizer",
+    metavar="FILE",
+    help="A spiece.model, 30k-clean.vocab, vocab.txt, or vocab.json with merges.txt beside it.",
+)
 CASED = typer.Option(
     "--cased/--uncased",
     help="Keep capitals, or lower-case; by default as the model's files, name or vocabulary say, else lower-case.",
@@ -285,6 +289,10 @@ TextPairColumn = Annotated[
 ]
 LabelColumn = Annotated[
     str | None, typer.Option("--label-column", metavar="NAME", help="The column of the labels; label by default.")
+]
+OnTruncate = Annotated[
+    Literal["warn", "error"],
+    typer.Option("--on-truncate", help="A text too long for the model: leave out its end, or refuse it."),
 ]
 Errors = Annotated[Literal["strict", "replace"], typer.Option("--errors", help="What to do where a file is not UTF-8.")]
 

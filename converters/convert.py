@@ -44,6 +44,7 @@ _COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to 
 class Report:
     """What a conversion did, and its proof: `digests` are the SHA-256 of each tensor, the same in source and target.
 
+    `heads`: those that are carried, as `converters.roles.HEADS` calls them.
     `not_finite` counts the values that are `nan` and `infinite`, and names the `tensors` that hold any.
     """
 
@@ -56,6 +57,7 @@ class Report:
     bytes: int
     dropped: Mapping[str, int]
     absent: list[str]
+    heads: list[str]
     tokenizer: str
     global_step: int | None
     cast: Cast | None
@@ -234,6 +236,7 @@ class Plan:
             bytes=sum(tensor.nbytes for tensor in self.wanted.everything().values()),
             dropped=self.dropped,
             absent=[roles.HEADS[part] for part in fresh if part in roles.HEADS and part not in present],
+            heads=[head for head in roles.HEADS if head in present],
             tokenizer=describe_tokenizer(checkpoint),
             global_step=checkpoint.global_step,
             cast=self.cast,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from converters import proof, spec
+from converters import proof, roles, spec
 from converters.buffer_pool import reused
 from converters.checkpoint import Checkpoint, same_bits
 from converters.choices import Choices
@@ -240,6 +240,7 @@ def _joined(
         - sum(wanted.everything()[name].nbytes for name in shared) * len(others),
         dropped=dropped,
         absent=[],
+        heads=[head for head in roles.HEADS if any(head in report.heads for report in reports.values())],
         cast=max(casts, key=lambda cast: cast.max_abs_error, default=None),
         notes=list(dict.fromkeys(note for report in reports.values() for note in report.notes)),
         not_finite=finite.counts(),

@@ -163,6 +163,14 @@ def _orders(family: Family, heads: Sequence[str]) -> str:
     return {"sop": "sentence order", "nsp": "next sentence"}.get(family.pair if family.pair in heads else "", "no")
 
 
+def _makes(family: Family, heads: Sequence[str]) -> str:
+    """Whether there are presets of a family, and with the heads of this model of it."""
+    if not family.presets:
+        return "no"
+    own = next(iter(family.titles.values())) == heads
+    return "yes" if own else f"the encoder, as {next(iter(family.titles))}"
+
+
 def _yes(true: bool) -> str:
     return "yes" if true else "no"
 
@@ -189,7 +197,7 @@ _FORMATS_BEGIN, _COMMANDS_BEGIN, _TABLE_ENDS = (
 # What a command does with a model of a family that has these heads.
 _DOES: Mapping[tuple[str, ...], Callable[[Family, Sequence[str]], str]] = {
     ("convert", "inspect", "diff", "models", "tokenize", "embed", "similarity"): lambda family, heads: "yes",
-    ("init",): lambda family, heads: _yes(bool(family.presets)),
+    ("init",): _makes,
     ("fill-mask",): _fills,
     ("fill-mask --span",): lambda family, heads: _yes("sbo" in heads),
     ("score",): _scores,

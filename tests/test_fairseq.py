@@ -294,6 +294,9 @@ def test_several_heads(tmp_path, refused, albert):
         "buffers": 2,
         "tensors of the classification head mnli (--classification-head mnli converts it)": 4,
     }
+    assert json.loads(out)["heads"] == ["mlm", "first_token"]
+    out = albert("convert", tmp_path / "hf", tmp_path / "hf.npz")[1]
+    assert "heads      masked-word head (MLM), classification head on the first token\n" in out
     wanted = state(heads=("mnli", "rte"))["classification_heads.rte.out_proj.weight"].float().numpy()
     assert same_bits(convert.load(tmp_path / "hf").tensors["classifier.out_proj.weight"].read(), wanted)
 

@@ -31,7 +31,10 @@ def test_init_makes_a_model_of_every_family(albert, tmp_path, preset, parameters
     """With the heads of its pre-training, as many parameters as transformers counts."""
     code, out, err = albert("init", tmp_path / "m", "--preset", preset)
     assert (code, err) == (0, "")
-    assert out == f"{tmp_path / 'm'} (safetensors): {parameters:,} parameters, random, seed 42\n"
+    assert out == (
+        f"{tmp_path / 'm'} (safetensors): {parameters:,} parameters, random, seed 42\n"
+        "tokenizer none; --tokenizer FILE adds one\n"
+    )
     assert heads == set(convert.load(tmp_path / "m").components) - {"embeddings", "projection", "encoder", "pooler"}
 
 

@@ -413,8 +413,8 @@ def test_tables_are_written_to_files(letter_model, albert, refused, tmp_path):
     ]  # fmt: skip
     ok(albert("score", "ab", "", *model, "--totals", "--out", tmp_path / "s.tsv"))
     lines = [line.split("\t") for line in (tmp_path / "s.tsv").read_text().splitlines()]
-    assert lines[0] == ["row", "text", "tokens", "log_likelihood", "per_token", "pseudo_perplexity"]
-    assert lines[2] == ["1", "", "0", "0.0", "", ""]
+    assert lines[0] == ["row", "text", "tokens", "truncated", "log_likelihood", "per_token", "pseudo_perplexity"]
+    assert lines[2] == ["1", "", "0", "0", "0.0", "", ""]
     ok(albert("sop", "a", "b", *model, "--out", tmp_path / "o.jsonl"))
     assert json.loads((tmp_path / "o.jsonl").read_text())["truncated"] == 0
     assert refused("sop", "a", "b", *model, "--out", tmp_path / "o.jsonl") == (
@@ -483,9 +483,16 @@ def test_texts_that_cannot_be_judged_are_all_named(letter_model, refused, tmp_pa
         f"{path}: line 5 has no [MASK]; {path}: line 6 has no [MASK], and 4 more; write [MASK] where a word is to be "
         "found"
     )
-    limit = "the model takes at most 64, [CLS] and [SEP] counted; shorten or split the text"
-    assert refused("score", "x" * 63, *model) == f"the text has 65 tokens; {limit}"
-    assert refused("fill-mask", "[MASK]", "x" * 62 + "[MASK]", *model) == f"text 2 has 65 tokens; {limit}"
+    limit = (
+        "the model takes at most 64, [CLS] and [SEP] counted; shorten or split the text, or --on-truncate warn leaves "
+        "the rest out"
+    )
+    error = (*model, "--on-truncate", "error")
+    assert refused("score", "x" * 63, *error) == f"the text has 65 tokens; {limit}"
+    assert refused("fill-mask", "[MASK]", "x" * 62 + "[MASK]", *error) == f"text 2 has 65 tokens; {limit}"
+    assert refused("fill-mask", "[MASK]", "[MASK]" + "x" * 61 + "[MASK]", *model) == (
+        "text 2 has 65 tokens, and [MASK] 2 of 2 stands beyond the 64 that the model takes; shorten or split the text"
+    )
     assert refused("score", "", *model) == "the text is empty; there is nothing to score"
     assert refused("score", "", " ", *model) == "every text is empty; there is nothing to score"
     assert refused("sop", "a", " ", *model) == "the pair: the second segment is empty; both must hold text"
@@ -550,6 +557,47 @@ def test_a_pair_that_is_too_long_is_cut_and_reported_or_refused(letter_model, al
         "the pair has 73 tokens; the model takes at most 64; shorten the segments, or --on-truncate warn leaves the "
         "rest out"
     )
+
+
+@pytest.mark.parametrize("how", [(), ("--mask", "piece"), ("--totals",)])
+def test_a_text_that_is_too_long_is_scored_as_its_beginning(letter_model, albert, how):
+    texts, options = ["ab", "xy z" * 25], ("--model", letter_model, "--json", *how)
+    code, out, err = albert("score", *texts, *options)
+    assert code == 0
+    assert err == (
+        "albert: 1 of 2 texts are longer than the 64 tokens the model takes: 13 tokens were left out; --on-truncate "
+        "error refuses such texts\n"
+    )
+    records = json.loads(out)
+    assert [(record["tokens"], record["truncated"]) for record in records] == [(2, 0), (62, 13)]
+    [whole] = json.loads(ok(albert("score", cut_to(letter_model, texts[1], 62), *options)))
+    assert records[1]["log_likelihood"] == pytest.approx(whole["log_likelihood"], abs=1e-4)
+    for long, short in zip(records[1].get("token_scores", []), whole.get("token_scores", []), strict=True):
+        assert [long[name] for name in ("id", "piece", "start", "end")] == [
+            short[name] for name in ("id", "piece", "start", "end")
+        ]
+
+
+def cut_to(model, text, count):
+    """The beginning of a text that has so many tokens."""
+    return text[: Tokenizer.from_pretrained(model).encode(text, special_tokens=False).offsets[count - 1][1]]
+
+
+def test_a_text_that_is_too_long_is_filled_in_where_its_mask_is_kept(letter_model, albert):
+    model = ("--model", letter_model, "--json")
+    code, out, err = albert("fill-mask", "[MASK]" + "x" * 62, *model)
+    assert code == 0
+    assert err == (
+        "albert: 1 of 1 texts are longer than the 64 tokens the model takes: 1 tokens were left out; --on-truncate "
+        "error refuses such texts\n"
+    )
+    [[long]], [[short]] = (
+        (record["masks"] for record in json.loads(out)),
+        (record["masks"] for record in json.loads(ok(albert("fill-mask", "[MASK]" + "x" * 61, *model)))),
+    )
+    assert [word["id"] for word in long] == [word["id"] for word in short]
+    assert [word["probability"] for word in long] == pytest.approx([word["probability"] for word in short], abs=1e-6)
+    assert long[0]["filled"] == short[0]["filled"] + "x"
 
 
 def test_empty_rows_of_a_file_are_kept_and_counted(letter_model, albert, tmp_path):

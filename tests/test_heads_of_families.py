@@ -231,7 +231,15 @@ def test_a_discriminator_in_tables_files_and_a_picture(unsure, albert, refused, 
     for colour in (replaced, usual):
         assert (np.abs(picture - colour).max(1) < 0.01).sum() > 1000
     assert refused("score", "", *model) == "the text is empty; there is nothing to score"
-    assert refused("score", "she " * 60, *model).startswith("the text has 62 tokens; the model takes at most ")
+    error = ("--on-truncate", "error")
+    assert refused("score", "she " * 60, *model, *error).startswith("the text has 62 tokens; the model takes at most ")
+    code, out, err = albert("score", "she " * 60, *model, "--json")
+    [record] = json.loads(out)
+    assert (code, record["tokens"] + record["truncated"]) == (0, 60)
+    assert f"{record['truncated']} tokens were left out; --on-truncate error refuses such texts" in err
+    [(ids, shares)] = detected(unsure, ["she " * record["tokens"]])
+    assert [token["id"] for token in record["token_scores"]] == ids
+    assert np.abs(shares - [token["probability"] for token in record["token_scores"]]).max() < 1e-5
 
 
 @pytest.mark.parametrize("option", [("--mask", "piece"), ("--odd", "2")])

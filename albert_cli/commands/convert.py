@@ -206,7 +206,9 @@ def _convert(model: Model, target: Path, choices: Choices, **settings: Any) -> d
 
 
 def _summary(report: Report) -> list[tuple[str, str]]:
+    from converters.families import pretraining_heads
     from converters.proof import describe_not_finite
+    from converters.roles import HEADS
 
     kept = len(report.digests)
     rows = [
@@ -227,6 +229,9 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     for reason, count in report.dropped.items():
         hint = " (--keep-optimizer carries them)" if reason == "optimizer slots" else ""
         rows.append(("dropped", f"{count} {reason}{hint}"))
+    # Those of pre-training are what every model is expected to have: `absent` says which it lacks.
+    if not pretraining_heads().issuperset(report.heads):
+        rows.append(("heads", ", ".join(HEADS[head] for head in report.heads)))
     rows += [("absent", what) for what in report.absent]
     rows += [("note", note) for note in report.notes]
     return rows

@@ -37,6 +37,7 @@ def fill_mask(
     text_column: options.TextColumn = None,
     delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
+    on_truncate: options.OnTruncate = "warn",
     json: options.Json = False,
     out: options.OutTable = None,
     force: options.Force = False,
@@ -87,7 +88,8 @@ def fill_mask(
 
     check(out, source, force=force)
     given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    common: dict[str, Any] = {"top": top or 5, "places": given.places, "batch_tokens": batch_tokens}
+    common: dict[str, Any] = {"top": top or 5, "on_truncate": on_truncate}
+    common |= {"places": given.places, "batch_tokens": batch_tokens}
     rows: Iterable[dict[str, Any]]
     blocks: Iterable[str | console.Table]
     with Machine(device, threads, precision).at_work():

@@ -74,6 +74,8 @@ def init(
         console.print_json(data | {"digests": digests})
     else:
         console.say(f"{target} ({writer.NAME}): {parameters:,} parameters, random, seed {seed}")
+        if not files:
+            console.say("tokenizer none; --tokenizer FILE adds one")
 
 
 def _tokenizer(path: Path | None) -> tuple[TokenizerFiles, Tokenizer | None]:

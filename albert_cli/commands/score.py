@@ -12,7 +12,6 @@ from albert_cli import console, options
 from albert_cli.arguments import Kind, refuse_idle
 
 if TYPE_CHECKING:
-    from albert_cli.scoring.batches import Tick
     from albert_cli.scoring.load import Heads
     from albert_cli.scoring.pseudo_likelihood import Masking
     from albert_cli.scoring.reports import Report
@@ -30,6 +29,7 @@ def score(
     text_column: options.TextColumn = None,
     delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
+    on_truncate: options.OnTruncate = "warn",
     odd: Annotated[
         int, typer.Option("--odd", min=0, metavar="N", help="Mark the N least likely tokens of each text.")
     ] = 1,
@@ -97,7 +97,8 @@ def score(
         if heads.head == "rtd":
             why = "with an ELECTRA's discriminator, which masks nothing and marks what is above 0.5"
             refuse_idle(why, "mask", "odd")
-        report = _report(heads, given, mask=mask, odd=odd, batch_tokens=batch_tokens, tick=tick)
+        common: dict[str, Any] = {"on_truncate": on_truncate, "batch_tokens": batch_tokens, "tick": tick}
+        report = _report(heads, given, mask=mask, odd=odd, **common)
         if plot is not None:
             report.found = list(report.found)
             report.draw(plot, force=force)
@@ -120,15 +121,13 @@ def score(
         console.warn(f"{empty:,} of {len(given):,} texts are empty")
 
 
-def _report(
-    heads: Heads, given: Texts, *, mask: Masking, odd: int, batch_tokens: int | None, tick: Tick
-) -> Report[Any]:
-    """The scores of the texts by the head that the model has."""
+def _report(heads: Heads, given: Texts, *, mask: Masking, odd: int, **common: Any) -> Report[Any]:
+    """The scores of the texts by the head that the model has; `common`: what is asked of either."""
     from albert_cli.scoring.pseudo_likelihood import scores_of
     from albert_cli.scoring.replaced_tokens import replaced_in
     from albert_cli.scoring.reports import LikelihoodReport, ReplacedReport
 
-    common: dict[str, Any] = {"places": given.places, "batch_tokens": batch_tokens, "tick": tick}
+    common |= {"places": given.places}
     if heads.head == "rtd":
         return ReplacedReport(replaced_in(heads.model, heads.tokenizer, given.firsts, **common))
     scores = scores_of(heads.model, heads.tokenizer, given.firsts, mask=mask, **common)

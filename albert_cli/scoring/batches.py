@@ -7,8 +7,9 @@ its neighbours nor on the size of a batch, but for rounding. Of equal scores the
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from albert_cli.batching import evaluation_batches
 from albert_cli.embedding.embedder import BATCH_TOKENS
-from albert_cli.errors import HeadError
+from albert_cli.errors import HeadError, Notice
 from albert_cli.finite import check_finite
 from albert_cli.memory import out_of_memory
 from albert_cli.model.pretraining_heads import PreTrainingModel
@@ -28,6 +29,8 @@ from albert_cli.tokenization.tokenizer import Tokenizer
 
 # Called with how much is done now, and how much there is in all.
 Tick = Callable[[int, int], None]
+# What happens to a text longer than the model's positions: its end is left out, or it is refused.
+OnTruncate = Literal["warn", "error"]
 
 # Texts that are scored, and whose scores are held, at once.
 TEXTS = 1024
@@ -100,28 +103,51 @@ def ranks_of(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def check_texts(
-    model: PreTrainingModel, tokenizer: Tokenizer, texts: Sequence[str], where: Callable[[int], str]
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    where: Callable[[int], str],
+    on_truncate: OnTruncate,
 ) -> int:
-    """How many tokens the texts have, special ones left out.
+    """How many tokens of the texts the model takes, special ones left out.
 
-    Raises HeadError for texts longer than the model's positions, listing all of them, and where there is no token.
+    Of a text longer than the model's positions the end is left out, with a Notice; with `on_truncate="error"` a
+    HeadError lists all of them. Another is raised where there is no token.
     """
-    added, lengths = tokenizer.template.added(pair=False), []
+    added, lengths, truncated = tokenizer.template.added(pair=False), [], []
     for low in range(0, len(texts), TEXTS):
-        lengths += tokenizer.encode_batch(texts[low : low + TEXTS]).lengths.tolist()
+        tokens = tokenizer.encode_batch(texts[low : low + TEXTS], max_length=model.config.max_tokens)
+        lengths += tokens.lengths.tolist()
+        truncated += tokens.truncated.tolist()
     count = sum(lengths) - added * len(lengths)
     if not count:
         raise HeadError(f"{where(0) if len(texts) == 1 else 'every text'} is empty; there is nothing to score")
-    raise_if_long(lengths, model, where)
+    report_cut(lengths, truncated, model, where, on_truncate)
     return count
 
 
-def raise_if_long(lengths: Sequence[int], model: PreTrainingModel, where: Callable[[int], str]) -> None:
-    limit = model.config.max_tokens
-    raise_if_any(
-        [f"{where(row)} has {length:,} tokens" for row, length in enumerate(lengths) if length > limit],
-        f"the model takes at most {limit}, [CLS] and [SEP] counted; shorten or split the text",
-    )
+def report_cut(
+    lengths: Sequence[int],
+    truncated: Sequence[int],
+    model: PreTrainingModel,
+    where: Callable[[int], str],
+    on_truncate: OnTruncate,
+) -> None:
+    """A Notice of texts of which `truncated` tokens were left out, `lengths` kept; or a HeadError that lists them."""
+    limit, long = model.config.max_tokens, [row for row, count in enumerate(truncated) if count]
+    if on_truncate == "error":
+        raise_if_any(
+            [f"{where(row)} has {lengths[row] + truncated[row]:,} tokens" for row in long],
+            f"the model takes at most {limit}, [CLS] and [SEP] counted; shorten or split the text, or --on-truncate "
+            "warn leaves the rest out",
+        )
+    elif long:
+        warnings.warn(
+            f"{len(long):,} of {len(lengths):,} texts are longer than the {limit} tokens the model takes: "
+            f"{sum(truncated):,} tokens were left out; --on-truncate error refuses such texts",
+            Notice,
+            stacklevel=3,
+        )
 
 
 def memory() -> contextlib.AbstractContextManager[None]:

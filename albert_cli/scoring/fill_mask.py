@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.scoring.batches import Queries, Tick, logits_of, raise_if_long, ranks_of
+from albert_cli.scoring.batches import OnTruncate, Queries, Tick, logits_of, ranks_of, report_cut
 from albert_cli.scoring.messages import labeller, raise_if_any
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTINUED
@@ -39,6 +39,7 @@ def fill_masks(
     *,
     top: int = 5,
     targets: Sequence[str] = (),
+    on_truncate: OnTruncate = "warn",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
@@ -49,10 +50,11 @@ def fill_masks(
     Both stand for the model's own mask, whatever that is called (`Tokenizer.masks`). Probabilities are over the whole
     vocabulary. A target is a word of one piece; for a mask that continues a word (`un[MASK]`) it is looked up as the
     rest of one, and for byte-level BPE without a space at the beginning of a text. `places`: what messages call the
-    texts. Raises HeadError, listing all of them, for texts without a mask or longer than the model's positions, and
+    texts. Of a text longer than the model's positions the end is left out, with a Notice. Raises HeadError, listing all
+    of them, for texts without a mask, or with one in what is left out, for longer ones with `on_truncate="error"`, and
     for targets of several pieces.
     """
-    tokens, spans = encode_masked(model, tokenizer, texts, places)
+    tokens, spans = encode_masked(model, tokenizer, texts, places, on_truncate)
     counts = [len(found) for found in spans]
     queries = Queries(np.arange(len(texts)), np.flatnonzero(tokens.ids == tokenizer.mask_id), np.array(counts))
     starts = [(text, start) for text, found in zip(texts, spans, strict=True) for start, _ in found]
@@ -74,19 +76,37 @@ def fill_masks(
 
 
 def encode_masked(
-    model: PreTrainingModel, tokenizer: Tokenizer, texts: Sequence[str], places: Sequence[str] | None
+    model: PreTrainingModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    places: Sequence[str] | None,
+    on_truncate: OnTruncate,
 ) -> tuple[TokenBatch, list[list[tuple[int, int]]]]:
     """The texts with their masks as ids, and where in each text these stand; HeadError as `fill_masks`."""
     where = labeller(len(texts), places)
     mask = tokenizer.segmenter.special_tokens["mask"]
     # As in fairseq's fill_mask, blanks at the end are no part of the text.
-    rows = [tokenizer.encode(text.rstrip(), special_in_text=(mask,)).ids for text in texts]
+    limit = model.config.max_tokens
+    encodings = [tokenizer.encode(text.rstrip(), special_in_text=(mask,), max_length=limit) for text in texts]
+    rows, truncated = [one.ids for one in encodings], [one.truncated for one in encodings]
     spans = [tokenizer.mask_spans(text) for text in texts]
     raise_if_any(
         [f"{where(row)} has no {mask}" for row, found in enumerate(spans) if not found],
         f"write {mask} where a word is to be found",
     )
-    raise_if_long([len(row) for row in rows], model, where)
+    lengths = [len(row) for row in rows]
+    if on_truncate == "warn":
+        left = [row.count(tokenizer.mask_id) for row in rows]
+        raise_if_any(
+            [
+                f"{where(row)} has {lengths[row] + truncated[row]:,} tokens, and {mask} {left[row] + 1} of "
+                f"{len(found)} stands beyond the {limit} that the model takes"
+                for row, found in enumerate(spans)
+                if left[row] < len(found)
+            ],
+            "shorten or split the text",
+        )
+    report_cut(lengths, truncated, model, where, on_truncate)
     return TokenBatch.of_rows(rows, pad_id=tokenizer.pad_id), spans
 
 

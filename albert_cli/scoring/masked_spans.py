@@ -17,7 +17,7 @@ from torch import Tensor
 from albert_cli.errors import HeadError
 from albert_cli.finite import check_finite
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.scoring.batches import Tick, batches, inputs, memory
+from albert_cli.scoring.batches import OnTruncate, Tick, batches, inputs, memory
 from albert_cli.scoring.fill_mask import best, encode_masked, filled_in
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.messages import labeller, raise_if_any
@@ -74,6 +74,7 @@ def fill_spans(
     texts: Sequence[str],
     *,
     top: int = 5,
+    on_truncate: OnTruncate = "warn",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
@@ -81,14 +82,14 @@ def fill_spans(
     """For each text, for each place of its masked spans, the `top` likeliest pieces by each head.
 
     A span is masks with no other token between them. The words of a span are found each for itself, as in training.
-    Probabilities are over the whole vocabulary. `places`: what messages call the texts. Raises HeadError, listing all
-    of them, for texts without a mask, longer than the model's positions, or with a span longer than the head knows
-    places; and for a model without the head.
+    Probabilities are over the whole vocabulary. `places`: what messages call the texts; texts that are too long, and
+    `on_truncate`, as in `fill_masks`. Raises HeadError, listing all of them, for texts without a mask, or with a span
+    longer than the head knows places; and for a model without the head.
     """
     if model.sbo is None:
         raise without_head(model.config, "sbo")
     where = labeller(len(texts), places)
-    tokens, in_text = encode_masked(model, tokenizer, texts, places)
+    tokens, in_text = encode_masked(model, tokenizer, texts, places, on_truncate)
     masks = _masks(tokens, tokenizer.mask_id)
     known = len(model.sbo.positions.weight)
     _refuse_long(masks, known, where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from albert_cli.batching import ranges
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.masking import Vocabulary
-from albert_cli.scoring.batches import TEXTS, Queries, Tick, check_texts, logits_of, ranks_of
+from albert_cli.scoring.batches import TEXTS, OnTruncate, Queries, Tick, check_texts, logits_of, ranks_of
 from albert_cli.scoring.messages import labeller
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -29,6 +29,7 @@ class TextScore:
 
     `offsets`: spans in the text. `log_probabilities`: of the token itself when it is masked, natural logarithms.
     `ranks`: its place among all pieces, from 1. `choices` and `choice_log_probabilities`: what the model would put.
+    `truncated`: tokens at the end that were left out.
     """
 
     text: str
@@ -39,6 +40,7 @@ class TextScore:
     ranks: NDArray[np.int64]
     choices: NDArray[np.int64]
     choice_log_probabilities: NDArray[np.float32]
+    truncated: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,12 +79,14 @@ def score_texts(
     texts: Sequence[str],
     *,
     mask: Masking = "word-l2r",
+    on_truncate: OnTruncate = "warn",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> list[TextScore]:
     """The scores of all texts at once; see `scores_of`."""
-    return list(scores_of(model, tokenizer, texts, mask=mask, places=places, batch_tokens=batch_tokens, tick=tick))
+    common: dict[str, Any] = {"on_truncate": on_truncate, "places": places, "batch_tokens": batch_tokens, "tick": tick}
+    return list(scores_of(model, tokenizer, texts, mask=mask, **common))
 
 
 def scores_of(
@@ -91,6 +95,7 @@ def scores_of(
     texts: Sequence[str],
     *,
     mask: Masking = "word-l2r",
+    on_truncate: OnTruncate = "warn",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
@@ -100,9 +105,9 @@ def scores_of(
     `mask`: with a token the rest of its word is masked (`word-l2r`), which would give it away, or it alone (`piece`).
     Words are those of whole-word masking: a piece that begins with a letter or digit continues the word before it.
     The scores come as they are made, some texts at a time. A text without tokens has a score without entries. Raises
-    HeadError as `check_texts` does, before the first one comes.
+    HeadError, and cuts a text that is too long, as `check_texts` does, before the first one comes.
     """
-    total = check_texts(model, tokenizer, texts, labeller(len(texts), places))
+    total = check_texts(model, tokenizer, texts, labeller(len(texts), places), on_truncate)
     advance = tick and (lambda done, _: tick(done, total))
     for low in range(0, len(texts), TEXTS):
         yield from _scored(model, tokenizer, texts[low : low + TEXTS], mask, batch_tokens, advance)
@@ -116,7 +121,7 @@ def _scored(
     batch_tokens: int | None,
     tick: Tick | None,
 ) -> Iterator[TextScore]:
-    tokens = tokenizer.encode_batch(texts)
+    tokens = tokenizer.encode_batch(texts, max_length=model.config.max_tokens)
     counts = tokens.lengths - tokenizer.template.added(pair=False)
     queries, token_of, ids = _queries(tokens, counts, mask, tokenizer)
     own = torch.from_numpy(ids.astype(np.int64))
@@ -134,7 +139,7 @@ def _scored(
     ends = np.cumsum(counts)
     for row, (text, end) in enumerate(zip(texts, ends.tolist(), strict=True)):
         part = slice(end - int(counts[row]), end)
-        encoding = tokenizer.encode(text, special_tokens=False)
+        encoding = tokenizer.encode(text, special_tokens=False, max_length=int(counts[row]) or None)
         yield TextScore(
             text,
             encoding.ids,
@@ -144,6 +149,7 @@ def _scored(
             ranks[part],
             choices[part],
             best[part],
+            int(tokens.truncated[row]),
         )
 
 

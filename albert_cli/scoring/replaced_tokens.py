@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from albert_cli.errors import HeadError
 from albert_cli.finite import check_finite
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.scoring.batches import TEXTS, Tick, batches, check_texts, inputs, memory
+from albert_cli.scoring.batches import TEXTS, OnTruncate, Tick, batches, check_texts, inputs, memory
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.messages import labeller
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -26,6 +27,7 @@ class Replacements:
     """What the discriminator says of a text; lists and arrays have one entry per token, special ones left out.
 
     `offsets`: spans in the text. `probabilities` float32: of being no token of the original text (the sigmoid).
+    `truncated`: tokens at the end that were left out.
     """
 
     text: str
@@ -33,6 +35,7 @@ class Replacements:
     pieces: list[str]
     offsets: list[tuple[int, int]]
     probabilities: NDArray[np.float32]
+    truncated: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,12 +56,14 @@ def find_replaced(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
+    on_truncate: OnTruncate = "warn",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> list[Replacements]:
     """What the discriminator says of all texts at once; see `replaced_in`."""
-    return list(replaced_in(model, tokenizer, texts, places=places, batch_tokens=batch_tokens, tick=tick))
+    common: dict[str, Any] = {"on_truncate": on_truncate, "places": places, "batch_tokens": batch_tokens, "tick": tick}
+    return list(replaced_in(model, tokenizer, texts, **common))
 
 
 def replaced_in(
@@ -66,6 +71,7 @@ def replaced_in(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
+    on_truncate: OnTruncate = "warn",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
@@ -73,11 +79,11 @@ def replaced_in(
     """How likely each token of each text is to have been replaced; nothing is masked, so a text is computed once.
 
     `places`: what messages call the texts. The answers come as they are made, some texts at a time. Raises HeadError
-    for a model that is no discriminator, and as `check_texts` does, before the first one comes.
+    for a model that is no discriminator, and as `check_texts` does, which cuts long texts, before the first one comes.
     """
     if model.rtd is None:
         raise without_head(model.config, "rtd")
-    check_texts(model, tokenizer, texts, labeller(len(texts), places))
+    check_texts(model, tokenizer, texts, labeller(len(texts), places), on_truncate)
     advance = tick and (lambda done, _: tick(done, len(texts)))
     for low in range(0, len(texts), TEXTS):
         yield from _found(model, tokenizer, texts[low : low + TEXTS], batch_tokens, advance)
@@ -88,7 +94,7 @@ def _found(
 ) -> Iterator[Replacements]:
     head = model.rtd
     assert head is not None
-    tokens = tokenizer.encode_batch(texts)
+    tokens = tokenizer.encode_batch(texts, max_length=model.config.max_tokens)
     before, added = len(tokenizer.template.before), tokenizer.template.added(pair=False)
     found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
     for batch in batches(tokens.lengths, model, batch_tokens):
@@ -101,6 +107,6 @@ def _found(
             found[number] = own.sigmoid().numpy()
         if tick:
             tick(len(batch), len(texts))
-    for text, probabilities in zip(texts, found, strict=True):
-        encoding = tokenizer.encode(text, special_tokens=False)
-        yield Replacements(text, encoding.ids, encoding.pieces, encoding.offsets, probabilities)
+    for text, probabilities, cut in zip(texts, found, tokens.truncated.tolist(), strict=True):
+        encoding = tokenizer.encode(text, special_tokens=False, max_length=len(probabilities) or None)
+        yield Replacements(text, encoding.ids, encoding.pieces, encoding.offsets, probabilities, cut)

@@ -116,6 +116,7 @@ class LikelihoodReport(Report[TextScore]):
             "row": row,
             "text": one.text,
             "tokens": len(one),
+            "truncated": one.truncated,
             "log_likelihood": one.log_likelihood,
             "per_token": one.mean,
             # JSON has no infinity
@@ -186,6 +187,7 @@ class ReplacedReport(Report[Replacements]):
             "row": row,
             "text": one.text,
             "tokens": len(one),
+            "truncated": one.truncated,
             "replaced": len(one.replaced),
             "mean_probability": one.mean,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from albert_cli.errors import HeadError
 from albert_cli.finite import check_finite
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.scoring.batches import Tick, batches, inputs, memory
+from albert_cli.scoring.batches import OnTruncate, Tick, batches, inputs, memory
 from albert_cli.scoring.load import without_head
 from albert_cli.scoring.messages import labeller, raise_if_any
 from albert_cli.tokenization.batch import TokenBatch
@@ -35,7 +35,7 @@ def sentence_order(
     firsts: Sequence[str],
     seconds: Sequence[str],
     *,
-    on_truncate: Literal["warn", "error"] = "warn",
+    on_truncate: OnTruncate = "warn",
     places: Sequence[str] | None = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,

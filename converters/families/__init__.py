@@ -41,6 +41,11 @@ def heads_of(preset: str) -> tuple[str, ...]:
     return family.preset_heads.get(preset, family.fresh)
 
 
+def pretraining_heads() -> set[str]:
+    """The heads that a model of some family is pre-trained with."""
+    return {head for family in families().values() for heads in family.titles.values() for head in heads}
+
+
 def published() -> list[Published]:
     """The models of every family that others made public."""
     return [model for family in families().values() for model in family.published]
