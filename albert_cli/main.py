@@ -14,6 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,6 +76,7 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     stderr = processes.hush()
     try:
+        _check_working_directory()
         with warnings.catch_warnings():
             warnings.filterwarnings("always", category=Notice)
             warnings.showwarning = _show_notices(warnings.showwarning)
@@ -99,6 +101,14 @@ def _stand_in() -> None:
                 os.dup2(found, number)
                 os.close(found)
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _check_working_directory() -> None:
+    """Exit with one line where the working directory was deleted: no path in it exists, and libraries cannot load."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        _fail("the working directory is gone; cd to another", 1)
 
 
 def _interruption_behind(error: BaseException | None) -> interruption.Interrupted | None:

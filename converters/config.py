@@ -12,6 +12,7 @@ from typing import Any
 from converters.activations import ACTIVATIONS
 from converters.errors import ConfigError
 from converters.limits import LAYERS, json_fault
+from converters.messages import brief
 
 Json = dict[str, Any]
 
@@ -80,6 +81,9 @@ class EncoderConfig:
                 faults.append(f"{item.name} is {value!r}, not a probability")
             elif item.type == "str" and not isinstance(value, str):
                 faults.append(f"{item.name} is {value!r}, not a name")
+        tied = self.extra.get("tie_word_embeddings", True)
+        if not isinstance(tied, bool):
+            faults.append(f"tie_word_embeddings is {brief(tied)}, not true or false")
         if not faults:
             if self.hidden_size % self.num_attention_heads:
                 heads = self.num_attention_heads

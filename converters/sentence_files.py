@@ -36,6 +36,7 @@ from converters.sentence_keys import (
 )
 
 _SHORTEST = 3  # [CLS], one piece, [SEP]
+_MOST_MODULES = 32
 # Classes of torch.nn, as they are without arguments.
 ACTIVATIONS = (
     "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid",
@@ -378,6 +379,8 @@ def _modules(data: bytes, where: str) -> list[Json]:
     found = parse_json(data, f"{where}/{MODULES}")
     if not isinstance(found, list) or not found or not all(isinstance(module, dict) for module in found):
         raise ConfigError(where, f"{MODULES} is not a list of modules")
+    if len(found) > _MOST_MODULES:
+        raise ConfigError(where, f"{MODULES} lists {len(found)} modules; at most {_MOST_MODULES} are supported")
     for number, module in enumerate(found):
         for key in ("type", "path"):
             if not isinstance(module.get(key), str):

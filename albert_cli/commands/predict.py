@@ -102,7 +102,7 @@ def predict(
     if source is None and out is not None:
         raise typer.BadParameter("--out needs --in: the rows to predict")
     if source is None:
-        refuse_idle("without --in", *options.OF_TABLES, "top", "no_answer_threshold")
+        refuse_idle("without --in", *options.OF_TABLES)
     if out is None:
         refuse_idle("without --out", "force")
     if source is not None:
@@ -120,7 +120,10 @@ def predict(
         loaded = load_run(run, device=where, batch_tokens=batch_tokens)
         loaded = predictions.answering(loaded, top, no_answer_threshold)
     if source is not None:
-        predictions.check_out(loaded.problem, out)
+        problem = loaded.problem
+        idle = {*options.OF_TABLES, "errors", "probabilities"} - {*problem.file_options}
+        refuse_idle(f"on a model that {problem.advice.partition(';')[0]}", *idle)
+        predictions.check_out(problem, out)
         with console.progress_count("predicting") as tick, machine.at_work():
             choices = Choices(input_format, delimiter, text_column, text_pair_column, errors)
             found = predictions.file(loaded, source, choices, probabilities=probabilities, tick=tick)

@@ -108,7 +108,13 @@ def cosines_of(plan: Plan, pairs: Pairs, tick: Callable[[int, int], None] | None
 
 
 def agreement(plan: Plan, pairs: Pairs, cosines: NDArray[np.float64], truncated: int = 0) -> Agreement:
-    """How well the cosines follow the scores."""
+    """How well the cosines follow the scores; EmbeddingError where they are all the same but for rounding."""
+    if metrics.alike(cosines):
+        low, high = float(cosines.min()), float(cosines.max())
+        raise EmbeddingError(
+            f"{pairs.where}: all cosines are the same ({(low + high) / 2:.6f} ± {(high - low) / 2:.1g}): no "
+            "correlation is defined"
+        )
     found = metrics.compute(["pearson", "spearman"], pairs.scores, cosines)
     return Agreement(
         data=pairs.where,

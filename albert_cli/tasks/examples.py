@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -193,6 +193,7 @@ class Sentences:
 class Choosing:
     """A question on a text, and its choices; `answer` is the place of the right one, None where that is not said.
 
+    `cells`: the further columns of its row, where they are kept beside a prediction.
     `blank`: a `_` in the question is where the choice belongs, as in RACE. `group`: which part of the data it is of.
     """
 
@@ -204,6 +205,7 @@ class Choosing:
     line: Line
     group: str = ""
     blank: bool = False
+    cells: Mapping[str, str] = field(default_factory=dict)
 
     def second(self, choice: str) -> str:
         """The question with a choice, which stands beside the text."""

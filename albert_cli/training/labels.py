@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from albert_cli.errors import DataError
 from albert_cli.tasks.examples import Examples
-from converters.messages import LINES, brief, counted, listing
+from converters.messages import LINES, brief, counted, listing, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,7 @@ _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Squares of larger labels, and weights times them, would not fit the numbers that models are made of.
 LARGEST = 1e30
+_DIGITS = 60  # of a number in a message
 
 
 def why_missing(label: str) -> str | None:
@@ -57,8 +58,9 @@ def number_of(label: str, value_range: tuple[float, float] | None) -> float | No
 def shown(label: str) -> str:
     """A label that is no number to be learnt, as a message shows it."""
     if not _REAL.fullmatch(label):
-        return repr(label)
-    return label if abs(float(label)) <= LARGEST else f"{label}, which is beyond {LARGEST:g}"
+        return brief(label)
+    text = shortened(label, _DIGITS)
+    return text if abs(float(label)) <= LARGEST else f"{text}, which is beyond {LARGEST:g}"
 
 
 def same_number(labels: Iterable[str]) -> list[list[str]]:
@@ -221,7 +223,7 @@ def class_numbers(examples: Examples, labels: Sequence[str]) -> NDArray[np.int64
     ]
     if unknown:
         raise DataError(
-            f"{examples.where}: {counted(unknown, 'unknown label')}: {listing(unknown, LINES)}; known: "
+            f"{examples.where}: {counted(unknown, 'unknown label')}: {listing(unknown)}; known: "
             f"{listing(labels)}; correct them, or leave such rows out with --skip-bad"
         )
     return np.array([numbers[label] for label in found], np.int64)

@@ -47,13 +47,13 @@ def _matthews(targets: Values, predictions: Values) -> float:
 def _pearson(targets: Values, predictions: Values) -> float:
     from scipy.stats import pearsonr
 
-    return 0.0 if _constant(targets, predictions) else float(pearsonr(targets, predictions).statistic)
+    return 0.0 if _undefined(targets, predictions) else float(pearsonr(targets, predictions).statistic)
 
 
 def _spearman(targets: Values, predictions: Values) -> float:
     from scipy.stats import spearmanr
 
-    return 0.0 if _constant(targets, predictions) else float(spearmanr(targets, predictions).statistic)
+    return 0.0 if _undefined(targets, predictions) else float(spearmanr(targets, predictions).statistic)
 
 
 def _rmse(targets: Values, predictions: Values) -> float:
@@ -62,10 +62,20 @@ def _rmse(targets: Values, predictions: Values) -> float:
     return float(root_mean_squared_error(targets, predictions))
 
 
-def _constant(*sides: Values) -> bool:
+def _undefined(targets: Values, predictions: Values) -> bool:
     """A correlation with a constant is not defined; 0 is what it means."""
-    return any(len(side) < 2 or (side == side[0]).all() for side in sides)
+    return len(targets) < 2 or bool((targets == targets[0]).all()) or alike(predictions)
 
+
+def alike(values: Values) -> bool:
+    """Whether outputs of a model differ by no more than its arithmetic in float32 does: there is nothing to measure."""
+    import numpy as np
+
+    return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
+
+
+# Of the largest value: some units in the last place of float32.
+_ROUNDING = 4.8e-7
 
 SMALLER_IS_BETTER = frozenset({"rmse"})
 METRICS: dict[str, Callable[[Values, Values], float]] = {

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from albert_cli.errors import DataError
 from albert_cli.tasks.examples import Question
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.encoding import Encoding
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.messages import brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +93,13 @@ def windows(questions: Sequence[Question], tokenizer: Tokenizer, max_length: int
         if pieces[1] is None or pieces[0] != item.context:
             pieces = (item.context, tokenizer.segmenter.pieces(item.context))  # of all questions on one context
         asked = tokenizer.segmenter.pieces(item.question)[:QUESTION_TOKENS]
-        overlap = min(OVERLAP, max(0, (max_length - len(asked) - tokenizer.template.added(pair=True)) // 2))
+        room = max_length - tokenizer.template.added(pair=True)
+        if len(asked) >= room:
+            raise DataError(
+                f"question {brief(item.id)} has {len(asked)} tokens, and --max-length {max_length} has room for "
+                f"{max(0, room)} of question and text; train with a longer --max-length"
+            )
+        overlap = min(OVERLAP, (room - len(asked)) // 2)
         cut = tokenizer.assemble(asked, pieces[1], max_length=max_length, truncation="only_second", stride=overlap)
         first = len(offsets)
         for window in cut.windows():

@@ -277,6 +277,10 @@ def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None,
     values = {"dropout": None} | declared.layered(*given, ours, exclusive=("epochs", "steps"))
     if values.get("freeze_encoder") and values["dropout"] and not any(layer.get("dropout") for layer in given):
         values["dropout"] = 0.0  # the recipe's is of an encoder that is trained
+    if values.get("freeze_encoder") and not resumed:
+        if any(layer.get("layer_decay") not in (None, 1) for layer in given):
+            raise TrainingError("--layer-decay has no effect on a frozen encoder, which does not learn; leave it out")
+        values["layer_decay"] = 1.0  # likewise
     return Settings(**(values | {"task": task.name.lower()}))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_cli.errors import DataError
-from albert_cli.tables.columns import DEFAULT_TEXT_COLUMN
+from albert_cli.tables.columns import DEFAULT_TEXT_COLUMN, check_single
 from albert_cli.tables.input_files import find_files, streams, suffix_of
 from albert_cli.tables.lines import read_lines
 from albert_cli.tables.table import Line, read_table
@@ -27,6 +27,8 @@ from converters.staging import atomic_write
 # What predictions are written to as columns, beside the kinds of tables.
 COLUMNS = (".conll", ".txt")
 _OPTIONS = frozenset({"--text-column", "--errors", "--input-format"})
+# Columns of true tags, in the place of which predictions come.
+_OURS = ("tags",)
 # The lines of a .txt file that say whether it is columns.
 _SEEN = 200
 _RULES = Rules(lowercase=False, strip_accents=False)
@@ -43,8 +45,8 @@ def of_texts(where: str, texts: list[str], lines: Sequence[Line], digest: str) -
     return Sentences(where, words, None, each, digest, texts=texts, spans=spans)
 
 
-def read(path: Path, info: RunInfo, choices: Choices) -> Sentences:
-    """Sentences to be tagged, whatever tags a file has.
+def read(path: Path, info: RunInfo, choices: Choices) -> tuple[Sentences, dict[str, list[Any]]]:
+    """Sentences to be tagged, whatever tags a file has, and the columns to keep beside their tags.
 
     Files of columns (.conll, .bio, .iob, …) have the word first; a .txt file is columns where it begins with
     -DOCSTART- or each line ends in a tag of the model, else a text a line. Tables have a list of words in `tokens` or
@@ -57,7 +59,10 @@ def read(path: Path, info: RunInfo, choices: Choices) -> Sentences:
         if only_columns or (ending in (".txt", ".tsv", ".tab") and _is_columns(path, info, choices)):
             if choices.text_column is not None:
                 raise DataError(f"{path}: the words of its columns come first; leave --text-column out")
-            return conll.read_columns(path, tag=None, skip_bad=None, errors=choices.errors)
+            if choices.delimiter is not None:
+                raise DataError(f"{path}: tabs or blanks separate its columns; leave --delimiter out")
+            found = conll.read_columns(path, tag=None, skip_bad=None, errors=choices.errors)
+            return found, {"tokens": found.words}
     table = read_table(
         path,
         kind=said,
@@ -66,12 +71,20 @@ def read(path: Path, info: RunInfo, choices: Choices) -> Sentences:
         errors=choices.errors,
         options=_OPTIONS,
     )
+    check_single(table.header, table.header, table.where)
+    cells: dict[str, list[Any]] = {name: [row[at] for row in table.rows] for at, name in enumerate(table.header)}
+    for name in _OURS:
+        cells.pop(name, None)
     kinds = set(find_files(str(path), said, options=_OPTIONS).kinds)
     words = next((name for name in conll.WORDS if name in table.header), None)
     if choices.text_column is None and words is not None and kinds <= {"jsonl", "parquet"}:
-        return conll.of_table(table, words, None)
+        found = conll.of_table(table, words, None)
+        return found, {("tokens" if name == words else name): column for name, column in cells.items()} | {
+            "tokens": found.words
+        }
     texts = table.column(choices.text_column or DEFAULT_TEXT_COLUMN, "the text")
-    return of_texts(table.where, texts, table.lines, table.digest)
+    found = of_texts(table.where, texts, table.lines, table.digest)
+    return found, cells | {"tokens": found.words}
 
 
 def _is_columns(path: Path, info: RunInfo, choices: Choices) -> bool:
@@ -119,16 +132,20 @@ def writer(out: Path, *, force: bool) -> Iterator[Add]:
 
 
 def _by_word(add: Add) -> Add:
-    """What adds a row for each word, with the number of its sentence."""
+    """What adds a row for each word, with the number of its sentence, and its id."""
     written = 0
 
     def words(columns: Mapping[str, Sequence[Any]]) -> None:
         nonlocal written
         names, sentences = _parts(columns)
+        ids = columns.get("id")
         rows = [(number, *word) for number, one in enumerate(sentences, written + 1) for word in zip(*one, strict=True)]
-        written += len(sentences)
         header = ["sentence", *("token", "tag", "probability")[: len(names)]]
-        add({name: [row[at] for row in rows] for at, name in enumerate(header)})
+        table = {name: [row[at] for row in rows] for at, name in enumerate(header)}
+        if ids is not None:
+            table = {"id": [ids[number - written - 1] for number in table["sentence"]]} | table
+        written += len(sentences)
+        add(table)
 
     return words
 

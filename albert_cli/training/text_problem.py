@@ -25,7 +25,7 @@ from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.label_names import labels_of
 from albert_cli.training.metrics import compute
-from albert_cli.training.problems import BatchMetrics, Choices, Unlabelled
+from albert_cli.training.problems import BatchMetrics, Choices, Unlabelled, ids_among
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
@@ -45,6 +45,14 @@ class TextProblem(ABC):
     command = "predict"
     advice = "labels texts; use albert predict RUN TEXT"
     outputs: Collection[str] = SUFFIXES
+    file_options: Collection[str] = (
+        "input_format",
+        "text_column",
+        "text_pair_column",
+        "delimiter",
+        "errors",
+        "probabilities",
+    )
     most_texts = 2
     not_measured = ""
     loss_over_tokens = False
@@ -191,9 +199,8 @@ class TextProblem(ABC):
             for table in tables:
                 examples = Examples.of(table, columns, labelled=False)
                 cells = {name: [row[place] for row in table.rows] for place, name in enumerate(header)}
-                ids = next((cells[name] for name in ("id", "idx", "index") if name in cells), None)
                 texts = [examples.texts, *([examples.pairs] if examples.pairs else [])]
-                yield Unlabelled(examples, cells, texts, ids, blocks.rows)
+                yield Unlabelled(examples, cells, texts, ids_among(cells), blocks.rows)
 
     def shown(self, answer: dict[str, Any]) -> tuple[str, list[list[str]]]:
         """The number; or the label or labels, and the probability of each."""

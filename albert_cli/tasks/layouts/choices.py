@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from albert_cli.errors import DataError
+from albert_cli.tables.columns import check_single
 from albert_cli.tables.faults import SKIP_BAD
 from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, Kind
 from albert_cli.tables.lines import Errors
@@ -100,17 +101,33 @@ class ChoiceTables:
             self._choices(table),
             table.column(label, "the right choice") if labelled else [""] * len(table.lines),
             _ids(table),
+            [{}] * len(table.lines) if labelled else self._further(table, text, question),
             strict=True,
         )
         found, faults, bad = [], [], []
-        for line, first, asked, (choices, fault), right, name in rows:
+        for line, first, asked, (choices, fault), right, name, cells in rows:
             answer, other = place_of(right, len(choices)) if labelled and not fault else (None, "")
             if fault := fault or other:
                 faults.append(f"line {line} {fault}")
                 bad.append(line)
             else:
-                found.append(Choosing(name, first, asked, choices, answer, line, blank=self.blank))
+                found.append(Choosing(name, first, asked, choices, answer, line, blank=self.blank, cells=cells))
         return checked(table.where, found, faults, bad, table, skip_bad=sources.skip_bad if labelled else None)
+
+    def _further(self, table: Table, text: str, question: str) -> list[dict[str, str]]:
+        """The cells of each row beside those that are read."""
+        check_single(table.header, table.header, table.where)
+        listed = table.place(self.listed) is not None
+        read = {text, question, _id_column(table), self.listed}
+        kept = {
+            name: place
+            for place, name in enumerate(table.header)
+            if name not in read and (listed or not self._numbered(name))
+        }
+        return [{name: row[place] for name, place in kept.items()} for row in table.rows]
+
+    def _numbered(self, name: str) -> re.Match[str] | None:
+        return re.fullmatch(rf"{self.numbered}_?(\d+)", name)
 
     def _choices(self, table: Table) -> Iterator[tuple[tuple[str, ...], str]]:
         """The choices of each row, and what is wrong with them."""
@@ -118,7 +135,7 @@ class ChoiceTables:
             for cell in table.column(self.listed, "the choices"):
                 yield choices_in(cell)
             return
-        numbered = [re.fullmatch(rf"{self.numbered}_?(\d+)", name) for name in table.header]
+        numbered = [self._numbered(name) for name in table.header]
         places = sorted((int(match[1]), place) for place, match in enumerate(numbered) if match)
         if len(places) < 2:
             raise DataError(
@@ -182,6 +199,10 @@ def checked(
     return Choosings(where, found, table.digest, left_out)
 
 
+def _id_column(table: Table) -> str | None:
+    return next((name for name in ("id", "example_id", "idx") if name in table.header), None)
+
+
 def _ids(table: Table) -> list[str]:
-    name = next((name for name in ("id", "example_id", "idx") if name in table.header), None)
+    name = _id_column(table)
     return table.column(name, "the index") if name else [str(number) for number in range(len(table.rows))]

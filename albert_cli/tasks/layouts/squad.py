@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from albert_cli.tasks.task import Sources
 from converters.config import parse_json
 from converters.errors import AlbertError
 from converters.files import file_errors
-from converters.messages import listing
+from converters.messages import brief, counted, listing
 
 _MISPLACED = "answers do not stand at their answer_start"
 _NO_ANSWER = "questions have no answer though is_impossible is false"
@@ -68,7 +69,7 @@ def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "re
 
     A question with `is_impossible` has no answer, whatever is stored. Questions with an answer that is not at its
     `answer_start`, or with none though `is_impossible` is false, are refused (DataError), left out and counted, or
-    kept, where answers are not looked at.
+    kept, where answers are not looked at. Two questions with one id are refused: answers are told apart by it.
     """
     with file_errors(path), seekable(path) as file, decompressed(contextlib.nullcontext(file), str(path)) as stream:
         data = stream.file.read()
@@ -78,9 +79,11 @@ def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "re
         error.advice = error.advice or _WANTED
         raise
     items, wrong, bare, labelled = [], [], [], True
+    ids: Counter[str] = Counter()
     try:
         for context, entry in _entries(content):
             name, impossible = str(entry["id"]), _impossible(entry)
+            ids[name] += 1
             labelled &= "answers" in entry or impossible is True
             answers = [(item["text"], int(item["answer_start"])) for item in entry.get("answers", [])]
             answers = [] if impossible else answers
@@ -92,6 +95,11 @@ def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "re
                 items.append(Question(name, entry["question"], context, answers))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not SQuAD's JSON (data, paragraphs, context, qas): {error!r}") from None
+    if twice := [f"{brief(name)} ({count} times)" for name, count in ids.items() if count > 1]:
+        raise DataError(
+            f"{path}: {counted(twice, 'question id')} of several questions: {listing(twice)}; answers are written by "
+            "id, so give each question its own"
+        )
     faults = [f"{len(wrong)} {_MISPLACED}: {listing([f'{name}: {text!r}' for name, text in wrong])}"] if wrong else []
     faults += [f"{len(bare)} {_NO_ANSWER}: {listing(bare)}"] if bare else []
     if faults and misplaced == "refuse":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -71,6 +71,11 @@ class Unlabelled:
             )
 
 
+def ids_among(columns: Mapping[str, list[Any]]) -> list[Any] | None:
+    """What a table itself calls its rows; None where it does not."""
+    return next((columns[name] for name in ("id", "idx", "index") if name in columns), None)
+
+
 class Problem(Protocol[E, S, V]):
     """One kind of problem: `E` examples as read, `S` a split of rows for the model, `V` what its outputs mean."""
 
@@ -85,6 +90,8 @@ class Problem(Protocol[E, S, V]):
     """What its model does, and the command, where another command was tried."""
     outputs: Collection[str]
     """The suffixes of the files that predictions are written to."""
+    file_options: Collection[str]
+    """The options of `albert predict --in` that its files take, as their parameters are called."""
     most_texts: int
     """How many texts its command takes for one prediction."""
     not_measured: str

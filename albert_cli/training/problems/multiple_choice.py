@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from albert_cli.errors import RunError, TrainingError
+from albert_cli.errors import DataError, RunError, TrainingError
 from albert_cli.model.task_heads import MultipleChoice as Head
 from albert_cli.tables.write import SUFFIXES, Add, table_writer
 from albert_cli.tasks.examples import Choosing, Choosings
@@ -42,6 +42,14 @@ class MultipleChoice:
     command = "predict"
     advice = "chooses; use albert predict RUN TEXT QUESTION CHOICE CHOICE"
     outputs: Collection[str] = SUFFIXES
+    file_options: Collection[str] = (
+        "input_format",
+        "text_column",
+        "text_pair_column",
+        "delimiter",
+        "errors",
+        "probabilities",
+    )
     most_texts = 1000
     not_measured = ""
     loss_over_tokens = False
@@ -130,6 +138,11 @@ class MultipleChoice:
         if len(texts) < 4:
             raise RunError(f"its model takes a text, a question and two choices or more, not {len(texts)} texts")
         text, question, *choices = texts
+        if not all(choice.strip() for choice in choices):
+            raise RunError(
+                'its model takes a text, a question and two choices or more, and a choice is empty; "" can only stand '
+                "in the second place, for no question"
+            )
         return Choosings("the command line", [Choosing("0", text, question, tuple(choices), None, 1)], "")
 
     def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Generator[Unlabelled]:
@@ -149,6 +162,9 @@ class MultipleChoice:
             "question": [item.question for item in items],
             "choices": [list(item.choices) for item in items],
         }
+        if clash := kept.keys() & items[0].cells.keys():
+            raise DataError(f"{path}: has a further column {min(clash)!r}; rename it, for what is read is called that")
+        kept |= {name: [item.cells[name] for item in items] for name in items[0].cells}
         yield Unlabelled(given, kept, [[item.question or item.text for item in items]], kept["id"], len(items))
 
     def answer(self, split: Split[Choosings], found: Found, info: RunInfo) -> dict[str, Any]:

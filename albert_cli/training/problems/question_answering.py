@@ -50,6 +50,7 @@ class QuestionAnswering:
     command = "answer"
     advice = "answers questions; use albert answer RUN QUESTION CONTEXT"
     outputs: Collection[str] = (".json",)
+    file_options: Collection[str] = ()
     most_texts = 2
     not_measured = ""
     loss_over_tokens = True

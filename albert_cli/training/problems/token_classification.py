@@ -24,14 +24,14 @@ from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import labels as columns_of_labels
 from albert_cli.training import tag_files, tagging
 from albert_cli.training.label_names import labels_of
-from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled
+from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled, ids_among
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.score_bars import Score
 from albert_cli.training.word_windows import WordWindows, windows
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
-from converters.messages import LINES, counted, listing
+from converters.messages import brief, counted, listing
 
 Found = Predictions[list[NDArray[Any]]]
 # The target of tokens that speak for no word; transformers' and PyTorch's.
@@ -56,6 +56,7 @@ class TokenClassification:
     outputs: Collection[str] = (*SUFFIXES, *tag_files.COLUMNS)
     not_measured = ""
     loss_over_tokens = False
+    file_options: Collection[str] = ("input_format", "text_column", "delimiter", "errors", "probabilities")
     most_texts = 1
     picture = "entities.png"
 
@@ -92,15 +93,15 @@ class TokenClassification:
                 if _fault(tag, labels, task):
                     bad.setdefault(tag, []).append(line)
         if bad:
-            faults = [f"{tag!r} ({_on(lines)})" for tag, lines in bad.items()]
+            faults = [f"{brief(tag)} ({_on(lines)})" for tag, lines in bad.items()]
             unmarked = {_fault(tag, labels, task) for tag in bad} & {_NO_SPAN}
-            known = f"; known: {listing(labels, 20)}" if labels and not unmarked else ""
+            known = f"; known: {listing(labels)}" if labels and not unmarked else ""
             advice = (
                 "; ner's tags mark spans (B-PER, I-PER, …, O): for tags that stand for themselves, as parts of speech, "
                 "use albert finetune pos"
             )
             raise DataError(
-                f"{examples.where}: {counted(faults, 'tag')} not usable: {listing(faults, LINES)}{known}"
+                f"{examples.where}: {counted(faults, 'tag')} not usable: {listing(faults)}{known}"
                 f"{f'{advice}; else' if unmarked else ';'} correct them, or leave such sentences out with --skip-bad"
             )
 
@@ -116,7 +117,10 @@ class TokenClassification:
         used = {tag for sentence in train.required_tags() for tag in sentence}
         if len(used) < 2:
             raise DataError(f"{train.where}: every word has the tag {min(used)!r}; {hint or 'add others'}")
-        return info, []
+        absent = [tag for tag in info.labels if tag not in used and tag != tagging.OUTSIDE]
+        if not hint or not absent:  # of a whole training set those that are absent have been told of
+            return info, []
+        return info, [f"{train.where}: no training word has the tag {listing(absent)}; {hint} to have them learnt"]
 
     def split(
         self, examples: Sentences, info: RunInfo, task: Task, tokenizer: Tokenizer, *, labelled: bool = True
@@ -214,12 +218,9 @@ class TokenClassification:
 
     def read(self, path: Path, info: RunInfo, task: Task, choices: Choices) -> Generator[Unlabelled]:
         """Words in columns or lists, or texts that are cut into words here; tags in a file are not looked at."""
-        given = tag_files.read(path, info, choices)
-        kept: dict[str, list[Any]] = {"tokens": given.words} if given.texts is None else {"text": given.texts}
-        if given.texts is not None:
-            kept["tokens"] = given.words
+        given, kept = tag_files.read(path, info, choices)
         texts = given.texts or [" ".join(words) for words in given.words]
-        yield Unlabelled(given, kept, [texts], None, len(texts))
+        yield Unlabelled(given, kept, [texts], ids_among(kept), len(texts))
 
     def answer(self, split: WordSplit, found: Found, info: RunInfo) -> dict[str, Any]:
         """The words of a text with their tags, where they stand in it, and the spans that the tags mark."""
