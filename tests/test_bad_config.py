@@ -124,6 +124,7 @@ def test_every_wrong_type_at_once(config, refused):
         ("share", "none", "share 'none' needs num_hidden_groups = num_hidden_layers and inner_group_num = 1"),
         ("num_attention_heads", 3, "hidden_size 8 is not a multiple of num_attention_heads 3"),
         ("num_hidden_groups", 5, "num_hidden_groups 5 exceeds num_hidden_layers 4"),
+        ("tie_word_embeddings", "false", "tie_word_embeddings is 'false', not true or false"),
         ("inner_group_num", 2**29, "num_hidden_groups x inner_group_num is 536870912, more than 4096 layers"),
     ],
 )

@@ -80,6 +80,22 @@ def test_an_option_with_effect_is_taken(albert, tmp_path, monkeypatch, words):
     assert "no effect" not in albert(*shlex.split(words))[2]
 
 
+def test_layers_of_a_frozen_encoder_have_no_rates(refused, tmp_path):
+    where = ("--data", tmp_path, "--model", tmp_path, "--out", tmp_path / "run")
+    words = ("finetune", "rte", *where, "--freeze-encoder", "--layer-decay", "0.5")
+    message = "--layer-decay has no effect on a frozen encoder, which does not learn; leave it out"
+    assert refused(*words) == message
+
+
+def test_a_working_directory_that_is_gone(refused, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for words in (["embed", "a"], ["--version"], ["tokenize", "a"]):
+        assert refused(*words) == "the working directory is gone; cd to another"
+    monkeypatch.chdir(tmp_path)
+
+
 def numbers():
     """Every option of every command that is a number: (command, option, its type)."""
     for command, callback in commands().items():

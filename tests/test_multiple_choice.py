@@ -241,6 +241,25 @@ def test_bad_articles_are_refused_at_once(tmp_path, refused, world):
 def test_too_few_texts(finished, refused):
     message = refused("predict", finished, "a text", "a question")
     assert message == f"{finished}: its model takes a text, a question and two choices or more, not 2 texts"
+    for choices in (("", "b"), ("a", " ")):
+        assert refused("predict", finished, "a text", "", *choices) == (
+            f'{finished}: its model takes a text, a question and two choices or more, and a choice is empty; "" can only stand in '
+            "the second place, for no question"
+        )
+
+
+def test_every_column_of_a_table_is_kept(finished, albert, refused, tmp_path):
+    row = {"id": "x", "article": "good", "question": "a", "options": ["the", "film"], "label": 7, "source": "s"}
+    path = write_lines(tmp_path / "t.jsonl", [row])
+    code, out, err = albert("predict", finished, "--in", path, "--out", "-")
+    assert code == 0, err
+    found = json.loads(out)
+    assert list(found) == ["id", "text", "question", "choices", "label", "source", "prediction"]
+    assert (found["id"], found["label"], found["source"]) == ("x", "7", "s")
+    write_lines(path, [row | {"text": "t"}])
+    assert refused("predict", finished, "--in", path) == (
+        f"{path}: has a further column 'text'; rename it, for what is read is called that"
+    )
 
 
 @pytest.mark.parametrize(

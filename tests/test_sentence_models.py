@@ -370,6 +370,11 @@ def test_a_list_of_modules_that_is_none(model, refused, content):
     assert MODULES in refused("inspect", model)
 
 
+def test_modules_beyond_number(model, refused):
+    (model / MODULES).write_text(json.dumps([module("Normalize", "", number) for number in range(100_000)]))
+    assert refused("inspect", model).endswith("modules.json lists 100000 modules; at most 32 are supported")
+
+
 def test_a_model_that_is_no_transformer(tmp_path, refused):
     write(tmp_path / "st" / MODULES, [module("StaticEmbedding", "", 0)])
     (tmp_path / "st/model.safetensors").write_bytes(b"")

@@ -122,6 +122,12 @@ def test_bad_squad_files(tmp_path):
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError, match=r"1 answers do not stand at their answer_start: q0: '\w+'"):
         read_squad(path)
+    entries = content["data"][0]["paragraphs"][0]["qas"]
+    content["data"][0]["paragraphs"][0]["qas"] = [entries[0], entries[0]]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    for misplaced in ("refuse", "skip", "keep"):  # as finetune and evaluate, with --skip-bad, and predict read it
+        with pytest.raises(DataError, match=r"1 question id of several questions: 'q0' \(2 times\); answers are wri"):
+            read_squad(path, misplaced=misplaced)
     for text, message in (
         ("{}", r"not SQuAD's JSON \(data, paragraphs, context, qas\): KeyError\('data'\)"),
         ('{"data": []}', "holds no questions"),
@@ -274,6 +280,21 @@ def test_a_head_that_reads_no_tokens_is_refused(run, tmp_path, refused):
     message = "--head mlp is for labels of texts; squad trains a linear head on every token; leave --head out"
     assert refused(*words, "--max-length", 64, "--head", "mlp:8") == message
     assert not (tmp_path / "run").exists()
+
+
+def test_options_without_effect_on_questions_are_refused(run, tmp_path, albert, refused):
+    options = ("--probabilities", "--delimiter", ";", "--input-format", "csv", "--text-column", "x")
+    code, _, err = albert("predict", run, "--in", run.parent / "dev-v2.0.json", *options)
+    assert code == 2
+    for option in options[0], options[1], options[3], options[5]:
+        assert option in err
+    assert "have no effect on a model that answers questions; leave them out" in err
+    words = ("finetune", "squad", "--data", run.parent, "--model", run.parent / "model", "--out", tmp_path / "run")
+    assert re.fullmatch(
+        r"question '\w+' has \d tokens, and --max-length 5 has room for 2 of question and text; train with a longer "
+        "--max-length",
+        refused(*words, "--max-length", 5),
+    )
 
 
 def test_a_run_of_an_older_version_is_read_under_its_former_name(run, tmp_path):

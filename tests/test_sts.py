@@ -93,6 +93,8 @@ def test_a_picture(table, albert, letter_model, tmp_path):
         ("a\tb\tc\na\tb\t1\n", "--text-column and --text-pair-column name what holds them"),
         ("sentence1\tsentence2\tscore\na\tb\t1\n", "1 pairs, but a correlation needs two at least"),
         ("sentence1\tsentence2\tscore\na\tb\t1\nc\td\t1\n", "every pair has the score 1: no correlation is defined"),
+        ("sentence1\tsentence2\tscore\na\ta\t1\ncd\tcd\t2\n", "all cosines are the same (1.000000 ± "),
+        (f"sentence1\tsentence2\tscore\na\tb\t{'9' * 5000}\nc\td\t1\n", f"has {'9' * 60}…, which is beyond 1e+30"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path, refused, letter_model, content, fault):

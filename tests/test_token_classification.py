@@ -104,6 +104,41 @@ def test_files_of_every_kind_are_predicted_alike(finished, albert, tmp_path, ref
     )
 
 
+def test_every_column_of_a_table_is_kept(finished, albert, refused, tmp_path):
+    rows = [{"id": f"x{n}", "tokens": ["good", "film"], "tags": ["O", "O"], "source": "a"} for n in range(2)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = albert("predict", finished, "--in", tmp_path / "t.jsonl", "--out", "-")[1]
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [list(row) for row in found] == [["id", "tokens", "source", "tags"]] * 2
+    assert [(row["id"], row["tokens"], row["source"]) for row in found] == [
+        (f"x{n}", ["good", "film"], "a") for n in range(2)
+    ]
+    assert albert("predict", finished, "--in", tmp_path / "t.jsonl", "--out", tmp_path / "o.csv")[0] == 0
+    assert [line.split(",")[:3] for line in (tmp_path / "o.csv").read_text().splitlines()[:3]] == [
+        ["id", "sentence", "token"],
+        ["x0", "1", "good"],
+        ["x0", "1", "film"],
+    ]
+    (tmp_path / "t.csv").write_text("id,body\n7,good film\n")
+    out = albert("predict", finished, "--in", tmp_path / "t.csv", "--text-column", "body", "--out", "-")[1]
+    assert list(json.loads(out)) == ["id", "body", "tokens", "tags"]
+    code, _, err = albert("predict", finished, "--in", tmp_path / "t.csv", "--text-pair-column", "body")
+    assert code == 2
+    assert "--text-pair-column has no effect on a model that tags the words of texts; leave it out" in err
+    assert refused("predict", finished, "a", "--top", 3) == (
+        f"{finished}: --top is for answers to questions, but its model tags the words of texts; use albert predict RUN "
+        "TEXT"
+    )
+
+
+def test_tags_that_few_sentences_lack_are_told(world, albert, tmp_path):
+    options = ("--limit-train", 1, "--steps", 1, "--out", tmp_path / "run")
+    code, _, err = albert("finetune", *words(world, *options))
+    assert code == 0, err
+    assert "train.conll: no training word has the tag " in err
+    assert "; raise --limit-train to have them learnt" in err
+
+
 # --- The measure
 
 
