@@ -243,8 +243,8 @@ def test_too_few_texts(finished, refused):
     assert message == f"{finished}: its model takes a text, a question and two choices or more, not 2 texts"
     for choices in (("", "b"), ("a", " ")):
         assert refused("predict", finished, "a text", "", *choices) == (
-            f'{finished}: its model takes a text, a question and two choices or more, and a choice is empty; "" can only stand in '
-            "the second place, for no question"
+            f"{finished}: its model takes a text, a question and two choices or more, and a choice is empty; "
+            '"" can only stand in the second place, for no question'
         )
 
 
