@@ -26,6 +26,8 @@ from converters.libraries import broken_library, missing_library
 from converters.messages import escaped
 
 _MOST_MESSAGE = 4000
+# What glibc says where a library does not fit into the memory that a process may have.
+_NO_ROOM = "failed to map segment from shared object"
 # The commands that many processes, started by torchrun or accelerate launch, do together.
 _SHARED = ("finetune", "pretrain")
 
@@ -126,6 +128,8 @@ def _explain(error: Exception) -> None:
         # The reader of a pipe (head, say) left: nothing more to say, and no second error when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    if isinstance(error, ImportError | OSError) and _NO_ROOM in str(error):
+        _fail("too little memory to load a library; raise the limit (ulimit -v), or use a machine with more", 1)
     if isinstance(error, ImportError) and (library := _library_of(error)):
         purpose = f"albert {' '.join(sys.argv[1:2])}".strip()
         if isinstance(error, ModuleNotFoundError) and not _is_installed(library):

@@ -172,7 +172,9 @@ def parse_json(text: bytes, where: str) -> Any:
         raise ConfigError(where, f"is not UTF-8 text (byte {error.start}): not a JSON config") from None
     except json.JSONDecodeError as error:
         raise ConfigError(where, f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(where, "is not a usable JSON config: its lists or objects are nested too deep") from None
+    except ValueError as error:
         raise ConfigError(where, f"is not a usable JSON config: {error}") from None
 
 

@@ -57,6 +57,7 @@ def write(path, labels):
         (".jsonl", [None, ""], "2 rows without a label: line 3 is empty, line 6 is empty"),
         (".jsonl", [["pos"], {"a": 1}], 'line 3 has a list, ["pos"], line 6 has an object, {"a": 1}'),
         (".jsonl", [float("nan"), "pos"], "1 row without a label: line 3 has 'nan'"),
+        (".jsonl", ["p\0", "pos"], r"1 row without a label: line 3 has 'p\x00', which holds a NUL character"),
         (".jsonl", [True, 1], "true and false stand beside numbers: line"),
         (".jsonl", [0, 0.0], "0 and 0.0 are one number: line"),
         (".csv", ["1", "1.0"], "1 and 1.0 are one number: line"),

@@ -228,14 +228,45 @@ def test_bad_articles_are_refused_at_once(tmp_path, refused, world):
     second.write_text("{}\n")
     message = refused("finetune", *words(world, "--data", tmp_path / "r", "--out", tmp_path / "run"))
     assert message == (
-        f"{tmp_path}/r/train: 2 bad questions: 0.txt (line 1) has 'E' as the right one of 4 choices (0 to 3, or A to "
-        "D); 2.txt (line 1) is not RACE's JSON (article, questions, options, answers): KeyError('article'); --skip-bad "
-        "leaves such questions out"
+        f"{tmp_path}/r/train: 2 bad questions: middle/0.txt (line 1) has 'E' as the right one of 4 choices (0 to 3, "
+        "or A to D); high/2.txt (line 1) is not RACE's JSON (article, questions, options, answers): it has no "
+        "'article'; --skip-bad leaves such questions out"
     )
     kept = Race().read(Sources(data=tmp_path / "r", skip_bad=True), "train")
     assert [item.group for item in kept.items] == ["middle"]
     message = refused("finetune", *words(world, "--head", "mlp:8", "--out", tmp_path / "run"))
     assert message.startswith("--head mlp is for labels of texts; RACE trains a linear head on every choice")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "middle/0.txt is empty"),
+        ("[" * 10**5, "its lists or objects are nested too deep"),
+        ('{"article": null}', "its 'article' is null, not a text"),
+        ('{"article": "a", "questions": ["b"], "options": null}', "its 'options' is null, not a list"),
+        (
+            '{"article": "a", "questions": ["b"], "options": [null], "answers": ["A"]}',
+            "has null, not a list of choices",
+        ),
+    ],
+)
+def test_an_article_of_another_shape_is_refused(tmp_path, content, fault):
+    path = tmp_path / "train/middle/0.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(DataError, match=f"1 bad question: middle/0.txt .*{fault}|1 bad question: {fault}"):
+        Race().read(Sources(data=tmp_path), "train")
+
+
+def test_a_development_set_of_one_group_has_its_metric_alone(world, tmp_path, albert):
+    dev = world / "RACE/dev/middle"
+    code, _, said = albert("finetune", *words(world, "--dev", dev, "--out", tmp_path / "run", "--steps", 1))
+    assert code == 0, said
+    assert set(json.loads((tmp_path / "run/summary.json").read_text())["dev"]) == {
+        "loss", "accuracy", "middle_accuracy",
+    }  # fmt: skip
+    assert "high_accuracy" not in (tmp_path / "run/report.md").read_text()
 
 
 def test_too_few_texts(finished, refused):
@@ -263,7 +294,8 @@ def test_every_column_of_a_table_is_kept(finished, albert, refused, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cell", "place"), [("0", 0), ("3", 3), ("A", 0), ("D", 3), (" B ", 1), ("4", None), ("E", None), ("-1", None)]
+    ("cell", "place"),
+    [("0", 0), ("3", 3), ("A", 0), ("D", 3), (" B ", 1), ("4", None), ("E", None), ("-1", None), ("9" * 5000, None)],
 )
 def test_places_of_choices(cell, place):
     assert place_of(cell, 4)[0] == place
@@ -271,4 +303,6 @@ def test_places_of_choices(cell, place):
 
 def test_lists_of_choices():
     assert choices_in('["a", "b"]') == (("a", "b"), "")
+    assert choices_in("[" * 10**5)[1].endswith("…, not a list of choices")
+    assert choices_in('["a", "\\ud800x"]')[0] == ("a", "\ufffdx")
     assert choices_in('["a", ""]')[1] == "has an empty choice, or one that is no text"

@@ -69,7 +69,7 @@ class Blocks:
             places = None if file.header == self.header else [_place(name, file.header) for name in self.header]
             with contextlib.closing(_rows(file, self._request)) as rows:
                 for line, values in rows:
-                    row = [text_of(value) for value in values]
+                    row = [text_of(value, file.where) for value in values]
                     row.extend([""] * (len(file.header) - len(row)))  # of columns that later rows name
                     found = row if places is None else ["" if place is None else row[place] for place in places]
                     yield line if one else f"{file.where}:{line}", found

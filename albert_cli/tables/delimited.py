@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal
 
 from albert_cli.errors import Notice, TextError
@@ -17,6 +17,15 @@ from converters.messages import brief, listing
 # What may separate columns, beside what the file's kind has.
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _EXCEL_HINT = re.compile(r'"?sep=(.)"?\s*')
+
+
+def csv_rows(lines: Iterable[str], *, most: int = LINE_BYTES, **dialect: Any) -> Iterator[list[str]]:
+    """The rows of CSV, whose cells have no more than so many characters (csv.Error).
+
+    The library's own limit, 131,072, is less than a text may have; it holds for all that is read at a time.
+    """
+    csv.field_size_limit(most)
+    return csv.reader(lines, **dialect)
 
 
 class Records:
@@ -32,7 +41,6 @@ class Records:
     def __init__(self, lines: Iterator[str], where: str, kind: Literal["csv", "tsv"], request: Request) -> None:
         self._where, self._request, self._named = where, request, kind == "tsv"
         self._lines = _Counted(lines)
-        csv.field_size_limit(LINE_BYTES)
         first = next((line for line in self._lines if line.strip()), "")
         delimiter = request.delimiter
         if hint := _EXCEL_HINT.fullmatch(first):
@@ -43,7 +51,7 @@ class Records:
         self._lines.back(first)
         plain = kind == "tsv" and self._delimiter == "\t"
         quoting: Any = {"quoting": csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, "strict": not plain}
-        self._reader = csv.reader(self._lines, delimiter=self._delimiter, **quoting)
+        self._reader = csv_rows(self._lines, delimiter=self._delimiter, **quoting)
         if request.width is not None:
             self._columns = [str(number) for number in range(request.width)]
         else:
@@ -152,7 +160,7 @@ def _likeliest(line: str, usual: str, wanted: Collection[str]) -> str:
 def _cells(line: str, delimiter: str) -> list[str]:
     """The cells of a header; none where it is broken, which is reported when it is read."""
     try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        return [cell.strip() for cell in next(csv_rows([line], delimiter=delimiter), [])]
     except csv.Error:
         return []
 

@@ -167,7 +167,7 @@ class _Held:
         self._bytes = 0
 
     def cell(self, value: Any) -> str:
-        text = text_of(value)
+        text = text_of(value, self._where)
         if len(text) < _LONG:
             self._bytes += len(text)
         elif text in self._long:
@@ -180,9 +180,15 @@ class _Held:
         return text
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any, where: str) -> str:
+    """A cell as text; lists and objects as JSON. `where` is for the TextError of one that is nested too deep."""
     if value is None:
         return ""
     if isinstance(value, str):
         return encodable(value)  # a JSON string can hold half of a UTF-16 pair, which is no character
-    return json.dumps(value, default=str) if isinstance(value, (bool, list, dict)) else str(value)
+    if not isinstance(value, (bool, list, dict)):
+        return str(value)
+    try:
+        return json.dumps(value, default=str)
+    except RecursionError:  # just below the depth that can still be read
+        raise TextError(where, "holds lists or objects nested too deep") from None

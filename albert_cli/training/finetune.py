@@ -163,7 +163,10 @@ def _dropout(model: TaskModel, settings: Settings) -> str:
 
 
 def _evaluate(run: _Run, rows: dict[str, Rows], model: nn.Module) -> dict[str, float]:
-    """Loss and metrics of every development split; those of further splits with its name before."""
+    """Loss and metrics of every development split; those of further splits with its name before.
+
+    A metric of a part of the data that a split lacks, as RACE's middle, is left out.
+    """
     prepared, accelerator = run.prepared, run.accelerator
     found: dict[str, float] = {}
     for name, split in prepared.dev.items():
@@ -171,6 +174,6 @@ def _evaluate(run: _Run, rows: dict[str, Rows], model: nn.Module) -> dict[str, f
         outputs = infer_shared(accelerator, model, rows[name], tick=tick)
         in_units = [prepared.info.scale.labels(output) for output in outputs]
         values = score(prepared.problem, split, in_units, prepared.info, prepared.task.metrics)
-        values = {key: values[key] for key in ("loss", *prepared.task.metrics)}
+        values = {key: values[key] for key in ("loss", *prepared.task.metrics) if key in values}
         found |= {f"{name.removeprefix('dev').lstrip('_')}_{key}".lstrip("_"): value for key, value in values.items()}
     return found

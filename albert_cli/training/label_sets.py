@@ -6,13 +6,13 @@ That is how `albert predict` writes them. An empty cell, or an empty list, is a 
 from __future__ import annotations
 
 import ast
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.errors import DataError
+from albert_cli.tables import nested
 from albert_cli.tables.write import BETWEEN_ITEMS
 from albert_cli.tasks.examples import Examples
 from albert_cli.training import labels as columns_of_labels
@@ -53,13 +53,13 @@ def _listed(cell: str) -> list[Any] | None:
     """The items of a list, of JSON or as Python writes it; None where the cell is no list."""
     if cell[0] + cell[-1] != "[]":
         return None
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (nested.parsed, ast.literal_eval):
         try:
             found = parse(cell)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(found, list):
-            return found
+            return [nested.cleaned(item) for item in found]  # Python's lists, too, can name half of a pair
     return None
 
 

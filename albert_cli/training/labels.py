@@ -40,6 +40,8 @@ def why_missing(label: str) -> str | None:
         return "is empty"
     if label in _MISSING or _NAN.fullmatch(label):
         return f"has {brief(label)}"
+    if "\0" in label:
+        return f"has {brief(label)}, which holds a NUL character"
     return f"has {'a list' if label[0] == '[' else 'an object'}, {_short(label)}" if _is_nested(label) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from albert_cli.console import figure
 from albert_cli.runs.events import EpochEnded, Record, records_of
+from albert_cli.tables.delimited import csv_rows
 from converters.messages import visible
 from converters.staging import atomic_write
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from albert_cli.training.splits import Prepared
 
 _ERRORS = 10
+# Characters of a cell of our own predictions: any that a C long holds everywhere.
+_ANY = 2**31 - 1
 # What Markdown gives a meaning within a line; no underscore within a word, as in the names of columns.
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 _NO_CODE = re.compile(r"[`|<>&]")
@@ -76,14 +78,16 @@ def write_seeds(out: Path, together: dict[str, Any]) -> None:
 def _errors(path: Path) -> str:
     """The worst rows of the predictions."""
     with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        wrong = [row for row in reader if row.get("wrong", "1") == "1" and row.get("exact", "0") == "0"]
+        cells = csv_rows(file, most=_ANY)
+        header = next(cells)
+        rows = (dict(zip(header, row, strict=True)) for row in cells)
+        wrong = [row for row in rows if row.get("wrong", "1") == "1" and row.get("exact", "0") == "0"]
     if not wrong:
         return f"None; all rows are in [{path.name}]({path.name})."
     columns = [name for name in wrong[0] if name not in ("wrong", "index", "id")]
-    rows = [[_plain(_short(row[name])) for name in columns] for row in wrong[:_ERRORS]]
+    shown = [[_plain(_short(row[name])) for name in columns] for row in wrong[:_ERRORS]]
     counted = f"The surest of {len(wrong)}" if "wrong" in wrong[0] else "The worst"
-    table = _table([_plain(name) for name in columns], rows)
+    table = _table([_plain(name) for name in columns], shown)
     return f"{counted}; all rows, errors first, are in [{path.name}]({path.name}).\n\n{table}"
 
 

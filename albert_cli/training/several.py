@@ -49,7 +49,8 @@ def finetune_seeds(
             )
         if not all(summaries):
             return {}  # a further process of a distributed run
-        metrics = {name: _over_seeds([item["dev"][name] for item in summaries]) for name in summaries[0]["dev"]}
+        common = [name for name in summaries[0]["dev"] if all(name in item["dev"] for item in summaries)]
+        metrics = {name: _over_seeds([item["dev"][name] for item in summaries]) for name in common}
         together = {"task": settings.task, "seeds": list(seeds), "metrics": metrics, "runs": summaries}
         run_info.write_summary(work, together)
         histories = {f"seed {seed}": run_directory.read_history(work / f"seed-{seed}") for seed in seeds}

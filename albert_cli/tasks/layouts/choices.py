@@ -6,7 +6,6 @@ The choices are a list in one column, or columns with a number (`ending0`, `endi
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections.abc import Collection, Iterator, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from albert_cli.errors import DataError
+from albert_cli.tables import nested
 from albert_cli.tables.columns import check_single
 from albert_cli.tables.faults import SKIP_BAD
 from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, Kind
@@ -25,6 +25,8 @@ from albert_cli.tasks.task import Sources
 from converters.messages import LINES, brief, counted, listing
 
 _NAMES = {"train": ("train",), "dev": ("dev", "val", "validation", "valid"), "test": ("test",)}
+# Python makes no number of thousands of digits.
+_DIGITS = 20
 _OPTIONS = frozenset({"--text-column", "--text-pair-column", "--errors", "--input-format"})
 
 
@@ -152,11 +154,16 @@ class ChoiceTables:
 def choices_in(cell: str) -> tuple[tuple[str, ...], str]:
     """The choices in a cell that holds a list, and what is wrong with them."""
     try:
-        items = json.loads(cell)
+        items = nested.parsed(cell)
     except ValueError:
         items = None
+    return choices_of(items) if isinstance(items, list) else ((), f"has {brief(cell)}, not a list of choices")
+
+
+def choices_of(items: object) -> tuple[tuple[str, ...], str]:
+    """The choices that a list holds, and what is wrong with them."""
     if not isinstance(items, list):
-        return (), f"has {brief(cell)}, not a list of choices"
+        return (), f"has {'null' if items is None else brief(items)}, not a list of choices"
     return _sound(items)
 
 
@@ -173,7 +180,7 @@ def place_of(cell: str, count: int) -> tuple[int | None, str]:
     """The right one of so many choices, by its number from 0 or its letter; or what is wrong with it."""
     cell = cell.strip()
     letters = string.ascii_uppercase[:count]
-    if cell.isdecimal() and cell.isascii() and int(cell) < count:
+    if cell.isdecimal() and cell.isascii() and len(cell) < _DIGITS and int(cell) < count:
         return int(cell), ""
     if len(cell) == 1 and cell in letters:
         return letters.index(cell), ""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from albert_cli.errors import DataError
+from albert_cli.tables import nested
 from albert_cli.tables.faults import SKIP_BAD, Faults
 from albert_cli.tables.input_files import COMPRESSED_SUFFIXES, KINDS, decompressed, suffix_of
 from albert_cli.tables.lines import Errors, lines_of, where_of
@@ -240,7 +240,7 @@ def of_table(
 def _list_of(cell: str, column: str, names: Sequence[str] = ()) -> tuple[list[str], str]:
     """The texts of a list, or what is wrong with it."""
     try:
-        items: Any = json.loads(cell)
+        items: Any = nested.parsed(cell)
     except ValueError:
         items = None
     if not isinstance(items, list):
@@ -260,7 +260,7 @@ def _names(path: Path, column: str | None) -> tuple[str, ...]:
     import pyarrow.parquet as pq
 
     try:
-        described = json.loads((pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}"))
+        described = nested.parsed((pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}"))
         feature = described["info"]["features"][column]
         names = (feature[0] if isinstance(feature, list) else feature["feature"])["names"]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError):

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from albert_cli.errors import ColumnError, DataError
+from albert_cli.tables import nested
 from albert_cli.tables.faults import SKIP_BAD
 from albert_cli.tables.input_files import Kind, suffix_of
 from albert_cli.tables.lines import Errors
 from albert_cli.tasks.examples import Choosing, Choosings
-from albert_cli.tasks.layouts.choices import ChoiceTables, choices_in, place_of
+from albert_cli.tasks.layouts.choices import ChoiceTables, choices_of, place_of
 from albert_cli.tasks.layouts.tables import data_directory
 from albert_cli.tasks.task import Sources
 from converters.files import file_errors, open_regular
-from converters.messages import counted, listing
+from converters.messages import brief, counted, listing
 
 GROUPS = ("middle", "high")
 
@@ -103,20 +103,22 @@ def _of_articles(path: Path, *, labelled: bool, skip_bad: bool | None) -> Choosi
             data = opened.read()
         group = file.parent.name if file.parent.name in GROUPS else ""
         sha.update(f"{group}/{file.name}\0{len(data)}\0".encode() + data)
+        called = f"{group}/{file.name}" if group else file.name
+        if not data.strip():
+            faults.append(f"{called} is empty")
+            bad.append(called)
         for line, content in enumerate(data.splitlines(), 1):
             if not content.strip():
                 continue
             for number, item in enumerate(_questions(content, labelled=labelled)):
                 if isinstance(item, str):
-                    faults.append(f"{file.name} (line {line}) {item}")
-                    bad.append(f"{file.name}:{line}")
+                    faults.append(f"{called} (line {line}) {item}")
+                    bad.append(f"{called}:{line}")
                     continue
                 text, question, choices, answer = item
                 name = f"{group}/{file.stem}" if group else file.stem
                 found.append(
-                    Choosing(
-                        f"{name}-{number}", text, question, choices, answer, f"{file.name}:{line}", group, blank=True
-                    )
+                    Choosing(f"{name}-{number}", text, question, choices, answer, f"{called}:{line}", group, blank=True)
                 )
     if faults and not skip_bad:
         more = SKIP_BAD.replace("rows", "questions") if skip_bad is False else ""
@@ -130,19 +132,37 @@ def _of_articles(path: Path, *, labelled: bool, skip_bad: bool | None) -> Choosi
 def _questions(content: bytes, *, labelled: bool) -> Iterator[tuple[str, str, tuple[str, ...], int | None] | str]:
     """Each question of an article as text, question, choices and answer; or what is wrong with it."""
     try:
-        article: Any = json.loads(content)
-        text, asked, options = article["article"], article["questions"], article["options"]
-        right = article["answers"] if labelled else [""] * len(asked)
-    except (ValueError, KeyError, TypeError) as error:
-        yield f"is not RACE's JSON (article, questions, options, answers): {error!r:.80}"
+        article = nested.parsed(content)
+        fault = _misfit(article, labelled=labelled)
+    except ValueError as error:
+        fault = str(error)
+    if fault:
+        yield f"is not RACE's JSON (article, questions, options, answers): {fault}"
         return
-    if not isinstance(text, str) or not len(asked) == len(options) == len(right):
+    text, asked, options = article["article"], article["questions"], article["options"]
+    right = article["answers"] if labelled else [""] * len(asked)
+    if not len(asked) == len(options) == len(right):
         yield f"has {len(asked)} questions, {len(options)} lists of options and {len(right)} answers"
         return
     for question, listed, letter in zip(asked, options, right, strict=True):
-        choices, fault = choices_in(json.dumps(listed))
+        choices, fault = choices_of(listed)
         answer, other = place_of(str(letter), len(choices)) if labelled and not fault else (None, "")
         if fault or other or not isinstance(question, str):
             yield fault or other or "has a question that is no text"
         else:
             yield text, question, choices, answer
+
+
+def _misfit(article: Any, *, labelled: bool) -> str:
+    """What an article lacks, or has of another type; nothing where it is sound."""
+    if not isinstance(article, dict):
+        return f"it is {brief(article)}, not an object"
+    wanted = {"article": (str, "text"), "questions": (list, "list"), "options": (list, "list")}
+    wanted |= {"answers": (list, "list")} if labelled else {}
+    for name, (kind, called) in wanted.items():
+        if name not in article:
+            return f"it has no {name!r}"
+        if not isinstance(article[name], kind):
+            value = "null" if article[name] is None else brief(article[name])
+            return f"its {name!r} is {value}, not a {called}"
+    return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from albert_cli.errors import DataError
+from albert_cli.tables import nested
 from albert_cli.tables.input_files import decompressed, found_in
 from albert_cli.tables.table import seekable
 from albert_cli.tasks.examples import Question, Questions
@@ -74,10 +75,12 @@ def read_squad(path: Path, *, misplaced: Literal["refuse", "skip", "keep"] = "re
     with file_errors(path), seekable(path) as file, decompressed(contextlib.nullcontext(file), str(path)) as stream:
         data = stream.file.read()
     try:
-        content = parse_json(data, str(path))
+        content = nested.cleaned(parse_json(data, str(path)))
     except AlbertError as error:
         error.advice = error.advice or _WANTED
         raise
+    except RecursionError:
+        raise DataError(f"{path}: not SQuAD's JSON (data, paragraphs, context, qas): {nested.TOO_DEEP}") from None
     items, wrong, bare, labelled = [], [], [], True
     ids: Counter[str] = Counter()
     try:

@@ -37,6 +37,7 @@ Found = Predictions[list[NDArray[Any]]]
 # The target of tokens that speak for no word; transformers' and PyTorch's.
 _NONE = -100
 _NO_SPAN = "marks no span"
+_NUL = "holds a NUL character"
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,10 @@ class TokenClassification:
                 if _fault(tag, labels, task):
                     bad.setdefault(tag, []).append(line)
         if bad:
-            faults = [f"{brief(tag)} ({_on(lines)})" for tag, lines in bad.items()]
+            faults = [f"{brief(tag)} ({_on(lines)}{f': {_NUL}' * (chr(0) in tag)})" for tag, lines in bad.items()]
             unmarked = {_fault(tag, labels, task) for tag in bad} & {_NO_SPAN}
-            known = f"; known: {listing(labels)}" if labels and not unmarked else ""
+            sound = [label for label in labels if label not in bad]
+            known = f"; known: {listing(sound)}" if sound and not unmarked else ""
             advice = (
                 "; ner's tags mark spans (B-PER, I-PER, …, O): for tags that stand for themselves, as parts of speech, "
                 "use albert finetune pos"
@@ -323,6 +325,8 @@ class TokenClassification:
 
 def _fault(tag: str, labels: Sequence[str], task: Task) -> str:
     """What is wrong with a tag; nothing where it can be used."""
+    if "\0" in tag:
+        return _NUL
     of_spans = task.selection_metric == "f1"
     if of_spans and tagging.parted(tag) is None:
         return _NO_SPAN
