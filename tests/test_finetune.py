@@ -548,6 +548,16 @@ def test_rows_are_held_out_where_there_is_no_development_set(world, tmp_path):
     assert str(error) == f"{tmp_path / 'run'}: {tmp_path / 'absent.csv'}: no such file or directory"
 
 
+def test_resume_says_whether_there_is_a_run(world, tmp_path):
+    said = []
+    for _ in range(2):
+        run(tmp_path / "run", options(world, steps=1), resume=True, report=said.append)
+    assert [event.text for event in said if isinstance(event, Note)] == [
+        f"no run in {tmp_path / 'run'} yet: this starts one",
+        f"{tmp_path / 'run'}: finished already",
+    ]
+
+
 def test_a_model_without_pooler_gets_a_fresh_one_and_reports_it(world, tmp_path):
     checkpoint = convert.load(world / "model")
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if "pooler" not in name and "sop" not in name}

@@ -161,6 +161,7 @@ def embed(
     from albert_cli.embedding.settings import Settings
     from albert_cli.machine import find_device
     from albert_cli.registry.resolve import resolve
+    from albert_cli.runs import resumption
     from albert_cli.tables.columns import Columns
     from albert_cli.tables.input_files import warn_of_skipped
     from albert_cli.tables.sources import Source
@@ -187,6 +188,9 @@ def embed(
         console.warn(taken)
     layout = Layout(embedding_column, out_dtype, vector_type, keep_text)
     job = Job(texts, target, plan, layout, part, resume, force)
+    done_before = resume and target.exists()
+    if resume and not done_before and not any(resuming.directory_of(target).glob("part-*.arrow")):
+        console.warn(f"note: {resumption.none_yet(target)}")
     with interruption.keeping(lambda: interruption.of_vectors(target)), console.progress_rows(texts.size) as progress:
         if engine == "ray":
             from albert_cli.embedding import ray_engine
@@ -194,6 +198,8 @@ def embed(
             report = ray_engine.run(job, ray_engine.Cluster(address, num_actors, gpus_per_actor), progress)
         else:
             report = run(job, progress)
+    if done_before and report.rows_resumed == report.rows:
+        console.warn(f"note: {resumption.finished(target)}")
     _print_report(report, on_truncate, json=json)
 
 

@@ -21,9 +21,9 @@ from albert_cli.pretraining.masking import Vocabulary
 from albert_cli.pretraining.objective import SUMS, Batch, Objective, Sentences, Totals
 from albert_cli.pretraining.random_streams import Stream, generator
 from albert_cli.pretraining.sequences import NO_ORDER, Sequences
-from albert_cli.runs import checkpointing, log, optimizer
+from albert_cli.runs import checkpointing, log, optimizer, resumption
 from albert_cli.runs.checkpointing import Progress
-from albert_cli.runs.events import Ended, Evaluated, StepDone, Trained
+from albert_cli.runs.events import Ended, Evaluated, Note, StepDone, Trained
 from albert_cli.runs.files import STATE
 from albert_cli.runs.processes import own_dropout
 
@@ -45,6 +45,7 @@ def train(job: Job, *, resume: bool) -> Progress:
         if at.step < at.epoch + at.batch or (most is not None and at.step > most):
             place = f"step {at.step}, batch {at.batch} of epoch {at.epoch}"
             checkpointing.unsound(path, f"{place}, of {most or 'as many as'} steps")
+        job.report(Note(resumption.resuming(at.step)))
     log.cut(job, loop.progress)
     loop.run(path)
     return loop.progress

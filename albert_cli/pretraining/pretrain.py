@@ -28,6 +28,7 @@ from albert_cli.pretraining.settings import PATHS, PretrainSettings, read_settin
 from albert_cli.pretraining.teacher import Teacher
 from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
+from albert_cli.runs import resumption
 from albert_cli.runs.claim import Inputs
 from albert_cli.runs.directory import RunDirectory, prepare_run_directory
 from albert_cli.runs.events import Evaluated, Note, PretrainingPlan, Report, Trained, records_of, silent
@@ -105,6 +106,8 @@ def _run(
     """The run in `held.work`; tokens and a teacher's vectors are kept in `out`, for this run and the next."""
     work = held.work
     resuming = resume and (work / RUN).exists()
+    if resume and not resuming:
+        report(Note(resumption.none_yet(out)))
     teacher = _teacher(settings, accelerator)
     files = Files.find([Path(path) for path in settings.corpus], settings.weights, settings.unordered)
     if resuming:
@@ -125,6 +128,7 @@ def _run(
     if resuming:
         _check_same(work, settings, hashes)
         if (finished := run_info.read_summary(work, _Summary)) is not None:
+            report(Note(resumption.finished(out)))
             return finished
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:

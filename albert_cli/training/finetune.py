@@ -15,6 +15,7 @@ from torch import nn
 from albert_cli.machine import DeviceName
 from albert_cli.model.task_heads import TaskModel, without_dropout
 from albert_cli.runs import info as run_info
+from albert_cli.runs import resumption
 from albert_cli.runs.directory import prepare_run_directory
 from albert_cli.runs.events import Counter, FineTuningPlan, Note, Report, silent
 from albert_cli.runs.files import RUN, TENSORBOARD
@@ -78,6 +79,10 @@ def finetune(
         if resume and (held.work / RUN).exists():
             checks.check_same(held.work, prepared.info)
             summary = run_info.read_summary(held.work, results.Summary)
+            if summary is not None:
+                report(Note(resumption.finished(out)))
+        elif resume:
+            report(Note(resumption.none_yet(out)))
         accelerator.wait_for_everyone()
         if summary is None:
             if not resume:

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from albert_cli.batching import epoch_batches
 from albert_cli.errors import TrainingError
 from albert_cli.memory import out_of_memory
-from albert_cli.runs import checkpointing, log
+from albert_cli.runs import checkpointing, log, resumption
 from albert_cli.runs.checkpointing import Progress
-from albert_cli.runs.events import Ended, EpochEnded, Evaluated, Report, StepDone, Trained, silent
+from albert_cli.runs.events import Ended, EpochEnded, Evaluated, Note, Report, StepDone, Trained, silent
 from albert_cli.runs.files import STATE
 from albert_cli.runs.info import check_model
 from albert_cli.runs.optimizer import not_finite
@@ -76,6 +76,7 @@ def train(job: FinetuneJob, *, resume: bool) -> Progress:
     if resume and state_file.exists():
         loop.progress = checkpointing.load(state_file, job.model, loop.plain_optimizer, job.accelerator)
         loop.check_place(state_file)
+        job.report(Note(resumption.resuming(loop.progress.step)))
     log.cut(job, loop.progress)
     loop.run(state_file)
     if loop.progress.best is None:
