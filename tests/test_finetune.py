@@ -551,7 +551,7 @@ def test_rows_are_held_out_where_there_is_no_development_set(world, tmp_path):
 def test_resume_says_whether_there_is_a_run(world, tmp_path):
     said = []
     for _ in range(2):
-        run(tmp_path / "run", options(world, steps=1), resume=True, report=said.append)
+        run(tmp_path / "run", options(world, epochs=1), resume=True, report=said.append)
     assert [event.text for event in said if isinstance(event, Note)] == [
         f"no run in {tmp_path / 'run'} yet: this starts one",
         f"{tmp_path / 'run'}: finished already",

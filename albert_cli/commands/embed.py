@@ -161,7 +161,6 @@ def embed(
     from albert_cli.embedding.settings import Settings
     from albert_cli.machine import find_device
     from albert_cli.registry.resolve import resolve
-    from albert_cli.runs import resumption
     from albert_cli.tables.columns import Columns
     from albert_cli.tables.input_files import warn_of_skipped
     from albert_cli.tables.sources import Source
@@ -188,9 +187,7 @@ def embed(
         console.warn(taken)
     layout = Layout(embedding_column, out_dtype, vector_type, keep_text)
     job = Job(texts, target, plan, layout, part, resume, force)
-    done_before = resume and target.exists()
-    if resume and not done_before and not any(resuming.directory_of(target).glob("part-*.arrow")):
-        console.warn(f"note: {resumption.none_yet(target)}")
+    done_before = resume and _begun(target)
     with interruption.keeping(lambda: interruption.of_vectors(target)), console.progress_rows(texts.size) as progress:
         if engine == "ray":
             from albert_cli.embedding import ray_engine
@@ -198,12 +195,24 @@ def embed(
             report = ray_engine.run(job, ray_engine.Cluster(address, num_actors, gpus_per_actor), progress)
         else:
             report = run(job, progress)
+    _print_report(report, on_truncate, json=json, done_before=done_before)
+
+
+def _begun(target: Path) -> bool:
+    """Whether a file that is to be resumed is there already; a note where nothing of it is."""
+    from albert_cli.embedding.resume import directory_of
+    from albert_cli.runs import resumption
+
+    if not target.exists() and not any(directory_of(target).glob("part-*.arrow")):
+        console.warn(f"note: {resumption.none_yet(target)}")
+    return target.exists()
+
+
+def _print_report(report: Report, on_truncate: str, *, json: bool, done_before: bool) -> None:
     if done_before and report.rows_resumed == report.rows:
-        console.warn(f"note: {resumption.finished(target)}")
-    _print_report(report, on_truncate, json=json)
+        from albert_cli.runs import resumption
 
-
-def _print_report(report: Report, on_truncate: str, *, json: bool) -> None:
+        console.warn(f"note: {resumption.finished(Path(report.target))}")
     if report.rows_truncated and on_truncate != "window":
         console.warn(
             f"{report.rows_truncated:,} of {report.rows:,} texts were longer than --max-length: "
