@@ -219,6 +219,8 @@ def test_what_predict_cannot_read_is_reported(run, refused, tmp_path):
     assert message.endswith(
         "lines of text hold no pairs, which this model judges; give a table with the columns text and other"
     )
+    message = refused("predict", run / "one", "--in", tmp_path / "t.txt", "--text-column", "x")
+    assert message == f"{tmp_path / 't.txt'}: lines of text have no columns; leave --text-column out"
     (tmp_path / "t.csv").write_text("text,n,n\na,1,2\n")
     message = refused("predict", run / "one", "--in", tmp_path / "t.csv")
     assert message == f"{tmp_path / 't.csv'}: several columns are called 'n'; rename all but one"

@@ -265,6 +265,8 @@ def _columns(
                 f"{path}: lines of text hold no pairs, which this model judges; give a table with the columns "
                 f"{columns.first} and {columns.second}"
             )
+        if choices.text_column not in (None, "text"):
+            raise DataError(f"{path}: lines of text have no columns; leave --text-column out")
         columns = ExampleColumns("text")
     elif kinds != {"tsv"}:
         columns = ExampleColumns(columns.first, columns.second)
