@@ -29,7 +29,7 @@ def world(tmp_path_factory):
 
 def words(world, *more, train="train.csv", dev="dev.csv"):
     data = ("--train", world / train, *(("--dev", world / dev) if dev else ()))
-    settings = ("--lr", 1e-2, "--batch-size", 16, "--max-length", 32, "--multi-label")
+    settings = ("--lr", 5e-3, "--batch-size", 16, "--max-length", 32, "--multi-label")
     return ("csv", "--model", world / "model", *data, *settings, *more)
 
 
