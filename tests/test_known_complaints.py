@@ -38,7 +38,7 @@ def test_weights_are_placed_or_refused_and_never_random(samples, refused, tmp_pa
     spanbert = samples / "spanbert"
     assert refused("fill-mask", "a [MASK]", "--model", spanbert) == (
         f"{spanbert}: has no masked-word head (MLM), so its weights would be random; take a model that has it, "
-        "such as bert-base-uncased"
+        "such as bert-base-uncased or spanbert_large_with_head.tar.gz"
     )
 
 

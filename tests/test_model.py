@@ -102,6 +102,7 @@ def tokens_file(config):
 
 @pytest.mark.parametrize("given", [(), ("attention_mask",), ("token_type_ids",), ("position_ids",), "all"])
 def test_outputs_equal_transformers(config, given):
+    most = 2e-5 if config.num_hidden_layers > 20 else 1e-5  # rounding adds up over the layers
     everything = inputs(config)
     batch = {k: v for k, v in everything.items() if given == "all" or k == "input_ids" or k in given}
     model = build(config)
@@ -110,8 +111,8 @@ def test_outputs_equal_transformers(config, given):
         ours = model(**batch, output_hidden_states=True)
         expected = theirs(**batch, output_hidden_states=True)
         expected_base = theirs.albert(**batch)
-    assert error(ours.encoder.sequence_output, expected_base.last_hidden_state) <= 1e-5
-    assert error(ours.encoder.pooled_output, expected_base.pooler_output) <= 1e-5
+    assert error(ours.encoder.sequence_output, expected_base.last_hidden_state) <= most
+    assert error(ours.encoder.pooled_output, expected_base.pooler_output) <= most
     for logits, wanted in (
         (ours.prediction_logits, expected.prediction_logits),
         (ours.pair_logits, expected.sop_logits),
@@ -120,7 +121,7 @@ def test_outputs_equal_transformers(config, given):
     assert len(ours.encoder.hidden_states) == config.num_hidden_layers * config.inner_group_num + 1
     assert len(ours.encoder.hidden_states) == len(expected.hidden_states)
     for state, wanted in zip(ours.encoder.hidden_states, expected.hidden_states, strict=True):
-        assert error(state, wanted) <= 1e-5
+        assert error(state, wanted) <= most
     assert ours.encoder.hidden_states[-1] is ours.encoder.sequence_output
 
 

@@ -236,4 +236,4 @@ def test_a_run_of_before_the_option_is_resumed(world, albert, tmp_path):
     told.write_text("".join(line for line in lines if not line.startswith("multi_label")))
     assert len(told.read_text().splitlines()) == len(lines) - 1
     code, _, err = albert("finetune", "csv", "--resume", "--out", tmp_path / "run")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"albert: note: {tmp_path / 'run'}: finished already\n")

@@ -423,7 +423,7 @@ def test_an_interrupted_training_says_what_is_kept_and_how_it_is_resumed(world, 
     command = resumed(terminal)
     assert command == [*map(str, words[:-1]), "--resume"]
     terminal = Terminal(*command, columns=400, cwd=tmp_path, forked=True)
-    terminal.until("step ", 300)
+    terminal.until("  epoch ", 300)
     first = int(re.search(r"step (\d+)  epoch", "\n".join(terminal.lines))[1])
     assert first > int(found[1])
     terminal.send()

@@ -277,7 +277,7 @@ def test_a_file_without_labels_can_only_be_predicted(tmp_path):
 
 
 def test_an_unknown_task_names_the_known_ones():
-    with pytest.raises(DataError, match="'snli' is no task here; the tasks are cola, csv, imdb, mnli, mrpc"):
+    with pytest.raises(DataError, match="'snli' is no task here; the tasks are choice, cola, csv, imdb, mnli, mrpc"):
         tasks.named("snli")
 
 

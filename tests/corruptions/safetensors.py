@@ -119,7 +119,9 @@ def _headers():
             file.write(struct.pack("<Q", 100_000_001))
             file.truncate(100_000_001 + 8)
 
-    yield Corruption("a header really too large", really_too_large, UNSOUND)
+    yield Corruption(
+        "a header really too large", really_too_large, "$file: a header of 100000001 bytes, over the limit of 16777216"
+    )
     for name, header in HEADERS.items():
         yield Corruption(
             f"a header: {name}",
