@@ -20,8 +20,25 @@ class ExampleColumns:
     id: str | int | None = None
 
 
+class Read:
+    """What every kind of examples says of the file it was read from."""
+
+    where: str
+    left_out: LeftOut
+    noun = "row"
+
+    @property
+    def unanswerable(self) -> int:
+        """How many have no answer: none but questions on a text may."""
+        return 0
+
+    def left_out_note(self) -> str:
+        """What of the file is left out, in one line; empty where nothing is."""
+        return left_out_text(self.where, self.left_out, self.noun)
+
+
 @dataclass(frozen=True)
-class Examples:
+class Examples(Read):
     """The rows of one split. `pairs` and `labels` (as written) may be None; `lines` are line (or row) numbers from 1.
 
     `left_out`: the lines of rows that are left out, by what is wrong with them. `digest` is the SHA-256 of the file or
@@ -59,11 +76,6 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    @property
-    def unanswerable(self) -> int:
-        """How many rows have no answer: none, for these are no questions."""
-        return 0
-
     def required_labels(self) -> list[str]:
         """The labels; DataError where there are none."""
         if self.labels is None:
@@ -72,17 +84,13 @@ class Examples:
 
     def take(self, rows: Sequence[int]) -> Examples:
         """Some of the rows."""
-
-        def some(items: list[Any] | None) -> Any:
-            return None if items is None else [items[row] for row in rows]
-
         return replace(
             self,
-            ids=some(self.ids),
-            texts=some(self.texts),
-            pairs=some(self.pairs),
-            labels=some(self.labels),
-            lines=some(self.lines),
+            ids=_some(rows, self.ids),
+            texts=_some(rows, self.texts),
+            pairs=_some(rows, self.pairs),
+            labels=_some(rows, self.labels),
+            lines=_some(rows, self.lines),
         )
 
     def in_both_orders(self) -> Examples:
@@ -91,10 +99,6 @@ class Examples:
             raise DataError(f"{self.where}: has single texts, which have no other order; leave --both-orders out")
         twice = self.take([*range(len(self))] * 2)
         return replace(twice, texts=self.texts + self.pairs, pairs=self.pairs + self.texts)
-
-    def left_out_note(self) -> str:
-        """What of the file is left out, in one line; empty where nothing is."""
-        return left_out_text(self.where, self.left_out)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Questions:
+class Questions(Read):
     """The questions of a file; `labelled`: with answers. `digest`: the file's SHA-256.
 
     `left_out`: the ids of bad ones that are left out, by what is wrong with them.
@@ -119,6 +123,7 @@ class Questions:
     labelled: bool
     digest: str
     left_out: LeftOut = field(default_factory=dict)
+    noun = "question"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -132,13 +137,9 @@ class Questions:
         """Some of the questions."""
         return replace(self, items=[self.items[row] for row in rows])
 
-    def left_out_note(self) -> str:
-        """What of the file is left out, in one line; empty where nothing is."""
-        return left_out_text(self.where, self.left_out, "question")
-
 
 @dataclass(frozen=True)
-class Sentences:
+class Sentences(Read):
     """Sentences cut into words, each with a tag, or none of them (`tags` None).
 
     `lines`: the line (or row) of each word of each sentence. `texts` and `spans`: where the words were cut from texts,
@@ -158,11 +159,6 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.words)
 
-    @property
-    def unanswerable(self) -> int:
-        """How many have no answer: none, for these are no questions."""
-        return 0
-
     def required_tags(self) -> list[list[str]]:
         """The tags; DataError where there are none."""
         if self.tags is None:
@@ -171,22 +167,14 @@ class Sentences:
 
     def take(self, rows: Sequence[int]) -> Sentences:
         """Some of the sentences."""
-
-        def some(items: list[Any] | None) -> Any:
-            return None if items is None else [items[row] for row in rows]
-
         return replace(
             self,
-            words=some(self.words),
-            tags=some(self.tags),
-            lines=some(self.lines),
-            texts=some(self.texts),
-            spans=some(self.spans),
+            words=_some(rows, self.words),
+            tags=_some(rows, self.tags),
+            lines=_some(rows, self.lines),
+            texts=_some(rows, self.texts),
+            spans=_some(rows, self.spans),
         )
-
-    def left_out_note(self) -> str:
-        """What of the file is left out, in one line; empty where nothing is."""
-        return left_out_text(self.where, self.left_out)
 
 
 @dataclass(frozen=True)
@@ -215,7 +203,7 @@ class Choosing:
 
 
 @dataclass(frozen=True)
-class Choosings:
+class Choosings(Read):
     """Questions with choices. `digest` is the SHA-256 of the file or files; `left_out` as that of Examples."""
 
     where: str
@@ -226,15 +214,11 @@ class Choosings:
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
-    def unanswerable(self) -> int:
-        """How many have no right choice: none may."""
-        return 0
-
     def take(self, rows: Sequence[int]) -> Choosings:
         """Some of the questions."""
         return replace(self, items=[self.items[row] for row in rows])
 
-    def left_out_note(self) -> str:
-        """What of the file is left out, in one line; empty where nothing is."""
-        return left_out_text(self.where, self.left_out)
+
+def _some(rows: Sequence[int], items: list[Any] | None) -> Any:
+    """The items of these rows; None where there are none."""
+    return None if items is None else [items[row] for row in rows]
