@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,34 +30,25 @@ _POOLING = (
     "mean_sqrt_len_tokens{}, several joined as mean+max; by default mean, or what the model's Sentence-Transformers "
     "files say."
 )
-Pooling = Annotated[
-    str | None,
-    typer.Option(
+
+
+def _pooling_option(help: str, *, tokens: bool = False) -> Any:
+    """`--pooling` with its check and completion; with `tokens` all vectors of a text may be asked for."""
+    return typer.Option(
         "--pooling",
         metavar="MODE",
-        callback=lambda text: _pooling(text, tokens=False),
-        autocompletion=starting(lambda: _poolings()[:-1]),
-        help=_POOLING.format(""),
-    ),
-]
-PoolingOrTokens = Annotated[
-    str | None,
-    typer.Option(
-        "--pooling",
-        metavar="MODE",
-        callback=lambda text: _pooling(text, tokens=True),
-        autocompletion=starting(_poolings),
-        help=_POOLING.format(", or tokens for all of them"),
-    ),
-]
+        callback=lambda text: _pooling(text, tokens=tokens),
+        autocompletion=starting(lambda: _poolings() if tokens else _poolings()[:-1]),
+        help=help,
+    )
+
+
+Pooling = Annotated[str | None, _pooling_option(_POOLING.format(""))]
+PoolingOrTokens = Annotated[str | None, _pooling_option(_POOLING.format(", or tokens for all of them"), tokens=True)]
 PoolingToWrite = Annotated[
     str | None,
-    typer.Option(
-        "--pooling",
-        metavar="MODE",
-        callback=lambda text: _pooling(text, tokens=False),
-        autocompletion=starting(lambda: _poolings()[:-1]),
-        help=f"--to {SENTENCE_TRANSFORMERS}: how the vectors of the tokens become that of a text; by default mean.",
+    _pooling_option(
+        f"--to {SENTENCE_TRANSFORMERS}: how the vectors of the tokens become that of a text; by default mean."
     ),
 ]
 NormalizeToWrite = Annotated[
