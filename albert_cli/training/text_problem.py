@@ -25,7 +25,7 @@ from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.label_names import labels_of
 from albert_cli.training.metrics import compute
-from albert_cli.training.problems import BatchMetrics, Choices, Unlabelled, ids_among
+from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Unlabelled, ids_among
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
@@ -45,14 +45,7 @@ class TextProblem(ABC):
     command = "predict"
     advice = "labels texts; use albert predict RUN TEXT"
     outputs: Collection[str] = SUFFIXES
-    file_options: Collection[str] = (
-        "input_format",
-        "text_column",
-        "text_pair_column",
-        "delimiter",
-        "errors",
-        "probabilities",
-    )
+    file_options: Collection[str] = TABLE_OPTIONS
     most_texts = 2
     not_measured = ""
     loss_over_tokens = False

@@ -33,6 +33,8 @@ E = TypeVar("E")
 S = TypeVar("S", bound=Split[Any])
 V = TypeVar("V")
 
+# The options of `albert predict` that a table of texts, or of pairs, has a use for.
+TABLE_OPTIONS = ("input_format", "text_column", "text_pair_column", "delimiter", "errors", "probabilities")
 BatchMetrics = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
 
 

@@ -22,7 +22,7 @@ from albert_cli.tasks.examples import Choosing, Choosings
 from albert_cli.tasks.task import Sources, Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.choice_rows import rows_of
-from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled
+from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Problem, Unlabelled
 from albert_cli.training.rows import Predictions, Split, no_targets
 from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
@@ -42,14 +42,7 @@ class MultipleChoice:
     command = "predict"
     advice = "chooses; use albert predict RUN TEXT QUESTION CHOICE CHOICE"
     outputs: Collection[str] = SUFFIXES
-    file_options: Collection[str] = (
-        "input_format",
-        "text_column",
-        "text_pair_column",
-        "delimiter",
-        "errors",
-        "probabilities",
-    )
+    file_options: Collection[str] = TABLE_OPTIONS
     most_texts = 1000
     not_measured = ""
     loss_over_tokens = False
