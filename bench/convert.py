@@ -45,7 +45,7 @@ PATHS = {
 CONVERTED = ("tf", "safetensors", "npz")
 CONVERSIONS = [(source, target) for source in CONVERTED for target in CONVERTED if source != target]
 # What writes a format takes all tensors at once.
-WRITERS = {"tf": "tensorflow", "saved-model": "tensorflow", "torch": "torch"}
+WRITERS = {"saved-model": "tensorflow", "torch": "torch"}
 OTHERS = [
     "init out/hf --preset {} --to safetensors",
     "init out/tf --preset {} --to tf",

@@ -55,7 +55,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         if fitting is None:
             _free.clear()
             try:
-                fitting = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # private to this process
+                fitting = _fresh(size)
             except (OSError, OverflowError) as error:
                 raise MemoryError(f"{size} bytes for an array") from error
         else:
@@ -63,6 +63,14 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     array = np.frombuffer(fitting, dtype, math.prod(shape))
     weakref.finalize(array, _give_back, fitting)  # every view of the array keeps it alive
     return array.reshape(shape)
+
+
+def _fresh(size: int) -> mmap.mmap:
+    """Memory private to this process; Linux clears it in one call, not at the first use of each page."""
+    populated = getattr(mmap, "MAP_POPULATE", None)
+    if populated is None:
+        return mmap.mmap(-1, size, access=mmap.ACCESS_COPY)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | populated)
 
 
 def _give_back(memory: mmap.mmap) -> None:

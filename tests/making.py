@@ -28,7 +28,7 @@ TINY = EncoderConfig(
 )
 GROUPED = dataclasses.replace(TINY, vocab_size=23, num_hidden_groups=2, inner_group_num=2)
 # Formats that TensorFlow writes, which takes seconds to import.
-BY_TENSORFLOW = ("tf", "saved-model")
+BY_TENSORFLOW = ("saved-model",)
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Every bit pattern must survive: infinities, signed zeros, denormals, quiet and signaling NaNs with payloads.
 SPECIAL = np.array(

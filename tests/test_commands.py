@@ -84,7 +84,7 @@ def test_a_library_that_fails_on_the_way_out_of_an_interruption_does_not_hide_it
 def test_tensorflow_comes_without_keras_until_somebody_asks_for_it(model, tmp_path):
     code = (
         "import sys; from converters.convert import convert\n"
-        f"convert({str(model)!r}, {str(tmp_path / 'tf')!r}, target_as='tf')\n"
+        f"convert({str(model)!r}, {str(tmp_path / 'out')!r}, target_as='saved-model')\n"
         "print([name for name in ('tensorflow', 'keras', 'matplotlib') if name in sys.modules])\n"
         "import tensorflow as tf\n"
         "print(tf.keras.layers.Dense(2)(tf.ones([1, 3])).shape)"

@@ -63,14 +63,16 @@ def test_every_format_gives_the_same_outputs(google_model, tmp_path):
         assert torch.equal(other.pair_logits, first.pair_logits)
 
 
-def test_reading_a_tensorflow_checkpoint_needs_no_tensorflow(shared_data, tmp_path):
+def test_a_tensorflow_checkpoint_needs_no_tensorflow(shared_data, tmp_path):
     code = (
         "import sys; sys.modules['tensorflow'] = None; sys.modules['torch'] = None\n"
         "from converters.convert import convert\n"
-        f"convert({str(shared_data / 'checkpoints/tf1-google')!r}, {str(tmp_path / 'hf')!r})"
+        f"convert({str(shared_data / 'checkpoints/tf1-google')!r}, {str(tmp_path / 'hf')!r})\n"
+        f"convert({str(tmp_path / 'hf')!r}, {str(tmp_path / 'tf')!r}, target_as='tf')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "hf/model.safetensors").exists()
+    assert (tmp_path / "tf/model.ckpt-best.index").exists()
 
 
 @pytest.mark.parametrize(
@@ -83,13 +85,12 @@ def test_reading_a_tensorflow_checkpoint_needs_no_tensorflow(shared_data, tmp_pa
         ("darwin", "x86_64", "which does not exist for macOS on Intel; run it on another machine"),
     ],
 )
-def test_without_tensorflow_its_formats_are_refused(
+def test_without_tensorflow_its_format_is_refused(
     letter_model, tmp_path, refused, monkeypatch, system, processor, says
 ):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "tensorflow" else find(name))
     monkeypatch.setattr(libraries, "sys", SimpleNamespace(platform=system))
     monkeypatch.setattr(libraries.platform, "machine", lambda: processor)
-    for form, what in (("tf", "a TensorFlow checkpoint"), ("saved-model", "a SavedModel")):
-        message = refused("convert", letter_model, tmp_path / "out", "--to", form)
-        assert message == f"writing {what} needs the library 'tensorflow', {says}"
+    message = refused("convert", letter_model, tmp_path / "out", "--to", "saved-model")
+    assert message == f"writing a SavedModel needs the library 'tensorflow', {says}"

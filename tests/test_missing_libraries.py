@@ -25,6 +25,7 @@ USES = {
     "convert $/model $/out.npz": ("safetensors",),
     "convert $/model.npz $/out": ("safetensors",),
     "convert $/tf1 $/out": ("google_crc32c", "safetensors"),
+    "convert $/model $/out --to tf": ("google_crc32c", "safetensors"),
     "convert $/model $/out.tfbson": ("bson", "safetensors"),
     "convert $/model.tfbson $/out": ("bson", "safetensors"),
     "convert $/model.bin $/out": ("safetensors",),
@@ -67,7 +68,6 @@ USES = {
 }  # fmt: skip
 # What takes long even to fail, or has a library of its own.
 HEAVY_USES = {
-    "convert $/model $/out --to tf": ("tensorflow",),
     "convert $/model $/out --to saved-model": ("tensorflow",),
     "convert $/model $/out.onnx": ("onnx", "onnxruntime", "onnxscript", "torch"),
     "convert $/model $/out --to torch": ("torch",),

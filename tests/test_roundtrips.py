@@ -398,7 +398,7 @@ def test_tensorflow_writes_and_reads_the_same(tmp_path, name):
         tensors=[np.asarray(array) for array in wanted.values()],
     )
     current = source
-    for number, form in enumerate([*LIGHT, "tf"], 1):
+    for number, form in enumerate([*(form for form in LIGHT if form != "tf"), "tf"], 1):
         convert.convert(current, target(tmp_path, form, number), target_as=form, keep_optimizer=True)
         current = target(tmp_path, form, number)
     assert_same_variables(source, current)

@@ -579,11 +579,11 @@ def command(*arguments, before=()):
 
 def test_file_size_limit_on_tensorflow(models, tmp_path):
     limited = ["sh", "-c", 'ulimit -f 4; exec "$@"', "sh"]
-    done = command("convert", models / "a", tmp_path / "tf", "--to", "tf", before=limited)
+    done = command("convert", models / "a", tmp_path / "out", "--to", "saved-model", before=limited)
     assert done.returncode == 1
     assert done.stdout == ""
     message = done.stderr.splitlines()[-1]
-    assert message.startswith(f"albert: {tmp_path / 'tf'}")
+    assert message.startswith(f"albert: {tmp_path / 'out'}")
     assert "File too large" in message or "size limit" in message
     assert not list(tmp_path.iterdir())
 

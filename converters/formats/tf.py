@@ -1,7 +1,7 @@
 """Google's TF1 checkpoint: `albert_config.json`, `model.ckpt-best.{index,data-…}`, `30k-clean.{model,vocab}`; a BERT's
 has `bert_config.json` and `vocab.txt`, and an ELECTRA's, which are two models in one, no config of Google's.
 
-Read without TensorFlow (tensorflow.bundle); written by TensorFlow's own saver, so that its readers restore it.
+Read and written without TensorFlow (tensorflow.bundle, tensorflow.bundle_writer).
 Variable names: `converters.families`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from converters import google, strangers, variables
@@ -21,9 +21,9 @@ from converters.errors import PLACE, CheckpointError, FormatError, SpecError, Ta
 from converters.families import family_of, find
 from converters.family import Family, Part
 from converters.files import read_optional, read_small
-from converters.libraries import require_library
 from converters.sizes import sizes_of
 from converters.tensorflow.bundle import OBJECT_GRAPH, is_index, read_bundle
+from converters.tensorflow.bundle_writer import write_bundle
 from converters.tokenizers.settings import tokenizer_beside
 
 NAME = "tf"
@@ -131,10 +131,10 @@ def _config(
     return config_from_json(sizes, where, dialect="hf", family=family), settings, notes
 
 
-def write(checkpoint: Checkpoint, path: Path) -> None:
-    require_library("tensorflow", "writing a TensorFlow checkpoint")
-    from converters.tensorflow.runtime import save_bundle, tensorflow_errors
-
+def write(
+    checkpoint: Checkpoint, path: Path, *, save: Callable[[Mapping[str, Tensor], Path], None] = write_bundle
+) -> None:
+    """`save` writes the variables: this package, or TensorFlow's own saver (`tensorflow.runtime.save_bundle`)."""
     family = family_of(checkpoint.config)
     if not holds(family):
         what = f"Google's TF1 checkpoints have no names for a {family.model_type}"
@@ -143,8 +143,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     for model in (*checkpoint.beside, checkpoint):
         tensors |= variables.to_foreign(model, family.google(model.components))
     tensors |= variables.step_of(checkpoint)
-    with tensorflow_errors(path / _PREFIX):
-        save_bundle(tensors, path / _PREFIX)
+    save(tensors, path / _PREFIX)
     for name, content in google.files(checkpoint, wordpiece=family.config.google_wordpiece).items():
         (path / name).write_bytes(content)
     (path / "checkpoint").write_text(

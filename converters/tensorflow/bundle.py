@@ -29,12 +29,12 @@ from converters.tensorflow import wire
 # The variable that holds the graph of objects in a checkpoint of TF2.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
-_FOOTER_BYTES = 48
+FOOTER_BYTES = 48
 # A thousand variables take 100 kB.
 _MOST_INDEX_BYTES = 16 * 2**20
 
 # tensorflow/core/framework/types.proto; the other types are no weights.
-_DTYPES: dict[int, np.dtype[Any]] = {
+DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype(np.float32),
     2: np.dtype(np.float64),
     3: np.dtype(np.int32),
@@ -60,7 +60,7 @@ class _Entry:
 
 def is_index(path: Path) -> bool:
     """Whether a file ends with the table's magic number."""
-    if not path.is_file() or path.stat().st_size < _FOOTER_BYTES:
+    if not path.is_file() or path.stat().st_size < FOOTER_BYTES:
         return False
     with file_errors(path), open_regular(path) as file:
         file.seek(-len(MAGIC), 2)
@@ -93,7 +93,7 @@ def read_bundle(prefix: Path, *, texts: Collection[str] = ()) -> dict[str, Tenso
         raise CorruptError(index, f"not a sound TensorFlow checkpoint index ({error})") from None
     sizes = []
     for number in range(shards):
-        shard = _shard(prefix, number, shards)
+        shard = shard_path(prefix, number, shards)
         if not shard.exists():
             raise CorruptError(shard, f"missing; the index names {shards} data file{'s' if shards > 1 else ''}")
         sizes.append(shard.stat().st_size)
@@ -101,7 +101,7 @@ def read_bundle(prefix: Path, *, texts: Collection[str] = ()) -> dict[str, Tenso
     for name, entry in parsed.items():
         if entry.shard >= shards:
             raise CorruptError(index, f"tensor {name} lies in data file {entry.shard} of {shards}")
-        shard = _shard(prefix, entry.shard, shards)
+        shard = shard_path(prefix, entry.shard, shards)
         if entry.offset + entry.size > sizes[entry.shard]:
             raise CorruptError(
                 shard,
@@ -115,7 +115,8 @@ class _Bad(wire.WireError):
     """A structural fault of the index."""
 
 
-def _shard(prefix: Path, number: int, count: int) -> Path:
+def shard_path(prefix: Path, number: int, count: int) -> Path:
+    """The data file of that number, from 0."""
     return prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
 
 
@@ -125,9 +126,9 @@ def _load(path: Path, name: str, entry: _Entry) -> Array:
     if entry.text:  # before its bytes lie their number and the checksum of that (tensor_bundle.cc, WriteStringTensor)
         offset += entry.size - array.nbytes
         start = google_crc32c.value(struct.pack("<I", array.nbytes))
-        start = google_crc32c.extend(start, struct.pack("<I", _mask(start)))
+        start = google_crc32c.extend(start, struct.pack("<I", mask(start)))
     crc = fill(array, path, offset, f"tensor {name}", lambda piece, crc: int(google_crc32c.extend(crc, piece)), start)
-    if _mask(crc) != entry.crc:
+    if mask(crc) != entry.crc:
         raise CorruptError(path, f"tensor {name} is damaged (its CRC-32C does not match the index)")
     return array
 
@@ -142,7 +143,7 @@ def _entry(name: str, value: bytes, index: Path, texts: Collection[str]) -> _Ent
     shard, offset, size, crc = (wire.number(fields, key) for key in (3, 4, 5, 6))
     if code == _STRING and name in texts:
         return _Entry(np.dtype(np.uint8), (_text_bytes(name, size),), shard, offset, size, crc, text=True)
-    if code not in _DTYPES:
+    if code not in DTYPES:
         kind = _OTHER_DTYPES.get(code, f"number {code}")
         raise SpecError(index, f"variable {name} is of type {kind}, which holds no weights")
     shape = []
@@ -152,7 +153,7 @@ def _entry(name: str, value: bytes, index: Path, texts: Collection[str]) -> _Ent
             if length >= 2**40:
                 raise _Bad(f"tensor {name} has a dimension of {length}")
             shape.append(length)
-    dtype = _DTYPES[code]
+    dtype = DTYPES[code]
     wanted = dtype.itemsize
     for dimension in shape:
         wanted *= dimension
@@ -172,9 +173,9 @@ def _text_bytes(name: str, size: int) -> int:
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The table's keys and values, in order."""
-    if len(data) < _FOOTER_BYTES or data[-8:] != MAGIC:
+    if len(data) < FOOTER_BYTES or data[-8:] != MAGIC:
         raise _Bad("the magic number at its end is missing: truncated, or another kind of file")
-    footer = data[-_FOOTER_BYTES:]
+    footer = data[-FOOTER_BYTES:]
     position = 0
     offset, position = wire.varint(footer, position)
     size, position = wire.varint(footer, position)
@@ -222,10 +223,10 @@ class _Blocks:
 
     def _block(self, offset: int, size: int) -> bytes:
         data, end = self._data, offset + size
-        if end + 5 > len(data) - _FOOTER_BYTES:
+        if end + 5 > len(data) - FOOTER_BYTES:
             raise _Bad(f"a block ends at byte {end}, beyond the table")
         (crc,) = struct.unpack_from("<I", data, end + 1)
-        if _mask(google_crc32c.value(data[offset : end + 1])) != crc:
+        if mask(google_crc32c.value(data[offset : end + 1])) != crc:
             raise _Bad(f"the block at byte {offset} is damaged (CRC-32C)")
         kind, block = data[end], data[offset:end]
         if kind == 1:
@@ -278,6 +279,6 @@ def _unsnap(data: bytes) -> bytes:
     return bytes(out)
 
 
-def _mask(crc: int) -> int:
+def mask(crc: int) -> int:
     """LevelDB's masking, so that a CRC of data that holds CRCs stays sound."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers, read field by field (protobuf.dev/programming-guides/encoding).
+"""The wire format of protocol buffers, read and written field by field (protobuf.dev/programming-guides/encoding).
 
 Just what the files of TensorFlow need: a message is taken apart one level at a time, so that no nesting is followed
 further than its reader asks, and nothing but the bytes themselves is held.
@@ -97,3 +97,20 @@ def varint(data: bytes, position: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise WireError("a number of more than 64 bits")
+
+
+def encoded(value: int) -> bytes:
+    """A number from 0 on as one of variable length."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def encoded_field(key: int, value: int | bytes) -> bytes:
+    """A field of a message: a number, or a message, text or bytes."""
+    if isinstance(value, int):
+        return encoded(key << 3) + encoded(value)
+    return encoded(key << 3 | BYTES) + encoded(len(value)) + value
