@@ -1,7 +1,9 @@
 """The encoders for inference against the model and transformers, their kernels against formulas, and fallbacks."""
 
 import dataclasses
+import resource
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from albert_cli.errors import EmbeddingError
 from albert_cli.model import byte_kernels, hidden_states, kernels, packed
 from albert_cli.model.encoder import Encoder
 from albert_cli.model.packed import PackedEncoder
+from albert_cli.model.packed_attention import attend
 from albert_cli.model.plain import PlainEncoder
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.tokenization.batch import TokenBatch
@@ -362,3 +365,14 @@ def test_products_are_of_a_few_numbers_of_tokens(monkeypatch):
     assert len(seen) <= 32 + 8
     assert {packed.computed_tokens(n) for n in (1, 33, 1000, 1024, 1025, 2000)} == {32, 64, 1024, 1152, 2048}
     assert all(n <= packed.computed_tokens(n) <= max(n + 32, n * 9 / 8) for n in range(1, 9000))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of this process is read from /proc")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_keeps_nothing_for_a_length_and_number_of_sequences(dtype):
+    def attended(length, sequences):
+        attend(torch.zeros(length * sequences, 3 * 256, dtype=dtype), [length] * sequences, 32)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = attended(75, 16)
+    assert max(attended(length, sequences) for length in range(17, 75, 2) for sequences in range(1, 17)) - before < 60e6

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# In bfloat16 PyTorch's fused attention is mostly slower than its parts for fewer than 80 keys that are no multiple of
-# 16, and faster otherwise; measured with AMX on lengths from 8 to 128.
+# PyTorch's fused attention of bfloat16 numbers is slow for fewer than 80 keys that are no multiple of 16 (measured with
+# AMX on lengths from 8 to 128), so there it is computed in float32. Products of bfloat16 matrices (`torch.bmm`) are no
+# way out: oneDNN makes one for every length and number of sequences, and keeps about half a megabyte for each.
 _LEFT_OVER, _LONG = 16, 80
 
 
@@ -23,8 +24,8 @@ def attend(query_key_value: Tensor, lengths: list[int], head_size: int) -> Tenso
         stop = start + length * len(list(group))
         heads = query_key_value[start:stop].view(-1, length, 3, query_key_value.shape[1] // 3 // head_size, head_size)
         parts = heads.permute(2, 0, 3, 1, 4)  # each (sequences, heads, length, head_size)
-        by_parts = heads.dtype == torch.bfloat16 and length < _LONG and length % _LEFT_OVER
-        context = (_by_parts if by_parts else _fused)(parts)
+        in_float32 = heads.dtype == torch.bfloat16 and length < _LONG and length % _LEFT_OVER
+        context = _fused(parts.float()).to(parts.dtype) if in_float32 else _fused(parts)
         contexts.append(context.transpose(1, 2).reshape(stop - start, -1))
         start = stop
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
@@ -33,10 +34,3 @@ def attend(query_key_value: Tensor, lengths: list[int], head_size: int) -> Tenso
 def _fused(parts: Tensor) -> Tensor:
     query, key, value = parts
     return F.scaled_dot_product_attention(query, key, value, scale=1.0)
-
-
-def _by_parts(parts: Tensor) -> Tensor:
-    """(3, sequences, heads, length, head_size) -> (sequences, heads, length, head_size), softmax in float32."""
-    query, key, value = parts.flatten(1, 2)
-    scores = torch.bmm(query, key.transpose(1, 2)).float()
-    return torch.bmm(scores.softmax(-1).to(query.dtype), value).view(parts.shape[1:])
