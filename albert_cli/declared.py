@@ -41,6 +41,8 @@ _SHOWN = 80
 _DEEP_KEY = re.compile(rb"""(?m)^[ \t\[]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""")
 # A larger whole number fits no array, and no float.
 _LARGEST = 2**64
+LARGEST_COUNT = 2**63 - 1
+_POWERS: Mapping[float, str] = {LARGEST_COUNT: "2**63 - 1", _LARGEST - 1: "2**64 - 1"}
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -53,13 +55,47 @@ _WORDS: Mapping[Any, str] = {
 
 @dataclass(frozen=True)
 class Within:
-    """The numbers that a value may be, both ends included; stands in the annotation."""
+    """The finite numbers that a value may be, both ends included, but for those that are `open`.
+
+    Stands in the annotation: help shows it, and the command line, files and dataclasses are held to it.
+    """
 
     least: float
     most: float = math.inf
+    open: Literal["", "least", "most", "both"] = ""
+
+    def __contains__(self, value: float) -> bool:
+        above = self.least < value if self.open in ("least", "both") else self.least <= value
+        below = value < self.most if self.open in ("most", "both") else value <= self.most
+        return above and below and math.isfinite(value)
 
     def __str__(self) -> str:
-        return f"at least {self.least}" if math.isinf(self.most) else f"from {self.least} to {self.most}"
+        most = _POWERS.get(self.most, str(self.most))
+        if self.open in ("least", "both"):
+            ends = [f"above {self.least}", f"{'below' if self.open == 'both' else 'at most'} {most}"]
+            return " and ".join(ends[:1] if math.isinf(self.most) else ends)
+        if math.isinf(self.most):
+            return f"at least {self.least}"
+        return f"from {self.least} to {'below ' if self.open == 'most' else ''}{most}"
+
+    @property
+    def short(self) -> str:
+        """As help shows it; what no array can hold goes without saying."""
+        above, below = ("<" if self.open in (end, "both") else "<=" for end in ("least", "most"))
+        if self.most >= LARGEST_COUNT:
+            return f"x{above.replace('<', '>')}{self.least}"
+        return f"{self.least}{above}x{below}{self.most}"
+
+    def refuse(self, value: float | None) -> float | None:
+        """The value; BadParameter where it is outside."""
+        if value is not None and value not in self:
+            raise BadParameter(f"{brief(value)} is not {self}")
+        return value
+
+
+COUNT = Within(1, LARGEST_COUNT)
+POSITIVE = Within(0, open="least")
+NOT_NEGATIVE = Within(0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +127,10 @@ class Setting:
         return list[str] if own == tuple[str, ...] else own
 
     @property
+    def bounds(self) -> Within | None:
+        return next((mark for mark in self.marks if isinstance(mark, Within)), None)
+
+    @property
     def is_path(self) -> bool:
         return Kind.PATH in self.marks
 
@@ -100,6 +140,8 @@ class Setting:
         assert option is not None
         if option.show_default is True and isinstance(self.default, (int, float, str)) and self.type is not bool:
             option.show_default = str(self.default)
+        if self.bounds is not None:
+            option.min, option.callback = None, self.bounds.refuse  # help_pages shows them
         annotated: Any = Annotated
         hint = annotated[(self.typed | None, option, *(mark for mark in self.marks if not isinstance(mark, Typed)))]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
@@ -308,8 +350,18 @@ def _misfits(value: Any, wanted: Any, name: str, marks: Sequence[Any] = ()) -> l
     if faults := _of_another_type(value, wanted, name):
         return faults
     bounds = next((mark for mark in marks if isinstance(mark, Within)), None)
-    outside = bounds is not None and isinstance(value, (int, float)) and not bounds.least <= value <= bounds.most
+    outside = bounds is not None and isinstance(value, (int, float)) and value not in bounds
     return [f"{name} is {brief(value, _SHOWN)}, not {bounds}"] if outside else []
+
+
+def out_of_range(settings: Any) -> list[str]:
+    """Which numbers of a dataclass of settings are outside of what is declared for them."""
+    found = ((item, getattr(settings, name)) for name, item in settings_of(settings.__class__).items())
+    return [
+        f"{item.name} is {brief(value, _SHOWN)}, not {item.bounds}"
+        for item, value in found
+        if item.bounds is not None and value is not None and value not in item.bounds
+    ]
 
 
 def _of_another_type(value: Any, wanted: Any, name: str) -> list[str]:

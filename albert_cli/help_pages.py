@@ -8,12 +8,13 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from albert_cli import arguments, console
+from albert_cli.declared import Within
 from converters.messages import visible
 
 EXAMPLES = "Examples:"
@@ -103,13 +104,31 @@ def _head(usage: str, text: str) -> Iterator[str]:
 
 def _parameters(command: Any, ctx: Any) -> Iterator[str]:
     rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+    ranges = _ranges(command)
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx)
         if record is not None:
             kind = parameter.param_type_name
-            rows[kind].append((_named(record[0], argument=kind == "argument"), _DEFAULT.sub(r"\1\2\3", record[1])))
+            rows[kind].append(
+                (_named(record[0], argument=kind == "argument"), _meaning(record[1], ranges.get(parameter.name)))
+            )
     yield from _section("Arguments", rows["argument"])
     yield from _section("Options", rows["option"])
+
+
+def _ranges(command: Any) -> dict[str, Within]:
+    """The ranges that are declared beside options, by the names of their parameters; Typer shows its own."""
+    hints = get_type_hints(command.callback, include_extras=True) if command.callback is not None else {}
+    marked = ((name, mark) for name, hint in hints.items() for mark in arguments.marks_of(hint)[1])
+    return {name: mark for name, mark in marked if isinstance(mark, Within)}
+
+
+def _meaning(record: str, bounds: Within | None) -> str:
+    """A parameter's help with its default and its range in one bracket."""
+    shown = _DEFAULT.sub(r"\1\2\3", record)
+    if bounds is None:
+        return shown
+    return f"{shown[:-1]}; {bounds.short}]" if "[default: " in shown else f"{shown} [{bounds.short}]"
 
 
 def _named(record: str, *, argument: bool) -> str:

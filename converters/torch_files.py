@@ -93,13 +93,27 @@ class Stored:
     oddity: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Place:
-    """Where a storage lies in the file; `crc` is the CRC-32 of all of it, if it has one."""
+    """Where a storage lies in the file; `crc` is the CRC-32 of all of it, if it has one that is still to be checked."""
 
     offset: int
     nbytes: int
     crc: int | None = None
+
+    def check(self, path: Path, what: str) -> None:
+        """Read all of the storage, once; CorruptError where its CRC-32 is another."""
+        piece = np.empty(min(self.nbytes, _PIECE_BYTES), np.uint8)
+        crc = 0
+        for start in range(0, self.nbytes, _PIECE_BYTES):
+            part = piece[: self.nbytes - start]
+            crc = fill(part, path, self.offset + start, what, lambda piece, crc: zlib.crc32(piece.data, crc), crc)
+        self.found(crc, path, what)
+
+    def found(self, crc: int, path: Path, what: str) -> None:
+        if self.crc not in (None, crc):
+            raise CorruptError(path, f"{what} is damaged (its CRC-32 does not match)")
+        self.crc = None
 
 
 @dataclass(frozen=True)
@@ -385,9 +399,10 @@ def _load(lies: _Lies, what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) 
     where = lies.place.offset + lies.first * dtype.itemsize
     if lies.place.crc is not None and flat.nbytes == lies.place.nbytes:  # all of the storage
         crc = fill(flat, lies.path, where, what, lambda piece, crc: zlib.crc32(piece.data, crc))
-        if crc != lies.place.crc:
-            raise CorruptError(lies.path, f"{what} is damaged (its CRC-32 does not match)")
+        lies.place.found(crc, lies.path, what)
     else:
+        if lies.place.crc is not None:  # of a part there is none: what lies around it is read, too
+            lies.place.check(lies.path, what)
         fill(flat, lies.path, where, what)
     if lies.length == math.prod(shape) and lies.strides == _row_major(shape):
         return flat.reshape(shape)

@@ -234,7 +234,12 @@ TOML = [
         f"{OTHER}max_length is 5000, but the model takes 64 tokens{RESTORE}",
         "run: cannot resume: max_length was 5000, now 16; ",
     ),
-    ("max_length = 16", "max_length = -5", "settings.max_length is -5, not a positive whole number; restore it", None),
+    (
+        "max_length = 16",
+        "max_length = -5",
+        "settings.max_length is -5, not from 1 to 2**63 - 1; restore it",
+        "run.toml: max_length is -5, not from 1 to 2**63 - 1",
+    ),
     ("no_answer = false", "no_answer = false\nmean = nan", "mean and spread of the labels are nan and None; ", None),
     ("[settings]", "[other]", "run.toml: damaged: settings is missing", None),
     ("[hashes]", "[other]", "run.toml: damaged: hashes is missing; restore it", None),

@@ -45,6 +45,38 @@ def test_a_command_has_the_options_of_its_settings(name, declared):
     assert "given" not in parameters
 
 
+COUNT = "not from 1 to 2**63 - 1"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["finetune", "csv", "--lr", "0"], "Invalid value for '--lr': 0.0 is not above 0"),
+        (["finetune", "csv", "--dropout=-0.1"], "Invalid value for '--dropout': -0.1 is not from 0 to below 1"),
+        (["finetune", "csv", "--clip", "nan"], "Invalid value for '--clip': nan is not at least 0"),
+        (["pretrain", "--steps", str(2**63)], f"Invalid value for '--steps': {2**63} is not from 1 to 2**63 - 1"),
+        (["pretrain", "--seed", str(2**64)], f"Invalid value for '--seed': {2**64} is not from 0 to 2**64 - 1"),
+        (["pretrain", "--local-heads", "5"], "Invalid value for '--local-heads': 5 is not from 0 to 4"),
+        (["pretrain", "--mask-rate", "1"], "Invalid value for '--mask-rate': 1.0 is not above 0 and below 1"),
+    ],
+)
+def test_a_number_out_of_its_range_is_wrong_usage(albert, words, message):
+    code, out, err = albert(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_help_shows_the_range_of_every_number(albert, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    for name, declared in (("finetune", Settings), ("pretrain", PretrainSettings)):
+        page = albert(name, "--help")[1]
+        for item in settings_of(declared).values():
+            assert (item.type in (int, float)) == (item.bounds is not None), item.name
+            if item.bounds is not None and item.option is not None:
+                line = re.search(rf"(?m)^  {item.option.default} .*(?:\n {{20}}.*)*", page)
+                assert re.search(rf"(\[|; ){re.escape(item.bounds.short)}\]", " ".join(line[0].split())), line[0]
+
+
 TYPES = [
     ('steps = "10"', "steps is '10', not a whole number"),
     ("steps = 10.5", "steps is 10.5, not a whole number"),
@@ -57,11 +89,16 @@ TYPES = [
     ("seed = 2000-01-01", "seed is datetime.date(2000, 1, 1), not a whole number"),
     ("seed = [1]\nlearning_rate = {}", "seed is [1], not a whole number; learning_rate is {}, not a number"),
     (f"seed = '{'a' * 1000}'", f"seed is '{'a' * 79}…, not a whole number"),
+    ("learning_rate = 0\nwarmup = -1", "learning_rate is 0, not above 0; warmup is -1, not at least 0"),
+    ("learning_rate = inf\nwarmup = nan", "learning_rate is inf, not above 0; warmup is nan, not at least 0"),
+    (f"steps = {2**63}\neval_every = 0", f"steps is {2**63}, {COUNT}; eval_every is 0, {COUNT}"),
 ]
 FINETUNE = [
     ("regression = 1", "regression is 1, not true or false"),
     ("train = ['a.csv']", "train is ['a.csv'], not a text in quotes"),
     ("skip_bad = 'no'\ndropout = false", "skip_bad is 'no', not true or false; dropout is False, not a number"),
+    ("beta2 = 1\nlayer_decay = 0", "beta2 is 1, not from 0 to below 1; layer_decay is 0, not above 0 and at most 1"),
+    (f"seed = {2**63}", f"seed is {2**63}, not from 0 to 2**63 - 1"),
 ]
 PRETRAIN = [
     ("whole_words = 0", "whole_words is 0, not true or false"),
@@ -71,6 +108,7 @@ PRETRAIN = [
     ("weights = [1]", "weights is [1], not a table of numbers"),
     ("optimizer = 'sgd'", "optimizer is 'sgd', not one of adamw, lamb, muon"),
     ("share = true", "share is True, not one of all, attention, ffn, none"),
+    ("mask_rate = 1\nlocal_heads = 5", "mask_rate is 1, not above 0 and below 1; local_heads is 5, not from 0 to 4"),
 ]  # fmt: skip
 
 

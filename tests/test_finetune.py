@@ -653,9 +653,9 @@ def test_faulty_settings_are_reported_at_once(world, tmp_path):
     with pytest.raises(TrainingError) as caught:
         run(tmp_path / "run", given)
     for fault in (
-        "batch_size is 0, not a positive whole number",
-        "learning_rate is -1.0, not a positive number",
-        "warmup is -1.0, not 0 or more",
+        "batch_size is 0, not from 1 to 2**63 - 1",
+        "learning_rate is -1.0, not above 0",
+        "warmup is -1.0, not at least 0",
         "precision is 'int8', not one of auto, fp32, bf16, fp16",
         "head is 'mlp:', not 'linear' or 'mlp:' and sizes, as mlp:128,30,8",
     ):

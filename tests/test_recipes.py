@@ -220,7 +220,7 @@ def test_what_no_optimizer_can_have(world, refused, tmp_path):
         settings_of(weight_decay=1.0, layer_decay=0.0, beta2=1.0, clip=float("nan"))
     assert str(caught.value) == (
         "weight_decay is 1.0, not from 0 to below 1; layer_decay is 0.0, not above 0 and at most 1; "
-        "beta2 is 1.0, not from 0 to below 1; clip is nan, not 0 or more"
+        "beta2 is 1.0, not from 0 to below 1; clip is nan, not at least 0"
     )
     assert refused(*words(world, "albert", tmp_path / "run", "--layer-decay", 0.8)) == (
         f"--layer-decay 0.8 gives each layer a rate of its own, but in {world / 'albert'} they have their weights in "

@@ -1,9 +1,11 @@
 """What a run's directory goes through: nothing is lost by starting, one process writes, a new run replaces the old."""
 
+import contextlib
 import json
 import multiprocessing
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -11,13 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import tree
 from programs import Program
 from tuning import reviews, write_csv, write_model
 
-from albert_cli import locks
+from albert_cli import locks, tensor_files
 from albert_cli.runs import checkpointing, claim
-from converters.errors import TargetError
+from converters.errors import FileError, TargetError
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -318,6 +321,43 @@ def hold(directory, begun, over):
     with locks.locked(directory, directory):
         begun.set()
         over.wait(60)
+
+
+@contextlib.contextmanager
+def no_file_above(size):
+    """As on a full disk, but by the system's own limit."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_of_tensors_that_may_not_grow_is_one_line(world, tmp_path, albert):
+    """The library that writes it has one exception for everything."""
+    out = tmp_path / "run"
+    words = finetune(world, out, "--freeze-encoder")
+    with no_file_above(1500):
+        code, _, err = albert(*words)
+    assert (code, err.count("albert: ")) == (1, 1), err
+    assert re.fullmatch(
+        rf"albert: {re.escape(str(out))}/features-\w+\.safetensors: the file would exceed the size limit set for this "
+        "process",
+        err.splitlines()[-1],
+    )
+    assert not [path for path in out.iterdir() if ".albert-" in path.name or path.suffix == ".safetensors"]
+    assert albert(*words, "--resume")[0] == 0
+
+
+def test_the_file_before_stays_where_the_new_one_may_not_grow(tmp_path):
+    path = tmp_path / "state.safetensors"
+    tensor_files.write_tensors(path, {"a": torch.zeros(10)})
+    before = path.read_bytes()
+    with no_file_above(1500), pytest.raises(FileError) as error:
+        tensor_files.write_tensors(path, {"a": torch.zeros(1000)})
+    assert str(error.value) == f"{path}: the file would exceed the size limit set for this process"
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
 
 
 def test_a_lock_names_its_holder_and_goes_with_it(tmp_path):

@@ -183,6 +183,19 @@ def test_views_strides_and_shared_storage(weights, source, old):
     )
 
 
+def test_a_changed_byte_around_a_view_is_noticed(weights, source, refused):
+    """The CRC-32 is that of the storage, of which a tensor may be a part."""
+    wide = torch.zeros(30, 12)
+    change(weights, lambda state: state.update({WORDS: wide[:, 1:7]}))
+    assert not convert.load(source).tensors[WORDS].read().any()
+    sound = weights.read_bytes()
+    begin = sound.index(bytes(wide.nbytes))
+    for at in (begin + 8, begin, begin + wide.nbytes - 1):  # within the tensor, before it, behind it
+        weights.write_bytes(sound[:at] + b"\1" + sound[at + 1 :])
+        message = f"{weights}: tensor {WORDS} is damaged (its CRC-32 does not match)"
+        assert refused("convert", source, source / "o.npz") == message
+
+
 def test_shards_are_read(source):
     shard(source)
     assert making.same(convert.load(source), making.model(step=None)) is True

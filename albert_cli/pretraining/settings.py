@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,27 +94,35 @@ class PretrainSettings:
     vocab_size: Annotated[
         int | None,
         Option("--vocab-size", metavar="N", help="Pieces of the vocabulary to train.", show_default=str(VOCAB_SIZE)),
+        declared.COUNT,
     ] = None
     share: Annotated[
         Sharing | None,
         Option("--share", help="What all layers have in common (the paper's table 4).", show_default="all"),
     ] = None
-    steps: Annotated[int | None, options.STEPS] = None
+    steps: Annotated[int | None, options.STEPS, declared.COUNT] = None
     minutes: Annotated[
-        float | None, Option("--minutes", metavar="X", help="How long to train, instead of --steps.")
+        float | None, Option("--minutes", metavar="X", help="How long to train, instead of --steps."), declared.POSITIVE
     ] = None
     tokens_per_update: Annotated[
         int,
         Option("--tokens-per-update", metavar="N", help="Tokens of one update: the batch size."),
         Formerly("--batch-tokens", notice=True),
+        declared.COUNT,
     ] = 4096
-    max_length: Annotated[int, Option("--max-length", metavar="N", help="Tokens of a sequence at most.")] = 128
-    grad_accum: Annotated[int, options.GRAD_ACCUM] = 1
+    max_length: Annotated[
+        int,
+        Option("--max-length", metavar="N", help="Tokens of a sequence at most."),
+        declared.Within(8, declared.LARGEST_COUNT),
+    ] = 128
+    grad_accum: Annotated[int, options.GRAD_ACCUM, declared.COUNT] = 1
     optimizer: Annotated[Optimizer, Option("--optimizer", help="adamw, lamb for large batches, or muon.")] = "adamw"
-    learning_rate: Annotated[float, options.LEARNING_RATE] = 1e-3
-    warmup: Annotated[float, options.WARMUP] = 0.05
+    learning_rate: Annotated[float, options.LEARNING_RATE, declared.POSITIVE] = 1e-3
+    warmup: Annotated[float, options.WARMUP, declared.NOT_NEGATIVE] = 0.05
     mask_rate: Annotated[
-        float, Option("--mask-rate", metavar="X", help="Share of the tokens that are masked in training.")
+        float,
+        Option("--mask-rate", metavar="X", help="Share of the tokens that are masked in training."),
+        declared.Within(0, 1, "both"),
     ] = 0.15
     whole_words: Annotated[
         bool, Option("--whole-words/--pieces", help="Mask n-grams of words (the paper's) or of pieces.")
@@ -123,6 +130,7 @@ class PretrainSettings:
     local_heads: Annotated[
         int,
         Option("--local-heads", metavar="N", help="Attention heads that start by looking at a neighbour, at most 4."),
+        declared.Within(0, len(OFFSETS)),
     ] = 0
     teacher: Annotated[
         str | None,
@@ -130,49 +138,36 @@ class PretrainSettings:
         Kind.PATH,
     ] = None
     teacher_sentences: Annotated[
-        int, Option("--teacher-sentences", metavar="N", help="Sentences of the corpus to learn them from.")
+        int,
+        Option("--teacher-sentences", metavar="N", help="Sentences of the corpus to learn them from."),
+        declared.COUNT,
     ] = 200_000
     teacher_texts: Annotated[
         str | None,
         Option("--teacher-texts", metavar="FILE", help="Further sentences for it, one a line."),
         Kind.PATH,
     ] = None
-    teacher_batch: int = 64
+    teacher_batch: Annotated[int, declared.COUNT] = 64
     teacher_weights: Mapping[str, float] = field(default_factory=dict)
-    teacher_loss: float = 1.0
-    eval_every: Annotated[int, options.EVAL_EVERY] = 500
-    eval_sequences: int = 1000
-    hold_out: Annotated[int, Option("--hold-out", metavar="N", help="Hold out every Nth document for evaluation.")] = 50
-    seed: Annotated[int, options.SEED] = 42
+    teacher_loss: Annotated[float, declared.POSITIVE] = 1.0
+    eval_every: Annotated[int, options.EVAL_EVERY, declared.COUNT] = 500
+    eval_sequences: Annotated[int, declared.COUNT] = 1000
+    hold_out: Annotated[
+        int,
+        Option("--hold-out", metavar="N", help="Hold out every Nth document for evaluation."),
+        declared.Within(2, declared.LARGEST_COUNT),
+    ] = 50
+    seed: Annotated[int, options.SEED, declared.Within(0, 2**64 - 1)] = 42
     precision: options.Precision = "auto"
 
     def __post_init__(self) -> None:
-        faults = []
-        for name in (
-            "vocab_size", "steps", "tokens_per_update", "max_length", "grad_accum", "eval_every", "eval_sequences",
-            "teacher_sentences", "teacher_batch",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not 1 <= value < 2**63:
-                faults.append(f"{name} is {value}, not a positive whole number{' below 2**63' if value > 0 else ''}")
-        for name in ("learning_rate", "minutes", "teacher_loss"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                faults.append(f"{name} is {value}, not a positive number")
+        faults = declared.out_of_range(self)
         if not self.corpus:
             faults.append("no corpus is named; pass --corpus with a file or directory of text")
         if (self.steps is None) == (self.minutes is None):
             faults.append("give either --steps or --minutes: how long to train")
-        if self.max_length < 8:
-            faults.append(f"max_length is {self.max_length}; a pair of segments needs at least 8 tokens")
         if self.tokens_per_update < self.max_length:
             faults.append(f"tokens_per_update {self.tokens_per_update} is less than max_length {self.max_length}")
-        if not 0 <= self.warmup < math.inf:
-            faults.append(f"warmup is {self.warmup}, not 0 or more")
-        if not 0 < self.mask_rate < 1:
-            faults.append(f"mask_rate is {self.mask_rate}, not between 0 and 1")
-        if self.hold_out < 2:
-            faults.append(f"hold_out is {self.hold_out}, not at least 2 (every Nth document is held out)")
         if self.optimizer not in get_args(Optimizer):
             faults.append(f"optimizer is {self.optimizer!r}, not one of {', '.join(get_args(Optimizer))}")
         if self.share is not None and self.share not in SHARE_CHOICES:
@@ -187,12 +182,8 @@ class PretrainSettings:
             faults.append("--init takes tokenizer, config and sharing from that model; leave them out")
         if self.teacher is None and self.teacher_texts is not None:
             faults.append("teacher_texts requires --teacher")
-        if not 0 <= self.local_heads <= len(OFFSETS):
-            faults.append(f"local_heads is {self.local_heads}, not between 0 and {len(OFFSETS)}")
         if self.local_heads and self.init is not None:
             faults.append("local_heads is how a fresh model begins; leave it out beside --init")
-        if not 0 <= self.seed < 2**64:
-            faults.append(f"seed is {self.seed}, not from 0 to 2**64 - 1")
         if faults:
             raise TrainingError("; ".join(faults))
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from albert_cli.declared import Within, faults_of
 from albert_cli.errors import Notice, RunError
+from albert_cli.tensor_files import write_tensors
 from converters import spec
 from converters.config import EncoderConfig
 from converters.messages import listing
-from converters.staging import atomic_write
 
 _LARGEST = sys.float_info.max
 _FINITE = Within(-_LARGEST, _LARGEST)
@@ -97,8 +97,6 @@ def _write(
     accelerator: Accelerator,
     generators: Mapping[str, Tensor],
 ) -> None:
-    from safetensors.torch import save_file
-
     tensors = {f"model.{name}": tensor for name, tensor in trained_tensors(model).items()}
     optimizer_state = optimizer.state_dict()
     for number, slots in optimizer_state["state"].items():
@@ -112,8 +110,7 @@ def _write(
         "scaler": json.dumps(scaler.state_dict() if scaler is not None else None),
         "processes": str(accelerator.num_processes),
     }
-    with atomic_write(path, force=True, ours=None) as beside:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CHUNK = 2**20
 # A line is held in memory whole; texts are never this long, but binary files have no line ends.
-LINE_BYTES = 64 * 2**20
+LINE_BYTES = 8 * 2**20
 STANDARD_INPUT = Path("-")
 
 

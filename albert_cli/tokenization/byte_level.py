@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import re
 import unicodedata
+from array import array
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 
@@ -96,7 +97,8 @@ class ByteLevelSegmenter:
         """The pieces of one word."""
         parts = list(word.encode().decode("latin-1").translate(_SYMBOLS))
         end = len(parts)
-        left, right = list(range(-1, end - 1)), list(range(1, end + 1))  # what is there before and after each part
+        # What is there before and after each part.
+        left, right = (array("l", range(first, first + end)) for first in (-1, 1))
         ranks = self._ranks
         queue = [(ranks[pair], at) for at, pair in enumerate(pairwise(parts)) if pair in ranks]
         heapq.heapify(queue)

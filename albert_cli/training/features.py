@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from albert_cli.errors import TrainingError
 from albert_cli.memory import out_of_memory
 from albert_cli.runs.events import Counter, Report
+from albert_cli.tensor_files import read_tensors, write_tensors
 from albert_cli.training.inference import infer_shared
 from albert_cli.training.rows import FeatureRows, Split
 from albert_cli.training.run_info import RunInfo
-from converters.staging import atomic_write
+from converters.errors import CorruptError
 
 
 class FeatureCache:
@@ -42,17 +43,16 @@ class FeatureCache:
 
     def rows(self, split: Split[Any]) -> FeatureRows:
         """The rows of a split with their features, computed unless they are in a file."""
-        from safetensors.torch import load_file, save_file
-
         path = self.directory / f"features-{self._fingerprint(split)}.safetensors"
         self.written.append(path)
         if path.exists():
-            features = load_file(path)["features"]
+            features = read_tensors(path, "the features of a frozen encoder", "remove it").get("features")
+            if features is None or len(features) != len(split.rows):
+                raise CorruptError(path, f"not the features of {len(split.rows)} rows", "remove it")
         else:
             features = self._compute(split)
             if self.accelerator.is_main_process:
-                with atomic_write(path, force=True, ours=None) as beside:
-                    save_file({"features": features}, beside)
+                write_tensors(path, {"features": features})
             self.accelerator.wait_for_everyone()
         return FeatureRows(features, split.rows.targets)
 

@@ -28,6 +28,7 @@ from albert_cli.runs.files import LOG, RUN, pattern
 from albert_cli.runs.log import read_log
 from albert_cli.tasks import known_as, named, names
 from albert_cli.tasks.task import Task
+from albert_cli.tensor_files import first_line, read_tensors, write_tensors
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import problems
 from albert_cli.training.foreign import foreign_info
@@ -40,7 +41,6 @@ from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
 from converters.messages import brief, listing
-from converters.staging import atomic_write
 
 HEAD = "head.safetensors"
 # What a run may leave in its directory; all that --force removes.
@@ -157,11 +157,8 @@ def save_model(model: TaskModel, base: Checkpoint, directory: Path, scale: Scale
     """Write the model's files into the run, each in one step, and prove them; its outputs are labels by `scale`."""
     with scale.folded(model.output):
         if model.mlp is not None:
-            from safetensors.torch import save_file
-
-            tensors = {f"mlp.{name}": item.cpu().contiguous() for name, item in model.mlp.state_dict().items()}
-            with atomic_write(directory / HEAD, force=True, ours=None) as beside:
-                save_file(tensors, beside, {"format": "pt"})
+            tensors = {f"mlp.{name}": item for name, item in model.mlp.state_dict().items()}
+            write_tensors(directory / HEAD, tensors, {"format": "pt"})
         saved = model if model.mlp is None else nn.ModuleDict({"encoder": model.encoder})
         checkpoint = to_checkpoint(saved, model.config, base.tokenizer)
         convert.save(checkpoint, directory, format="safetensors", force=True)
@@ -247,8 +244,6 @@ def _faults(task: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
         faults.append(f"no_answer_threshold is {task['no_answer_threshold']}")
     if hidden_sizes(settings.get("head", "linear")) is None:
         faults.append(f"settings.head is {brief(settings['head'])}, not linear or mlp: and sizes")
-    if settings["max_length"] < 1:
-        faults.append(f"settings.max_length is {settings['max_length']}, not a positive whole number")
     return faults
 
 
@@ -314,11 +309,9 @@ def read_history(directory: Path) -> History:
 
 
 def _load_head(path: Path, mlp: nn.Module) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    what = f"the head that {RUN} describes"
+    tensors = {name.removeprefix("mlp."): item for name, item in read_tensors(path, what).items()}
     try:
-        mlp.load_state_dict({name.removeprefix("mlp."): item for name, item in load_file(path).items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        raise CorruptError(f"{path}: not the head that {RUN} describes ({reason})") from None
+        mlp.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CorruptError(path, f"not {what} ({first_line(error)})") from None

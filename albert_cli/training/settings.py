@@ -53,14 +53,19 @@ class Settings:
     multi_label: Annotated[
         bool, Option("--multi-label", help="csv: a row has any number of labels, as a|b or in a list.")
     ] = False
-    epochs: Annotated[float | None, Option("--epochs", metavar="X", help="Passes over the training rows.")] = None
-    steps: Annotated[int | None, options.STEPS] = None
-    batch_size: Annotated[int, Option("--batch-size", metavar="N", help="Rows of one update.")]
-    learning_rate: Annotated[float, options.LEARNING_RATE]
-    warmup: Annotated[float | None, options.WARMUP] = None
+    epochs: Annotated[
+        float | None,
+        Option("--epochs", metavar="X", help="Passes over the training rows."),
+        declared.Within(0, declared.LARGEST_COUNT, "least"),
+    ] = None
+    steps: Annotated[int | None, options.STEPS, declared.COUNT] = None
+    batch_size: Annotated[int, Option("--batch-size", metavar="N", help="Rows of one update."), declared.COUNT]
+    learning_rate: Annotated[float, options.LEARNING_RATE, declared.POSITIVE]
+    warmup: Annotated[float | None, options.WARMUP, declared.NOT_NEGATIVE] = None
     dropout: Annotated[
         float | None,
         Option("--dropout", metavar="X", help="Of the encoder; else the recipe's for GLUE and SQuAD, or the model's."),
+        declared.Within(0, 1, "most"),
     ] = None
     weight_decay: Annotated[
         float,
@@ -70,6 +75,7 @@ class Settings:
             help="Of AdamW, but for biases and norms; else the recipe's.",
             show_default=False,
         ),
+        declared.Within(0, 1, "most"),
     ] = 0.01
     layer_decay: Annotated[
         float,
@@ -79,9 +85,12 @@ class Settings:
             help="Each layer's rate by that of the one above; else the recipe's.",
             show_default=False,
         ),
+        declared.Within(0, 1, "least"),
     ] = 1.0
     beta2: Annotated[
-        float, Option("--beta2", metavar="X", help="The second beta of AdamW; else the recipe's.", show_default=False)
+        float,
+        Option("--beta2", metavar="X", help="The second beta of AdamW; else the recipe's.", show_default=False),
+        declared.Within(0, 1, "most"),
     ] = 0.999
     bias_correction: Annotated[
         bool,
@@ -96,6 +105,7 @@ class Settings:
         Option(
             "--clip", metavar="X", help="The gradient's norm at most, 0 for any; else the recipe's.", show_default=False
         ),
+        declared.NOT_NEGATIVE,
     ] = 1.0
     both_orders: Annotated[
         bool,
@@ -105,8 +115,8 @@ class Settings:
             show_default=False,
         ),
     ] = False
-    max_length: Annotated[int, Option("--max-length", metavar="N", help=f"{options.MAX_LENGTH}.")]
-    seed: Annotated[int, options.SEED] = 42
+    max_length: Annotated[int, Option("--max-length", metavar="N", help=f"{options.MAX_LENGTH}."), declared.COUNT]
+    seed: Annotated[int, options.SEED, declared.Within(0, declared.LARGEST_COUNT)] = 42
     freeze_encoder: Annotated[
         bool, Option("--freeze-encoder", help="Train the head only, on features that are computed once.")
     ] = False
@@ -115,44 +125,26 @@ class Settings:
         Option("--head", metavar="HEAD", help="linear, or mlp:128,30,8 with batch norm, without --grad-accum."),
     ] = "linear"
     precision: options.Precision = "auto"
-    grad_accum: Annotated[int, options.GRAD_ACCUM] = 1
-    eval_every: Annotated[int | None, options.EVAL_EVERY] = None
+    grad_accum: Annotated[int, options.GRAD_ACCUM, declared.COUNT] = 1
+    eval_every: Annotated[int | None, options.EVAL_EVERY, declared.COUNT] = None
     early_stop: Annotated[
-        int | None, Option("--early-stop", metavar="K", help="Stop after K evaluations without a better one.")
+        int | None,
+        Option("--early-stop", metavar="K", help="Stop after K evaluations without a better one."),
+        declared.COUNT,
     ] = None
     limit_train: Annotated[
-        int | None, Option("--limit-train", metavar="N", help="Train on N of the training rows.")
+        int | None, Option("--limit-train", metavar="N", help="Train on N of the training rows."), declared.COUNT
     ] = None
     skip_bad: Annotated[bool, options.SKIP_BAD] = False
     tensorboard: Annotated[bool, Option("--tensorboard", help="Log to RUN/tensorboard too.")] = False
 
     def __post_init__(self) -> None:
-        faults = []
-        for name in ("batch_size", "max_length", "steps", "grad_accum", "eval_every", "early_stop", "limit_train"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value < 2**63:
-                faults.append(f"{name} is {value}, not a positive whole number{' below 2**63' if value > 0 else ''}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            faults.append(f"learning_rate is {self.learning_rate}, not a positive number")
-        if self.epochs is not None and not 0 < self.epochs < 2**63:
-            faults.append(f"epochs is {self.epochs}, not a positive number{' below 2**63' if self.epochs > 0 else ''}")
+        faults = declared.out_of_range(self)
         if self.epochs is not None and self.steps is not None:
             faults.append("epochs and steps are both given; choose one")
         if self.regression and self.multi_label:
             faults.append("regression and multi_label are both given; choose one")
-        if self.warmup is not None and not 0 <= self.warmup < math.inf:
-            faults.append(f"warmup is {self.warmup}, not 0 or more")
-        if not 0 <= self.weight_decay < 1:
-            faults.append(f"weight_decay is {self.weight_decay}, not from 0 to below 1")
-        if not 0 < self.layer_decay <= 1:
-            faults.append(f"layer_decay is {self.layer_decay}, not above 0 and at most 1")
-        if not 0 <= self.beta2 < 1:
-            faults.append(f"beta2 is {self.beta2}, not from 0 to below 1")
-        if not 0 <= self.clip < math.inf:
-            faults.append(f"clip is {self.clip}, not 0 or more")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            faults.append(f"dropout is {self.dropout}, not from 0 to below 1")
-        elif self.dropout and self.freeze_encoder:
+        if self.dropout and self.freeze_encoder:
             faults.append(f"dropout is {self.dropout}, but a frozen encoder has none; set it to 0, or leave it out")
         faults += [
             f"{name} is {path}, a stream, but a run reads its data again (--resume, evaluate); name a file"
@@ -173,8 +165,6 @@ class Settings:
                 f"grad_accum is {self.grad_accum}, but an mlp head has batch norm, whose statistics are those of the "
                 "rows computed together: the parts of a batch would give another model; leave grad_accum out"
             )
-        if not 0 <= self.seed < 2**63:
-            faults.append(f"seed is {self.seed}, not from 0 to 2**63 - 1")
         if faults:
             raise TrainingError("; ".join(faults))
 
