@@ -1,7 +1,9 @@
 """The encoders for inference against the model and transformers, their kernels against formulas, and fallbacks."""
 
 import dataclasses
+import itertools
 import resource
+import threading
 import warnings
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from encoding import encode
 
 from albert_cli.embedding.encoders import make_encoder
 from albert_cli.errors import EmbeddingError
-from albert_cli.model import byte_kernels, hidden_states, kernels, packed
+from albert_cli.model import byte_kernels, hidden_states, kernels, packed, passes
+from albert_cli.model.chunk_threads import in_order
 from albert_cli.model.encoder import Encoder
 from albert_cli.model.packed import PackedEncoder
 from albert_cli.model.packed_attention import attend
@@ -297,6 +300,72 @@ def test_no_warnings():
         warnings.simplefilter("error")
         for encoder in every_kind(build(TINY)):
             assert encode(encoder, sequences(TINY)[0]).hidden_states[0].isfinite().all()
+
+
+def test_int8_with_and_without_the_compiled_passes(config):
+    model = build(dataclasses.replace(config, hidden_size=64, num_attention_heads=4))
+    ids, types = sequences(config)
+    fused, plain = PackedEncoder(model, "int8"), PackedEncoder(model, "int8")
+    if not passes.work():
+        pytest.skip("passes.c was not compiled at installation")
+    assert all(layer._fused for layer in fused._layers)
+    for layer in plain._layers:
+        layer._fused = False
+    ours, expected = (encode(encoder, ids, types) for encoder in (fused, plain))
+    assert error(ours.hidden_states[0], expected.hidden_states[0]) < 0.1
+    assert torch.cosine_similarity(means(ours), means(expected)).min() > 0.9995
+
+
+# Threads
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 8e-2), ("int8", 2e-2)])
+def test_chunks_on_several_threads(precision, tolerance):
+    encoder = PackedEncoder(build(TINY), precision)
+    ids, types = sequences(TINY)
+    expected = encode(encoder, ids, types).hidden_states[0]
+    torch.set_num_threads(3)
+    for batch_tokens in (64, 100_000):
+        output = encode(encoder, ids, types, batch_tokens=batch_tokens).hidden_states[0]
+        assert error(output, expected) < tolerance
+    assert torch.get_num_threads() == 3
+
+
+def test_each_chunk_is_computed_by_one_thread():
+    torch.set_num_threads(3)
+    seen = []
+
+    def compute(chunk):
+        seen.append((torch.get_num_threads(), threading.current_thread().name))
+        return chunk * 10
+
+    assert list(in_order(compute, iter(range(20)), 3)) == [chunk * 10 for chunk in range(20)]
+    assert {threads for threads, _ in seen} == {1}
+    assert len({name for _, name in seen}) <= 3
+    assert torch.get_num_threads() == 3
+
+
+def test_an_error_in_a_chunk_reaches_the_caller_and_ends_the_work():
+    done = []
+
+    def compute(chunk):
+        if chunk == 3:
+            raise RuntimeError("chunk 3")
+        done.append(chunk)
+        return chunk
+
+    found = in_order(compute, itertools.count(), 2)
+    with pytest.raises(RuntimeError, match=r"^chunk 3$"):
+        list(found)
+    assert max(done) < 8
+
+
+def test_no_more_chunks_are_taken_than_are_worked_on():
+    taken = []
+    results = in_order(lambda chunk: chunk, (taken.append(n) or n for n in itertools.count()), 2)
+    assert [next(results), next(results)] == [0, 1]
+    assert len(taken) <= 5
+    results.close()
 
 
 # What cannot be

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -44,8 +45,33 @@ class QuantizedRows(NamedTuple):
     low: Tensor | None = None
 
 
-# Rows, and perhaps a residual (M, N) -> act(x·Wᵀ + b) + residual, float32 (M, N)
-ByteLinear = Callable[[QuantizedRows, "Tensor | None"], Tensor]
+# Bytes (M, K) and their zero point -> steps·scale, float32 (M, N)
+Product = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class ByteLinear:
+    """A linear layer of bytes, for rows quantized either way: act(x·Wᵀ + b) + residual, float32 (M, N).
+
+    `product`: the rows' steps times the weights, (M, N), still to be multiplied by the rows' scales. `bias` (N,) is
+    added to that, and `columns` (N,) where a row's low is 1. `function` is `act`.
+    """
+
+    product: Product
+    bias: Tensor
+    columns: Tensor
+    act: str
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: QuantizedRows, residual: Tensor | None = None) -> Tensor:
+        output = self.sums(x)
+        added = self.bias if x.low is None else torch.addcmul(self.bias, x.low, self.columns)  # x = scale·steps + low
+        output = self.function(torch.addcmul(added, output, x.scale, out=output))
+        return output if residual is None else output.add_(residual)
+
+    def sums(self, x: QuantizedRows) -> Tensor:
+        """The product alone."""
+        return self.product(x.quantized, 128 if x.low is None else 0)
 
 
 def quantize(x: Tensor) -> QuantizedRows:
@@ -103,18 +129,7 @@ def linear(weight: Tensor, bias: Tensor, act: str = "linear") -> ByteLinear:
     steps = (weight / scale[:, None]).round_()
     sums = scale * steps.sum(1)  # (N,): what a low of 1 adds
     product = (_int8_product if _int8_operators_work() else _float_product)(steps, scale)
-
-    def layer(x: QuantizedRows, residual: Tensor | None = None) -> Tensor:
-        output = product(x.quantized, 128 if x.low is None else 0)
-        added = bias if x.low is None else torch.addcmul(bias, x.low, sums)  # x = scale·steps + low
-        output = function(torch.addcmul(added, output, x.scale, out=output))
-        return output if residual is None else output.add_(residual)
-
-    return layer
-
-
-# Bytes (M, K) and their zero point -> steps·scale, float32 (M, N)
-Product = Callable[[Tensor, int], Tensor]
+    return ByteLinear(product, bias, sums, act, function)
 
 
 def _float_product(steps: Tensor, scale: Tensor) -> Product:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from albert_cli.batching import by_length
+from albert_cli.model.chunk_threads import in_order
 from albert_cli.tokenization.batch import TokenBatch, check_range
 from converters.config import EncoderConfig
 
@@ -19,6 +20,10 @@ class InferenceEncoder(Protocol):
     """An encoder whose weights are its own copy and whose dropout is off: `PackedEncoder`, `PlainEncoder`."""
 
     config: EncoderConfig
+
+    @property
+    def chunks_at_once(self) -> int:
+        """How many calls gain from running side by side, each in a thread of its own."""
 
     def __call__(self, batch: TokenBatch, layers: Sequence[int]) -> list[Tensor]:
         """The hidden states of one batch, rows packed one after another without padding, in the order of `layers`.
@@ -58,10 +63,21 @@ def encode(
         raise ValueError(f"layers is {tuple(layers)}; the model has hidden states {-states} to {states - 1}")
     lengths = tokens.lengths
     longest_first = np.argsort(-lengths, kind="stable")
-    for batch in by_length(lengths, batch_tokens, order=longest_first):
-        rows = batch[np.argsort(lengths[batch], kind="stable")]  # the packed encoder wants equal lengths side by side
+    threads = encoder.chunks_at_once
+    if threads > 1:  # a chunk for each, if need be smaller ones
+        batch_tokens = min(batch_tokens, -(-int(lengths.sum()) // threads))
+    batches = by_length(lengths, batch_tokens, order=longest_first)
+    # the packed encoder wants equal lengths side by side
+    chunks = (batch[np.argsort(lengths[batch], kind="stable")] for batch in batches)
+
+    def compute(rows: NDArray[np.int64]) -> HiddenStates:
         part = tokens.take(rows)
-        yield HiddenStates(rows, part.starts, encoder(part, wanted))
+        return HiddenStates(rows, part.starts, encoder(part, wanted))
+
+    if min(threads, len(batches)) > 1:
+        yield from in_order(compute, chunks, min(threads, len(batches)))
+    else:
+        yield from map(compute, chunks)
 
 
 def count(config: EncoderConfig) -> int:

@@ -8,7 +8,7 @@ and serve every layer that uses them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.batching import ranges
-from albert_cli.model import byte_kernels, kernels
+from albert_cli.model import byte_kernels, kernels, passes
+from albert_cli.model.byte_kernels import quantize, quantize_from_low
 from albert_cli.model.encoder import Encoder, Layer
 from albert_cli.model.packed_attention import attend
 from albert_cli.tokenization.batch import TokenBatch
@@ -45,9 +46,19 @@ class PackedEncoder:
         self._embeddings = copy.deepcopy(model.embeddings).float().cpu().eval()
         projection = model.projection
         self._project = kernels.linear(_copy(projection.weight), _copy(projection.bias)) if projection else None
+        self._layers: Sequence[_PackedLayer]
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         cache: dict[int, Any] = {}
-        self._layers = [_PackedLayer(cast(Layer, layer), self.config, precision, cache) for layer in model.layers]
+        layers = [cast(Layer, layer) for layer in model.layers]
+        if precision == "int8":
+            self._layers = [_ByteLayer(layer, self.config, cache) for layer in layers]
+        else:
+            self._layers = [_PackedLayer(layer, self.config, precision, cache) for layer in layers]
+
+    @property
+    def chunks_at_once(self) -> int:
+        """As many as PyTorch has threads."""
+        return torch.get_num_threads()
 
     @torch.inference_mode()
     def __call__(self, batch: TokenBatch, layers: Sequence[int]) -> list[Tensor]:
@@ -92,10 +103,7 @@ class _PackedLayer:
     """One layer for packed tokens. `cache` holds the linear layers made so far, by the weights they came from."""
 
     def __init__(self, layer: Layer, config: EncoderConfig, precision: str, cache: dict[int, Any]) -> None:
-        act = config.hidden_act
         self.head_size = config.head_size
-        self.quantize: Callable[[Tensor], Any] = byte_kernels.quantize if precision == "int8" else lambda x: x
-        self.quantize_inner = byte_kernels.quantize_from_low if precision == "int8" else self.quantize
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
         def linear(*parts: nn.Linear, act: str = "linear", scale: float = 1.0) -> Any:
@@ -114,23 +122,42 @@ class _PackedLayer:
 
         self.query_key_value = linear(layer.query, layer.key, layer.value, scale=config.head_size**-0.5)
         self.attention_output = linear(layer.attention_output)
-        self.intermediate = linear(layer.intermediate, act=act)
+        self.intermediate = linear(layer.intermediate, act=config.hidden_act)
         self.output = linear(layer.output)
-        self.attention_norm = _norm(layer.attention_norm)
-        self.output_norm = _norm(layer.output_norm)
+        self.attention_norm = copy.deepcopy(layer.attention_norm).to("cpu", torch.float32)
+        self.output_norm = copy.deepcopy(layer.output_norm).to("cpu", torch.float32)
 
     def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
         """x and the result: (tokens, H); `lengths` of the sequences in it, ascending."""
-        context = attend(self.query_key_value(self.quantize(x), None), lengths, self.head_size)
-        attended = self.attention_norm(self.attention_output(self.quantize(context), x))
-        inner = self.intermediate(self.quantize(attended), None)  # (tokens, I)
-        return self.output_norm(self.output(self.quantize_inner(inner), attended))
+        context = attend(self.query_key_value(x, None), lengths, self.head_size)
+        attended = _norm(self.attention_norm, self.attention_output(context, x))
+        inner = self.intermediate(attended, None)  # (tokens, I)
+        return _norm(self.output_norm, self.output(inner, attended))
+
+
+class _ByteLayer(_PackedLayer):
+    """Its products are of bytes. What stands between them is one pass each where `passes` work, on one thread."""
+
+    def __init__(self, layer: Layer, config: EncoderConfig, cache: dict[int, Any]) -> None:
+        super().__init__(layer, config, "int8", cache)
+        self._fused = passes.knows(config.hidden_act) and passes.attends(config.head_size) and passes.work()
+
+    def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
+        quantized = quantize(x)
+        if self._fused and torch.get_num_threads() == 1:
+            context = passes.attention(self.query_key_value, quantized, lengths, self.head_size)
+            attended, quantized = passes.norm(self.attention_output, context, x, self.attention_norm)
+            inner = passes.activate(self.intermediate, quantized)
+            return passes.norm(self.output, inner, attended, self.output_norm)[0]
+        context = quantize(attend(self.query_key_value(quantized), lengths, self.head_size))
+        attended = _norm(self.attention_norm, self.attention_output(context, x))
+        inner = quantize_from_low(self.intermediate(quantize(attended)))  # (tokens, I)
+        return _norm(self.output_norm, self.output(inner, attended))
+
+
+def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 def _copy(parameter: Tensor) -> Tensor:
     return parameter.detach().to("cpu", torch.float32, copy=True)
-
-
-def _norm(norm: nn.LayerNorm) -> Callable[[Tensor], Tensor]:
-    weight, bias = _copy(norm.weight), _copy(norm.bias)
-    return lambda x: F.layer_norm(x, weight.shape, weight, bias, norm.eps)

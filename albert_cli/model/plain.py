@@ -23,6 +23,8 @@ class PlainEncoder:
         self._model = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
         self._last = hidden_states.count(model.config) - 1
 
+    chunks_at_once = 1
+
     @torch.inference_mode()
     def __call__(self, batch: TokenBatch, layers: Sequence[int]) -> list[Tensor]:
         padded = {name: torch.from_numpy(array).to(self.device) for name, array in batch.padded().items()}
