@@ -343,7 +343,7 @@ class Family:
     def _claims(self) -> list[re.Pattern[str]]:
         bare = [entry.hf.removeprefix(self.prefix) for entry in self.entries if entry.role.startswith("layer.")]
         whole = [*self._layer_names(), *(self.prefix + name for name in bare)]
-        alternatives = ("|".join(pattern_of(name, named=False).pattern for name in names) for names in (whole, bare))
+        alternatives = ("|".join(_expression(name, r"\d+") for name in names) for names in (whole, bare))
         return [re.compile(f"(.*[./])?({names})([./_].*)?") for names in alternatives]
 
     def _layer_names(self) -> list[str]:
@@ -368,8 +368,12 @@ class Family:
         return f"<Family {self.model_type}>"
 
 
-def pattern_of(name: str, *, named: bool = True) -> re.Pattern[str]:
-    """Every name that a row with indices stands for; the indices are its named groups, where they are to be `named`."""
+def pattern_of(name: str) -> re.Pattern[str]:
+    """Every name that a row with indices stands for; the indices are its named groups."""
+    return re.compile(_expression(name, r"(?P<{}>\d+)"))
+
+
+def _expression(name: str, number: str) -> str:
+    """The regular expression of a row's names; `number` is that of an index, with `{}` for what it is called."""
     parts = re.split(r"\{(\w+)\}", name)
-    number = r"(?P<{}>\d+)" if named else r"\d+"
-    return re.compile("".join(number.format(p) if n % 2 else re.escape(p) for n, p in enumerate(parts)))
+    return "".join(number.format(part) if place % 2 else re.escape(part) for place, part in enumerate(parts))

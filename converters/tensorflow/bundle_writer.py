@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -33,16 +35,26 @@ def write_bundle(tensors: Mapping[str, Tensor], prefix: Path) -> None:
     """
     entries = {b"": _HEADER}
     offset = 0
-    with open(shard_path(prefix, 0, 1), "wb") as file:
+    with open(shard_path(prefix, 0, 1), "wb") as file, ThreadPoolExecutor(1) as writing:
         for name, tensor in tensors.items():
-            crc = 0
-            for block in blocks(tensor.read()):
-                octets = block.view(np.uint8)
-                crc = google_crc32c.extend(crc, octets)
-                file.write(octets.data)
-            entries[name.encode()] = _entry(tensor, offset, crc)
+            entries[name.encode()] = _entry(tensor, offset, _append_values(tensor, file, writing))
             offset += tensor.nbytes
     prefix.with_name(prefix.name + ".index").write_bytes(_table(sorted(entries.items())))
+
+
+def _append_values(tensor: Tensor, file: BinaryIO, writing: Executor) -> int:
+    """Append a tensor's values, and return their CRC-32C; a block is written while the next is brought into C order."""
+    crc = 0
+    written: Future[int] | None = None
+    for block in blocks(tensor.read()):
+        octets = block.view(np.uint8)
+        if written:
+            written.result()
+        written = writing.submit(file.write, octets.data)
+        crc = google_crc32c.extend(crc, octets)
+    if written:
+        written.result()
+    return crc
 
 
 def _entry(tensor: Tensor, offset: int, crc: int) -> bytes:
