@@ -32,7 +32,7 @@ from converters.config import parse_json
 from converters.errors import AlbertError, ConfigError, CorruptError, did_you_mean
 from converters.files import read_small
 from converters.limits import TOML_BYTES
-from converters.messages import brief
+from converters.messages import brief, is_text
 
 GIVEN = "given"
 # The most characters of a value in a message.
@@ -354,14 +354,24 @@ def _misfits(value: Any, wanted: Any, name: str, marks: Sequence[Any] = ()) -> l
     return [f"{name} is {brief(value, _SHOWN)}, not {bounds}"] if outside else []
 
 
-def out_of_range(settings: Any) -> list[str]:
-    """Which numbers of a dataclass of settings are outside of what is declared for them."""
-    found = ((item, getattr(settings, name)) for name, item in settings_of(settings.__class__).items())
-    return [
+def unfit(settings: Any) -> list[str]:
+    """Numbers of a dataclass of settings that are out of their range, and paths that no run.toml can hold."""
+    found = [*_unwritable(settings)]
+    numbers = ((item, getattr(settings, name)) for name, item in settings_of(settings.__class__).items())
+    found += [
         f"{item.name} is {brief(value, _SHOWN)}, not {item.bounds}"
-        for item, value in found
+        for item, value in numbers
         if item.bounds is not None and value is not None and value not in item.bounds
     ]
+    return found
+
+
+def _unwritable(settings: Any) -> Iterator[str]:
+    for name, item in settings_of(settings.__class__).items():
+        value = getattr(settings, name) if item.is_path else None
+        for path in [value] if isinstance(value, str) else value or ():
+            if not is_text(path):
+                yield f"{name} is {brief(path, _SHOWN)}, a name that is not UTF-8, as run.toml is; give it another name"
 
 
 def _of_another_type(value: Any, wanted: Any, name: str) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from converters.messages import escaped
+
 # In a detail or an advice this stands for the error's `where`, as it is called when the error is shown.
 PLACE = "{where}"
 
@@ -22,7 +24,8 @@ class AlbertError(Exception):
     """Any error of this project; `str` gives the one line `where: detail; advice`.
 
     `where` is the file (and perhaps the place in it) or the name that is wrong, `detail` what is seen and what was
-    wanted, `advice` what to do. With one argument alone that is the detail: the others are optional.
+    wanted, `advice` what to do. With one argument alone that is the detail: the others are optional. Whatever a file
+    has in them that is not printable is written as an escape.
     """
 
     def __init__(self, where: Path | str, detail: str | None = None, advice: str = "") -> None:
@@ -33,7 +36,7 @@ class AlbertError(Exception):
     def __str__(self) -> str:
         text = f"{self.detail}; {self.advice}" if self.advice else self.detail
         text = text.replace(PLACE, self.where)
-        return f"{self.where}: {text}" if self.where else text
+        return "\n".join(map(escaped, (f"{self.where}: {text}" if self.where else text).split("\n")))
 
 
 @contextmanager

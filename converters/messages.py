@@ -30,6 +30,15 @@ def brief(value: object, most: int = _CHARACTERS) -> str:
     return shortened(repr(value), most)
 
 
+def is_text(name: str) -> bool:
+    """Whether a name is one in UTF-8, too: of others Python keeps the bytes, but no file of text can hold them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shortened(text: str, most: int) -> str:
     """The beginning of a text, and an ellipsis where it is longer."""
     return text if len(text) <= most else text[:most] + "…"

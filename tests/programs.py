@@ -33,10 +33,13 @@ FIXED = {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_CPP_LOG_LEVE
 class Program:
     """A program that runs: `albert` with arguments, or any code; as `subprocess.Popen`, as far as it is needed.
 
-    Its streams are those given (files or their numbers), or else files in memory whose text `said` gives.
+    Its streams are those given (files or their numbers), or else files in memory whose text `said` gives; but those
+    whose numbers are in `closed` are closed when it begins.
     """
 
-    def __init__(self, *arguments, code=None, cwd=None, env=None, stdin=None, stdout=None, stderr=None, session=False):
+    def __init__(
+        self, *arguments, code=None, cwd=None, env=None, stdin=None, stdout=None, stderr=None, session=False, closed=()
+    ):
         self._said = [os.memfd_create("said") for given in (stdout, stderr) if given is None]
         for file in self._said:
             weakref.finalize(self, os.close, file)
@@ -50,6 +53,7 @@ class Program:
                 "cwd": str(cwd or Path.cwd()),
                 "environment": dict(os.environ if env is None else env),
                 "session": session,
+                "closed": list(closed),
             }
             self.pid = _Server.of().start(job, [one if isinstance(one, int) else one.fileno() for one in streams])
 
@@ -182,6 +186,11 @@ def run(job, streams):
     sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.__stdout__ = open(1, "w", closefd=False, buffering=lines)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
+    for number in job["closed"]:  # as Python finds them
+        os.close(number)
+        name = ("stdin", "stdout", "stderr")[number]
+        setattr(sys, name, None)
+        setattr(sys, f"__{name}__", None)
     sys.argv = ["albert", *job["arguments"]]
     try:
         if job["code"] is not None:
@@ -199,8 +208,9 @@ def end(code):
     """As Python ends, but that it would take thousands of modules apart."""
     threading._shutdown()
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(code)
 
 

@@ -1,15 +1,12 @@
 """Errors as data: one line of where, detail and advice, which survives pickling and can be named otherwise."""
 
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from albert_cli import errors as commands
-from converters import convert, errors
+from converters import errors
 from converters.errors import PLACE, AlbertError, CheckpointError, CorruptError, UnknownFormatError, errors_name
 
 
@@ -65,13 +62,3 @@ def test_a_place_is_named_otherwise(where, shown):
     with pytest.raises(CorruptError) as error, errors_name("model", Path("/tmp/x1")):
         raise CorruptError(where, "holds /tmp/x1", f"name {PLACE}/y")
     assert str(error.value) == f"{shown}: holds /tmp/x1; name {shown}/y"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_no_defect_and_files_stay_whole(tmp_path, closed):
-    script = f'"{sys.executable}" -m albert_cli convert built-in "{tmp_path}/a.npz" {closed}'
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert bool(done.stdout) == (" >&-" not in f" {closed}")
-    assert convert.load(tmp_path / "a.npz").tensors

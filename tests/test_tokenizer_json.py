@@ -149,3 +149,23 @@ def test_chinese_models(shared_data, tmp_path):
         assert encoded["token_type_ids"] == encoding.token_type_ids
     assert theirs.tokenize("我爱[MASK]") == ["我", "爱", "[MASK]"]
     assert (theirs.pad_token_id, theirs.unk_token_id) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda found: found["post_processor"]["special_tokens"]["[CLS]"].update(ids=1),
+            "the post_processor is no sound",
+        ),
+        (lambda found: found["model"]["vocab"][9].__setitem__(0, "\ud800"), "holds half of a UTF-16 pair, which is no"),
+    ],
+    ids=["ids that are no list", "half of a pair"],
+)
+def test_a_damaged_one_that_is_the_only_vocabulary_is_refused(letter_model, tmp_path, refused, change, said):
+    found = json.loads((letter_model / "tokenizer.json").read_text())
+    change(found)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((letter_model / name).read_bytes())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(found))
+    assert f"tokenizer.json: {said}" in refused("fill-mask", "a [MASK]", "--model", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,7 +41,8 @@ def merge(files: Sequence[Path], target: Path, *, force: bool = False) -> Summar
     totals = {key: str(getattr(summary, key)) for key in names}
     facts = {key: value for key, value in metadata[0].items() if key not in _OWN} | {"shard": "0/1"} | totals
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(pq.ParquetFile(file, pre_buffer=False, buffer_size=2**16)) for file in shards]
+        sources = [stack.enter_context(pa.OSFile(os.fsencode(file))) for file in shards]  # a name need not be UTF-8
+        opened = [stack.enter_context(pq.ParquetFile(it, pre_buffer=False, buffer_size=2**16)) for it in sources]
         for file, found in zip(shards, opened, strict=True):
             if found.schema_arrow.remove_metadata() != opened[0].schema_arrow.remove_metadata():
                 raise EmbeddingError(f"{file}: its columns are not those of {shards[0]}")

@@ -20,7 +20,7 @@ from converters.errors import SpecError
 from converters.files import file_errors
 from converters.hf_directory import OWN_HEAD, write_beside
 from converters.libraries import require_library
-from converters.messages import listing
+from converters.messages import is_text, listing
 from converters.roles import HEADS
 from converters.staging import atomic_write, check_target
 from converters.tokenizers.files import FILE_NAMES
@@ -122,6 +122,10 @@ def _tokenizer(checkpoint: Checkpoint, *, one_file: bool) -> str:
 
 def check(target: Path, *, force: bool = False, source: Path | None = None) -> re.Pattern[str] | None:
     """Refuse a target, or a machine, that cannot be written to or with, before any work; the names of our files."""
+    if not is_text(str(target)):
+        raise ExportError(
+            target, "a name that is not UTF-8, which onnxruntime cannot open to check it", "rename the file afterwards"
+        )
     for library in ("torch", "onnx", "onnxscript", "onnxruntime"):
         require_library(library, "writing ONNX")
     ours = None if target.suffix.lower() == SUFFIX and not target.is_dir() else _OURS

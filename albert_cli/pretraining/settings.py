@@ -161,7 +161,7 @@ class PretrainSettings:
     precision: options.Precision = "auto"
 
     def __post_init__(self) -> None:
-        faults = declared.out_of_range(self)
+        faults = declared.unfit(self)
         if not self.corpus:
             faults.append("no corpus is named; pass --corpus with a file or directory of text")
         if (self.steps is None) == (self.minutes is None):

@@ -139,7 +139,7 @@ class Settings:
     tensorboard: Annotated[bool, Option("--tensorboard", help="Log to RUN/tensorboard too.")] = False
 
     def __post_init__(self) -> None:
-        faults = declared.out_of_range(self)
+        faults = declared.unfit(self)
         if self.epochs is not None and self.steps is not None:
             faults.append("epochs and steps are both given; choose one")
         if self.regression and self.multi_label:

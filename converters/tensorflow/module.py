@@ -17,6 +17,8 @@ from typing import Any
 from converters.activations import ACTIVATIONS
 from converters.checkpoint import Tensor
 from converters.config import EncoderConfig
+from converters.errors import CheckpointError
+from converters.messages import is_text
 from converters.tensorflow.runtime import save_bundle, tensorflow, tensorflow_errors, to_tensorflow
 from converters.variables import STEP
 
@@ -42,6 +44,8 @@ def save(
     that are weights; the rest (optimizer slots) lie beside them in the files and are no part of the module that is
     loaded. `assets` are files (name, bytes) by attribute. Raises CheckpointError where TensorFlow cannot write.
     """
+    if not is_text(str(path)):
+        raise CheckpointError(path, "a name that is not UTF-8, which TensorFlow cannot write", "rename it afterwards")
     tf = tensorflow()
     act = _activation(config.hidden_act)
     sources = path / "assets-staging"
