@@ -12,13 +12,11 @@ import dataclasses
 import gzip
 import os
 import re
-import shutil
 import stat
 import tarfile
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +24,7 @@ from converters import zip_members
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.errors import CorruptError, errors_name, renamed
 from converters.files import Bounded, file_errors, open_regular, over_limit
+from converters.scratch import Scratch
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _GZIP, _ZIP, _USTAR, _USTAR_AT = b"\x1f\x8b", b"PK\3\4", b"ustar", 257
@@ -69,8 +68,11 @@ class Opened:
     def __init__(self, archive: Path) -> None:
         self.archive = archive
         with file_errors(_temporary()):
-            self.root = Path(tempfile.mkdtemp(prefix="albert-archive-"))
-        self._remove = weakref.finalize(self, _remove, self.root, os.getpid())
+            scratch = Scratch(Path(tempfile.gettempdir()), "albert-archive-")
+            self.root = scratch.place
+            self._remove = weakref.finalize(self, _remove, scratch, os.getpid())
+            scratch.make()
+            self.root.mkdir()
         self.passed_over = 0
         try:
             with self.errors_name_archive():
@@ -90,17 +92,12 @@ class Opened:
     def keep_open(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint that was read from here; the directory stays as long as any of its tensors does."""
 
-        def held(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: dataclasses.replace(tensor, read=_Read(self, tensor)) for name, tensor in tensors.items()}
-
         def named(where: str) -> str:
             return renamed(where, self.root, self.archive)
 
         tokenizer = checkpoint.tokenizer
         return dataclasses.replace(
-            checkpoint,
-            tensors=held(checkpoint.tensors),
-            optimizer=held(checkpoint.optimizer),
+            checkpoint.reading(lambda tensor: _Read(self, tensor)),
             tokenizer=dataclasses.replace(
                 tokenizer,
                 origin=named(tokenizer.origin),
@@ -208,7 +205,7 @@ def _temporary() -> str:
     return f"{tempfile.gettempdir()} (the temporary directory; TMPDIR names another one)"
 
 
-def _remove(root: Path, owner: int) -> None:
+def _remove(scratch: Scratch, owner: int) -> None:
     """Remove the directory, in the process that made it: a forked one may lose its copy of the object earlier."""
     if os.getpid() == owner:
-        shutil.rmtree(root, ignore_errors=True)
+        scratch.remove()

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from converters.errors import TargetError, errors_name
 from converters.files import file_errors
+from converters.scratch import Scratch
 
 # What so ends is meant as a file of that kind, and never as a new directory (albert-v1.5 and model.v2 are).
 _FILE_KINDS = frozenset({
@@ -106,12 +106,13 @@ def atomic_write(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> 
     # A directory that is a mount, or whose parent is not ours to write, takes the place of its parent.
     inside = target.is_dir() and (target.is_mount() or not os.access(target.parent, os.W_OK | os.X_OK))
     room = target if inside else target.parent
-    beside = room / f".{_short(target.name)}.albert-{os.getpid()}-{secrets.token_hex(4)}"
+    scratch = Scratch(room, f".{_short(target.name)}.albert-")
+    beside = scratch.place
     new_parents = [path for path in target.parents if not path.exists()]
     try:
-        with errors_name(shown, beside), file_errors(shown):
+        with errors_name(shown, scratch.path), errors_name(shown, beside), file_errors(shown):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(target)
+            scratch.make()
             if ours is not None:
                 beside.mkdir()
             yield beside
@@ -122,9 +123,9 @@ def atomic_write(target: Path, *, force: bool, ours: re.Pattern[str] | None) -> 
             _sync_entry(target.parent)
     finally:
         try:
-            _remove(beside)
+            scratch.remove()
         except BaseException:  # Ctrl-C, which comes once
-            _remove(beside)
+            scratch.remove()
             raise
         if not target.exists():
             for path in new_parents:
@@ -191,7 +192,7 @@ def _folders(target: Path, name: str) -> list[Path]:
 def _swap(built: Path, target: Path, ours: re.Pattern[str]) -> bool:
     """Exchange two directories in one step, with links to the user's other files; False where that is not possible."""
     others = [name for name in _names(target, ours) if not ours.fullmatch(name)]
-    if built.parent != target.parent or target.samefile(".") or target.stat().st_uid != os.geteuid():
+    if built.parent.parent != target.parent or target.samefile(".") or target.stat().st_uid != os.geteuid():
         return False
     if any(_empty(entry) and not (built / entry.name).exists() for entry in target.iterdir()):
         return False  # the user's, even where it is named as one of ours
@@ -256,32 +257,3 @@ def _short(name: str) -> str:
     if len(data) <= _MOST_NAME:
         return name
     return os.fsdecode(data[:_MOST_NAME]).rstrip(".") + hashlib.sha256(data).hexdigest()[:8]
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove what a killed run left of its work on this target."""
-    pattern = re.compile(re.escape(f".{_short(target.name)}.albert-") + r"(\d+)-[0-9a-f]{8}")
-    for room in (target.parent, target):
-        with contextlib.suppress(OSError):
-            for entry in list(room.iterdir()):
-                match = pattern.fullmatch(entry.name)
-                if match and not _alive(int(match[1])):
-                    _remove(entry)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()

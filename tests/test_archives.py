@@ -365,7 +365,7 @@ def test_links_and_devices_are_never_made(base, tmp_path, temporary, kind, link)
     (made,) = temporary.iterdir()
     assert set(tree(made).values()) & {"special"} == set()
     assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in made.rglob("*") if path.is_file())
-    assert (made / "a/passwd").read_bytes() == b"x"
+    assert (made / "new/a/passwd").read_bytes() == b"x"
 
 
 def test_a_model_of_links(base, tmp_path, refused):

@@ -25,7 +25,8 @@ from converters.staging import atomic_write
 
 ROOT = Path(__file__).parents[1]
 # Where it is tried: in what opens, writes and closes files, ours and others'.
-WATCHED = ("converters/formats/", "converters/julia/file.py", "converters/staging.py", "converters/zip_members.py")
+WATCHED = ("converters/formats/", "converters/julia/file.py", "converters/zip_members.py")
+WATCHED += ("converters/staging.py", "converters/scratch.py")
 WATCHED += ("albert_cli/embedding/", "albert_cli/training/submission.py", "zipfile", "contextlib.py")
 WATCHED += ("torch/serialization.py", "pyarrow/parquet/core.py")
 LIGHT = [name for name in convert.writable() if name not in making.BY_TENSORFLOW]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import random
@@ -747,7 +748,7 @@ def test_killed_at_many_points(server, versions, tmp_path, form, points):
 @pytest.mark.parametrize(
     ("form", "call"),
     [
-        *(("npz", "rename"), ("npz", "unlink")),
+        *(("npz", call) for call in ("rename", "unlinkat", "rmdir")),
         *(("safetensors", call) for call in ("linkat", "renameat2", "unlinkat", "rmdir")),
     ],
 )
@@ -802,23 +803,50 @@ def test_two_writers_at_once(server, second_server, versions, tmp_path, form, fo
 
 
 def test_leftovers_of_the_living_stay(a, tmp_path, albert):
-    """Only what a dead process left is swept, and only what bears this target's name."""
+    """Only what nobody holds is swept, and only what bears this target's name."""
     target = tmp_path / "x.npz"
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], check=False, capture_output=True, text=True
-    )
-    left = tmp_path / f".x.npz.albert-{int(dead.stdout)}-0123abcd"
-    kept = [
-        tmp_path / f".x.npz.albert-{os.getppid()}-0123abcd",
-        tmp_path / f".y.npz.albert-{int(dead.stdout)}-0123abcd",
-        tmp_path / f".x.npz.albert-{int(dead.stdout)}-mine",
-        tmp_path / "x.npz.albert-1-0123abcd",
-    ]
-    for path in (left, *kept):
-        path.write_text("")
-    assert albert("convert", a, target)[0] == 0
-    assert not left.exists()
-    assert all(path.exists() for path in kept)
+    left = [tmp_path / f".x.npz.albert-{name}" for name in ("0123abcd", "4567cdef")]
+    kept = [tmp_path / f"{name}-0123abce" for name in (".x.npz.albert", ".y.npz.albert", ".x.npz.albert-1", "x.npz")]
+    for path in (*left, *kept):
+        path.mkdir()
+        (path / "new").write_text("half")
+    (left[0] / "lock").touch()  # the other was killed before it had one
+    with open(kept[0] / "lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert albert("convert", a, target)[0] == 0
+    assert not any(path.exists() for path in left)
+    assert all((path / "new").exists() for path in kept)
+
+
+BUILDS = """
+import os, sys, time
+from pathlib import Path
+from converters.scratch import temporary_directory
+from converters.staging import atomic_write
+assert os.getpid() == 1
+with temporary_directory("albert-archive-"), atomic_write(Path(sys.argv[1]), force=True, ours=None) as beside:
+    beside.write_text("half")
+    if len(sys.argv) > 2:
+        print("building", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_what_was_killed_as_process_1_of_a_container_is_removed_by_the_next_process_1(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    container = ["unshare", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*container, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no process-id namespace can be made here (unshare --pid)")
+    command = [*container, sys.executable, "-c", BUILDS, tmp_path / "x.txt"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen([*command, "wait"], stdout=subprocess.PIPE, env=environment) as killed:
+        assert killed.stdout.readline() == b"building\n"
+        killed.kill()
+        killed.stdout.read()  # until its child has ended too
+    assert len(names(tmp_path)) == len(names(tmp_path / "tmp")) + 1 == 2
+    subprocess.run(command, check=True, env=environment)
+    assert names(tmp_path) == ["tmp", "x.txt"]
+    assert names(tmp_path / "tmp") == []
 
 
 @pytest.mark.parametrize("name", ["x" * 251 + ".txt", "é" * 125 + ".txt"])

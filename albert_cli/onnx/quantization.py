@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from albert_cli.onnx.checking import Runner, example, real
 from albert_cli.onnx.graph import as_bytes, quiet
 from albert_cli.onnx.heads import Exportable
 from converters.messages import listing
+from converters.scratch import temporary_directory
 
 KINDS = ("int8",)
 
@@ -59,8 +59,8 @@ class Quantized:
 
 def quantize(model: Exportable, file: Path, target: Path) -> Quantized:
     """Write the model of a file in int8 to `target`, and remove `file`; what that did. ExportError for NaN."""
-    with TemporaryDirectory() as folder:
-        before = Path(folder) / file.name
+    with temporary_directory("albert-onnx-") as folder:
+        before = folder / file.name
         shutil.move(file, before)
         target.write_bytes(_quantized(before))
         found = _cost(model, before, target)
@@ -74,8 +74,8 @@ def _quantized(file: Path) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with quiet(None), TemporaryDirectory() as folder:
-        target = Path(folder) / file.name
+    with quiet(None), temporary_directory("albert-onnx-") as folder:
+        target = folder / file.name
         quantize_dynamic(
             _folded(onnx.load(file)),
             target,
