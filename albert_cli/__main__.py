@@ -12,10 +12,15 @@ def run() -> None:
     interruption.handle()
     try:
         from albert_cli.main import main
-    except interruption.Interrupted as stop:
+
+        main()
+    except SystemExit:
+        raise
+    except BaseException:  # an import that was interrupted may fail in any way
+        if (stop := interruption.stopping()) is None:
+            raise
         os.write(2, f"albert: interrupted; {interruption.NOTHING}\n".encode())
         raise SystemExit(128 + stop.number) from None
-    main()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from albert_cli.runs.files import RUN, STATE, SUMMARY
@@ -22,35 +23,41 @@ Kept = tuple[str, str | None]
 
 
 class Interrupted(BaseException):
-    """A signal asks to stop. Not KeyboardInterrupt, which typer turns into a silent exit.
-
-    `kept`: what of the work is kept, in one line; `command`: how it is resumed or, if nothing is, run again.
-    """
+    """A signal asks to stop. Not KeyboardInterrupt, which typer turns into a silent exit."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.kept: str | None = None
-        self.command: str | None = None
+
+
+@dataclass
+class Stop:
+    """The signal that asked to stop; `kept` and `command` as `keeping` describes them."""
+
+    number: int
+    kept: str | None = None
+    command: str | None = None
 
 
 _asked = 0
+_stopping: Stop | None = None
 _MOMENT = 0.02  # in which a destructor ends
 
 
 def handle() -> None:
     """Raise Interrupted in the main thread at the first signal; a third one ends the process at once."""
-    global _asked  # noqa: PLW0603 (signals are the process's)
-    _asked = 0
+    global _asked, _stopping
+    _asked, _stopping = 0, None
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
 
 
 def _stop(number: int, frame: object) -> None:
-    global _asked  # noqa: PLW0603
+    global _asked, _stopping  # noqa: PLW0603
     _asked += 1
     if _asked == 1:
+        _stopping = Stop(number)
         sys.unraisablehook = _pass_over
         raise Interrupted(number)
     if _asked > 2:
@@ -73,6 +80,15 @@ def _pass_over(unraisable: sys.UnraisableHookArgs) -> None:
         again.start()
 
 
+def stopping() -> Stop | None:
+    """What asked to stop, if anything did.
+
+    To be asked of whatever error ends the work: libraries turn the exception into errors of their own, or fail at
+    clearing away because of it.
+    """
+    return _stopping
+
+
 def over() -> None:
     """Nothing is left to be cleared away: from now on a signal ends the process, without a word."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -85,8 +101,8 @@ def keeping(describe: Callable[[], Kept]) -> Iterator[None]:
     """Work of which something is kept when it is interrupted: `describe` gives what, and the command to run."""
     try:
         yield
-    except Interrupted as stop:
-        if stop.kept is None:
+    except BaseException:
+        if (stop := stopping()) and stop.kept is None:
             with contextlib.suppress(Exception):  # a fault in what is said must not hide the interruption
                 stop.kept, stop.command = describe()
         raise

@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -28,6 +28,8 @@ from converters.messages import escaped
 _MOST_MESSAGE = 4000
 # What glibc says where a library does not fit into the memory that a process may have.
 _NO_ROOM = "failed to map segment from shared object"
+# What Python says where the system gives it no thread.
+_NO_THREAD = "can't start new thread"
 # The commands that many processes, started by torchrun or accelerate launch, do together.
 _SHARED = ("finetune", "pretrain")
 
@@ -78,20 +80,30 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     stderr = processes.hush()
     try:
+        _run(stderr)
+    except BaseException as error:
+        finished = isinstance(error, SystemExit) and not error.code
+        if (stop := interruption.stopping()) and not finished:
+            sys.stderr = stderr
+            _fail(f"interrupted; {stop.kept or interruption.NOTHING}", 128 + stop.number, command=stop.command)
+        raise
+    finally:
+        interruption.over()
+
+
+def _run(stderr: TextIO) -> None:
+    """The command, and its error as one line on `stderr`, by whichever process it befell."""
+    try:
         _check_working_directory()
         with warnings.catch_warnings():
             warnings.filterwarnings("always", category=Notice)
             warnings.showwarning = _show_notices(warnings.showwarning)
             app(prog_name="albert", standalone_mode=True)
-    except (Exception, interruption.Interrupted) as error:
-        sys.stderr = stderr  # an error is reported by whichever process it befell
-        if isinstance(error, Exception):
+    except Exception as error:
+        if interruption.stopping() is None:
+            sys.stderr = stderr
             _explain(error)
-        if stop := _interruption_behind(error):
-            _fail(f"interrupted; {stop.kept or interruption.NOTHING}", 128 + stop.number, command=stop.command)
         raise
-    finally:
-        interruption.over()
 
 
 def _stand_in() -> None:
@@ -113,13 +125,6 @@ def _check_working_directory() -> None:
         _fail("the working directory is gone; cd to another", 1)
 
 
-def _interruption_behind(error: BaseException | None) -> interruption.Interrupted | None:
-    """The interruption itself, or the one that was being handled when a library failed at clearing away."""
-    while error is not None and not isinstance(error, interruption.Interrupted):
-        error = error.__cause__ or error.__context__
-    return error
-
-
 def _explain(error: Exception) -> None:
     """Exit with one line, unless the error is a defect of this program."""
     if isinstance(error, AlbertError):
@@ -135,6 +140,8 @@ def _explain(error: Exception) -> None:
         if isinstance(error, ModuleNotFoundError) and not _is_installed(library):
             _fail(str(missing_library(library, purpose)), 1)
         _fail(str(broken_library(library, purpose, str(error).split("\n", maxsplit=1)[0])), 1)
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        _fail("no more threads may be started; raise the limit (ulimit -u, or that of the container)", 1)
     if isinstance(error, MemoryError):
         _fail("out of memory; close other programs or use a machine with more of it", 1)
     if isinstance(error, OSError):

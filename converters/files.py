@@ -6,9 +6,12 @@ import contextlib
 import errno
 import hashlib
 import io
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from converters.errors import CorruptError, FileError
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 SMALL_FILE_BYTES = 64 * 2**20
 _MOST_AT_ONCE = 4 * 2**20
 _BLOCK_BYTES = 2**20
+_AGAIN = "run again once nothing writes to it"
 
 
 @contextlib.contextmanager
@@ -62,11 +66,70 @@ def read_optional(path: Path) -> bytes | None:
     return read_small(path) if path.exists() else None
 
 
-def open_regular(path: Path) -> io.BufferedReader:
+def open_regular(path: Path) -> Unchanged:
     """Open a regular file for reading; pipes and devices are refused before they can block."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CorruptError(path, "a pipe or device, not a regular file")
-    return open(path, "rb")
+    file = Unchanged(path)
+    if (noted := _noted.get()) is not None:
+        noted.setdefault(path, file.version)
+    return file
+
+
+class Unchanged(io.BufferedReader):
+    """A file to read in a `with`, at whose end FileError says if it has changed meanwhile: what was read is neither."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._path = path
+        self.version = _Version.of(os.fstat(self.fileno()))
+
+    def check(self) -> None:
+        """FileError where the file has changed by now."""
+        now = os.fstat(self.fileno())
+        if stat.S_ISREG(now.st_mode) and _Version.of(now) != self.version:
+            sizes = f"{self.version.bytes} bytes at first, {now.st_size} now"
+            raise FileError(self._path, f"changed while it was read ({sizes})", _AGAIN)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self.check()
+        finally:
+            self.close()
+
+
+class _Version(NamedTuple):
+    """What tells two states of what lies at a path apart."""
+
+    inode: int
+    bytes: int
+    changed: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> _Version:
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+_noted: ContextVar[dict[Path, _Version] | None] = ContextVar("noted", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[Callable[[], None]]:
+    """Note the files that are opened meanwhile; the function given raises FileError where one has changed since."""
+    noted: dict[Path, _Version] = {}
+
+    def check() -> None:
+        for path, version in noted.items():
+            with file_errors(path):
+                if _Version.of(path.stat()) != version:
+                    raise FileError(path, "was changed or replaced since it was opened", _AGAIN)
+
+    token = _noted.set(noted)
+    try:
+        yield check
+    finally:
+        _noted.reset(token)
 
 
 def sha256_of(file: IO[bytes]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import Program
 from typer.testing import CliRunner
 
 from albert_cli.main import app
@@ -59,26 +60,51 @@ def test_help_is_quick_and_imports_nothing_heavy():
         assert command in done.stdout
 
 
-def test_a_library_that_fails_on_the_way_out_of_an_interruption_does_not_hide_it():
-    """As zipfile does, which cannot close an archive whose member is still open."""
-    code = (
-        "import os, signal, sys, time\n"
-        "from albert_cli import main\n"
-        "def app(**options):\n"
-        "    try:\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "        time.sleep(60)\n"
-        "    finally:\n"
-        "        raise ValueError('an open writing handle')\n"
-        "main.app = app\n"
-        "main.main()"
+INTERRUPTED = "albert: interrupted; nothing was left half-written, and there is nothing to resume\n"
+BEGIN = "import os, signal, sys, time\nfrom albert_cli import interruption, main\ndef app(**options):\n"
+END = "\nmain.app = app\nmain.main()"
+STOP = "os.kill(os.getpid(), signal.{}); time.sleep(60)"
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    "work",
+    [
+        # As zipfile does, which cannot close an archive whose member is still open.
+        "    try: {stop}\n    finally: raise ValueError('an open writing handle')",
+        # As libraries in C++ do: nothing leads from their error back to the exception.
+        "    try: {stop}\n    except BaseException: pass\n    raise RuntimeError('unexpected pos 128 vs 64')",
+        "    try: {stop}\n    except BaseException: pass\n    sys.exit(1)",
+        # torch.save itself, whose callback is interrupted.
+        (
+            "    import torch\n    class File:\n        def write(self, data):\n"
+            "            if not interruption.stopping(): {stop}\n    torch.save([1], File())"
+        ),
+    ],
+    ids=["another error on the way out", "an error of its own", "an exit", "torch.save"],
+)
+def test_an_interruption_is_reported_whatever_a_library_makes_of_it(work, number, code):
+    with Program(code=BEGIN + work.format(stop=STOP.format(number)) + END) as process:
+        assert process.wait() == code, process.said()
+    assert process.said() == INTERRUPTED
+
+
+def test_what_is_kept_is_said_whatever_a_library_makes_of_an_interruption():
+    work = (
+        "    with interruption.keeping(lambda: ('7 blocks are kept; resume with', 'albert it --resume')):\n"
+        f"        try: {STOP.format('SIGINT')}\n        except BaseException: pass\n        raise RuntimeError"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (
-        130,
-        "",
-        "albert: interrupted; nothing was left half-written, and there is nothing to resume\n",
-    )
+    with Program(code=BEGIN + work + END) as process:
+        assert process.wait() == 130
+    assert process.said() == "albert: interrupted; 7 blocks are kept; resume with: albert it --resume\n"
+
+
+def test_work_that_was_finished_all_the_same_is_not_called_interrupted():
+    with Program(
+        code=f"{BEGIN}    try: {STOP.format('SIGINT')}\n    except BaseException: sys.exit(0){END}"
+    ) as process:
+        assert process.wait() == 0
+    assert process.said() == ""
 
 
 def test_tensorflow_comes_without_keras_until_somebody_asks_for_it(model, tmp_path):

@@ -9,6 +9,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+from programs import Program
 
 TEXTS = "a good film\na bad one\n"
 
@@ -77,6 +78,33 @@ def test_a_pipe_without_a_writer_is_left_at_a_signal(pipe):
     process.send_signal(signal.SIGTERM)
     assert "Traceback" not in process.communicate(timeout=60)[1]
     assert process.returncode == 143
+
+
+def test_a_silent_standard_input_is_left_at_a_signal_and_what_was_embedded_is_kept(tmp_path, letter_model):
+    rows, out = "".join(f"text {n}\n" for n in range(3000)).encode(), tmp_path / "out.parquet"
+    words = ["embed", "--in", "-", "--out", out, "--model", letter_model, "--threads", "1"]
+
+    def start(*more):
+        ours, theirs = os.pipe()
+        with open(ours, "rb") as read_end:
+            program = Program(*words, *more, stdin=read_end)
+        os.write(theirs, rows)
+        return program, theirs
+
+    program, writing = start()
+    with program:
+        while not list(tmp_path.glob("out.parquet.parts/part-*")):
+            assert program.poll() is None, program.said()
+            time.sleep(0.05)
+        program.send_signal(signal.SIGTERM)
+        assert program.wait() == 143, program.said()
+    os.close(writing)
+    assert f"albert: interrupted; 1 block of rows is kept in {out}.parts; resume with: " in program.said()
+    program, writing = start("--resume")
+    os.close(writing)
+    with program:
+        assert program.wait() == 0, program.said()
+    assert pq.read_table(out)["id"].to_pylist() == list(range(3000))
 
 
 def _waits(number):

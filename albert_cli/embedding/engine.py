@@ -25,7 +25,7 @@ from albert_cli.embedding.parquet import Layout
 from albert_cli.embedding.resume import Parts, facts_of, summary_of
 from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError, TextError
-from albert_cli.tables.lines import STANDARD_INPUT
+from albert_cli.tables.lines import ABANDONED, STANDARD_INPUT
 from albert_cli.tables.sources import Source, place
 from converters.dialects import to_hf
 
@@ -289,6 +289,7 @@ def background(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
         return False
 
     def work() -> None:
+        ABANDONED.set(stop)
         try:
             for item in items:
                 if not put((item, None)):

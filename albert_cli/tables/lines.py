@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
+import os
+import select
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from albert_cli.errors import TextError
-from converters.files import file_errors
+from converters.files import Unchanged, file_errors
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 Errors = Literal["strict", "replace"]
 
@@ -20,6 +29,9 @@ _CHUNK = 2**20
 # A line is held in memory whole; texts are never this long, but binary files have no line ends.
 LINE_BYTES = 8 * 2**20
 STANDARD_INPUT = Path("-")
+# Set in a thread that reads ahead: the event that ends it, for nothing else ends a read of a pipe that is silent.
+ABANDONED: ContextVar[threading.Event | None] = ContextVar("ABANDONED", default=None)
+_OFTEN = 0.1  # seconds
 
 
 def where_of(path: Path) -> str:
@@ -105,7 +117,35 @@ def _raw_lines(file: BinaryIO, where: str) -> Iterator[bytes]:
 
 
 def opened(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    """The bytes of a file, or of standard input (`-`)."""
+    """The bytes of a file, which must not change meanwhile (FileError), or of standard input (`-`)."""
     if path == STANDARD_INPUT:
-        return contextlib.nullcontext(sys.stdin.buffer)
-    return open(path, "rb")
+        return contextlib.nullcontext(standard_input())
+    return Unchanged(path)
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of standard input; a thread stops waiting for them once its `ABANDONED` is set."""
+    given = sys.stdin.buffer
+    try:
+        waits = not given.seekable() and os.name == "posix"
+        return io.BufferedReader(_Waiting(given.fileno(), given), _CHUNK) if waits else given
+    except OSError:  # no file of the system's
+        return given
+
+
+class _Waiting(io.RawIOBase):
+    def __init__(self, number: int, given: BinaryIO) -> None:
+        super().__init__()
+        self._number, self._given = number, given
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        abandoned = ABANDONED.get()
+        while not select.select([self._number], [], [], _OFTEN if abandoned else None)[0]:
+            if abandoned and abandoned.is_set():
+                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+        data = self._given.read1(len(memoryview(buffer)))  # type: ignore[attr-defined]
+        memoryview(buffer)[: len(data)] = data
+        return len(data)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +24,10 @@ from albert_cli.tables import arrays, input_files
 from albert_cli.tables.columns import Columns
 from albert_cli.tables.faults import Faults
 from albert_cli.tables.input_files import Kind, Stream, decompressed
-from albert_cli.tables.lines import STANDARD_INPUT, Errors, where_of
+from albert_cli.tables.lines import STANDARD_INPUT, Errors, opened, where_of
 from albert_cli.tables.parquet import ParquetRows
 from albert_cli.tables.readers import rows_of
-from converters.files import file_errors
+from converters.files import Unchanged, file_errors
 
 
 class Source:
@@ -86,12 +85,8 @@ class Source:
         """Keep on disk what can be read once."""
         copy = self._spooled[file] = tempfile.TemporaryFile()  # noqa: SIM115
         weakref.finalize(self, copy.close)
-        with file_errors(where_of(file)):
-            if file == STANDARD_INPUT:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
-            else:
-                with open(file, "rb") as pipe:
-                    shutil.copyfileobj(pipe, copy)
+        with file_errors(where_of(file)), opened(file) as pipe:
+            shutil.copyfileobj(pipe, copy)
         copy.flush()
 
     def batches(self, progress: Callable[[int], None] | None = None) -> Iterator[pa.RecordBatch]:
@@ -102,6 +97,8 @@ class Source:
             where = where_of(file)
             with file_errors(where), decompressed(self._opened(file), where) as stream:
                 for lines, columns in self._read(stream, where, kind):
+                    if isinstance(stream.below, Unchanged):  # sooner than at the end, which may be hours away
+                        stream.below.check()
                     batch = self._batch(where, row, lines, columns, schema)
                     schema = schema or batch.schema
                     row += batch.num_rows
@@ -160,7 +157,7 @@ class Source:
     def _opened(self, file: Path) -> contextlib.AbstractContextManager[BinaryIO]:
         spooled = self._spooled.get(file)
         if spooled is None:
-            return contextlib.nullcontext(sys.stdin.buffer) if file == STANDARD_INPUT else open(file, "rb")
+            return opened(file)
         copy = os.fdopen(os.dup(spooled.fileno()), "rb")
         copy.seek(0)
         return copy
