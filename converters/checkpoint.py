@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,14 @@ class Checkpoint:
     def labels(self) -> int | None:
         """How many labels the classification head has: see `spec.labels`."""
         return spec.labels({name: tensor.shape for name, tensor in self.tensors.items()}, self.config)
+
+    def reading(self, read: Callable[[Tensor], Callable[[], Array]]) -> Checkpoint:
+        """The same, its arrays read by what `read` gives for each tensor."""
+
+        def all_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: replace(tensor, read=read(tensor)) for name, tensor in tensors.items()}
+
+        return replace(self, tensors=all_of(self.tensors), optimizer=all_of(self.optimizer))
 
     def everything(self) -> dict[str, Tensor]:
         """Weights and optimizer slots together."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from converters import archives, proof, roles, spec, strangers
 from converters.buffer_pool import reused
 from converters.cast import Cast
-from converters.checkpoint import FLOATS, Checkpoint
+from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
 from converters.choices import NONE, Choices
 from converters.config_keys import notes_on
 from converters.errors import (
@@ -24,7 +25,7 @@ from converters.errors import (
     did_you_mean,
 )
 from converters.families import family_of
-from converters.files import file_errors
+from converters.files import file_errors, noting
 from converters.formats import Format, Writable, formats, writable
 from converters.messages import listing
 from converters.names import slot_of
@@ -78,7 +79,9 @@ def load(path: Path | str, *, format: str | None = None, choices: Choices = NONE
         if archived:
             checkpoint = _read_archived(*archived, format, choices)
         else:
-            checkpoint = _read(source_format(path, format), path, choices)
+            with noting() as check:
+                checkpoint = _read(source_format(path, format), path, choices)
+            checkpoint = checkpoint.reading(lambda tensor: functools.partial(_read_and, check, tensor))
     weights = checkpoint.tensors
     spec.check(checkpoint.config, {name: tensor.shape for name, tensor in weights.items()}, checkpoint.where)
     faults = []
@@ -96,6 +99,13 @@ def load(path: Path | str, *, format: str | None = None, choices: Choices = NONE
     if notes := misfits(checkpoint.tokenizer, checkpoint.config):
         checkpoint = dataclasses.replace(checkpoint, notes=[*checkpoint.notes, *notes])
     return checkpoint
+
+
+def _read_and(check: Callable[[], None], tensor: Tensor) -> Array:
+    """The values of a tensor, once nothing has changed in the files that the checkpoint was opened from."""
+    array = tensor.read()
+    check()
+    return array
 
 
 def _read(reader: Format, path: Path, choices: Choices = NONE) -> Checkpoint:

@@ -149,6 +149,10 @@ KILLED = {
         f"metrics.jsonl: damaged: line 1 is no record; restore the file, or {RESTART}",
     ),
     "a log of bytes": (written("metrics.jsonl", b"\xff" * 900), "metrics.jsonl: damaged: line 1 is no record; "),
+    "a log of other figures": (
+        lambda out: (out / "metrics.jsonl").write_bytes((out / "metrics.jsonl").read_bytes().replace(b"rate", b"rata")),
+        f"metrics.jsonl: not what the run had logged; restore the file, or {RESTART}",
+    ),
     "an empty summary": (written("summary.json", b"{}"), "summary.json: damaged: {first} is missing; "),
     "another summary": (
         written("summary.json", b"3"),
@@ -171,6 +175,55 @@ def test_a_damaged_run_is_not_resumed(runs, resumed, name, damage):
     size = (runs[0] / f"{name}-killed/metrics.jsonl").stat().st_size
     wanted = message.replace("{size}", str(size)).replace("{first}", first)
     assert wanted in resumed(name, "killed", harm)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new", "changed"),
+    [
+        ("finetune", "train.csv", b"film", b"plot", "train"),
+        ("finetune", "dev.csv", b"film", b"plot", "dev"),
+        ("finetune", "model/model.safetensors", b"", b"", "model"),
+        ("finetune", "model/config.json", b'dropout_prob": 0.1', b'dropout_prob": 0.2', "model"),
+        ("pretrain", "corpus.txt", b"film", b"plot", "corpus"),
+        ("pretrain", "model/model.safetensors", b"", b"", "init"),
+        ("pretrain", "model/config.json", b'dropout_prob": 0.1', b'dropout_prob": 0.2', "init"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_contents(runs, resumed, name, file, old, new, changed):
+    """Of the same size, under the same names; without `old`, the last byte is another."""
+    path = runs[0] / file
+    before = path.read_bytes()
+    path.write_bytes(before.replace(old, new, 1) if old else before[:-1] + bytes([before[-1] ^ 1]))
+    assert path.read_bytes() != before
+    try:
+        message = resumed(name, "killed", lambda out: None)
+    finally:
+        path.write_bytes(before)
+    assert message == f"run: cannot resume: the contents of {changed} changed; restore it, or {RESTART}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["gone", "half", "a bit"])
+def test_whatever_is_done_to_a_run_of_pretraining_it_ends_the_same_or_is_refused(runs, tmp_path, albert, harm):
+    """But for its state, whose format has no checksum."""
+    root, commands = runs
+    wanted = (root / "pretrain-done/model.safetensors").read_bytes()
+    for file in [path for path in (root / "pretrain-killed").rglob("*") if path.is_file()]:
+        out = tmp_path / "run"
+        shutil.copytree(root / "pretrain-killed", out)
+        path = out / file.relative_to(root / "pretrain-killed")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        if harm == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(data if harm == "a bit" else data[: len(data) // 2])
+        code, _, err = albert(*commands["pretrain"], "--out", out, "--resume")
+        if code:
+            assert (code, err.splitlines()[-1].startswith(f"albert: {out}")) == (1, True), err
+        elif path.name != "state.safetensors" or harm != "a bit":
+            assert (out / "model.safetensors").read_bytes() == wanted, path
+        shutil.rmtree(out)
 
 
 @pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])

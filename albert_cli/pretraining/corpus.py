@@ -24,7 +24,7 @@ from albert_cli.tables.lines import lines_of
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.config import dump_json
 from converters.errors import CorruptError, FileError
-from converters.files import file_errors, open_regular, sha256_of
+from converters.files import file_errors, noting, open_regular, sha256_of
 from converters.staging import atomic_write
 
 NAME, MANIFEST = "corpus", "corpus.json"
@@ -134,7 +134,7 @@ def _documents(path: Path, progress: Callable[[int], None] | None) -> Iterator[l
 
 def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator[str]:
     """The lines of a text file, compressed or not; LF, CRLF or CR ends them. Raises TextError."""
-    with file_errors(path), decompressed(open(path, "rb"), str(path)) as stream:
+    with file_errors(path), decompressed(open_regular(path), str(path)) as stream:
         for line in lines_of(stream.file, str(path), progress=progress, advice="convert it to UTF-8"):
             yield from line.split("\r")
 
@@ -167,7 +167,7 @@ def fingerprint(files: Files, tokenizer_digest: str) -> dict[str, Any]:
     """What the tokens depend on: the files' contents and the tokenizer."""
     contents = []
     for path in files.paths:
-        with file_errors(path), open(path, "rb") as file:
+        with file_errors(path), open_regular(path) as file:
             contents.append([path.name, sha256_of(file)])  # names may repeat
     return {
         "version": _VERSION,
@@ -221,18 +221,20 @@ def prepare(
 
     Where those there are damaged, a run that is `resuming` gets a CorruptError, for it was trained on them.
     """
-    wanted = fingerprint(files, tokenizer_digest)
-    if (directory / MANIFEST).exists():
-        try:
-            found = load(directory)
-            if found.facts["fingerprint"] == wanted:
-                _check_ids(found, len(tokenizer), len(files.paths), directory)
-                return found
-        except (CorruptError, FileError):
-            if resuming:
-                raise
-    with atomic_write(directory, force=True, ours=OURS) as beside:
-        _write(files, tokenizer, beside, wanted, progress)
+    with noting() as check:  # the tokens are those of what the fingerprint was taken of
+        wanted = fingerprint(files, tokenizer_digest)
+        if (directory / MANIFEST).exists():
+            try:
+                found = load(directory)
+                if found.facts["fingerprint"] == wanted:
+                    _check_ids(found, len(tokenizer), len(files.paths), directory)
+                    return found
+            except (CorruptError, FileError):
+                if resuming:
+                    raise
+        with atomic_write(directory, force=True, ours=OURS) as beside:
+            _write(files, tokenizer, beside, wanted, progress)
+            check()
     return load(directory)
 
 

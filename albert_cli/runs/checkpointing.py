@@ -62,6 +62,7 @@ class Progress:
     best_step: _Count = 0
     stale: _Count = 0
     log_bytes: _Count = 0
+    log_sha256: str = ""
     epoch_seconds: Annotated[float, Within(0, _LARGEST)] = 0.0
     finished: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
@@ -14,6 +15,7 @@ from albert_cli.errors import RunError
 from albert_cli.runs.files import MODEL, RUN, STATE, SUMMARY
 from albert_cli.strict_json import strict_json
 from converters.checkpoint import Checkpoint, digest
+from converters.dialects import to_hf
 from converters.messages import listing
 from converters.staging import atomic_write
 
@@ -72,8 +74,9 @@ def check_same(
 
 
 def digest_of(base: Checkpoint) -> str:
-    """SHA-256 over names and contents of all weights."""
-    sha = hashlib.sha256()
+    """SHA-256 over the config, the tokenizer, and names and contents of all weights."""
+    config = json.dumps(to_hf(base.config), sort_keys=True)
+    sha = hashlib.sha256(f"{config}\n{base.tokenizer.ids_digest()}\n".encode())
     for name, tensor in base.tensors.items():
         sha.update(f"{name} {digest(tensor.read())}\n".encode())
     return sha.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -33,9 +34,11 @@ class LoggedJob(Protocol):
 def add(job: LoggedJob, progress: Progress, event: Logged) -> None:
     """Write an event's record at the end of the log; the progress then knows how long the log is."""
     if job.accelerator.is_main_process:
+        line = (strict_json(event.record()) + "\n").encode()
         with open(job.directory / LOG, "ab") as file:
-            file.write((strict_json(event.record()) + "\n").encode())
+            file.write(line)
             progress.log_bytes = file.tell()
+        progress.log_sha256 = _digest(progress.log_sha256, line)
         job.report(event)
 
 
@@ -44,10 +47,16 @@ def cut(job: LoggedJob, progress: Progress) -> None:
 
     RunError, and nothing is changed, where what was logged before is not there whole.
     """
-    on_main(job.accelerator, lambda: _cut(job.directory / LOG, progress.log_bytes))
+    on_main(job.accelerator, lambda: _cut(job.directory / LOG, progress))
 
 
-def _cut(path: Path, size: int) -> None:
+def _digest(before: str, line: bytes) -> str:
+    """The digest of a log from that of the lines before its last one."""
+    return hashlib.sha256(before.encode() + line).hexdigest()
+
+
+def _cut(path: Path, progress: Progress) -> None:
+    size = progress.log_bytes
     with file_errors(path):
         kept = path.read_bytes()[:size] if path.exists() else b""
         if len(kept) < size:
@@ -59,6 +68,10 @@ def _cut(path: Path, size: int) -> None:
             _records(kept, complete=True)
         except ValueError as error:
             raise RunError(f"{path}: damaged: {error}; restore the file, or restart with --force") from None
+        found = functools.reduce(_digest, kept.splitlines(keepends=True), "")
+        if progress.log_sha256 not in ("", found):
+            raise RunError(f"{path}: not what the run had logged; restore the file, or restart with --force")
+        progress.log_sha256 = found
         with open(path, "ab") as file:
             file.truncate(size)
 
