@@ -34,11 +34,21 @@ class Program:
     """A program that runs: `albert` with arguments, or any code; as `subprocess.Popen`, as far as it is needed.
 
     Its streams are those given (files or their numbers), or else files in memory whose text `said` gives; but those
-    whose numbers are in `closed` are closed when it begins.
+    whose numbers are in `closed` are closed when it begins. `preload`: libraries that it has imported as well.
     """
 
     def __init__(
-        self, *arguments, code=None, cwd=None, env=None, stdin=None, stdout=None, stderr=None, session=False, closed=()
+        self,
+        *arguments,
+        code=None,
+        cwd=None,
+        env=None,
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        session=False,
+        closed=(),
+        preload=(),
     ):
         self._said = [os.memfd_create("said") for given in (stdout, stderr) if given is None]
         for file in self._said:
@@ -55,14 +65,15 @@ class Program:
                 "session": session,
                 "closed": list(closed),
             }
-            self.pid = _Server.of().start(job, [one if isinstance(one, int) else one.fileno() for one in streams])
+            self._server = _Server.of(preload)
+            self.pid = self._server.start(job, [one if isinstance(one, int) else one.fileno() for one in streams])
 
     def poll(self):
         """The exit code, or None while it runs; negative for a signal."""
-        return _Server.of().code(self.pid, wait=False)
+        return self._server.code(self.pid, wait=False)
 
     def wait(self, seconds=300):
-        return _Server.of().code(self.pid, wait=True, seconds=seconds)
+        return self._server.code(self.pid, wait=True, seconds=seconds)
 
     def send_signal(self, number):
         if self.poll() is None:
@@ -84,21 +95,21 @@ class Program:
 
 
 class _Server:
-    """The process that has the libraries imported; one for this process and its end."""
+    """The process that has the libraries imported, and those to `preload`; for each such choice one until the end."""
 
-    _only = None
+    _running = {}  # noqa: RUF012
 
     @classmethod
-    def of(cls):
-        if cls._only is None:
-            cls._only = cls()
-        return cls._only
+    def of(cls, preload=()):
+        if preload not in cls._running:
+            cls._running[preload] = cls(preload)
+        return cls._running[preload]
 
-    def __init__(self):
+    def __init__(self, preload):
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno()), *preload],
                 env=os.environ | FIXED | {"PYTHONPATH": str(ROOT)},
                 pass_fds=[theirs.fileno()],
             )
@@ -139,8 +150,8 @@ class _Server:
         return answer
 
 
-def serve(number):
-    for name in PRELOADED:
+def serve(number, *preload):
+    for name in (*PRELOADED, *preload):
         importlib.import_module(name)
     figure = sys.modules["matplotlib.figure"].Figure
     figure.savefig = lambda self, target, **options: Path(target).write_bytes(b"not drawn")
@@ -215,6 +226,6 @@ def end(code):
 
 
 if __name__ == "__main__":
-    given = serve(int(sys.argv[1]))
+    given = serve(int(sys.argv[1]), *sys.argv[2:])
     if given is not None:
         end(run(*given))
