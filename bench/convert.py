@@ -30,9 +30,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# In place of this folder, whose tokenize.py would hide the standard library's.
-sys.path[0] = str(ROOT)
-
 PATHS = {
     "tf": "tf",
     "safetensors": "hf",

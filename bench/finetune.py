@@ -1,33 +1,34 @@
-"""Fine-tuning against transformers' Trainer: the same weights, rows, batch and length, in turns; and a frozen encoder.
+"""Fine-tuning against transformers' Trainer: the same weights and rows, each once, in turns; and a frozen encoder.
 
-`python bench/finetune.py --data DIR/QNLI --tokenizer spiece.model [--hidden 256 --layers 6 --steps 120 --rounds 3]`:
-steps per second, the median of the rounds, each of which runs every side; then the seconds of the first and the second
-epoch with a frozen encoder.
+`python bench/finetune.py --data DIR/QNLI --tokenizer spiece.model [--hidden 768 --layers 12 --rows 320 --rounds 3]`.
+
+A side trains one epoch of the same rows, and its figure is real tokens, without padding, per second: both sides sort
+rows by length into batches, but not into the same ones, so steps do not compare. The limit is what the linear layers'
+products alone would take in float32, forwards and backwards, by MKL in the same round; attention and all else have no
+time there. bf16 is `--precision bf16`, and Trainer's `bf16=True`. Medians of the rounds; then the seconds of the first
+and the second epoch with a frozen encoder.
 """
-
-# ruff: noqa: E402
-import os
-import sys
-
-# In place of this folder, whose tokenize.py would hide the standard library's.
-sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120
 
 import argparse
 import logging
 import statistics
+import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
-from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from albert_cli import tasks
 from albert_cli.model.task_heads import Classifier
 from albert_cli.runs.events import EpochEnded, records_of, silent
 from albert_cli.runs.log import read_log
+from albert_cli.runs.processes import accelerator_for
 from albert_cli.tasks.task import Sources
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import labels, problems, session
@@ -42,58 +43,82 @@ from converters.tokenizers.files import TokenizerFiles
 
 
 class Clock:
-    """When each step began; with `cpu`, in processor time, which other work on the machine does not stretch."""
+    """When each step began and how many real tokens it had; with `cpu`, in processor time of all threads."""
 
     cpu = False
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
+        self.starts: list[float] = []
+        self.tokens: list[int] = []
 
-    def tick(self, *_: object) -> None:
-        self.ends.append(time.process_time() if self.cpu else time.perf_counter())
+    def watch(self, model: torch.nn.Module) -> None:
+        model.register_forward_pre_hook(self._step, with_kwargs=True)
 
-    def rate(self, skipped: int) -> float:
-        """Steps per second after the first `skipped`."""
-        return (len(self.ends) - 1 - skipped) / (self.ends[-1] - self.ends[skipped])
+    def _step(self, _: object, arguments: tuple, given: dict) -> None:
+        mask = given.get("attention_mask")
+        self.tokens.append(int(given["input_ids"].numel() if mask is None else mask.sum()))
+        self.starts.append(self.now())
+
+    @classmethod
+    def now(cls) -> float:
+        return time.process_time() if cls.cpu else time.perf_counter()
+
+    def rate(self, skipped: int = 2) -> float:
+        """Real tokens per second after the first `skipped` steps."""
+        return sum(self.tokens[skipped:]) / (self.now() - self.starts[skipped])
 
 
-def ours(weights: dict, config: EncoderConfig, rows: TokenRows, options: argparse.Namespace, folder: Path) -> float:
+def ours(
+    weights: dict, config: EncoderConfig, rows: TokenRows, options: argparse.Namespace, folder: Path, precision: str
+) -> float:
     torch.manual_seed(42)
     model = Classifier(config, 2)
     model.load_state_dict(weights)
     clock = Clock()
-    steps = options.steps
+    steps = -(-len(rows) // options.batch)
     settings = Settings(task="qnli", model="", learning_rate=1e-5, batch_size=options.batch, max_length=options.length)
     job = FinetuneJob(
         model=model,
         problem=problems.named("classification"),
         rows=rows,
-        plan=Plan(steps, steps // 10, steps + 1, -(-len(rows) // options.batch)),
+        plan=Plan(steps, steps // 10, steps + 1, steps),
         settings=settings,
         directory=folder,
-        accelerator=Accelerator(),
+        accelerator=accelerator_for(precision, "cpu"),
         selection_metric="accuracy",
         evaluate=lambda model: {"accuracy": 0.0},
-        save_best=lambda: None,
+        save_best=lambda: rates.append(clock.rate()),
     )
-    model.register_forward_pre_hook(clock.tick)
+    rates: list[float] = []
+    clock.watch(model)
     train(job, resume=False)
-    return clock.rate(3)
+    return rates[0]
 
 
 def trainers(
-    weights: dict, config: EncoderConfig, rows: TokenRows, options: argparse.Namespace, folder: Path, *, grouped: bool
+    weights: dict,
+    config: EncoderConfig,
+    rows: TokenRows,
+    options: argparse.Namespace,
+    folder: Path,
+    *,
+    grouped: bool = True,
+    bf16: bool = False,
 ) -> float:
     model = transformers.AlbertForSequenceClassification(
         transformers.AlbertConfig(**(to_hf(config) | {"num_labels": 2}))
     )
     names = spec.canonical_names(config)
     model.load_state_dict({names[name]: item for name, item in weights.items()})
-    clock = Clock()
+    clock, rates = Clock(), []
+    clock.watch(model)
 
     class Callback(transformers.TrainerCallback):
-        def on_step_begin(self, *arguments: object, **more: object) -> None:
-            clock.tick()
+        def on_step_end(
+            self, arguments: object, state: transformers.TrainerState, *rest: object, **more: object
+        ) -> None:
+            if state.global_step == state.max_steps:
+                rates.append(clock.rate())
 
     tokens = rows.tokens
     examples = [
@@ -109,14 +134,15 @@ def trainers(
     arguments = transformers.TrainingArguments(
         output_dir=folder / "trainer",
         per_device_train_batch_size=options.batch,
-        max_steps=options.steps,
+        num_train_epochs=1,
         learning_rate=1e-5,
         weight_decay=0.01,
         adam_epsilon=1e-6,
-        warmup_steps=options.steps // 10,
+        warmup_steps=len(rows) // options.batch // 10,
         max_grad_norm=1.0,
         seed=42,
         use_cpu=True,
+        bf16=bf16,
         report_to=[],
         save_strategy="no",
         logging_strategy="no",
@@ -130,16 +156,39 @@ def trainers(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
-    return clock.rate(3)
+    return rates[0]
+
+
+def limit(config: EncoderConfig, rows: TokenRows, options: argparse.Namespace) -> float:
+    """Tokens per second of the linear layers' products alone, in batches of a mean number of tokens."""
+    H, I = config.hidden_size, config.intermediate_size  # noqa: E741
+    tokens = int(rows.lengths.mean() * options.batch)
+    products = []
+    for out, into, times in ((H, H, 4), (I, H, 1), (H, I, 1)):
+        x, weight, gradient = torch.randn(tokens, into), torch.randn(out, into), torch.randn(tokens, out)
+        products.append((x, weight, gradient, times))
+    best = 0.0
+    for _ in range(4):
+        seconds = 0.0
+        for x, weight, gradient, times in products:
+            start = Clock.now()
+            for _ in range(times):
+                torch.mm(x, weight.T)
+                torch.mm(gradient, weight)
+                torch.mm(gradient.T, x)
+            seconds += Clock.now() - start
+        best = max(best, tokens / seconds)
+    return best / config.num_hidden_layers
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    for name, value in {"hidden": 256, "layers": 6, "batch": 32, "length": 128, "steps": 120, "rounds": 3}.items():
+    for name, value in {"hidden": 256, "layers": 6, "batch": 16, "length": 128, "rows": 320, "rounds": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", default="", help="sides with this in their names")
     parser.add_argument("--cpu-time", action="store_true", help="processor time, for a machine that is not idle")
     options = parser.parse_args()
     Clock.cpu = options.cpu_time
@@ -161,7 +210,7 @@ def main() -> None:
         intermediate_size=4 * hidden,
     )
     task = tasks.named("qnli")
-    examples = task.read(Sources(data=options.data), "train")
+    examples = task.read(Sources(data=options.data), "train").take(range(options.rows))
     rows = TokenRows(
         tokenizer.encode_batch(examples.texts, examples.pairs, max_length=options.length),
         torch.from_numpy(labels.class_numbers(examples, task.labels)),
@@ -173,18 +222,30 @@ def main() -> None:
         f"batch {options.batch}, up to {options.length} tokens, {torch.get_num_threads()} threads, "
         + ("processor time" if options.cpu_time else "wall time")
     )
-    rates: dict[str, list[float]] = {"transformers Trainer": [], "Trainer, group_by_length": [], "albert finetune": []}
+    sides: dict[str, Callable[..., float]] = {
+        "Trainer": partial(trainers, grouped=False),
+        "Trainer, group_by_length": trainers,
+        "albert finetune": partial(ours, precision="fp32"),
+        "Trainer bf16, group_by_length": partial(trainers, bf16=True),
+        "albert finetune, bf16": partial(ours, precision="bf16"),
+    }
+    sides = {name: side for name, side in sides.items() if options.only in name}
+    rates: dict[str, list[float]] = {name: [] for name in ("limit", *sides)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         convert.save(initialize(config, files, seed=1), folder)
-        for _ in range(options.rounds):
-            rates["transformers Trainer"].append(trainers(weights, config, rows, options, folder, grouped=False))
-            rates["Trainer, group_by_length"].append(trainers(weights, config, rows, options, folder, grouped=True))
-            rates["albert finetune"].append(ours(weights, config, rows, options, folder))
-        base = statistics.median(rates["transformers Trainer"])
-        for name, values in rates.items():
-            rate = statistics.median(values)
-            print(f"{name:26}{rate:8.2f} steps/s   {rate / base:5.2f} x")
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+            rates["limit"].append(limit(config, rows, options))
+            for name, side in sides.items():
+                AcceleratorState._reset_state()  # of another precision
+                rates[name].append(side(weights, config, rows, options, folder))
+        medians = {name: statistics.median(values) for name, values in rates.items()}
+        base = medians.get("Trainer, group_by_length", medians["limit"])
+        print(f"{'':32}{'tokens/s':>10}{'of limit':>10}{'x grouped Trainer':>20}")
+        for name, rate in medians.items():
+            share = statistics.median(a / b for a, b in zip(rates[name], rates["limit"], strict=True))
+            print(f"{name:32}{rate:10.0f}{share:10.0%}{rate / base:20.2f}")
         given = {"model": str(folder), "data": str(options.data), "max_length": options.length, "freeze_encoder": True}
         choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False}
         run = Path(temporary) / "frozen"

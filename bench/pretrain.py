@@ -7,22 +7,17 @@ DataCollatorForLanguageModeling makes them, -100 where nothing is masked, so it 
 vocabulary. That both did the same work shows in the losses, which have a column.
 """
 
-# ruff: noqa: E402
 import argparse
 import itertools
 import logging
 import random
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-# In place of this folder, whose tokenize.py would hide the standard library's.
-sys.path[0] = str(Path(__file__).parents[1])
 
 import numpy as np
 import torch

@@ -287,7 +287,11 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("more", [{}, {"freeze_encoder": True, "head": "mlp:6,4"}], ids=["whole", "frozen mlp"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"precision": "bf16"}, {"freeze_encoder": True, "head": "mlp:6,4"}],
+    ids=["whole", "bf16", "frozen mlp"],
+)
 @pytest.mark.parametrize("every", [12, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_cut_off_after_any_record_ends_with_the_same_bits(world, tmp_path, more, every):
     given = options(world, early_stop=4, epochs=3, eval_every=5, **more)

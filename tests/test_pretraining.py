@@ -1197,12 +1197,14 @@ def test_the_same_seed_gives_the_same_bits_in_parts_too(texts, tmp_path):
     assert max(float((whole[name] - parts[name]).abs().max()) for name in whole) < 1e-3
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lamb", "muon"])
-def test_a_killed_run_resumes_to_the_same_bits(texts, tmp_path, optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "precision"), [("adamw", "fp32"), ("lamb", "fp32"), ("muon", "fp32"), ("adamw", "bf16")]
+)
+def test_a_killed_run_resumes_to_the_same_bits(texts, tmp_path, optimizer, precision):
     class Killed(Exception):
         pass
 
-    given = wanted(texts, optimizer=optimizer)
+    given = wanted(texts, optimizer=optimizer, precision=precision)
     pretrain(given, tmp_path / "whole")
     stops = iter([4, 8])
 

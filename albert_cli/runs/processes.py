@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from albert_cli import processes
@@ -37,6 +38,8 @@ def accelerator_for(precision: str, device: DeviceName = "auto") -> Accelerator:
     if precision == "fp16" and not gpu:
         raise TrainingError("--precision fp16 needs a GPU; choose bf16 or fp32")
     many = processes.world() > 1
+    if not many:
+        AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         cpu=device == "cpu" or (many and not gpu),
