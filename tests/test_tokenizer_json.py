@@ -158,9 +158,14 @@ def test_chinese_models(shared_data, tmp_path):
             lambda found: found["post_processor"]["special_tokens"]["[CLS]"].update(ids=1),
             "the post_processor is no sound",
         ),
+        (
+            lambda found: found.update(normalizer={"type": "Sequence", "normalizers": 10**30}),
+            "normalizers of the normalizer is no list of stages",
+        ),
+        (lambda found: found["model"].update(type=[[]]), "a model of type is [[]], not WordPiece, Unigram or BPE"),
         (lambda found: found["model"]["vocab"][9].__setitem__(0, "\ud800"), "holds half of a UTF-16 pair, which is no"),
     ],
-    ids=["ids that are no list", "half of a pair"],
+    ids=["ids", "normalizers", "type", "half of a pair"],
 )
 def test_a_damaged_one_that_is_the_only_vocabulary_is_refused(letter_model, tmp_path, refused, change, said):
     found = json.loads((letter_model / "tokenizer.json").read_text())

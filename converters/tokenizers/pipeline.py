@@ -70,8 +70,12 @@ def read_pipeline(data: bytes, where: str) -> Pipeline:
         raise ConfigError(where, "holds half of a UTF-16 pair, which is no text")
     model = found["model"]
     kind = model.get("type") or _untold(model)
-    if kind not in _READERS:
+    if not isinstance(kind, str) or kind not in _READERS:
         raise _other(where, "a model of type", kind, "WordPiece, Unigram or BPE")
+    for stage, key in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        steps = found[stage].get(key) if isinstance(found.get(stage), dict) else None
+        if steps is not None and not (isinstance(steps, list) and all(isinstance(step, dict) for step in steps)):
+            raise ConfigError(where, f"{key} of the {stage} is no list of stages")
     added = found.get("added_tokens") or []
     if not isinstance(added, list):
         raise ConfigError(where, "added_tokens is no list")
@@ -247,7 +251,7 @@ def _part(part: Json) -> tuple[str, int]:
 
 def _sequence(stage: Any, key: str) -> Iterable[Json]:
     if isinstance(stage, dict) and stage.get("type") == "Sequence":
-        return [step for step in stage.get(key) or () if isinstance(step, dict)]
+        return stage.get(key) or ()
     return [stage] if isinstance(stage, dict) else []
 
 
