@@ -3,6 +3,8 @@
 ALBERT_KILLS says how many kills in all (300; a quarter as many interruptions), ALBERT_KILLS_SEED another seed.
 """
 
+import contextlib
+import importlib.util
 import json
 import os
 import random
@@ -20,11 +22,13 @@ import psutil
 import pytest
 from conftest import tree
 from programs import Program
-from test_embed_ray import address  # noqa: F401
 from test_runs import finetune, pretrain, world  # noqa: F401
 
 from albert_cli.runs.log import read_log
 from converters import convert
+
+with contextlib.suppress(pytest.skip.Exception):  # without Ray its tests are skipped, not these
+    from test_embed_ray import address  # noqa: F401
 
 KILLS = int(os.environ.get("ALBERT_KILLS", "300"))
 SEED = int(os.environ.get("ALBERT_KILLS_SEED", "11"))
@@ -187,6 +191,7 @@ def test_embed(texts, letter_model, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra [ray] is not installed")
 def test_workers_of_ray(texts, letter_model, tmp_path, address):  # noqa: F811
     """A worker that is killed is replaced, or the run ends with one line and is resumed."""
     words = [*embedding(texts, letter_model), "--out", "x.parquet", "--engine", "ray", "--address", address]
