@@ -192,7 +192,7 @@ def test_embed(texts, letter_model, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra [ray] is not installed")
-def test_workers_of_ray(texts, letter_model, tmp_path, address):  # noqa: F811
+def test_workers_of_ray(texts, letter_model, tmp_path, address):
     """A worker that is killed is replaced, or the run ends with one line and is resumed."""
     words = [*embedding(texts, letter_model), "--out", "x.parquet", "--engine", "ray", "--address", address]
     words += ["--num-actors", "1"]
