@@ -14,6 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -33,23 +34,6 @@ _NO_THREAD = "can't start new thread"
 # The commands that many processes, started by torchrun or accelerate launch, do together.
 _SHARED = ("finetune", "pretrain")
 
-app = typer.Typer(
-    name="albert",
-    cls=help_pages.Group,
-    help="Convert, inspect and use ALBERT language models, and BERT, ELECTRA, RoBERTa and SpanBERT, in any format.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,  # a box breaks names, choices and paths
-)
-
-for _module in pkgutil.iter_modules(commands.__path__):
-    _found = importlib.import_module(f"{commands.__name__}.{_module.name}").app
-    help_pages.use(_found)
-    for _command in _found.registered_commands:
-        _command.callback = console.attended()(arguments.checked(_command.callback))
-    app.add_typer(_found)
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -57,7 +41,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     context: typer.Context,
     version: Annotated[
@@ -70,6 +53,50 @@ def _root(
             f"{world} processes were started (WORLD_SIZE), but only {' and '.join(_SHARED)} share their work; run "
             f"albert {command} as one process"
         )
+
+
+@cache
+def build(only: str | None = None) -> typer.Typer:
+    """The command line with all commands, each a file of `commands`, or with one alone, which starts sooner."""
+    app = typer.Typer(
+        name="albert",
+        cls=help_pages.Group,
+        help="Convert, inspect and use ALBERT language models, and BERT, ELECTRA, RoBERTa and SpanBERT, in any format.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,  # a box breaks names, choices and paths
+    )
+    app.callback()(_root)
+    for name in [only] if only else _command_files():
+        app.add_typer(_command(name))
+    return app
+
+
+@cache
+def _command(file: str) -> typer.Typer:
+    found: typer.Typer = importlib.import_module(f"{commands.__name__}.{file}").app
+    help_pages.use(found)
+    for command in found.registered_commands:
+        if command.callback is not None:
+            command.callback = console.attended()(arguments.checked(command.callback))
+    return found
+
+
+def __getattr__(name: str) -> Any:
+    """`app`: the whole command line, built when it is asked for."""
+    if name == "app":
+        return build()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _command_files() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(commands.__path__)]
+
+
+def _asked_for(words: list[str]) -> str | None:
+    """The file of the command that a command line begins with; None for help, completion and what is unknown."""
+    return next((name for name in _command_files() if words[:1] == [name.replace("_", "-")]), None)
 
 
 def main() -> None:
@@ -98,7 +125,7 @@ def _run(stderr: TextIO) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("always", category=Notice)
             warnings.showwarning = _show_notices(warnings.showwarning)
-            app(prog_name="albert", standalone_mode=True)
+            build(_asked_for(sys.argv[1:]))(prog_name="albert", standalone_mode=True)
     except Exception as error:
         if interruption.stopping() is None:
             sys.stderr = stderr

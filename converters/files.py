@@ -93,7 +93,7 @@ class Unchanged(io.BufferedReader):
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         try:
-            if kind is None:
+            if kind is None and not self.closed:  # by a `with` inside this one, which has looked
                 self.check()
         finally:
             self.close()

@@ -60,9 +60,37 @@ def test_help_is_quick_and_imports_nothing_heavy():
         assert command in done.stdout
 
 
+def test_a_command_that_is_asked_for_is_loaded_alone_with_nothing_it_does_not_need():
+    code = (
+        "import sys; sys.argv = ['albert', 'fill-mask', 'A cup of [MASK].']\n"
+        "import atexit; from albert_cli.main import main\n"
+        "heavy = 'tensorflow transformers pyarrow matplotlib scipy sklearn pandas torch._dynamo accelerate'.split()\n"
+        "ours = ['albert_cli.commands.embed', 'albert_cli.training']\n"
+        "atexit.register(lambda: print('HEAVY', [name for name in heavy + ours if name in sys.modules]))\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.endswith("HEAVY []\n")
+
+
+def test_what_a_training_needs_at_its_end_alone_is_not_loaded_before():
+    code = (
+        "import sys, albert_cli.training.session\n"
+        "print([name for name in 'matplotlib scipy sklearn pandas torch._dynamo'.split() if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
+
+
+def test_an_unknown_command_is_compared_with_all():
+    done = albert("fil-mask")
+    assert done.returncode == 2
+    assert "No such command 'fil-mask'. Did you mean 'fill-mask'?" in done.stderr
+
+
 INTERRUPTED = "albert: interrupted; nothing was left half-written, and there is nothing to resume\n"
 BEGIN = "import os, signal, sys, time\nfrom albert_cli import interruption, main\ndef app(**options):\n"
-END = "\nmain.app = app\nmain.main()"
+END = "\nmain.build = lambda only: app\nmain.main()"
 STOP = "os.kill(os.getpid(), signal.{}); time.sleep(60)"
 
 

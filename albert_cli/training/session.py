@@ -16,7 +16,6 @@ from albert_cli.runs.events import Report, RunBegun
 from albert_cli.runs.files import CURVES, RUN
 from albert_cli.tasks.recipes import adapted
 from albert_cli.tasks.task import Sources
-from albert_cli.training import figures
 from albert_cli.training import settings as settings_module
 from albert_cli.training import submission as submissions
 from albert_cli.training.finetune import finetune
@@ -54,6 +53,8 @@ def one(
         read_history(path)
     summary = finetune(wanted, out, resume=resume, force=force, report=report, device=device)
     if summary and compare:
+        from albert_cli.training import figures  # with matplotlib, once the training is over
+
         figures.curves({path.name: read_history(path) for path in [out, *compare]}, out / CURVES)
     return summary
 
