@@ -13,7 +13,8 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # After this many seconds without output a spinner shows that work is in progress.
 _PATIENCE = 1.2
+# A table may have millions of lines.
+_LINES_AT_ONCE = 4096
 
 
 def plain(stream: Any) -> bool:
@@ -143,7 +146,7 @@ def print_array(items: Iterable[Any]) -> None:
 
 
 def print_table(
-    rows: Sequence[Sequence[str]],
+    rows: Collection[Sequence[str]],
     headers: Sequence[str] = (),
     *,
     right: Sequence[int] = (),
@@ -154,7 +157,9 @@ def print_table(
     On a terminal it is laid out within the width (albert_cli.layout). `styles`: of each row there, such as "bold red".
     """
     if not sys.stdout.isatty():
-        _put(format_table(rows, headers, right=right), end="")
+        plain_lines = _plain_lines(rows, headers, right=right)
+        while text := "".join(islice(plain_lines, _LINES_AT_ONCE)):
+            _put(text, end="")
         return
     from albert_cli.layout import lines
 
@@ -168,17 +173,20 @@ def print_table(
             _put(line, style={"fg": colour, "bold": True if "bold" in style else None} if style else None)
 
 
-def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()) -> str:
-    """The table as plain lines, never cut to a width."""
-    lines = [_cells(line) for line in ([headers, *rows] if headers else rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
-    text = []
-    for line in lines:
+def _plain_lines(
+    rows: Collection[Sequence[str]], headers: Sequence[str] = (), *, right: Sequence[int] = ()
+) -> Iterator[str]:
+    """The lines of the table, never cut to a width; the rows are gone through twice, and none is kept."""
+    widths: list[int] = []
+    for line in chain([headers] if headers else [], rows):
+        sizes = list(map(len, _cells(line)))
+        widths = list(map(max, widths, sizes)) if widths else sizes
+    for line in chain([headers] if headers else [], rows):
         cells = (
-            cell.rjust(w) if n in right else cell.ljust(w) for n, (cell, w) in enumerate(zip(line, widths, strict=True))
+            cell.rjust(w) if n in right else cell.ljust(w)
+            for n, (cell, w) in enumerate(zip(_cells(line), widths, strict=True))
         )
-        text.append("  ".join(cells).rstrip() + "\n")
-    return "".join(text)
+        yield "  ".join(cells).rstrip() + "\n"
 
 
 def _cells(row: Sequence[str]) -> list[str]:
@@ -199,7 +207,7 @@ def print_written(target: Path, rows: int, *, json: bool) -> None:
 class Table(NamedTuple):
     """A table still to be laid out for a terminal, a pipe or a file."""
 
-    rows: Sequence[Sequence[str]]
+    rows: Collection[Sequence[str]]
     headers: Sequence[str] = ()
     right: Sequence[int] = ()
     styles: Sequence[str] = ()
@@ -219,7 +227,7 @@ def write(blocks: Iterable[str | Table], out: Path | None = None, *, force: bool
     check_target(out, force=force, sources=(), ours=None)
     with atomic_write(out, force=force, ours=None) as built, built.open("w", encoding="utf-8", newline="\n") as file:
         for block in blocks:
-            file.write(format_table(*block[:2], right=block.right) if isinstance(block, Table) else block)
+            file.writelines(_plain_lines(*block[:2], right=block.right) if isinstance(block, Table) else [block])
 
 
 # --- Progress

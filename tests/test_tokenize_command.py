@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 from unittest import mock
@@ -17,7 +18,9 @@ import pytest
 from tokenizer_oracle import glue_texts
 from typer.testing import CliRunner
 
+from albert_cli import console
 from albert_cli.main import app, main
+from albert_cli.tokenization.reports import View
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import convert
 from converters.messages import escaped
@@ -413,3 +416,16 @@ def test_a_large_file_streams_in_constant_memory(model, tmp_path):
 
     for mode in (["--format", "ids", "--out", tmp_path / "out", "--force"], ["--stats"]):
         assert peak(400, *mode) < peak(100, *mode) + 10_000  # KiB
+
+
+@pytest.mark.parametrize("format", ["table", "json", "html"])
+@pytest.mark.parametrize("name", ["tokenizer/spiece.model", "relatives/tf1-bert-uncased", "relatives/hf-roberta"])
+def test_memory_follows_the_characters_of_a_text_not_its_pieces(format, name, shared_data, tmp_path):
+    view = View(Tokenizer.from_pretrained(shared_data / name), format)
+    text = "Who wrote in 1992 about Kathmandu? " * 1500
+    console.write(view.records([(text[:99], None)]), tmp_path / "warm")  # what is kept of the vocabulary
+    tracemalloc.start()
+    console.write(view.records([(text, None)]), tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 90 * len(text)  # as objects, the pieces took 200 and their table 280 to 790

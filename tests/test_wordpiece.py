@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizer_oracle import glue_texts
 from wordpiece_oracle import WordPiece
 
-from albert_cli.tokenization.segmenters import Piece
+from albert_cli.tokenization.pieces import Piece
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.tokenizers.files import TokenizerFiles
 

@@ -26,6 +26,7 @@ from albert_cli.model.hidden_states import encode
 from albert_cli.registry.resolve import Model, resolve
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.encoding import Encoding
+from albert_cli.tokenization.pieces import Pieces
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -352,9 +353,12 @@ class Embedder:
 
 def _moved(encoding: Encoding, prompt: int) -> Encoding:
     """Spans in the text itself, which begins after `prompt` characters; those of the prompt become (0, 0)."""
-    spans = zip(encoding.offsets, encoding.sequence_ids, strict=True)
-    moved = [(max(0, a - prompt), max(0, b - prompt)) if which == 0 else (a, b) for (a, b), which in spans]
-    return dataclasses.replace(encoding, offsets=moved)
+    tokens = encoding.tokens
+    starts, ends = (
+        np.where(encoding.sequences == 0, np.maximum(0, places - prompt), places)
+        for places in (tokens.starts, tokens.ends)
+    )
+    return dataclasses.replace(encoding, tokens=Pieces(tokens.ids, tokens.texts, starts, ends, tokens.kinds))
 
 
 def _unit(vectors: NDArray[Any]) -> NDArray[Any]:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from albert_cli.tokenization.pieces import ADDED, Piece, Pieces
 from albert_cli.tokenization.preparation import encodable
-from albert_cli.tokenization.segmenters import BYTE_SPACE, Piece, Segmenter
+from albert_cli.tokenization.segmenters import BYTE_SPACE, Segmenter
 from albert_cli.tokenization.spans import trimmed
 from converters.libraries import require_library
 from converters.tokenizers.files import AddedToken
 
-ADDED = "added"
 _BETWEEN = "between"
 
 
@@ -69,18 +69,15 @@ class AddedTokenSegmenter:
         parts = ([next(cut) if token is None else [token] for token, _, _ in row] for row in rows)
         return [list(itertools.chain.from_iterable(row)) for row in parts]
 
-    def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
+    def pieces(self, text: str, *, continued: bool = False) -> Pieces:
         text = encodable(text)
-        pieces: list[Piece] = []
+        parts: list[Iterable[Piece]] = []
         for number, low, high in self._cut([text])[0]:
             if number is not None:
-                pieces.append(Piece(number, self.piece(number), *trimmed(text, low, high), ADDED))
+                parts.append([Piece(number, self.piece(number), *trimmed(text, low, high), ADDED)])
                 continue
-            pieces += (
-                Piece(piece.id, piece.piece, piece.start + low, piece.end + low, piece.kind)
-                for piece in self.inner.pieces(text[low:high], continued=continued and low == 0)
-            )
-        return pieces
+            parts.append(self.inner.pieces(text[low:high], continued=continued and low == 0).moved(low))
+        return Pieces.joined(parts)
 
     def _cut(self, texts: Sequence[str]) -> list[list[tuple[int | None, int, int]]]:
         """Each text as added tokens (id, start, end) and what is between them (None, start, end)."""

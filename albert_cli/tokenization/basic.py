@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,9 @@ _CHINESE = (
 )  # fmt: skip
 _WORD = re.compile(r"\S+")
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
+_BLANK = re.compile("[ \t\n\r]")
+# Characters whose words are found with their places at once: of each, its place and the text it becomes are held.
+_AT_ONCE = 1 << 16
 # White space to Python's str.split(), but control characters here, so they part no words.
 _NO_BLANKS = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
 _WITHOUT_THEM = dict.fromkeys(map(ord, _NO_BLANKS))
@@ -49,11 +52,21 @@ class Rules:
             text = unicodedata.normalize("NFD", text)
         return text.translate(self._marks).split()
 
-    def with_sources(self, text: str) -> list[tuple[str, Sequence[int]]]:
+    def with_sources(self, text: str) -> Iterator[tuple[str, Sequence[int]]]:
         """The words of a text and, for each of their characters, the index in `text` of the one it comes from."""
+        low = 0
+        while low < len(text):
+            # A blank parts words, so what is between two of them can be cut alone.
+            blank = _BLANK.search(text, low + _AT_ONCE)
+            high = blank.end() if blank else len(text)
+            for word, sources in self._with_sources(text[low:high]):
+                yield word, sources if not low else [source + low for source in sources]
+            low = high
+
+    def _with_sources(self, text: str) -> Iterable[tuple[str, Sequence[int]]]:
         if text.isascii() and text.isprintable():
             lowered = text.lower() if self.lowercase else text
-            return [(word[0], range(word.start(), word.end())) for word in _ASCII_WORD.finditer(lowered)]
+            return ((word[0], range(*word.span())) for word in _ASCII_WORD.finditer(lowered))
         characters, sources = _translated(text, range(len(text)), self._clean)
         if self.lowercase:
             lowered = characters.lower()  # as a whole: a final sigma depends on its neighbours
@@ -63,7 +76,7 @@ class Rules:
         if self.strip_accents:
             characters, sources = _decomposed(characters, sources)
         characters, sources = _translated(characters, sources, self._marks)
-        return [(word[0], sources[word.start() : word.end()]) for word in _WORD.finditer(characters)]
+        return ((word[0], sources[word.start() : word.end()]) for word in _WORD.finditer(characters))
 
     @cached_property
     def _clean(self) -> Mapping[int, str]:

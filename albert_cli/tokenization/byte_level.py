@@ -10,12 +10,13 @@ import heapq
 import re
 import unicodedata
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 
 from albert_cli.tokenization.lookups import Characters, WordIds
+from albert_cli.tokenization.pieces import CODES, NORMAL, Pieces
 from albert_cli.tokenization.preparation import encodable
-from albert_cli.tokenization.segmenters import BYTE_SPACE, Mark, Piece
+from albert_cli.tokenization.segmenters import BYTE_SPACE, Mark
 from albert_cli.tokenization.spans import trimmed
 from converters.tokenizers.bpe import byte_symbols
 from converters.tokenizers.files import BPE_TOKENS
@@ -61,10 +62,10 @@ class ByteLevelSegmenter:
         known, parts = self._of_part.__getitem__, _PARTS.findall
         return [list(chain.from_iterable(map(known, parts(self.prepare(encodable(text)))))) for text in texts]
 
-    def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
+    def pieces(self, text: str, *, continued: bool = False) -> Pieces:
         text = encodable(text)
         prepared = text if continued else self.prepare(text)
-        found = []
+        ids, starts, ends, kinds = array("i"), array("i"), array("i"), bytearray()
         low = len(text) - len(prepared)
         for word in _words(prepared):
             # The character of each byte, with one more at each end.
@@ -75,11 +76,14 @@ class ByteLevelSegmenter:
                 piece = self._pieces[number]
                 first, last = sources[at], sources[at + len(piece) - 1]
                 within = first == sources[at - 1] or last == sources[at + len(piece)]
-                span = trimmed(text, max(first, 0), last + 1, str.isspace)
-                found.append(Piece(number, piece, *span, "byte" if within else "normal"))
+                start, end = trimmed(text, max(first, 0), last + 1, str.isspace)
+                ids.append(number)
+                starts.append(start)
+                ends.append(end)
+                kinds.append(CODES["byte" if within else NORMAL])
                 at += len(piece)
             low += len(word)
-        return found
+        return Pieces(ids, [self._pieces[number] for number in ids], starts, ends, kinds)
 
     def piece(self, number: int) -> str:
         return self._pieces[number] if number < len(self._pieces) else ""
@@ -122,11 +126,11 @@ class ByteLevelSegmenter:
         return [part for part in parts if part]
 
 
-def _words(text: str) -> list[str]:
+def _words(text: str) -> Iterator[str]:
     """A text cut into words with the space before them; white space makes words of its own."""
     if text.isascii():
-        return _WORDS.findall(text)
-    return [text[slice(*found.span())] for found in _WORDS.finditer(text.translate(_ALIKE))]
+        return (found[0] for found in _WORDS.finditer(text))
+    return (text[slice(*found.span())] for found in _WORDS.finditer(text.translate(_ALIKE)))
 
 
 def _alike(character: str) -> str:

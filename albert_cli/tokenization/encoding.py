@@ -4,69 +4,120 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from albert_cli.errors import TokenizerError
-from albert_cli.tokenization.segmenters import CONTROL, Piece
+from albert_cli.tokenization.pieces import CODES, CONTROL, KINDS, Piece, Pieces
 from converters.tokenizers.template import Template
 
+_AT_ONCE = 4096
+_SPECIAL = -1
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Encoding:
     """A text or pair as a model takes it; every list has one entry per token.
 
     `offsets` are spans (start, end) in characters of the original text, or of the second where `sequence_ids` is 1; a
     special token has the span (0, 0) and no sequence. `kinds`: normal, unknown, user-defined, byte, control, added, or
     "digit-comma split". `truncated` counts the tokens left out; `overflowing` holds the further windows.
+
+    The lists are made when they are first asked for, from columns: `tokens`, `sequences` int8 (tokens; -1 for a special
+    one), `types` uint8 (tokens), `real`: the tokens before the padding.
     """
 
-    ids: list[int]
-    pieces: list[str]
-    kinds: list[str]
-    offsets: list[tuple[int, int]]
-    sequence_ids: list[int | None]
-    token_type_ids: list[int]
-    attention_mask: list[int]
-    special_tokens_mask: list[int]
+    tokens: Pieces
+    sequences: NDArray[np.int8]
+    types: NDArray[np.uint8]
+    real: int
     truncated: int = 0
     overflowing: list[Encoding] = field(default_factory=list)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Encoding):
+            return NotImplemented
+        mine, theirs = ((one.tokens, one.real, one.truncated, one.overflowing) for one in (self, other))
+        same = np.array_equal(self.sequences, other.sequences) and np.array_equal(self.types, other.types)
+        return same and mine == theirs
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.tokens)
+
+    @cached_property
+    def ids(self) -> list[int]:
+        found: list[int] = self.tokens.ids.tolist()
+        return found
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.tokens.texts
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        return [KINDS[code] for code in self.tokens.kinds.tolist()]
+
+    @cached_property
+    def offsets(self) -> list[tuple[int, int]]:
+        return list(zip(self.tokens.starts.tolist(), self.tokens.ends.tolist(), strict=True))
+
+    @cached_property
+    def sequence_ids(self) -> list[int | None]:
+        return [None if number == _SPECIAL else number for number in self.sequences.tolist()]
+
+    @cached_property
+    def token_type_ids(self) -> list[int]:
+        found: list[int] = self.types.tolist()
+        return found
+
+    @cached_property
+    def attention_mask(self) -> list[int]:
+        return [1] * self.real + [0] * (len(self) - self.real)
+
+    @cached_property
+    def special_tokens_mask(self) -> list[int]:
+        return [int(code == CODES[CONTROL]) for code in self.tokens.kinds.tolist()]
 
     def windows(self) -> Iterator[Encoding]:
         """This encoding, then the further ones."""
         yield self
         yield from self.overflowing
 
+    def parts(self) -> Iterator[Encoding]:
+        """Its tokens, some thousand at a time, so that the lists of all need not be held."""
+        for low in range(0, len(self), _AT_ONCE):
+            part = slice(low, low + _AT_ONCE)
+            tokens = self.tokens[part]
+            yield Encoding(tokens, self.sequences[part], self.types[part], min(max(0, self.real - low), len(tokens)))
+
 
 def join(
     template: Template[Piece],
-    first: Sequence[Piece],
-    second: Sequence[Piece] | None,
+    first: Pieces,
+    second: Pieces | None,
     *,
     truncated: int = 0,
     pad: Piece | None = None,
     pad_to: int | None = None,
 ) -> Encoding:
     """The encoding of pieces in a template, padded with `pad` to `pad_to` tokens; TokenizerError where it is longer."""
-    parts = template.parts(first, second)
-    pieces = [piece for part in parts for piece in part.tokens]
-    sequences = [part.sequence for part in parts for _ in part.tokens]
-    types = [part.type for part in parts for _ in part.tokens]
-    real = len(pieces)
+    parts = [(part.tokens, part.sequence, part.type) for part in template.parts(first, second)]
+    real = sum(len(tokens) for tokens, _, _ in parts)
     if pad and pad_to is not None:
         if real > pad_to:
             raise TokenizerError(f"{real} tokens do not fit a length of {pad_to}; truncate first")
-        padding = pad_to - real
-        pieces, sequences, types = pieces + [pad] * padding, sequences + [None] * padding, types + [0] * padding
+        padding: Sequence[Piece] = [pad] * (pad_to - real)
+        parts.append((padding, None, 0))
+    sizes = [len(tokens) for tokens, _, _ in parts]
+    sequences = [_SPECIAL if sequence is None else sequence for _, sequence, _ in parts]
     return Encoding(
-        ids=[piece.id for piece in pieces],
-        pieces=[piece.piece for piece in pieces],
-        kinds=[piece.kind for piece in pieces],
-        offsets=[(piece.start, piece.end) for piece in pieces],
-        sequence_ids=sequences,
-        token_type_ids=types,
-        attention_mask=[int(n < real) for n in range(len(pieces))],
-        special_tokens_mask=[int(piece.kind == CONTROL) for piece in pieces],
-        truncated=truncated,
+        Pieces.joined(tokens for tokens, _, _ in parts),
+        np.repeat(np.array(sequences, np.int8), sizes),
+        np.repeat(np.array([kind for _, _, kind in parts], np.uint8), sizes),
+        real,
+        truncated,
     )

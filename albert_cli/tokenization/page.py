@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from html import escape
 
 from albert_cli.tokenization.encoding import Encoding
+from albert_cli.tokenization.pieces import CONTROL, DIGIT_COMMA
 from albert_cli.tokenization.records import Record
-from albert_cli.tokenization.segmenters import CONTROL, DIGIT_COMMA
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.messages import escaped
 
@@ -77,13 +77,16 @@ def _section(tokenizer: Tokenizer, record: Record, index_base: int) -> Iterator[
     for encoding in record.encoding.windows():
         left_out = f", {encoding.truncated} left out" if encoding.truncated else ""
         yield f'<p class="note">{len(encoding)} tokens{left_out}</p>\n<div class="pieces">\n'
-        for n in range(len(encoding)):
-            yield _token(tokenizer, record, encoding, n, index_base)
+        number = 0
+        for part in encoding.parts():
+            for n in range(len(part)):
+                yield _token(tokenizer, record, part, n, index_base, hue=number % _HUES)
+                number += 1
         yield "</div>\n"
     yield "</section>\n"
 
 
-def _token(tokenizer: Tokenizer, record: Record, encoding: Encoding, n: int, index_base: int) -> str:
+def _token(tokenizer: Tokenizer, record: Record, encoding: Encoding, n: int, index_base: int, *, hue: int) -> str:
     number, kind = encoding.ids[n], encoding.kinds[n]
     score = tokenizer.segmenter.score(number)
     details = {
@@ -96,7 +99,7 @@ def _token(tokenizer: Tokenizer, record: Record, encoding: Encoding, n: int, ind
         "attention": str(encoding.attention_mask[n]),
     }
     listed = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in details.items() if value is not None)
-    classes = f"t h{n % _HUES} {_CLASS_OF.get(kind, kind)}" + ("" if encoding.attention_mask[n] else " padding")
+    classes = f"t h{hue} {_CLASS_OF.get(kind, kind)}" + ("" if encoding.attention_mask[n] else " padding")
     return (
         f'<span class="{classes}" tabindex="0">{escape(escaped(encoding.pieces[n]))}'
         f"<small>{number + index_base}</small><dl>{listed}</dl></span>\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Sequence
 
 # Half of a UTF-16 pair is no character and has no UTF-8 form.
@@ -42,24 +43,28 @@ def prepare(text: str, *, lowercase: bool, keep_accents: bool) -> str:
     return text.lower() if lowercase else text
 
 
-def prepare_with_sources(text: str, *, lowercase: bool, keep_accents: bool) -> tuple[str, list[int]]:
+def prepare_with_sources(text: str, *, lowercase: bool, keep_accents: bool) -> tuple[str, Sequence[int]]:
     """The prepared text and, for each of its characters, the index in `text` of the character it comes from."""
-    characters: list[str] = []
-    sources: list[int] = []
+    parts: list[str] = []
+    sources = array("i")
     for word in _WORD.finditer(encodable(text)):
-        if characters:
-            characters.append(" ")
+        if parts:
+            parts.append(" ")
             sources.append(word.start() - 1)
+        if keep_accents or word[0].isascii():
+            parts.append(word[0])
+            sources.extend(range(*word.span()))
+            continue
         for source, character in enumerate(word[0], word.start()):
-            kept = character if keep_accents or character.isascii() else _without_accents[ord(character)]
-            characters += kept
-            sources += [source] * len(kept)
-    prepared = "".join(characters)
+            kept = character if character.isascii() else _without_accents[ord(character)]
+            parts.append(kept)
+            sources.extend([source] * len(kept))
+    prepared = "".join(parts)
     if not lowercase:
         return prepared, sources
     lowered = prepared.lower()  # as a whole: a final sigma depends on its neighbours
     if len(lowered) != len(prepared):
-        sources = [source for c, source in zip(prepared, sources, strict=True) for _ in c.lower()]
+        sources = array("i", (source for c, source in zip(prepared, sources, strict=True) for _ in c.lower()))
     return lowered, sources
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from albert_cli.console import Table
 from albert_cli.errors import TokenizerError
@@ -16,6 +16,10 @@ from albert_cli.tokenization.records import Record
 from albert_cli.tokenization.segmenters import SentencePieceSegmenter
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.messages import escaped
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Output = Iterator[str | Table]
 Inputs = Iterable[tuple[str, str | None]]
@@ -141,14 +145,14 @@ class View:
                 (0,),
             )
 
-    def _id_rows(self, inputs: Inputs) -> Iterator[list[int]]:
+    def _id_rows(self, inputs: Inputs) -> Iterator[NDArray[np.int32]]:
         """The ids of each text, or of each of its windows."""
         in_full = ("special_in_text", "stride", "pad_to")
         fast = {key: value for key, value in self.settings.items() if key not in in_full}
         if any(self.settings.get(key) not in (None, False) for key in in_full):
             for text, pair in inputs:
                 for window in self.tokenizer.encode(text, pair, **self.settings).windows():
-                    yield window.ids
+                    yield window.tokens.ids
             return
         iterator = iter(inputs)
         while block := list(itertools.islice(iterator, _ROWS_AT_ONCE)):
@@ -156,15 +160,14 @@ class View:
             pairs = [pair for _, pair in block if pair is not None] or None
             batch = self.tokenizer.encode_batch(texts, pairs, **fast)
             for row in range(len(batch)):
-                yield batch[row].tolist()
+                yield batch[row]
 
     def _tables(self, record: Record, *, first: bool) -> Output:
         yield ("" if first else "\n") + escaped(record.text) + "\n"
         if record.pair is not None:
             yield escaped(record.pair) + "\n"
         for window in record.encoding.windows():
-            rows = records.rows(self.tokenizer, record, window, self.index_base)
-            yield records.table(rows)
+            yield records.table(self.tokenizer, record, window, self.index_base)
             if window.truncated:
                 yield f"{window.truncated} tokens left out\n"
 

@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.batch import TokenBatch, framed
 from albert_cli.tokenization.encoding import Encoding, join
 from albert_cli.tokenization.loading import NO_TOKENIZER, find_tokenizer_files, is_one_of_several, segmenter_of
-from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTROL, Piece, Segmenter, TokenizersSegmenter
+from albert_cli.tokenization.pieces import CONTROL, Piece, Pieces
+from albert_cli.tokenization.segmenters import BYTE_SPACE, Segmenter, TokenizersSegmenter
 from albert_cli.tokenization.truncation import Limit, Truncation
 from converters.errors import ConfigError
 from converters.files import read_small
@@ -206,8 +207,8 @@ class Tokenizer:
 
     def assemble(
         self,
-        first: Sequence[Piece],
-        second: Sequence[Piece] | None = None,
+        first: Pieces,
+        second: Pieces | None = None,
         *,
         special_tokens: bool = True,
         max_length: int | None = None,
@@ -282,7 +283,7 @@ class Tokenizer:
                 truncated[row] = lengths[row].sum() - sum(counts)
         return truncated
 
-    def _kept(self, part: Sequence[Any], count: int) -> Sequence[Any]:
+    def _kept(self, part: Sequence[Any], count: int) -> Any:
         """`count` tokens of a text, from the side that is not cut."""
         return part[len(part) - count :] if self._cut_left else part[:count]
 
@@ -321,10 +322,10 @@ class Tokenizer:
     def _control(self, number: int) -> Piece:
         return Piece(number, self.segmenter.piece(number), 0, 0, CONTROL)
 
-    def _pieces(self, text: str, special_in_text: bool | Collection[str]) -> list[Piece]:
+    def _pieces(self, text: str, special_in_text: bool | Collection[str]) -> Pieces:
         if not special_in_text:
             return self.segmenter.pieces(text)
-        pieces: list[Piece] = []
+        pieces: list[Iterable[Piece]] = []
         wanted = {*self._reserved.values(), *self.masks} if special_in_text is True else set(special_in_text)
         by_token = {token: number for number, token in self._reserved.items() if token in wanted}
         if wanted.intersection(self.masks) and self._special_ids["mask"] is not None:
@@ -337,17 +338,14 @@ class Tokenizer:
             end = position + len(part)
             if part in by_token:
                 number = by_token[part]
-                pieces.append(Piece(number, self._reserved[number], position, end, CONTROL))
+                pieces.append([Piece(number, self._reserved[number], position, end, CONTROL)])
             elif part:
                 continued = position > 0 and not part[0].isspace()
                 # The blank before a mask is that of the word which is masked.
                 plain = part.rstrip() if after in self.masks else part
-                pieces += (
-                    Piece(piece.id, piece.piece, piece.start + position, piece.end + position, piece.kind)
-                    for piece in self.segmenter.pieces(plain, continued=continued)
-                )
+                pieces.append(self.segmenter.pieces(plain, continued=continued).moved(position))
             position = end
-        return pieces
+        return Pieces.joined(pieces)
 
 
 def _cores() -> int:

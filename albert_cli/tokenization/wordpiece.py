@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from albert_cli.tokenization import basic
 from albert_cli.tokenization.lookups import WordIds
-from albert_cli.tokenization.segmenters import CONTINUED, Mark, Piece
-from albert_cli.tokenization.spans import without_gaps
+from albert_cli.tokenization.pieces import CODES, NORMAL, UNKNOWN, Pieces
+from albert_cli.tokenization.segmenters import CONTINUED, Mark
+from albert_cli.tokenization.spans import blanks, without_gaps
 from converters.tokenizers.files import WORD_LIMIT, WORDPIECE_TOKENS
 
 
@@ -48,9 +52,8 @@ class WordPieceSegmenter:
         known, chain = self._between_blanks.__getitem__, itertools.chain.from_iterable
         return [list(chain(map(known, text.split()))) for text in basic.splittable(texts)]
 
-    def pieces(self, text: str, *, continued: bool = False) -> list[Piece]:
-        found: list[int] = []
-        spans: list[tuple[int, int] | None] = []
+    def pieces(self, text: str, *, continued: bool = False) -> Pieces:
+        found, starts, ends = array("i"), array("i"), array("i")
         least = most = 0
         for word, sources in self.rules.with_sources(text):
             low = 0
@@ -60,12 +63,13 @@ class WordPieceSegmenter:
                 least = max(least, min(sources[low:high]))
                 most = max(most, 1 + max(sources[low:high]))
                 found.append(number)
-                spans.append((least, most))
+                starts.append(least)
+                ends.append(most)
                 low = high
-        return [
-            Piece(number, self._tokens[number], *span, "unknown" if number == self._unknown else "normal")
-            for number, span in zip(found, without_gaps(text, spans, str.isspace), strict=True)
-        ]
+        ids = np.array(found, np.int32)
+        kinds = np.where(ids == self._unknown, CODES[UNKNOWN], CODES[NORMAL])
+        spans = without_gaps(np.array(starts, np.int32), np.array(ends, np.int32), blanks(text, str.isspace))
+        return Pieces(ids, [self._tokens[number] for number in found], *spans, kinds)
 
     def piece(self, number: int) -> str:
         return self._tokens[number] if number < len(self._tokens) else ""
