@@ -418,6 +418,7 @@ def test_a_large_file_streams_in_constant_memory(model, tmp_path):
         assert peak(400, *mode) < peak(100, *mode) + 10_000  # KiB
 
 
+@pytest.mark.filterwarnings("ignore:.*as the name says uncased")
 @pytest.mark.parametrize("format", ["table", "json", "html"])
 @pytest.mark.parametrize("name", ["tokenizer/spiece.model", "relatives/tf1-bert-uncased", "relatives/hf-roberta"])
 def test_memory_follows_the_characters_of_a_text_not_its_pieces(format, name, shared_data, tmp_path):
