@@ -419,10 +419,9 @@ def test_a_large_file_streams_in_constant_memory(model, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*as the name says uncased")
-@pytest.mark.parametrize("format", ["table", "json", "html"])
 @pytest.mark.parametrize("name", ["tokenizer/spiece.model", "relatives/tf1-bert-uncased", "relatives/hf-roberta"])
-def test_memory_follows_the_characters_of_a_text_not_its_pieces(format, name, shared_data, tmp_path):
-    view = View(Tokenizer.from_pretrained(shared_data / name), format)
+def test_memory_follows_the_characters_of_a_text_not_its_pieces(name, shared_data, tmp_path):
+    view = View(Tokenizer.from_pretrained(shared_data / name))
     text = "Who wrote in 1992 about Kathmandu? " * 1500
     console.write(view.records([(text[:99], None)]), tmp_path / "warm")  # what is kept of the vocabulary
     tracemalloc.start()
