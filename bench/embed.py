@@ -62,6 +62,7 @@ def main() -> None:
         "--cpu-time", action="store_true", help="CPU seconds of one thread, for a busy machine, instead of the clock's"
     )
     parser.add_argument("--family", choices=PRESETS, default="albert", help="its base shape, random weights")
+    parser.add_argument("--preset", help="another shape than that, as albert init has them")
     parser.add_argument("--model", type=Path, help="a directory of Hugging Face's, instead of random weights")
     parser.add_argument("--only", default="", help="sides whose names begin with one of these, comma-separated")
     parser.add_argument("--lengths", action="store_true", help="add the table by length")
@@ -73,7 +74,7 @@ def main() -> None:
         clock, options.threads = time.process_time, 1
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
-        folder = options.model or fresh(PRESETS[options.family], Path(scratch) / "model")
+        folder = options.model or fresh(options.preset or PRESETS[options.family], Path(scratch) / "model")
         ids = sentences(options.sentences, options.model)
         makers = sides(folder, options.threads, Path(scratch))
         names = [name for name in makers if name.startswith(tuple(options.only.split(",")))]
