@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from converters.activations import ACTIVATIONS
 from converters.errors import ConfigError
 from converters.limits import LAYERS, json_fault
-from converters.messages import brief
+from converters.messages import brief, is_text
 
 Json = dict[str, Any]
 
@@ -20,6 +21,8 @@ SHARE_CHOICES = ("all", "attention", "ffn", "none")
 
 # Far above any model: no tensor's bytes exceed 64 bits, and no wrong config makes the lists of names endless.
 _MOST_SIZE = 2**30
+# Half of a UTF-16 pair, or one of two that are a character.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 REQUIRED = (
     "vocab_size",
@@ -167,7 +170,7 @@ def parse_json(text: bytes, where: str) -> Any:
     if fault := json_fault(text):
         raise ConfigError(where, f"is not a usable JSON config: {fault}")
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
+        found = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise ConfigError(where, f"is not UTF-8 text (byte {error.start}): not a JSON config") from None
     except json.JSONDecodeError as error:
@@ -176,6 +179,9 @@ def parse_json(text: bytes, where: str) -> Any:
         raise ConfigError(where, "is not a usable JSON config: its lists or objects are nested too deep") from None
     except ValueError as error:
         raise ConfigError(where, f"is not a usable JSON config: {error}") from None
+    if _HALF.search(text) and not is_text(json.dumps(found, ensure_ascii=False)):
+        raise ConfigError(where, "holds half of a UTF-16 pair, which is no text")
+    return found
 
 
 def dump_json(data: Json) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from converters import convert
-from converters.errors import CheckpointError
+from converters.errors import AlbertError, CheckpointError
 
 FORMATS = corruptions.formats()
 
@@ -104,7 +104,7 @@ def test_a_file_that_shrinks_after_it_was_opened(source, name):
     shrink, message = FORMATS[name].SHRINKS
     checkpoint = convert.load(path)
     shrink(path)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(AlbertError, match=message):
         [tensor.read() for tensor in checkpoint.tensors.values()]
 
 

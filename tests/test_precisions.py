@@ -21,7 +21,7 @@ RELATIVES = ("tf1-bert-uncased", "tf1-bert-cased", "tf1-electra", "hf-roberta", 
 
 # Of one token's last hidden state to float32's: the mean cosine, the least, and the largest error of a number (of
 # hidden states whose root mean square is about 1; MiniLM's is 0.28, the built-in model's 0.9).
-BOUNDS = {"bf16": (0.9999, 0.998, 0.15), "int8": (0.995, 0.95, 0.4)}
+BOUNDS = {"bf16": (0.9999, 0.998, 0.15), "int8": (0.995, 0.95, 0.5)}
 
 
 @pytest.fixture(autouse=True)

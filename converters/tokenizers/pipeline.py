@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from converters.config import parse_json
 from converters.errors import ConfigError, CorruptError
-from converters.messages import is_text
 from converters.tokenizers.bpe import in_order, joining
 from converters.tokenizers.files import WORD_LIMIT, AddedToken, Kind, TokenizerFiles, added_token
 from converters.tokenizers.sentencepiece_model import ends_in_digit_comma
@@ -37,8 +34,6 @@ _USUAL_BPE: dict[str, tuple[Any, ...]] = {
 }
 _QUOTES = ({"String": "``"}, {"String": "''"})
 _BLANKS = {"Regex": " {2,}"}
-# Half of a UTF-16 pair, or one of two that are a character.
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -66,8 +61,6 @@ def read_pipeline(data: bytes, where: str) -> Pipeline:
     found = parse_json(data, where)
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise ConfigError(where, "no model is in it, so it is not a tokenizer.json")
-    if _HALF.search(data) and not is_text(json.dumps(found, ensure_ascii=False)):
-        raise ConfigError(where, "holds half of a UTF-16 pair, which is no text")
     model = found["model"]
     kind = model.get("type") or _untold(model)
     if not isinstance(kind, str) or kind not in _READERS:

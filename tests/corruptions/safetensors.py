@@ -436,7 +436,7 @@ def _beside():
 
 SHRINKS = (
     lambda source: os.truncate(source / FILE, (source / FILE).stat().st_size - 4),
-    "became shorter while it was read",
+    "was changed or replaced since it was opened",
 )
 
 

@@ -317,7 +317,7 @@ def _slots():
 
 SHRINKS = (
     lambda source: os.truncate(source / DATA, (source / DATA).stat().st_size - 10),
-    "became shorter while it was read, inside tensor ",
+    "was changed or replaced since it was opened",
 )
 
 
