@@ -170,7 +170,7 @@ def parse_json(text: bytes, where: str) -> Any:
     if fault := json_fault(text):
         raise ConfigError(where, f"is not a usable JSON config: {fault}")
     try:
-        found = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise ConfigError(where, f"is not UTF-8 text (byte {error.start}): not a JSON config") from None
     except json.JSONDecodeError as error:
@@ -179,6 +179,11 @@ def parse_json(text: bytes, where: str) -> Any:
         raise ConfigError(where, "is not a usable JSON config: its lists or objects are nested too deep") from None
     except ValueError as error:
         raise ConfigError(where, f"is not a usable JSON config: {error}") from None
+
+
+def parse_texts(text: bytes, where: str) -> Any:
+    """The same for a file of pieces or of a tokenizer's settings, none of which can be half of a UTF-16 pair."""
+    found = parse_json(text, where)
     if _HALF.search(text) and not is_text(json.dumps(found, ensure_ascii=False)):
         raise ConfigError(where, "holds half of a UTF-16 pair, which is no text")
     return found

@@ -750,3 +750,12 @@ def test_what_sentencepiece_takes_on_trust_is_looked_at_by_every_command(tmp_pat
     ):
         wanted = f"$source: not a sound SentencePiece model: {said}"
         assert corruptions.agrees(refused(*arguments), wanted, path, path)
+
+
+def test_half_of_a_utf_16_pair_is_no_token(tmp_path, refused):
+    """Nothing can be written of it, and SentencePiece cannot be asked for it."""
+    convert.save(making.model(), tmp_path / "hf")
+    settings = tmp_path / "hf" / "tokenizer_config.json"
+    settings.write_text('{"tokenizer_class": "AlbertTokenizer", "mask_token": "\\ud800"}')
+    for command in (("convert", settings.parent, tmp_path / "out"), ("tokenize", "x", "--model", settings.parent)):
+        assert refused(*command) == f"{settings}: holds half of a UTF-16 pair, which is no text"

@@ -10,7 +10,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from converters.config import parse_json
+from converters.config import parse_texts
 from converters.errors import ConfigError, CorruptError
 from converters.messages import brief, listing
 
@@ -41,7 +41,7 @@ def parse_bpe(vocab_json: bytes | None, merges: bytes | None, where: str) -> tup
     if len(vocab_json) > _MOST_BYTES:
         raise CorruptError(where, f"the BPE vocabulary is larger than {_MOST_BYTES // 2**20} MiB")
     try:
-        found = parse_json(vocab_json, where)
+        found = parse_texts(vocab_json, where)
     except ConfigError as error:
         raise CorruptError(where, f"the BPE vocabulary {error.detail}") from None
     pieces = in_order(found, where)

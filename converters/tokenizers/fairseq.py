@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from converters.config import parse_json
+from converters.config import parse_texts
 from converters.errors import ConfigError, CorruptError
 from converters.files import read_optional
 from converters.messages import brief
@@ -99,7 +99,7 @@ def _gpt2(directory: Path, encoder: bytes | None, merges: bytes) -> list[str]:
         return [*byte_symbols().values(), *("".join(pair) for _, pair in pairs), _END]
     where = str(directory / ENCODER)
     try:
-        return in_order(parse_json(encoder, where), where)
+        return in_order(parse_texts(encoder, where), where)
     except ConfigError as error:
         raise CorruptError(where, error.detail) from None
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.config import parse_json
+from converters.config import parse_texts
 from converters.errors import ConfigError, CorruptError
 from converters.tokenizers.bpe import in_order, joining
 from converters.tokenizers.files import WORD_LIMIT, AddedToken, Kind, TokenizerFiles, added_token
@@ -58,7 +58,7 @@ class Pipeline:
 
 def read_pipeline(data: bytes, where: str) -> Pipeline:
     """The pipeline of a tokenizer.json's bytes; ConfigError for one that is none of those that are computed."""
-    found = parse_json(data, where)
+    found = parse_texts(data, where)
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise ConfigError(where, "no model is in it, so it is not a tokenizer.json")
     model = found["model"]

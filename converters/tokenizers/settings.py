@@ -7,12 +7,12 @@ converters.tokenizers.keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from converters.config import parse_json
+from converters.config import parse_json, parse_texts
 from converters.errors import ConfigError, CorruptError
 from converters.families import families
 from converters.family import Casing, Family, TokenizerTable
@@ -65,7 +65,7 @@ def read_tokenizer(
 def _read(directory: Path, first: Sequence[str], only: Path | None, family: Family | None) -> TokenizerFiles:
     said = _object(directory / CONFIG)
     mapped = _object(directory / SPECIAL_MAP)
-    config = _object(directory / "config.json")
+    config = _object(directory / "config.json", parse_json)  # which keeps what it does not know
     family = family or families().get(str(config.get("model_type")))
     kind = said.get("tokenizer_class") or config.get("tokenizer_class")
     name = str(kind or "").removesuffix("Fast")
@@ -429,13 +429,13 @@ def _content(token: Any) -> str | None:
     return token if isinstance(token, str) and token else None
 
 
-def _object(path: Path) -> Json:
+def _object(path: Path, parse: Callable[[bytes, str], Any] = parse_texts) -> Json:
     """The JSON object in a file; empty without a file."""
     data = read_optional(path)
     if not data:
         return {}
     try:
-        parsed = parse_json(data, str(path))
+        parsed = parse(data, str(path))
     except ConfigError as error:  # damaged, which is more than a setting that is not supported
         raise CorruptError(error.where, error.detail) from None
     if not isinstance(parsed, dict):
