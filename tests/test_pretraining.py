@@ -13,6 +13,7 @@ import time
 import unicodedata
 from pathlib import Path
 
+import making
 import numpy as np
 import pytest
 import torch
@@ -1315,18 +1316,7 @@ def test_a_vocabulary_too_small_or_a_sequence_too_long_is_reported(texts, tmp_pa
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """A small BERT with a WordPiece list of letters, as sentence-transformers lays it out."""
-    folder = tmp_path_factory.mktemp("teacher")
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:'"
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
-    torch.manual_seed(5)
-    config = transformers.BertConfig(
-        vocab_size=len(tokens), hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    transformers.BertModel(config).save_pretrained(folder)
-    transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
+    return making.teacher(tmp_path_factory.mktemp("teacher"))
 
 
 def test_teacher_vectors_do_not_depend_on_their_company(encoder):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from albert_cli.builtin.plain_sentences import SIX
+from albert_cli.builtin.held_out import SIX
 from albert_cli.embedding.similarity import VectorFile, Vectors, cosines, nearest
 from albert_cli.main import app
 from converters.errors import AlbertError

@@ -9,16 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-# The sentences of TensorFlow Hub's article on sentence similarity, by which models are compared.
-SIX = (
-    "I like my phone",
-    "My phone is not good.",
-    "Recently a lot of hurricanes have hit the US",
-    "Global warming is real",
-    "How old are you?",
-    "what is your age?",
-)
-
 _PEOPLE = """man woman boy girl child baby person lady guy teenager toddler student teacher doctor nurse farmer soldier
 singer dancer chef cook worker policeman firefighter player runner cyclist rider musician artist photographer sailor
 father mother grandmother grandfather brother sister friend neighbor customer waiter driver pilot couple family group
@@ -39,7 +29,7 @@ _ALONE = """running walking standing sitting sleeping jumping dancing singing sw
 resting talking shouting climbing falling exercising working playing thinking praying kneeling skating skiing surfing
 hiking jogging stretching whispering waving eating drinking reading writing drawing painting cooking fishing""".split()
 _BEASTLY = """running walking standing sitting sleeping jumping swimming playing eating drinking barking hiding resting
-hunting climbing digging lying down|chasing a ball|chasing a bird|catching a stick|licking its paw|looking at the
+hunting climbing digging|lying down|chasing a ball|chasing a bird|catching a stick|licking its paw|looking at the
 camera|drinking water|eating grass|eating food from a bowl|swimming in a pool|running through the grass|lying on the
 floor|sitting on a chair|looking out of the window|playing with a toy|splashing in the water""".replace("\n", " ")
 _DEEDS = {
@@ -155,7 +145,7 @@ close the border|accept the deal|hold elections|ban smoking|free the hostages|he
 treaty|build new reactors""",
 }  # fmt: skip
 _REMARKS = [
-    "I like my {t}.", "I don't like my {t}.", "My {t} is {q}.", "Your {t} looks {q}.", "This {t} is {q}.",
+    "Your {t} looks {q}.", "This {t} is {q}.",
     "The {t} is {q}.", "The {t} was {q}.", "Is your {t} {q}?", "Is the {t} {q}?", "I think the {t} is {q}.",
     "I need a new {t}.", "I want to buy a {t}.", "Where is my {t}?", "Where can I buy a {t}?", "I lost my {t}.",
     "How do I {v} a {t}?", "How can I {v} my {t}?", "What is the best way to {v} a {t}?", "You should {v} the {t}.",
@@ -164,8 +154,8 @@ _REMARKS = [
     "She has a {q} {t}.", "There is a {t} in the {t2}.", "The {t} is next to the {t2}.", "Do you have a {t}?",
     "What is {o}?", "Tell me about {o}.", "I am interested in {o}.", "What do you think about {o}?",
     "I read an article about {o}.", "{o} is a serious problem.", "{o} is getting worse.", "We talked about {o}.",
-    "People worry about {o}.", "Do you know anything about {o}?", "{o} is real.", "Recently there was much news of {o}.",
-    "How old is your {t}?", "How old are you?", "What is your age?", "What is your name?", "Who are you?",
+    "People worry about {o}.", "Do you know anything about {o}?", "Recently there was much news of {o}.",
+    "How old is your {t}?", "What is your name?", "Who are you?",
     "How are you today?", "How is the {t}?", "What time is it?", "When does the {t} arrive?", "How much is the {t}?",
     "Will it snow tomorrow?", "It will {w} tomorrow.", "It is going to {w} tonight.", "Did it {w} yesterday?",
     "An apple a day keeps the doctors away.", "Eating {f} is healthy.", "Is it healthy to eat {f}?",
@@ -176,15 +166,23 @@ _FOOD = "apples|strawberries|vegetables|fish|meat|bread|chocolate|eggs|rice|frui
 _WEATHER = "rain|snow|be sunny|be cold|be hot|storm|be windy|freeze"
 
 
-def plain_sentences(count: int, *, seed: int = 42) -> Iterator[str]:
-    """`count` different sentences, the same for the same seed: half pictures, a quarter remarks, a quarter headlines."""
+def plain_sentences(
+    count: int, *, seed: int = 42, refused: Callable[[str], object] = lambda text: None
+) -> Iterator[str]:
+    """`count` different sentences, the same for the same seed: half pictures, a quarter remarks, a quarter headlines.
+
+    Those that `refused` gives a true value for are left out.
+    """
     generator = random.Random(seed)
     seen: set[str] = set()
     makers: list[Callable[[random.Random], str]] = [_picture, _remark, _picture, _headline]
-    while len(seen) < count:
+    while count:
         text = " ".join(makers[len(seen) % len(makers)](generator).split())
-        if text not in seen:
-            seen.add(text)
+        if text in seen:
+            continue
+        seen.add(text)
+        if not refused(text):
+            count -= 1
             yield text
 
 

@@ -48,7 +48,8 @@ def load(name: str | None, *heads: Head, device: DeviceName = "auto") -> Heads:
     parts, family = checkpoint.components, family_of(checkpoint.config)
     head = next((head for head in heads if (family.pair if head == "pair" else head) in parts), None)
     if head is None:
-        raise _lacking(found.name, checkpoint.config, heads[0], parts)
+        why = builtin.why_without_order() if found.name == builtin.NAME and heads[0] == "pair" else ""
+        raise _lacking(found.name, checkpoint.config, heads[0], parts, why)
     if found.name == builtin.NAME:
         builtin.warn_of_head(family.pair if head == "pair" and family.pair else head)
     tokenizer = Tokenizer.of_model(checkpoint, found.name)
@@ -60,8 +61,8 @@ def without_head(config: EncoderConfig, head: Head) -> HeadError:
     return _lacking("the model", config, head)
 
 
-def _lacking(where: str, config: EncoderConfig, head: Head, parts: Sequence[str] = ()) -> HeadError:
-    """The error of a model that holds `parts` alone."""
+def _lacking(where: str, config: EncoderConfig, head: Head, parts: Sequence[str] = (), why: str = "") -> HeadError:
+    """The error of a model that holds `parts` alone; `why`: what is known of its lack."""
     family = family_of(config)
     if head == "pair" and family.pair is None:
         return HeadError(
@@ -71,7 +72,7 @@ def _lacking(where: str, config: EncoderConfig, head: Head, parts: Sequence[str]
     part = family.pair if head == "pair" and family.pair else head
     held = next((item.name for item in family.parts if item.component in parts), "")
     another = held if part in {item.component for item in family.parts} else ""
-    reason = family.no_pair if head == "pair" else another and f"this is the {another}"
+    reason = why or (family.no_pair if head == "pair" else another and f"this is the {another}")
     lacks = f"has no {roles.HEADS[part]}, so its weights would be random{_why(reason)}"
     return HeadError(f"{where}: {lacks}; {_advice(config, part, parts)}")
 
