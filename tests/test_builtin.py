@@ -20,6 +20,7 @@ from albert_cli.builtin.held_out import SIX
 from albert_cli.builtin.plain_sentences import plain_sentences
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.model.loading import load_model
+from albert_cli.pretraining import distillation
 from albert_cli.pretraining.settings import resolve
 from albert_cli.registry import builtin
 from albert_cli.registry.builtin import built_in, card
@@ -81,9 +82,15 @@ def test_the_recipes_are_ones_that_pretrain_takes():
     assert {key: getattr(config, key) for key in wanted} == wanted
     assert config.vocab_size == recipes[0].vocab_size
     assert [stage["steps"] for stage in card()["stages"]] == [recipe.steps for recipe in recipes]
+    # The run was made under earlier names, and of other numbers of sentences, which were no multiples of a part's.
+    now = {"batch_tokens": "tokens_per_update", "config": "model_config"}
     for recipe, stage in zip(recipes, card()["stages"], strict=True):
-        as_run = {key: value for key, value in stage["settings"].items() if key not in ("steps", "minutes")}
-        now = {"batch_tokens": "tokens_per_update", "config": "model_config"}  # the run was made under earlier names
+        assert recipe.teacher_sentences % distillation.PART == 0
+        as_run = {
+            key: value
+            for key, value in stage["settings"].items()
+            if key not in ("steps", "minutes", "teacher_sentences")
+        }
         assert as_run == {key: json.loads(json.dumps(getattr(recipe, now.get(key, key)))) for key in as_run}
 
 

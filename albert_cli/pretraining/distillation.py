@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Pieces of a sentence: shorter ones say nothing, longer ones cost much.
 SHORTEST, LONGEST = 3, 48
-_PART = 4096  # sentences whose vectors are computed and kept at once
+PART = 4096  # sentences whose vectors are computed and kept at once
 _AT_ONCE = 64  # sentences that the student reads at once
 # The principal axes are those of this many vectors, and are rotated by this many.
 _FOR_AXES = 20_000
@@ -137,8 +137,8 @@ def prepare_distillation(
     digest = _digest(teacher.model)
     parts, names = [], []
     counter = Counter(report, "teacher vectors", "sentences", len(written))
-    for start in range(0, len(written), _PART):
-        part = written[start : start + _PART]
+    for start in range(0, len(written), PART):
+        part = written[start : start + PART]
         name = hashlib.sha256("\n".join([digest, *part]).encode()).hexdigest()[:24]
         names.append(name)
         parts.append(_kept(directory, name, partial(_halves, teacher, part), resuming=resuming))
