@@ -68,6 +68,10 @@ class Worker:
         return _message(**item)
 
 
+# Ray may call a block done whose worker was killed. Those are embedded again; what is lost every time is an error.
+_PASSES = 3
+
+
 def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = None) -> Report:
     """As `engine.run`, on a cluster. What goes wrong on it is raised here as EmbeddingError."""
     require_library("ray", "--engine ray")
@@ -78,6 +82,11 @@ def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = No
         if not work.complete:
             with _connected(cluster):
                 _embed(job, work, cluster, progress)
+                for _ in range(_PASSES - 1):
+                    work.parts.refresh()
+                    if work.total and len(work.parts.committed) >= work.total:
+                        break
+                    _embed(job, work, cluster, None)  # what was lost with a worker, which the bar has counted
         return engine.finished(job, work, started)
 
 
