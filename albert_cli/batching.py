@@ -39,6 +39,27 @@ def by_length(
     return batches
 
 
+def even_chunks(
+    lengths: NDArray[np.int64], tokens: int, threads: int, *, order: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """All rows in chunks of about the same number of tokens, without padding: as many for each thread, of at most
+    `tokens` tokens but for a part of a row.
+
+    A chunk is a run of `order`.
+    """
+    total = int(lengths.sum())
+    if not total:
+        return []
+    count = min(-(-total // tokens), len(order))
+    count = min(-(-count // threads) * threads, len(order))
+    if count == len(order):
+        return np.split(order, np.arange(1, count))
+    sizes = lengths[order]
+    middles = np.cumsum(sizes) - sizes / 2
+    chunk_of = (middles * (count / total)).astype(np.int64)
+    return np.split(order, np.flatnonzero(np.diff(chunk_of)) + 1)
+
+
 def evaluation_batches(lengths: NDArray[np.int64] | None, rows: int, *, tokens: int = 8192) -> list[NDArray[np.int64]]:
     """All rows in batches by length; without lengths, in blocks of `tokens` rows."""
     if lengths is None:

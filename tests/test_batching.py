@@ -1,6 +1,7 @@
 """Batches by length: every row once, none too large, in the order that is asked for."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +54,22 @@ def test_a_token_batch_is_its_rows(rows, data):
     padded, some = batch.padded(order), taken.padded()
     assert all(np.array_equal(padded[name], some[name]) for name in padded)
     assert batch.ids[batch.places(order)].tolist() == taken.ids.tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("tokens", [1, 64, 1000, 10**6])
+def test_even_chunks_have_all_rows_once_and_about_the_same_number_of_tokens(threads, tokens):
+    lengths = np.random.default_rng(0).integers(1, 90, 300)
+    order = np.argsort(-lengths, kind="stable")
+    chunks = batching.even_chunks(lengths, tokens, threads, order=order)
+    assert np.array_equal(np.concatenate(chunks), order)
+    sizes = [int(lengths[chunk].sum()) for chunk in chunks]
+    assert max(sizes) <= tokens + 90 or tokens == 1
+    assert max(sizes) - min(sizes) <= 2 * 90
+    assert len(chunks) >= threads
+
+
+def test_even_chunks_of_few_rows():
+    assert batching.even_chunks(np.zeros(0, np.int64), 10, 2, order=np.zeros(0, np.int64)) == []
+    (only,) = batching.even_chunks(np.array([7]), 3, 4, order=np.array([0]))
+    assert only.tolist() == [0]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from albert_cli.batching import by_length
+from albert_cli.batching import by_length, even_chunks
 from albert_cli.model.chunk_threads import in_order
 from albert_cli.tokenization.batch import TokenBatch, check_range
 from converters.config import EncoderConfig
@@ -50,9 +50,10 @@ def encode(
 ) -> Iterator[HiddenStates]:
     """The hidden states of all rows, each once, from the longest to the shortest.
 
-    `batch_tokens`: how many tokens are computed at once, padding included (at least one row); it sets speed and memory,
-    and results up to rounding. `layers` counts from the end too: -1 is the last layer's output. Layers above the
-    highest are not computed where the encoder can leave them out. Raises ValueError, naming the row, for one that is
+    `batch_tokens`: how many tokens are computed at once, padding included (at least one row), on each of several
+    threads about so many; it sets speed and memory, and results up to rounding. `layers` counts from the end too: -1 is
+    the last layer's output. Layers above the highest are not computed where the encoder can leave them out. Raises
+    ValueError, naming the row, for one that is
     empty, too long, or has an id or a type that the model does not have.
     """
     config = encoder.config
@@ -64,9 +65,10 @@ def encode(
     lengths = tokens.lengths
     longest_first = np.argsort(-lengths, kind="stable")
     threads = encoder.chunks_at_once
-    if threads > 1:  # a chunk for each, if need be smaller ones
-        batch_tokens = min(batch_tokens, -(-int(lengths.sum()) // threads))
-    batches = by_length(lengths, batch_tokens, order=longest_first)
+    if threads > 1:
+        batches = even_chunks(lengths, batch_tokens, threads, order=longest_first)
+    else:
+        batches = by_length(lengths, batch_tokens, order=longest_first)
     # the packed encoder wants equal lengths side by side
     chunks = (batch[np.argsort(lengths[batch], kind="stable")] for batch in batches)
 
