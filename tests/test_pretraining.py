@@ -1198,6 +1198,16 @@ def test_the_same_seed_gives_the_same_bits_in_parts_too(texts, tmp_path):
     assert max(float((whole[name] - parts[name]).abs().max()) for name in whole) < 1e-3
 
 
+def test_an_evaluation_that_is_not_finite_is_an_error_and_saves_nothing(texts, tmp_path):
+    message = (
+        r"masked_lm_loss became nan on the held-out documents at step 1; what was saved before stays in .*/run; "
+        r"lower --lr or lengthen --warmup$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        pretrain(wanted(texts, learning_rate=1e23, steps=1), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("model.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("optimizer", "precision"), [("adamw", "fp32"), ("lamb", "fp32"), ("muon", "fp32"), ("adamw", "bf16")]
 )

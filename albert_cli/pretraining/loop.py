@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ class _Loop:
                     paused = time.perf_counter()
                     with out_of_memory(self._memory_message, TrainingError):
                         figures = self.held_out.figures(self.objective)
+                    self.check_figures(figures)
                     log.add(job, at, Evaluated(at.step, at.epoch, figures, round(at.epoch_seconds, 2)))
                     if at.finished:
                         self.end()
@@ -191,6 +193,15 @@ class _Loop:
                 f"{broken} at step {self.progress.step + 1}; the model of the last evaluation stays in "
                 f"{self.job.directory}; lower --lr or lengthen --warmup"
             )
+
+    def check_figures(self, figures: Mapping[str, float]) -> None:
+        """TrainingError, before anything is saved, where an evaluation's figure is not finite."""
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"{name} became {value} on the held-out documents at step {self.progress.step}; what was saved "
+                    f"before stays in {self.job.directory}; lower --lr or lengthen --warmup"
+                )
 
     def log_losses(self) -> None:
         """Log the means since the last record."""
