@@ -353,8 +353,9 @@ PRECISION = typer.Option(
 )
 VECTOR_PRECISION = typer.Option(
     "--precision",
-    help="Numbers to compute in; auto: bf16 on a GPU that has it, else fp32. On a CPU bf16 is the fastest with AMX or "
-    "AVX512-BF16 (without them fp32 is used), int8 elsewhere, and it takes the least memory.",
+    help="Numbers to compute in; auto: bf16 on a GPU that has it, else fp32. On a CPU int8 takes the "
+    "least memory, and with VNNI the least time; bf16 is nearer to fp32, and faster with AMX or AVX512-BF16 (without "
+    "them fp32 is used).",
 )
 VectorPrecision = Annotated[Literal["auto", "fp32", "bf16", "int8"], VECTOR_PRECISION]
 Precision = Annotated[machine.Precision, PRECISION]
