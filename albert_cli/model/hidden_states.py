@@ -76,8 +76,8 @@ def encode(
         part = tokens.take(rows)
         return HiddenStates(rows, part.starts, encoder(part, wanted))
 
-    if min(threads, len(batches)) > 1:
-        yield from in_order(compute, chunks, min(threads, len(batches)))
+    if (at_once := min(threads, len(batches))) > 1:
+        yield from in_order(compute, chunks, at_once)
     else:
         yield from map(compute, chunks)
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from albert_cli.batching import ranges
 from albert_cli.model import byte_kernels, kernels, passes
-from albert_cli.model.byte_kernels import quantize, quantize_from_low
+from albert_cli.model.byte_kernels import QuantizedRows, quantize, quantize_from_low
 from albert_cli.model.encoder import Encoder, Layer
 from albert_cli.model.packed_attention import attend
 from albert_cli.tokenization.batch import TokenBatch
@@ -73,8 +73,9 @@ class PackedEncoder:
             x = self._project(x, None)  # (tokens, H)
         x = x.to(self._dtype)
         states, sizes = {0: x}, [1] * filled + batch.lengths.tolist()
+        rows: QuantizedRows | None = None
         for number, layer in enumerate(self.config.layer_uses[: max(layers)], 1):
-            x = self._layers[layer](x, sizes)
+            x, rows = self._layers[layer](x, rows, sizes)
             if number in layers:
                 states[number] = x
         return [states[number][filled:].float() for number in layers]
@@ -127,12 +128,15 @@ class _PackedLayer:
         self.attention_norm = copy.deepcopy(layer.attention_norm).to("cpu", torch.float32)
         self.output_norm = copy.deepcopy(layer.output_norm).to("cpu", torch.float32)
 
-    def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
-        """x and the result: (tokens, H); `lengths` of the sequences in it, ascending."""
+    def __call__(
+        self, x: Tensor, rows: QuantizedRows | None, lengths: list[int]
+    ) -> tuple[Tensor, QuantizedRows | None]:
+        """x and the result: (tokens, H), with its bytes where the layer before has made them; `lengths` of the
+        sequences in it, ascending."""
         context = attend(self.query_key_value(x, None), lengths, self.head_size)
         attended = _norm(self.attention_norm, self.attention_output(context, x))
         inner = self.intermediate(attended, None)  # (tokens, I)
-        return _norm(self.output_norm, self.output(inner, attended))
+        return _norm(self.output_norm, self.output(inner, attended)), None
 
 
 class _ByteLayer(_PackedLayer):
@@ -142,17 +146,19 @@ class _ByteLayer(_PackedLayer):
         super().__init__(layer, config, "int8", cache)
         self._fused = passes.knows(config.hidden_act) and passes.attends(config.head_size) and passes.work()
 
-    def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
-        quantized = quantize(x)
+    def __call__(
+        self, x: Tensor, rows: QuantizedRows | None, lengths: list[int]
+    ) -> tuple[Tensor, QuantizedRows | None]:
+        rows = quantize(x) if rows is None else rows
         if self._fused and torch.get_num_threads() == 1:
-            context = passes.attention(self.query_key_value, quantized, lengths, self.head_size)
-            attended, quantized = passes.norm(self.attention_output, context, x, self.attention_norm)
-            inner = passes.activate(self.intermediate, quantized)
-            return passes.norm(self.output, inner, attended, self.output_norm)[0]
-        context = quantize(attend(self.query_key_value(quantized), lengths, self.head_size))
+            context = passes.attention(self.query_key_value, rows, lengths, self.head_size)
+            attended, rows = passes.norm(self.attention_output, context, x, self.attention_norm)
+            inner = passes.activate(self.intermediate, rows)
+            return passes.norm(self.output, inner, attended, self.output_norm)
+        context = quantize(attend(self.query_key_value(rows), lengths, self.head_size))
         attended = _norm(self.attention_norm, self.attention_output(context, x))
         inner = quantize_from_low(self.intermediate(quantize(attended)))  # (tokens, I)
-        return _norm(self.output_norm, self.output(inner, attended))
+        return _norm(self.output_norm, self.output(inner, attended)), None
 
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
