@@ -46,31 +46,33 @@ def model(tmp_path):
     return tmp_path / "hf"
 
 
-def test_help_is_quick_and_imports_nothing_heavy():
+def loaded_by(words, names):
+    """What `albert WORDS` prints, and which of the modules `names` it has loaded at its end."""
     code = (
-        "import sys; sys.argv = ['albert', '--help']\n"
+        f"import sys; sys.argv = ['albert', *{words!r}]\n"
         "import atexit; from albert_cli.main import main\n"
-        "heavy = 'numpy torch tensorflow transformers ml_dtypes sentencepiece safetensors pyarrow matplotlib'.split()\n"
-        "atexit.register(lambda: print('HEAVY', [name for name in heavy if name in sys.modules]))\n"
+        f"atexit.register(lambda: print('LOADED', *[name for name in {names.split()!r} if name in sys.modules]))\n"
         "main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.endswith("HEAVY []\n")
+    shown, _, loaded = done.stdout.rpartition("LOADED")
+    return shown, loaded.split()
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    heavy = "numpy torch tensorflow transformers ml_dtypes sentencepiece safetensors pyarrow matplotlib"
+    shown, loaded = loaded_by(["--help"], heavy)
+    assert loaded == []
     for command in ("convert", "diff", "init", "inspect"):
-        assert command in done.stdout
+        assert command in shown
 
 
 def test_a_command_that_is_asked_for_is_loaded_alone_with_nothing_it_does_not_need():
-    code = (
-        "import sys; sys.argv = ['albert', 'fill-mask', 'A cup of [MASK].']\n"
-        "import atexit; from albert_cli.main import main\n"
-        "heavy = 'tensorflow transformers pyarrow matplotlib scipy sklearn pandas torch._dynamo accelerate'.split()\n"
-        "ours = ['albert_cli.commands.embed', 'albert_cli.training']\n"
-        "atexit.register(lambda: print('HEAVY', [name for name in heavy + ours if name in sys.modules]))\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.endswith("HEAVY []\n")
+    heavy = "tensorflow transformers pyarrow matplotlib scipy sklearn pandas torch._dynamo accelerate"
+    ours = "albert_cli.commands.fill_mask albert_cli.commands.embed albert_cli.training"
+    shown, loaded = loaded_by(["fill-mask", "A cup of [MASK]."], f"{heavy} {ours}")
+    assert shown.startswith("A cup of [MASK].\n")
+    assert loaded == ["albert_cli.commands.fill_mask"]
 
 
 def test_what_a_training_needs_at_its_end_alone_is_not_loaded_before():

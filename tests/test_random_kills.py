@@ -103,7 +103,7 @@ class Job:
             (shutil.copytree if self.old.is_dir() else shutil.copy)(self.old, self.target)
 
 
-def kill_again_and_again(job, count, name, *, whole):
+def assert_equal_after_kills(job, count, name, *, whole):
     """`whole`: the target is what it was or what it is to be, also after a kill."""
     job.begin()
     wanted = job.undisturbed(job.words)
@@ -117,10 +117,11 @@ def kill_again_and_again(job, count, name, *, whole):
                 assert (job.result(job.target) if job.target.exists() else None) in (before, wanted)
         assert job.undisturbed(job.again) == wanted
         rounds += 1
+    assert rounds
     sys.stdout.write(f"{name}: {job.killed} kills, {rounds} runs ended with the same result\n")
 
 
-def interrupt_again_and_again(job, count, name):
+def assert_one_line_at_interrupts(job, count, name):
     """One line and 130 or 143, unless it has ended; what is left is what a run again takes up."""
     job.begin()
     wanted = job.undisturbed(job.words)
@@ -165,8 +166,8 @@ def trained(out):
 def test_training(world, tmp_path, name):  # noqa: F811
     words = TRAINING[name](world, "run", "--steps", 12)
     job = Job(tmp_path, words, [*words, "--resume"], "run", trained)
-    kill_again_and_again(job, share(name), name, whole=False)
-    interrupt_again_and_again(job, -(-share(name) // 4), name)
+    assert_equal_after_kills(job, share(name), name, whole=False)
+    assert_one_line_at_interrupts(job, -(-share(name) // 4), name)
 
 
 @pytest.fixture
@@ -186,8 +187,8 @@ def embedding(texts, model):
 def test_embed(texts, letter_model, tmp_path):
     words = [*embedding(texts, letter_model), "--out", "x.parquet"]
     job = Job(tmp_path / "job", words, [*words, "--resume"], "x.parquet", Path.read_bytes)
-    kill_again_and_again(job, share("embed"), "embed", whole=True)
-    interrupt_again_and_again(job, -(-share("embed") // 4), "embed")
+    assert_equal_after_kills(job, share("embed"), "embed", whole=True)
+    assert_one_line_at_interrupts(job, -(-share("embed") // 4), "embed")
 
 
 @pytest.mark.slow
@@ -259,8 +260,8 @@ def test_convert(sources, tmp_path, form, old):
         with job.start(["convert", sources / "old", job.old, "--to", form]) as program:
             assert program.wait(1200) == 0, program.said()
     name = f"convert --to {form}{', an old one there' * old}"
-    kill_again_and_again(job, -(-share(form) // 2), name, whole=True)
-    interrupt_again_and_again(job, -(-share(form) // 4), name)
+    assert_equal_after_kills(job, -(-share(form) // 2), name, whole=True)
+    assert_one_line_at_interrupts(job, -(-share(form) // 4), name)
 
 
 def contents(path):
