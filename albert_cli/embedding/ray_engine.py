@@ -43,7 +43,8 @@ class Worker:
     Faults of the model or the texts travel as text, for Ray does not carry exceptions whole.
     """
 
-    def __init__(self, plan: Plan, layout: Layout, directory: Path, weights_sha256: str) -> None:
+    def __init__(self, here: Path, plan: Plan, layout: Layout, directory: Path, weights_sha256: str) -> None:
+        os.chdir(here)  # where relative paths begin
         self._layout, self._directory, self._fault = layout, directory, ""
         if plan.weights_sha256 == weights_sha256:
             self._embedder = Embedder(plan)
@@ -68,10 +69,6 @@ class Worker:
         return _message(**item)
 
 
-# Ray may call a block done whose worker was killed. Those are embedded again; what is lost every time is an error.
-_PASSES = 3
-
-
 def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = None) -> Report:
     """As `engine.run`, on a cluster. What goes wrong on it is raised here as EmbeddingError."""
     require_library("ray", "--engine ray")
@@ -82,11 +79,6 @@ def run(job: Job, cluster: Cluster | None = None, progress: Progress | None = No
         if not work.complete:
             with _connected(cluster):
                 _embed(job, work, cluster, progress)
-                for _ in range(_PASSES - 1):
-                    work.parts.refresh()
-                    if work.total and len(work.parts.committed) >= work.total:
-                        break
-                    _embed(job, work, cluster, None)  # what was lost with a worker, which the bar has counted
         return engine.finished(job, work, started)
 
 
@@ -99,9 +91,11 @@ def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | N
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     actors, cpus = _pool(cluster, job.plan)
+    here = Path.cwd()  # Ray's processes have the directory in which their node was started
 
     def read(_: pa.Table) -> Iterator[pa.Table]:
         """The blocks that are to be done, and at the end a row with their total number."""
+        os.chdir(here)
         try:
             for block in engine.blocks(job, work):
                 yield _message(
@@ -122,7 +116,7 @@ def _embed(job: Job, work: engine.Work, cluster: Cluster, progress: Progress | N
     )
     done = blocks.map_batches(
         Worker,
-        fn_constructor_args=(job.plan, job.layout, work.directory, job.plan.weights_sha256),
+        fn_constructor_args=(here, job.plan, job.layout, work.directory, job.plan.weights_sha256),
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=actors),
