@@ -114,12 +114,13 @@ def same(a, b):
     return a.drop_columns("embedding").equals(b.drop_columns("embedding")) and np.abs(x - y).max() < 1e-5
 
 
-def test_the_command_gives_on_a_cluster_what_it_gives_here(address, texts, letter_model, tmp_path):
+def test_the_command_gives_on_a_cluster_what_it_gives_here(address, texts, letter_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # not the directory that Ray was started in
     command = ["embed", "--in", texts, "--model", letter_model, "--id-column", "key", "--threads", "1", "--json"]
     there = ["--engine", "ray", "--address", address, "--num-actors", "1"]
     reports = []
     for name, options in (("local", []), ("ray", there)):
-        arguments = [*command, "--out", tmp_path / f"{name}.parquet", *options]
+        arguments = [*command, "--out", f"{name}.parquet", *options]
         done = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         reports.append(json.loads(done.stdout) | {"out": "", "seconds": 0})
