@@ -1,14 +1,14 @@
 """What a command holds as its input grows: peak memory and time by the number of rows.
 
     python bench/scale.py                               # embed, predict, tokenize, score at 10,000 and 100,000 rows
-    python bench/scale.py --rows 10000 1000000          # a million, where time allows
+    python bench/scale.py --rows 100000 1000000 --words 2  # a million, where time allows: of short ones
     python bench/scale.py --only embed predict-csv      # the commands whose names begin so
 
 Every run is a process of its own on one thread. Its peak is VmHWM of /proc/PID/status, polled: the peak that
 getrusage tells begins with the memory of the parent. Rows are made of the built-in vocabulary's whole words, 10 of them
-on average, no two rows alike; the same number gives the same file. The model is the built-in one; the labels of
-`predict` come from a run that is fine-tuned here on 64 rows; `score` masks every token in turn, so it has a model of
-the shape `tiny`.
+on average (--words) and a number, no two rows alike; the same count gives the same file. The model is the built-in one;
+the labels of `predict` come from a run that is fine-tuned here on 64 rows; `score` masks every token in turn, so it has
+a model of the shape `tiny`.
 
 The verdict compares the last two numbers of rows: flat is at most 10 % more memory.
 """
@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--only", nargs="+", default=[""], help="commands whose names begin with one of these")
+    parser.add_argument("--words", type=int, default=10, help="in a row, on average")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -43,7 +44,7 @@ def main() -> None:
         for name in names:
             peaks: list[float] = []
             for rows in options.rows:
-                inputs(folder, rows)
+                inputs(folder, rows, options.words)
                 peak, seconds, busy = measured(commands(folder, rows)[name])
                 peaks.append(peak)
                 said = ""
@@ -75,7 +76,7 @@ def commands(folder: Path, rows: int) -> dict[str, list[str]]:
 def prepare(folder: Path, names: list[str]) -> None:
     """The models that the commands need."""
     if any(name.startswith("predict") for name in names):
-        lines = ["text,label", *(f"{text},{number % 2}" for number, text in enumerate(texts(64)))]
+        lines = ["text,label", *(f"{text},{number % 2}" for number, text in enumerate(texts(64, 10)))]
         (folder / "train.csv").write_text("\n".join(lines) + "\n")
         train = ["finetune", "csv", "--train", str(folder / "train.csv"), "--out", str(folder / "run")]
         albert([*train, "--steps", "2", "--batch-size", "8"])
@@ -83,7 +84,7 @@ def prepare(folder: Path, names: list[str]) -> None:
         albert(["init", str(folder / "tiny"), "--preset", "tiny", "--tokenizer", str(MODEL / "spiece.model")])
 
 
-def inputs(folder: Path, rows: int) -> None:
+def inputs(folder: Path, rows: int, words: int) -> None:
     """The same rows as lines, CSV and JSON lines."""
     if (folder / f"{rows}.txt").exists():
         return
@@ -93,13 +94,13 @@ def inputs(folder: Path, rows: int) -> None:
         (folder / f"{rows}.jsonl").open("w") as jsonl,
     ):
         csv.write("id,text\n")
-        for number, text in enumerate(texts(rows)):
+        for number, text in enumerate(texts(rows, words)):
             txt.write(f"{text}\n")
             csv.write(f"{number},{text}\n")
             jsonl.write(f'{{"id": {number}, "text": "{text}"}}\n')
 
 
-def texts(rows: int) -> Iterator[str]:
+def texts(rows: int, average: int) -> Iterator[str]:
     import sentencepiece
 
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(MODEL / "spiece.model"))
@@ -108,7 +109,7 @@ def texts(rows: int) -> Iterator[str]:
     words = [word for word in words if word.isascii()]
     draw = random.Random(0)
     for number in range(rows):
-        count = min(200, max(1, round(draw.gammavariate(2, 5))))
+        count = min(200, max(1, round(draw.gammavariate(2, average / 2))))
         yield f"{' '.join(draw.choices(words, k=count))} {number}"
 
 
