@@ -24,6 +24,13 @@ class DeviceError(AlbertError):
     """A device to compute on is not there, or cannot compute as asked."""
 
 
+class ThreadsError(AlbertError):
+    """The system gives no more threads."""
+
+    def __init__(self) -> None:
+        super().__init__("no more threads may be started; raise the limit (ulimit -u, or that of the container)")
+
+
 class EmbeddingError(AlbertError):
     """Vectors cannot be made, stored or compared as asked."""
 

@@ -7,15 +7,18 @@ precision of a training.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from albert_cli.errors import DeviceError
+from albert_cli.errors import DeviceError, ThreadsError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # Of what is computed by PyTorch's own layers; vectors have int8 instead of fp16 (albert_cli.embedding.settings).
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+# What libraries start beside those that compute: for reading ahead, for files, for their own pools.
+_FURTHER_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,29 @@ def find_device(wanted: DeviceName = "auto") -> str:
     return wanted
 
 
+def check_threads(count: int) -> None:
+    """Raise ThreadsError where the system does not give so many: libraries abort the process when they find that."""
+    done, started = threading.Event(), []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        raise ThreadsError from None
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
+
+
 @contextlib.contextmanager
 def on_threads(count: int | None) -> Iterator[None]:
-    """Set PyTorch's number of threads for a while."""
+    """Set PyTorch's number of threads for a while; ThreadsError where the system does not give them."""
     import torch
 
     before = torch.get_num_threads()
+    check_threads((count or before) + _FURTHER_THREADS)
     torch.set_num_threads(count or before)
     try:
         yield

@@ -6,10 +6,12 @@ Exit codes: 0 done, 1 a fault of the data or the request (or models that differ)
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import os
 import pkgutil
+import signal
 import sys
 import traceback
 import warnings
@@ -21,7 +23,8 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from albert_cli import __version__, arguments, commands, console, help_pages, interruption, processes
-from albert_cli.errors import LostProcessError, Notice
+from albert_cli.errors import LostProcessError, Notice, ThreadsError
+from albert_cli.machine import check_threads
 from converters.errors import AlbertError, UsageError
 from converters.libraries import broken_library, missing_library
 from converters.messages import escaped
@@ -112,6 +115,8 @@ def main() -> None:
         finished = isinstance(error, SystemExit) and not error.code
         if (stop := interruption.stopping()) and not finished:
             sys.stderr = stderr
+            if stop.number == signal.SIGINT and _for_want_of_threads(error):  # OpenBLAS sends it to its own process
+                _fail(str(ThreadsError()), 1)
             _fail(f"interrupted; {stop.kept or interruption.NOTHING}", 128 + stop.number, command=stop.command)
         raise
     finally:
@@ -167,12 +172,23 @@ def _explain(error: Exception) -> None:
         if isinstance(error, ModuleNotFoundError) and not _is_installed(library):
             _fail(str(missing_library(library, purpose)), 1)
         _fail(str(broken_library(library, purpose, str(error).split("\n", maxsplit=1)[0])), 1)
-    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
-        _fail("no more threads may be started; raise the limit (ulimit -u, or that of the container)", 1)
+    if isinstance(error, RuntimeError | SystemError) and _for_want_of_threads(error):
+        _fail(str(ThreadsError()), 1)
     if isinstance(error, MemoryError):
         _fail("out of memory; close other programs or use a machine with more of it", 1)
     if isinstance(error, OSError):
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+
+
+def _for_want_of_threads(error: BaseException) -> bool:
+    """Whether a library could start no thread: it says so, or none can be started now."""
+    if any(said in str(error) for said in (_NO_THREAD, os.strerror(errno.EAGAIN))):
+        return True
+    try:
+        check_threads(1)
+    except ThreadsError:
+        return True
+    return False
 
 
 def _library_of(error: ImportError) -> str | None:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -132,6 +134,28 @@ def test_a_system_that_gives_no_thread_is_named(letter_model, tmp_path, monkeypa
         "no more threads may be started; raise the limit (ulimit -u, or that of the container)"
     )
     assert not list(tmp_path.iterdir())
+
+
+UNPRIVILEGED = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+# Such a user is one whose processes nobody else counts; what it may read is as before.
+UNPRIVILEGED += [f"--{kind}-caps=+dac_override,+dac_read_search" for kind in ("inh", "ambient")]
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv, for another user")
+@pytest.mark.parametrize("words", [["fill-mask", "a [MASK]"], ["finetune", "csv", "--train", "t.csv", "--steps", "2"]])
+@pytest.mark.parametrize("limit", [3, 4])
+def test_a_user_who_may_start_no_more_threads_is_told(tmp_path, words, limit):
+    """Native libraries end the process there, some with no word: threads are tried before they compute."""
+    (tmp_path / "t.csv").write_text("text,label\na b,0\nc d,1\ne f,0\ng h,1\n")
+    words = [*words, "--threads", "4", *(["--out", "run"] if words[0] == "finetune" else [])]
+    run = [*UNPRIVILEGED, "prlimit", f"--nproc={limit}:{limit}", sys.executable, "-m", "albert_cli", *words]
+    env = os.environ | {"HOME": str(tmp_path), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "albert: no more threads may be started; raise the limit (ulimit -u, or that of the container)"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
 
 
 LIMITED = """

@@ -1,13 +1,15 @@
 """The state of an unfinished run in one file, written whole or not at all: weights, optimizer, generators, place.
 
-A safetensors file, so that nothing in it is executed; what is no tensor stands as JSON in its metadata. Each process of
-a run draws its own dropout, so the random generators of all of them are kept: those of the first as `random.cpu` and
-`random.cuda`, those of process 1 as `random.1.cpu`, and so on.
+A safetensors file, so that nothing in it is executed; what is no tensor stands as JSON in its metadata, beside a
+SHA-256 of it all: a damaged state would train on, and nobody would know. Each process of a run draws its own dropout,
+so the random generators of all of them are kept: those of the first as `random.cpu` and `random.cuda`, those of
+process 1 as `random.1.cpu`, and so on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 import warnings
@@ -31,6 +33,7 @@ from converters.messages import listing
 _LARGEST = sys.float_info.max
 _FINITE = Within(-_LARGEST, _LARGEST)
 _Count = Annotated[int, Within(0)]
+_DIGEST = "sha256"
 
 
 class Stateful(Protocol):
@@ -111,7 +114,19 @@ def _write(
         "scaler": json.dumps(scaler.state_dict() if scaler is not None else None),
         "processes": str(accelerator.num_processes),
     }
-    write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, sealed(tensors, metadata))
+
+
+def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata with a SHA-256 of the tensors, their names and kinds, and of all that else stands in it."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        item = tensors[name].cpu().contiguous()
+        sha.update(json.dumps([name, str(item.dtype), list(item.shape)]).encode())
+        sha.update(item.reshape(-1).view(torch.uint8).numpy().data)
+    said = {key: value for key, value in metadata.items() if key != _DIGEST}
+    sha.update(json.dumps(said, sort_keys=True).encode())
+    return said | {_DIGEST: sha.hexdigest()}
 
 
 @dataclass(frozen=True)
@@ -164,7 +179,7 @@ def _read(path: Path) -> _Stored:
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         progress = json.loads(metadata["progress"])
         missing = [str(name) for name in json.loads(metadata["tensors"]) if name not in tensors]
@@ -177,6 +192,8 @@ def _read(path: Path) -> _Stored:
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         unsound(path, error)
+    if sealed(tensors, metadata) != metadata:
+        unsound(path, "its SHA-256 is not the one that was written")
     if missing:
         unsound(path, f"{listing(missing)} missing")
     if faults := faults_of(progress, Progress, complete=True):
