@@ -108,6 +108,7 @@ def main() -> None:
     _stand_in()
     for stream in (sys.stdout, sys.stderr):  # names of files and tensors need not be text
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    processes.alone()
     stderr = processes.hush()
     try:
         _run(stderr)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from importlib.abc import MetaPathFinder
 from typing import TextIO
 
+_alone = False  # whether the process is the command line's, and nobody's who imports this package
 _WORLD = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
@@ -22,6 +24,37 @@ def world() -> int:
 def rank() -> int:
     """The number of this process, from 0."""
     return _number(_RANK, 0) if world() > 1 else 0
+
+
+def alone() -> None:
+    """Say that the whole process is one command."""
+    global _alone  # noqa: PLW0603
+    _alone = True
+
+
+def spare_pandas() -> None:
+    """Let pyarrow go without pandas, a second's import where it is installed, if the process is one command.
+
+    pyarrow imports it to ask whether a list is one of its arrays, and asks once.
+    """
+    if not _alone or "pandas" in sys.modules:
+        return
+    import pyarrow as pa
+
+    absent = _Absent()
+    sys.meta_path.insert(0, absent)
+    try:
+        pa.array([])
+    finally:
+        sys.meta_path.remove(absent)
+
+
+class _Absent(MetaPathFinder):
+    """Finds no pandas."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
 
 
 def hush() -> TextIO:

@@ -75,6 +75,17 @@ def test_a_command_that_is_asked_for_is_loaded_alone_with_nothing_it_does_not_ne
     assert loaded == ["albert_cli.commands.fill_mask"]
 
 
+@pytest.mark.parametrize("command", ["embed", "similarity"])
+def test_pyarrow_does_not_load_pandas(tmp_path, command):
+    """It would, where pandas is installed, to ask whether a list is one of its arrays."""
+    (tmp_path / "texts.txt").write_text("a cup of tea\nthen we left\n")
+    words = [command, "--in", str(tmp_path / "texts.txt")]
+    words += ["--out", str(tmp_path / "x.parquet")] if command == "embed" else []
+    shown, loaded = loaded_by(words, "pandas pyarrow torch")
+    assert shown
+    assert loaded == ["pyarrow", "torch"]
+
+
 def test_what_a_training_needs_at_its_end_alone_is_not_loaded_before():
     code = (
         "import sys, albert_cli.training.session\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from albert_cli import console, interruption, options, vector_options
+from albert_cli import console, interruption, options, processes, vector_options
 from albert_cli.arguments import Kind, refuse_idle, typed_options
 from converters.errors import FileError
 from converters.messages import escaped, shortened
@@ -153,6 +153,8 @@ def embed(
     elif target.suffix.lower() not in kinds.PARQUET:
         refuse_idle(f"on {target.suffix.lower()}, which has no types of lists", "vector_type")
     layers = _layers(layer)
+    if engine == "local":
+        processes.spare_pandas()
     if engine == "local" and (address or num_actors or gpus_per_actor):
         raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
     from albert_cli.embedding.embedder import Plan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from albert_cli import arguments, console, options, vector_options
+from albert_cli import arguments, console, options, processes, vector_options
 from albert_cli.arguments import Kind
 from albert_cli.errors import EmbeddingError, TextError
 
@@ -84,6 +84,8 @@ def similarity(
     from albert_cli.embedding import similarity as engine
     from albert_cli.embedding.settings import Settings
     from albert_cli.tables.texts import given_or_read
+
+    processes.spare_pandas()
 
     files, texts = _sorted(items or [], errors)
     if len(files) > 2 or (len(files) == 2 and (texts or source)):
