@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from albert_cli.errors import TrainingError
-from albert_cli.model.loading import assign, untied
+from albert_cli.model.loading import assign, to_checkpoint, untied
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.corpus import Corpus
 from albert_cli.pretraining.distillation import principal_axes
 from albert_cli.pretraining.teacher import Teacher
+from albert_cli.runs.events import Note, Report, silent
 from albert_cli.tokenization.tokenizer import Tokenizer
 from converters import roles, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
+from converters.messages import listing
 
 # The spread of trained word embeddings (Google's initial one is 0.02), and what is left of positions and types.
 _WORD_SPREAD = 0.05
@@ -25,20 +27,28 @@ _COMMON_SHARE = 0.1
 
 
 def initial_model(
-    config: EncoderConfig, base: Checkpoint | None, corpus: Corpus, documents: NDArray[np.int64], seed: int
+    config: EncoderConfig,
+    base: Checkpoint | None,
+    corpus: Corpus,
+    documents: NDArray[np.int64],
+    seed: int,
+    report: Report = silent,
 ) -> PreTrainingModel:
     """The model to start from; of a fresh one, the output bias is the log-frequency of each piece in the documents.
 
-    Raises TrainingError for a base without a head that is trained on.
+    A head that the base lacks, as those on the Hub lack that of sentence order, starts from random weights, and a Note
+    says so. Raises SpecError where more is missing.
     """
     torch.manual_seed(seed)
     model = PreTrainingModel(config, untied=untied(base) if base else ())
     if base is not None:
-        present = spec.components(base.tensors, base.config)
-        absent = [roles.HEADS[part] for part in ("mlm", "sop") if part not in present]
+        fresh, wanted = to_checkpoint(model, config, base.tokenizer).tensors, spec.spec(config)
+        absent = [part for part in ("pooler", "mlm", "sop") if part not in spec.components(base.tensors, base.config)]
         if absent:
-            raise TrainingError(f"{base.where}: has no {' and no '.join(absent)}, which pretraining continues to train")
-        assign(model, base)
+            named = listing([roles.HEADS.get(part, part) for part in absent])
+            report(Note(f"{base.where} has no {named}: it starts from random weights"))
+        missing = {name: item for name, item in fresh.items() if wanted[name].component in absent}
+        assign(model, dataclasses.replace(base, tensors=missing | dict(base.tensors)))
         return model
     frequencies = piece_counts(corpus, documents, config.vocab_size)
     with torch.no_grad():

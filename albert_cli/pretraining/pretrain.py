@@ -116,7 +116,9 @@ def _run(
     hashes = {"corpus": digest(prepared.corpus.facts["fingerprint"])}
     if prepared.base is not None:
         hashes["init"] = run_info.digest_of(prepared.base)
-    model = initial_model(prepared.config, prepared.base, prepared.corpus, prepared.train, settings.seed)
+    model = initial_model(
+        prepared.config, prepared.base, prepared.corpus, prepared.train, settings.seed, silent if resuming else report
+    )
     facts = prepared.facts | {"parameters": sum(parameter.numel() for parameter in model.parameters())}
     distillation = None
     if teacher:
