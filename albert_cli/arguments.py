@@ -50,6 +50,10 @@ class Formerly:
     notice: bool = False
 
 
+# Short names of options, in every command that has these.
+SHORT = {"--model": "-m", "--in": "-i", "--out": "-o"}
+# Those that are no part of what a command does.
+_APART = ("quiet", "verbose")
 # The options that were typed: by the name of their parameter, as messages call them.
 _TYPED: ContextVar[Mapping[str, str]] = ContextVar("typed", default={})  # noqa: B039 (never changed)
 # No array and no seed is of more.
@@ -65,6 +69,11 @@ class Command(TyperCommand):
     Such are all options, and arguments that are paths: mostly a variable of the shell that is not set. A text may be
     empty.
     """
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        for parameter in self.params:
+            parameter.opts += [SHORT[name] for name in parameter.opts if name in SHORT]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -85,7 +94,8 @@ class Command(TyperCommand):
                     "it is empty; is a variable of the shell not set?", ctx=ctx, param=cast(Any, parameter)
                 )
         rest = super().parse_args(ctx, args)
-        own = {item.name: item.opts[0] for item in self.params if item.param_type_name == "option"}
+        options = [item for item in self.params if item.param_type_name == "option" and item.name not in _APART]
+        own = {item.name: item.opts[0] for item in options}
         sources = {name: getattr(ctx.get_parameter_source(name), "name", "") for name in own}
         _TYPED.set({name: own[name] for name, source in sources.items() if source == "COMMANDLINE"})
         return rest

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from albert_cli import phases
 from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.strict_json import strict_json
 from converters.messages import visible
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _PATIENCE = 1.2
 # A table may have millions of lines.
 _LINES_AT_ONCE = 4096
+_hushed = False
 
 
 def plain(stream: Any) -> bool:
@@ -43,6 +45,22 @@ def plain(stream: Any) -> bool:
 def styled(text: str, **style: Any) -> str:
     """The text in a style such as bold=True or fg="cyan", for stdout, where that shows styles."""
     return text if plain(sys.stdout) or not sys.stdout.isatty() else typer.style(text, **style)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing but errors on stderr meanwhile: --quiet."""
+    global _hushed  # noqa: PLW0603 (a process does one command)
+    _hushed = True
+    try:
+        yield
+    finally:
+        _hushed = False
+
+
+def is_hushed() -> bool:
+    """Whether --quiet was given."""
+    return _hushed
 
 
 def width() -> int:
@@ -92,6 +110,12 @@ def _put(text: str, *, end: str = "\n", style: Mapping[str, Any] | None = None) 
 
 def warn(message: str) -> None:
     """One line on stderr about something that is done, but that the reader should know; above the bars."""
+    if not _hushed:
+        fail(message)
+
+
+def fail(message: str) -> None:
+    """One line on stderr about an error, whatever --quiet says."""
     complain(_fitted(f"albert: {' '.join(message.split())}", sys.stderr))
 
 
@@ -247,7 +271,7 @@ class _Waiting:
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
         """Wait with a spinner from now on."""
-        if plain(sys.stderr):
+        if _hushed or plain(sys.stderr):
             yield
             return
         self._last = time.monotonic()
@@ -310,8 +334,8 @@ def bars() -> Iterator[Callable[..., None]]:
     if _bars is not None:
         yield _visibly(_bars.show)
         return
-    if not (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
-        yield lambda name, **how: None
+    if _hushed or not (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
+        yield lambda name, **how: phases.mark(name)
         return
     from albert_cli import live
 
@@ -325,7 +349,12 @@ def bars() -> Iterator[Callable[..., None]]:
 
 def _visibly(show: Callable[..., None]) -> Callable[..., None]:
     """Labels of bars are names of files, too."""
-    return lambda name, *, text="", **how: show(visible(name, line=True), text=visible(text, line=True), **how)
+
+    def shown(name: str, *, text: str = "", **how: Any) -> None:
+        phases.mark(name)
+        show(visible(name, line=True), text=visible(text, line=True), **how)
+
+    return shown
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from albert_cli.declared import Within
 from converters.messages import visible
 
 EXAMPLES = "Examples:"
+# The groups in which commands are listed; a command names its own (rich_help_panel) unless that is USE.
+USE = "Use"
+PANELS = ("Models", USE, "Train", "Look")
 # What to try first: it needs no files, and no model but the one inside the package.
 _FIRST = [
     'albert fill-mask "He drank a cup of [MASK]."',
@@ -73,12 +76,16 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page."""
-        rows = []
+        panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in PANELS}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                rows.append((name, split_examples(command.callback)[0].partition("\n\n")[0]))
-        lines = [*_head(self.get_usage(ctx), self.help or ""), *_parameters(self, ctx), *_section("Commands", rows)]
+                panel = getattr(command, "rich_help_panel", None)
+                meaning = split_examples(command.callback)[0].partition("\n\n")[0]
+                panels[panel if panel in panels else USE].append((name, meaning))
+        lines = [*_head(self.get_usage(ctx), self.help or ""), *_parameters(self, ctx)]
+        for panel, rows in panels.items():
+            lines += _section(panel, rows)
         lines += _examples(_FIRST)
         formatter.write("\n".join(lines))
 

@@ -19,6 +19,8 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 # What libraries start beside those that compute: for reading ahead, for files, for their own pools.
 _FURTHER_THREADS = 4
+# The fastest first.
+_DEVICES = ("cuda", "mps", "cpu")
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,9 @@ def find_device(wanted: DeviceName = "auto") -> str:
     """The type of the device to compute on; DeviceError for one that PyTorch does not find."""
     import torch
 
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return next(name for name, present in found.items() if present)
-    if not found[wanted]:
+        return next(name for name in _DEVICES if _is_there(name))
+    if not _is_there(wanted):
         raise DeviceError(f"--device {wanted}: PyTorch {torch.__version__} finds no such device; choose cpu or auto")
     return wanted
 
@@ -71,6 +72,74 @@ def check_threads(count: int) -> None:
         done.set()
         for thread in started:
             thread.join()
+
+
+def _is_there(device: str) -> bool:
+    import torch
+
+    return {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)()
+
+
+# What is asked of a CPU's instructions, by PyTorch's names; oneDNN's fast products of bytes and of bfloat16 need some.
+_INSTRUCTIONS = {
+    "avx2": "AVX2", "avx512_f": "AVX-512", "avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI",
+    "avx512_bf16": "AVX512-BF16", "amx_int8": "AMX-INT8", "amx_bf16": "AMX-BF16", "neon": "NEON", "arm_bf16": "BF16",
+    "sve": "SVE", "sve_bf16": "SVE-BF16",
+}  # fmt: skip
+# Whose versions matter in a report of a fault, beside PyTorch's.
+_LIBRARIES = (
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "sentencepiece",
+    "tokenizers",
+    "tensorflow-cpu",
+    "tensorflow",
+    "onnxruntime",
+)
+
+
+def described() -> list[tuple[str, str]]:
+    """The version of this program, and what else a report of a fault should hold, each with its name.
+
+    A PyTorch that is not there, or broken, is one of the facts.
+    """
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from albert_cli import __version__
+
+    facts = [("albert", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
+    found = []
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    libraries = ("libraries", ", ".join(found))
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [*facts, ("torch", f"cannot be imported: {' '.join(str(error).split())}"), libraries]
+    devices = [name for name in _DEVICES if _is_there(name)]
+    names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if "cuda" in devices else []
+    from albert_cli.model import passes
+
+    how = "one pass of compiled code between products" if passes.work() else "PyTorch's operators between products"
+    facts.append(("torch", torch.__version__))
+    facts.append(("devices", ", ".join([*devices, *names])))
+    facts.append(
+        ("cpu", f"{torch.get_num_threads()} threads; {', '.join(_instructions()) or 'no instruction sets known'}")
+    )
+    return [*facts, ("int8", how), libraries]
+
+
+def _instructions() -> list[str]:
+    """The instruction sets of the processor that make a difference here."""
+    import torch
+
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch names the best one that it uses
+        return [torch.backends.cpu.get_cpu_capability()]
+    capabilities = torch.cpu.get_capabilities()
+    return [shown for name, shown in _INSTRUCTIONS.items() if capabilities.get(name)]
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from albert_cli import __version__, arguments, commands, console, help_pages, interruption, processes
+from albert_cli import arguments, commands, console, help_pages, interruption, processes, verbosity
 from albert_cli.errors import LostProcessError, Notice, ThreadsError
 from albert_cli.machine import check_threads
 from converters.errors import AlbertError, UsageError
@@ -40,14 +40,25 @@ _SHARED = ("finetune", "pretrain")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"albert {__version__}")
+        from albert_cli.machine import described
+
+        (name, version), *facts = described()
+        console.say(f"{name} {version}")
+        console.print_table(facts)
         raise typer.Exit
 
 
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            "-V",
+            callback=_version,
+            is_eager=True,
+            help="Print what a report of a fault should hold (version, PyTorch, device, instruction sets), and exit.",
+        ),
     ] = False,
 ) -> None:
     command, world = context.invoked_subcommand, processes.world()
@@ -82,7 +93,8 @@ def _command(file: str) -> typer.Typer:
     help_pages.use(found)
     for command in found.registered_commands:
         if command.callback is not None:
-            command.callback = console.attended()(arguments.checked(command.callback))
+            attended = console.attended()(arguments.checked(command.callback))
+            command.callback = verbosity.everywhere(attended)
     return found
 
 
@@ -98,7 +110,15 @@ def _command_files() -> list[str]:
 
 
 def _asked_for(words: list[str]) -> str | None:
-    """The file of the command that a command line begins with; None for help, completion and what is unknown."""
+    """The file of the command that a command line begins with; None for help and what is unknown.
+
+    Where a shell asks how a line may go on, that line counts.
+    """
+    if "_ALBERT_COMPLETE" in os.environ:
+        line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
+        words = line.split()[1:]
+        if line.endswith(tuple(words[:1])):
+            return None  # the name of the command is still being typed
     return next((name for name in _command_files() if words[:1] == [name.replace("_", "-")]), None)
 
 
@@ -216,7 +236,8 @@ def _show_notices(show: Callable[..., None]) -> Callable[..., None]:
 
     def show_notice(message: Warning | str, category: type[Warning], *arguments: Any, **more: Any) -> None:
         if not issubclass(category, Notice):
-            show(message, category, *arguments, **more)
+            if not console.is_hushed():
+                show(message, category, *arguments, **more)
         elif str(message) not in shown:
             shown.add(str(message))
             console.warn(str(message))
@@ -233,10 +254,10 @@ def _fail(message: str, code: int, *, command: str | None = None, of_others: boo
     if not processes.first_to_tell(of_others=of_others):
         raise SystemExit(code) from None
     if command is not None and sys.stderr.isatty():
-        console.warn(_printable(f"{line}:"))
+        console.fail(_printable(f"{line}:"))
         console.complain(_printable(command))
     else:
-        console.warn(_printable(line if command is None else f"{line}: {command}"))
+        console.fail(_printable(line if command is None else f"{line}: {command}"))
     raise SystemExit(code)
 
 

@@ -40,9 +40,18 @@ def _targets() -> list[str]:
 
 def _models() -> list[str]:
     from albert_cli.registry.builtin import NAME
-    from albert_cli.registry.resolve import repositories
+    from albert_cli.registry.resolve import cached_names, repositories
 
-    return [NAME, *repositories()]
+    return [*dict.fromkeys([NAME, *repositories(), *cached_names()])]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """The directories of runs of `finetune` and `pretrain` that begin so; of no beginning those here and in runs/."""
+    begun = Path(incomplete)
+    folder = begun if incomplete.endswith("/") else begun.parent
+    folders = [folder, *([] if incomplete else [folder / "runs"])]
+    found = sorted(str(file.parent) for place in folders for file in place.glob("*/run.toml"))
+    return [name for name in found if name.startswith(incomplete)]
 
 
 def _tasks() -> list[str]:
@@ -51,6 +60,8 @@ def _tasks() -> list[str]:
     return [*tasks.names(), "glue"]
 
 
+# What every command with --model says of it.
+DEFAULT_MODEL = "the small built-in one by default, or what the environment's ALBERT_MODEL names"
 complete_task, complete_model = starting(_tasks), starting(_models)
 MAX_LENGTH = "Tokens of a text at most, [CLS] and [SEP] counted"
 
@@ -100,8 +111,8 @@ Target = Annotated[
 MODEL = typer.Option(
     "--model",
     metavar="MODEL",
-    help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id; the small "
-    "built-in one by default.",
+    help="A model of any format, a published name (albert-base-v2), or a Hugging Face Hub repository id; "
+    f"{DEFAULT_MODEL}.",
     show_default=False,
     autocompletion=complete_model,
 )

@@ -18,10 +18,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from albert_cli import commands as package
-from albert_cli.arguments import marks_of
+from albert_cli.arguments import SHORT, marks_of
 from albert_cli.exporters import exporters
 from albert_cli.help_pages import split_examples
 from albert_cli.pretraining.settings import FAMILY as PRETRAINED
+from albert_cli.verbosity import EVERYWHERE
 from converters.families import families
 from converters.family import Family
 from converters.formats import Format
@@ -35,7 +36,10 @@ README = HERE.parent / "README.md"
 
 def commands() -> str:
     """Every command's docstring and options, as plain Markdown."""
-    parts = ["# Commands\n\nWritten from the code by `make docs`.\n"]
+    parts = [_COMMANDS_HEAD]
+    everywhere = ((get_args(hint)[1].param_decls, get_args(hint)[1]) for hint in EVERYWHERE.values())
+    rows = [f"| `{info.default}, {', '.join(short)}` | {info.help} |" for short, info in everywhere]
+    parts.append("| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n")
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
         module = importlib.import_module(f"{package.__name__}.{found.name}")
         for command in module.app.registered_commands:
@@ -57,6 +61,7 @@ def _command(name: str, callback: Callable[..., None]) -> Iterator[str]:
         elif not info.hidden:
             # Typer takes the first name of an annotated option for its default.
             flags = [text for text in (info.default, *(info.param_decls or ())) if str(text).startswith("-")]
+            flags += [SHORT[name] for name in flags if name in SHORT]
             flag = ", ".join(flags) or "--" + name_of.replace("_", "-")
             default = info.show_default if isinstance(info.show_default, str) else parameter.default
             shown = "" if default in (None, inspect.Parameter.empty) or default is False else f" Default: {default}."
@@ -208,6 +213,13 @@ _DOES: Mapping[tuple[str, ...], Callable[[Family, Sequence[str]], str]] = {
     ("answer",): lambda family, heads: _yes(any(entry.role == "qa" for entry in family.entries)),
     ("pretrain",): lambda family, heads: _yes(family.model_type == PRETRAINED),
 }
+
+_COMMANDS_HEAD = """# Commands
+
+Written from the code by `make docs`. Where no `--model` is named, commands take the one that the environment's
+`ALBERT_MODEL` names, else the small built-in one, and say which on stderr. `albert -V` prints what a report of a fault
+should hold. Of every command:
+"""
 
 _SETTINGS_HEAD = """
 ## Settings of a model directory

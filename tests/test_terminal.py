@@ -88,7 +88,7 @@ def test_the_first_page_reports_every_command_whole():
     told = " ".join(page.split())
     for name, command in COMMANDS.items():
         assert f"{name} {' '.join(split_examples(command.callback)[0].partition(chr(10) * 2)[0].split())}" in told
-    assert "..." not in page.partition("Commands:")[2]
+    assert "..." not in page.partition("Models:")[2]
     assert max(map(len, page.splitlines())) <= 80
 
 

@@ -19,7 +19,10 @@ def answer(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="A run of albert finetune squad, or a model fine-tuned elsewhere.", show_default=False
+            metavar="RUN",
+            help="A run of albert finetune squad, or a model fine-tuned elsewhere.",
+            show_default=False,
+            autocompletion=options.complete_run,
         ),
     ],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked, in quotes.", show_default=False)],

@@ -11,7 +11,7 @@ from albert_cli import console, options
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def diff(a: options.Model, b: options.Model, json: options.Json = False) -> None:
     """Compare two models of any formats, tensor by tensor, bit for bit.
 

@@ -26,11 +26,16 @@ _OF_STS = (
 _OF_DATA = ("delimiter", "text_column", "text_pair_column", "label_column")
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def evaluate(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Directories that albert finetune wrote.", show_default=False),
+        typer.Argument(
+            metavar="RUN...",
+            help="Directories that albert finetune wrote.",
+            show_default=False,
+            autocompletion=options.complete_run,
+        ),
     ] = None,
     data: Annotated[
         Path | None,

@@ -23,7 +23,7 @@ _IN_A_LINE = 6
 _OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "--regression", "--multi-label")
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 @options_of(Settings)
 def finetune(
     task: Annotated[
@@ -46,7 +46,12 @@ def finetune(
     force: options.Force = False,
     compare: Annotated[
         list[Path] | None,
-        typer.Option("--compare", metavar="RUN", help="Draw this run's curves over those of another."),
+        typer.Option(
+            "--compare",
+            metavar="RUN",
+            help="Draw this run's curves over those of another.",
+            autocompletion=options.complete_run,
+        ),
     ] = None,
     submission: Annotated[
         Path | None,

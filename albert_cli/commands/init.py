@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Models")
 def init(
     target: options.Target,
     preset: options.Preset = None,

@@ -24,7 +24,7 @@ _SHARING = {
 }
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def inspect(
     model: options.Model,
     source_as: options.From = None,

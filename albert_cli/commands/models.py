@@ -22,7 +22,7 @@ _KINDS = {
 }
 
 
-@app.command()
+@app.command(rich_help_panel="Models")
 def models(json: options.Json = False) -> None:
     """List the models that can be named: published ones, and those in the Hugging Face Hub's cache.
 

@@ -23,7 +23,13 @@ app = typer.Typer()
 @app.command()
 def predict(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A directory that albert finetune wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A directory that albert finetune wrote.",
+            show_default=False,
+            autocompletion=options.complete_run,
+        ),
     ],
     texts: Annotated[
         list[str] | None,

@@ -21,7 +21,7 @@ from converters.families.albert import PRESETS
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 @options_of(PretrainSettings)
 def pretrain(
     given: dict[str, Any],

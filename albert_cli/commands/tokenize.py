@@ -28,7 +28,7 @@ _TEXT = (".txt", ".log", ".md")
 _OPTIONS = frozenset({"--text-column", "--text-pair-column", "--errors", "--input-format"})
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def tokenize(
     texts: options.Texts = None,
     model: Annotated[
@@ -37,7 +37,7 @@ def tokenize(
             "--model",
             metavar="MODEL",
             help="A model of any format, a .model, .vocab, vocab.txt, vocab.json or tokenizer.json, a published name "
-            "(albert-base-v2) or a Hugging Face Hub repository id; the small built-in one by default.",
+            f"(albert-base-v2) or a Hugging Face Hub repository id; {options.DEFAULT_MODEL}.",
             autocompletion=options.complete_model,
         ),
         Kind.PATH,

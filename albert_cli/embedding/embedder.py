@@ -23,6 +23,7 @@ from albert_cli.errors import EmbeddingError
 from albert_cli.finite import check_finite
 from albert_cli.machine import DeviceName, find_device, on_threads
 from albert_cli.model.hidden_states import encode
+from albert_cli.phases import phase
 from albert_cli.registry.resolve import Model, resolve
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.encoding import Encoding
@@ -186,6 +187,7 @@ class Embedder:
     The vector of a text depends neither on its neighbours nor on the order, but for rounding (1e-5 in fp32).
     """
 
+    @phase("loading the model")
     def __init__(self, plan: Plan) -> None:
         from albert_cli.model.loading import load_model
 

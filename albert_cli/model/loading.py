@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from albert_cli.model import task_heads
 from albert_cli.model.pretraining_heads import PreTrainingModel
+from albert_cli.phases import phase
 from converters import spec
 from converters.checkpoint import Array, Checkpoint, Tensor, same_bits
 from converters.config import EncoderConfig
@@ -35,6 +36,7 @@ _NUMPY_DTYPES = {
 }
 
 
+@phase("loading the model")
 def load_model(
     path_or_checkpoint: str | Path | Checkpoint,
     *,
@@ -64,6 +66,7 @@ def load_model(
     return model.eval()
 
 
+@phase("loading the model")
 def load_task_model(
     path_or_checkpoint: str | Path | Checkpoint, *, format: str | None = None, dtype: torch.dtype = torch.float32
 ) -> nn.Module:

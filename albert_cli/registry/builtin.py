@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
+from albert_cli.arguments import expanded
 from albert_cli.errors import Notice
 
 NAME = "built-in"
+# The environment's name for the model that is used where none is named.
+VARIABLE = "ALBERT_MODEL"
 # Below this, a judgement of sentence order is no better than chance.
 _CHANCE = 0.55
 # A built-in model that judges fewer held-out pairs rightly is published without its sentence-order head.
@@ -18,6 +22,10 @@ ORDER_WORTH = 0.60
 
 class BuiltInModelNotice(Notice):
     """That the small built-in model is used; the command line shows it as one line on stderr."""
+
+
+class DefaultModelNotice(Notice):
+    """That the model is used that ALBERT_MODEL names."""
 
 
 def built_in() -> Path:
@@ -31,17 +39,18 @@ def card() -> dict[str, Any]:
     return data
 
 
-def named_or_default(model: Path | None) -> Path:
-    """The model that was named, else the built-in one, with a notice."""
-    if model is None:
-        warnings.warn(
-            f"no --model is named: this is the small built-in one ({card()['parameters']:,} parameters); "
-            "name a big one with --model albert-base-v2",
-            BuiltInModelNotice,
-            stacklevel=2,
-        )
-        return built_in()
-    return built_in() if str(model) == NAME else model
+def default() -> str:
+    """The name of the model to use where none is named, with a notice: ALBERT_MODEL's, else the built-in one."""
+    if named := os.environ.get(VARIABLE):
+        warnings.warn(f"no --model is named: this is {named}, of {VARIABLE}", DefaultModelNotice, stacklevel=2)
+        return expanded(named)
+    warnings.warn(
+        f"no --model is named: this is the small built-in one ({card()['parameters']:,} parameters); "
+        "name a big one with --model albert-base-v2",
+        BuiltInModelNotice,
+        stacklevel=2,
+    )
+    return NAME
 
 
 def warn_of_head(head: str) -> None:

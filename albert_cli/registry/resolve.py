@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from albert_cli import console
 from albert_cli.errors import ModelError
-from albert_cli.registry.builtin import NAME, named_or_default
+from albert_cli.phases import phase
+from albert_cli.registry import builtin
+from albert_cli.registry.builtin import NAME
 from converters.choices import NONE, Choices
 from converters.errors import did_you_mean, errors_name, renamed
 from converters.families import published
@@ -41,6 +43,7 @@ class Model:
     name: str
     revision: str | None = None
 
+    @phase("loading the model")
     def load(self, *, format: str | None = None, choices: Choices = NONE) -> Checkpoint:
         """The checkpoint; its arrays stay on disk until read. It and its errors are named as in `shown`."""
         from dataclasses import replace
@@ -68,16 +71,20 @@ class Model:
         return f"{self.name}@{self.revision[:12]}" if self.revision else str(self.path)
 
 
+@phase("finding the model")
 def resolve(name: str | Path | None, *, tokenizer_only: bool = False) -> Model:
     """The model of that name.
 
     A path that exists, in any format the converters read; a published name (`albert-base-v2`, `bert-base-uncased`);
     else a repository id of the Hub (`owner/name`, `owner/name@revision`), fetched into the Hub's usual cache: only
-    config, safetensors weights (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone. None and
-    `built-in` are the built-in model. Raises ModelError with one line.
+    config, safetensors weights (pytorch_model.bin where there are none) and tokenizer, or the tokenizer alone.
+    `built-in` is the built-in model; None the one that ALBERT_MODEL names, else the built-in one. Raises ModelError
+    with one line.
     """
-    path = named_or_default(None if name is None else Path(name))
-    text = NAME if name is None or str(name) == NAME else str(name)
+    text = builtin.default() if name is None else str(name)
+    if text == NAME:
+        return Model(builtin.built_in(), NAME)
+    path = Path(text)
     if path.exists():
         return Model(path, text)
     wanted, _, revision = text.partition("@")
@@ -111,6 +118,14 @@ def repositories() -> dict[str, str]:
     return {model.short: model.name for model in published() if model.url is None}
 
 
+def cached_names() -> list[str]:
+    """The repositories of models in the Hub's cache, of any kind: by the names of directories alone, so quickly."""
+    from huggingface_hub import constants
+
+    folders = Path(constants.HF_HUB_CACHE).glob("models--*--*")
+    return sorted("/".join(folder.name.split("--")[1:3]) for folder in folders)
+
+
 def _begins(path: Path) -> bool:
     """Whether there are files whose names begin so, as those of a checkpoint do."""
     return any(item.name.startswith(path.name) for item in path.parent.iterdir())
@@ -121,6 +136,8 @@ def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Mo
     from huggingface_hub import errors
 
     def download(files: tuple[str, ...], revision: str | None) -> Path:
+        if console.is_hushed():
+            huggingface_hub.utils.disable_progress_bars()
         with console.aside():  # the Hub's library shows bars of its own
             found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
         return Path(found)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from albert_cli.declared import Within, faults_of
 from albert_cli.errors import Notice, RunError
+from albert_cli.phases import phase
 from albert_cli.tensor_files import write_tensors
 from converters import spec
 from converters.config import EncoderConfig
@@ -81,6 +82,7 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors | dict(model.named_buffers())
 
 
+@phase("saving")
 def save(path: Path, progress: Progress, model: nn.Module, optimizer: Stateful, accelerator: Accelerator) -> None:
     """Write everything that a resumed run needs. Every process calls it, the main one writes."""
     generators = _generators()

@@ -9,6 +9,7 @@ from albert_cli.errors import HeadError
 from albert_cli.machine import DeviceName, find_device
 from albert_cli.model.loading import load_model
 from albert_cli.model.pretraining_heads import PreTrainingModel
+from albert_cli.phases import phase
 from albert_cli.registry import builtin
 from albert_cli.registry.resolve import resolve
 from albert_cli.tokenization.tokenizer import Tokenizer
@@ -36,6 +37,7 @@ class Heads(NamedTuple):
     head: Head
 
 
+@phase("loading the model")
 def load(name: str | None, *heads: Head, device: DeviceName = "auto") -> Heads:
     """The model of that name (see `albert_cli.registry.resolve.resolve`) on the device.
 

@@ -13,6 +13,7 @@ from typing import Any
 from albert_cli import console
 from albert_cli.arguments import STANDARD_OUTPUT
 from albert_cli.errors import DataError
+from albert_cli.phases import phase
 from albert_cli.strict_json import strict_json
 from albert_cli.tables.input_files import would_read
 from converters.errors import TargetError
@@ -59,6 +60,7 @@ def check_output(out: Path, source: str | None, *, force: bool, others: Sequence
         raise TargetError(out, f"lies in the input ({source}), and would be read as a part of it", "name another --out")
 
 
+@phase("writing")
 def write_rows(rows: Iterable[dict[str, Any]], out: Path, *, force: bool) -> int:
     """Write rows, which all have the same columns, `-` as JSON lines to stdout; how many there were.
 

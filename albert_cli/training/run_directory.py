@@ -21,6 +21,7 @@ from albert_cli.errors import RunError
 from albert_cli.machine import find_device
 from albert_cli.model.loading import assign, shapes_only, to_checkpoint
 from albert_cli.model.task_heads import TaskModel
+from albert_cli.phases import phase
 from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.events import Evaluated, Record, Trained, records_of
@@ -270,6 +271,7 @@ def _check_model(directory: Path, info: RunInfo, problem: AnyProblem, checkpoint
         )
 
 
+@phase("loading the model")
 def load_run(directory: Path, *, device: str | None = None, batch_tokens: int | None = None) -> LoadedRun:
     """The best model of a run, in eval mode, with its tokenizer; `device` None: a GPU if there is one.
 

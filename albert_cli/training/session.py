@@ -10,7 +10,7 @@ from typing import Any
 from albert_cli import tasks
 from albert_cli.errors import DataError, NoDataError, RunError
 from albert_cli.machine import DeviceName
-from albert_cli.registry.builtin import NAME, named_or_default
+from albert_cli.registry import builtin
 from albert_cli.runs.claim import check_free, current
 from albert_cli.runs.events import Report, RunBegun
 from albert_cli.runs.files import CURVES, RUN
@@ -119,9 +119,7 @@ def _settings(
             {key: value for key, value in settings_module.read_toml(out / RUN, of_run=True).items() if key != "task"}
         )
     model = next((layer["model"] for layer in layers if layer.get("model")), None)
-    if not model:
-        named_or_default(None)  # gives the notice
-    layers.insert(0, {"model": model or NAME})
+    layers.insert(0, {"model": model or builtin.default()})
     facts = tasks.named(task)
     wanted = settings_module.resolve(facts, *layers, resumed=resumed)
     if wanted.task == "csv" and not (wanted.data or wanted.train):
