@@ -16,6 +16,7 @@ from converters import spec
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
 from converters.files import file_errors, open_regular
+from converters.messages import html_table
 from converters.names import Layout
 from converters.sentence_files import SentenceFiles
 from converters.tokenizers.files import TokenizerFiles
@@ -36,13 +37,16 @@ _PIECE_BYTES = 2**20
 _TILE_ROWS, _TILE_COLUMNS, _TILE_GAP = 256, 128, 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tensor:
     """A lazily loaded array: shape and dtype at once, the values when read. `read` may return a transposed view."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], Array]
+
+    def __repr__(self) -> str:
+        return f"<Tensor {self.dtype.name} {self.shape}>"
 
     @property
     def nbytes(self) -> int:
@@ -101,6 +105,15 @@ class Checkpoint:
         parts = ", ".join(self.components)
         numbers = f"{len(self.tensors)} tensors, {sum(tensor.size for tensor in self.tensors.values()):,} parameters"
         return f"<Checkpoint {self.format or 'in memory'} {self.where!r}: {sizes}, {numbers}: {parts}>"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: the parts of the model."""
+        wanted = spec.spec(self.config)
+        rows = []
+        for part in self.components:
+            held = [tensor for name, tensor in self.tensors.items() if wanted[name].component == part]
+            rows.append((part, len(held), f"{sum(tensor.size for tensor in held):,}"))
+        return html_table(rows, ("part", "tensors", "parameters"), title=repr(self))
 
     @functools.cached_property
     def components(self) -> list[str]:

@@ -41,7 +41,7 @@ DEFAULT_DIRECTORY_FORMAT = "safetensors"
 _COPY = f"the source is {DEFAULT_DIRECTORY_FORMAT} too, so this is a copy; --to names another format"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What a conversion did, and its proof: `digests` are the SHA-256 of each tensor, the same in source and target.
 
@@ -64,6 +64,11 @@ class Report:
     cast: Cast | None
     notes: list[str]
     not_finite: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """One line: there are dozens of digests."""
+        made = f"{self.source} ({self.source_format}) -> {self.target} ({self.target_format})"
+        return f"<Report {made}: {len(self.digests)} tensors, {self.parameters:,} parameters, proved>"
 
 
 def load(path: Path | str, *, format: str | None = None, choices: Choices = NONE) -> Checkpoint:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 
 # The most names that a message lists, the most lines of a file, and the most characters of a value.
 NAMES, LINES = 8, 50
@@ -56,6 +57,17 @@ def visible(text: str, *, line: bool = False) -> str:
     """
     text = _CONTROLS.sub(_escape, text)
     return text.replace("\t", "\\t").replace("\n", "\\n") if line else text
+
+
+def html_table(rows: Iterable[Sequence[object]], headers: Sequence[str], *, title: str = "") -> str:
+    """Rows as a table of HTML, for notebooks; whatever the cells hold, they are text in it."""
+
+    def cells(row: Sequence[object], kind: str) -> str:
+        return "".join(f"<{kind}>{html.escape(visible(str(cell), line=True))}</{kind}>" for cell in row)
+
+    caption = f"<caption>{html.escape(visible(title, line=True))}</caption>" if title else ""
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return f"<table>{caption}<thead><tr>{cells(headers, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _escape(found: re.Match[str]) -> str:

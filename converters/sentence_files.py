@@ -100,12 +100,15 @@ class SentenceSettings:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SentenceFiles:
     """The files by their name in the directory. `left_out`: those that are not carried. `where` is for messages."""
 
     files: Mapping[str, bytes]
     left_out: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<SentenceFiles {', '.join(self.files)}>"
 
     def settings(self, config: EncoderConfig, where: str, *, pooling: str | None = None) -> SentenceSettings:
         """What decides the vectors; ConfigError names all that is not supported.

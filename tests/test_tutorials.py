@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs/tutorials").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/python.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"((?:[^\n]*\\\n)*[^\n]*\n)(.*)", re.DOTALL)
 HEREDOC = re.compile(r"cat > (\S+) <<'END'\n(.*)", re.DOTALL)
@@ -75,7 +75,7 @@ def test_every_step_of_a_tutorial_works(page, albert, tmp_path, monkeypatch, cap
     if page.stem in NEEDS:
         NEEDS[page.stem](request.getfixturevalue("shared_data"), tmp_path)
     monkeypatch.chdir(tmp_path)
-    done = 0
+    done, names = 0, {}
     for kind, what, shown in steps(page):
         if kind == "file":
             Path(what[0]).write_text(what[1], encoding="utf-8")
@@ -83,9 +83,10 @@ def test_every_step_of_a_tutorial_works(page, albert, tmp_path, monkeypatch, cap
             Path(what).mkdir(parents=True)
         elif kind == "python":
             capsys.readouterr()
-            exec(compile(what, page.name, "exec"), {})
+            exec(compile(what, page.name, "exec"), names)
             printed = capsys.readouterr().out
             assert same(shown, printed), f"{page.name}:\n{what}\n{printed}"
+            done += 1
         else:
             code, printed, err = albert(*what)
             assert code == 0, f"{page.name}: albert {shlex.join(what)}\n{err}"

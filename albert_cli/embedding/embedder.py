@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Tokens:
         return np.diff(self.windows.starts[self.firsts])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Which model, and how it is to compute: what an Embedder is made of, here or on another machine."""
 
@@ -76,6 +77,9 @@ class Plan:
     from_model: Mapping[str, Any] = field(default_factory=dict)
     # The prompt that the caller named, where that is an empty text.
     empty_prompt: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.model.name!r}: {self.settings}, {self.precision} on {self.device}>"
 
     @classmethod
     def of(
@@ -202,18 +206,37 @@ class Embedder:
         # Beside a GPU the processor has nothing else to do.
         self._tokenizer_threads = None if plan.device != "cpu" else 1
 
+    def __repr__(self) -> str:
+        made, plan = self.settings, self.plan
+        how = f"pooling {made.pooling}, vectors of {made.dims} numbers, {plan.precision} on {plan.device}"
+        return f"<Embedder {plan.model.name!r}: {how}>"
+
     @classmethod
     def from_pretrained(
         cls,
-        name: str | None,
+        name: str | Path | None = None,
         settings: Settings | None = None,
         *,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        dims: int | None = None,
+        max_length: int | None = None,
+        prompt: str | None = None,
         device: DeviceName = "auto",
         precision: Precision = "auto",
         batch_tokens: int | None = None,
         threads: int | None = None,
     ) -> Embedder:
-        """The embedder of a model by path, name or Hub repository (see `albert_cli.registry.resolve.resolve`)."""
+        """The embedder of a model by path, name or Hub repository (see `albert_cli.registry.resolve.resolve`).
+
+        What is None is as the model's Sentence-Transformers files say, if it has them. `pooling`: mean, cls, pooler,
+        max, weighted, lasttoken, mean_sqrt_len_tokens, several joined by +. `dims`: keep the first numbers. `prompt`:
+        the name of one of the model's prompts. `settings`: instead of these, all that decides a vector.
+        """
+        own = Settings(pooling, normalize=normalize, dims=dims, max_length=max_length, prompt=prompt)
+        if settings is not None and own != Settings():
+            raise EmbeddingError("settings are given, and a part of them beside; put it into the settings")
+        settings = settings or own
         return cls(
             Plan.of(
                 resolve(name),

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from albert_cli.errors import TokenizerError
 from albert_cli.tokenization.pieces import CODES, CONTROL, KINDS, Piece, Pieces
+from converters.messages import html_table
 from converters.tokenizers.template import Template
 
 _AT_ONCE = 4096
 _SPECIAL = -1
+# Pieces that the short form shows.
+_SHOWN = 12
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Encoding:
     """A text or pair as a model takes it; every list has one entry per token.
 
@@ -35,6 +38,16 @@ class Encoding:
     real: int
     truncated: int = 0
     overflowing: list[Encoding] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        more = f" … {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        return f"<Encoding of {len(self)} tokens: {' '.join(self.pieces[:_SHOWN])}{more}>"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks, of the first tokens where there are very many."""
+        part = next(self.parts(), self)
+        columns = (part.ids, part.pieces, part.kinds, part.offsets, part.token_type_ids, part.attention_mask)
+        return html_table(zip(*columns, strict=True), ("id", "piece", "kind", "span", "type", "mask"), title=repr(self))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Encoding):

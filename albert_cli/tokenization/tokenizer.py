@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from albert_cli import batching
 from albert_cli.errors import Notice, TokenizerError
+from albert_cli.registry.resolve import resolve
 from albert_cli.tokenization.added_tokens import AddedTokenSegmenter
 from albert_cli.tokenization.batch import TokenBatch, framed
 from albert_cli.tokenization.encoding import Encoding, join
@@ -61,6 +62,10 @@ class Tokenizer:
         self._control_ids = {number: token for number, token in self._reserved.items() if number != unknown}
         if isinstance(segmenter, AddedTokenSegmenter):
             self._control_ids |= segmenter.special_added
+
+    def __repr__(self) -> str:
+        kind = type(getattr(self.segmenter, "inner", self.segmenter)).__name__.removesuffix("Segmenter")
+        return f"<Tokenizer {kind}: {len(self):,} pieces>"
 
     @classmethod
     def from_files(
@@ -106,19 +111,19 @@ class Tokenizer:
     @classmethod
     def from_pretrained(
         cls,
-        path: Path | str,
+        path: Path | str | None = None,
         *,
         lowercase: bool | None = None,
         keep_accents: bool | None = None,
         raw: bool = False,
     ) -> Tokenizer:
-        """The tokenizer of a model of any format, or of a file alone.
+        """The tokenizer of a model by path, of any format, by name or Hub repository, or of a file alone.
 
-        Files: a SentencePiece `.model`, a `.vocab` of pieces and scores, a WordPiece list (`vocab.txt`), `vocab.json`
-        with `merges.txt` beside it, a `tokenizer.json` (taken as it is). Raises AlbertError's children, each with one
-        line.
+        None is the default model (`albert_cli.registry.resolve.resolve`). Files: a SentencePiece `.model`, a `.vocab`
+        of pieces and scores, a WordPiece list (`vocab.txt`), `vocab.json` with `merges.txt` beside it, a
+        `tokenizer.json` (taken as it is). Raises AlbertError's children, each with one line.
         """
-        path = Path(path)
+        path = resolve(path, tokenizer_only=True).path
         piped = path.suffix == ".json" and path.is_file() and path.name != "config.json"
         if piped and not is_one_of_several(path):
             pipeline = TokenizersSegmenter(read_small(path), str(path))

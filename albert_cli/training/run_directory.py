@@ -71,7 +71,7 @@ class _RunFile:
     hashes: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedRun:
     """A run's best model, in eval mode, and all that its use needs: where it computes, how many tokens at once, too."""
 
@@ -83,6 +83,9 @@ class LoadedRun:
     tokenizer: Tokenizer
     device: str
     batch_tokens: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoadedRun {str(self.directory)!r}: {self.info.problem} ({self.task.name}) on {self.device}>"
 
 
 @dataclass(frozen=True)

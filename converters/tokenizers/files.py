@@ -77,7 +77,7 @@ class AddedToken:
     in_text: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenizerFiles:
     """What a checkpoint carries of its tokenizer, byte for byte; every part may be absent.
 
@@ -114,6 +114,12 @@ class TokenizerFiles:
     added: tuple[AddedToken, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
     fault: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        """One line: a vocabulary is a megabyte."""
+        held = ("spiece", "vocab", "wordpiece", "vocab_json", "merges")
+        parts = [f"{name} of {len(data):,} bytes" for name in held if (data := getattr(self, name)) is not None]
+        return f"<TokenizerFiles {self.origin!r}: {', '.join(parts) or 'none'}>"
 
     @classmethod
     def of(
