@@ -112,7 +112,7 @@ class Filled(Sequence["list[Candidate]"]):
 
 
 @overload
-def fill_mask(
+def fill_mask(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
     texts: str,
     model: str | Path | None = ...,
     *,

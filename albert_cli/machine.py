@@ -77,7 +77,7 @@ def check_threads(count: int) -> None:
 def _is_there(device: str) -> bool:
     import torch
 
-    return {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)()
+    return device == "cpu" or bool({"cuda": torch.cuda, "mps": torch.backends.mps}[device].is_available())
 
 
 # What is asked of a CPU's instructions, by PyTorch's names; oneDNN's fast products of bytes and of bfloat16 need some.

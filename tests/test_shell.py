@@ -232,23 +232,34 @@ def test_a_shell_is_given_files_where_nothing_else_fits(tmp_path):
     assert completed("albert predict nothing", "bash", tmp_path).strip() == ""
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
-def test_bash_completes_by_the_script_that_albert_prints(runs):
+# What each shell completes after `albert predict runs/`, by the script that albert prints for it.
+SHELLS = {
+    "bash": (
+        "source <(albert --show-completion bash)\nCOMP_WORDS=(albert predict runs/) COMP_CWORD=2\n"
+        'complete -p albert > /dev/null\n_albert_completion albert\nprintf "%s\\n" "${COMPREPLY[@]}"'
+    ),
+    "zsh": (
+        "compdef() { [[ $* == '_albert_completion albert' ]] || echo $* }\n"
+        "_arguments() { print -l -- ${(Q)${(z)${1//[*:()]/ }}} }\n"
+        "source <(albert --show-completion zsh)\nwords=(albert predict runs/) CURRENT=3\n_albert_completion"
+    ),
+    "fish": "albert --show-completion fish | source\ncomplete -C 'albert predict runs/'",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_completes_by_the_script_that_albert_prints(shell, runs):
+    found = shutil.which(shell)
+    if found is None:
+        pytest.skip(f"needs {shell}")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    program = runs / "albert"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m albert_cli "$@"\n')
-    program.chmod(0o755)
-    environment["PATH"] = f"{runs}:{environment['PATH']}"
-    script = """
-        source <(albert --show-completion bash)
-        complete -p albert
-        COMP_WORDS=(albert predict runs/) COMP_CWORD=2
-        _albert_completion albert
-        echo "${COMPREPLY[@]}"
-    """
-    done = subprocess.run(["bash", "--norc", "-c", script], env=environment, cwd=runs, capture_output=True, text=True,
-                          check=True)  # fmt: skip
-    assert done.stdout.splitlines() == ["complete -o default -F _albert_completion albert", "runs/qnli runs/sst2"]
+    (runs / "albert").write_text(f'#!/bin/sh\nexec {sys.executable} -m albert_cli "$@"\n')
+    (runs / "albert").chmod(0o755)
+    environment |= {"PATH": f"{runs}:{environment['PATH']}", "HOME": str(runs)}
+    plain = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    done = subprocess.run([found, *plain, "-c", SHELLS[shell]], env=environment, cwd=runs, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    assert done.stdout.split() == ["runs/qnli", "runs/sst2"], done.stderr
 
 
 def test_completion_loads_the_command_alone_and_nothing_heavy(runs):

@@ -134,10 +134,11 @@ def _begins(path: Path) -> bool:
 def _fetch(repository: str, revision: str | None, *, tokenizer_only: bool) -> Model:
     import huggingface_hub
     from huggingface_hub import errors
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     def download(files: tuple[str, ...], revision: str | None) -> Path:
         if console.is_hushed():
-            huggingface_hub.utils.disable_progress_bars()
+            disable_progress_bars()
         with console.aside():  # the Hub's library shows bars of its own
             found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(files))
         return Path(found)
