@@ -83,3 +83,7 @@ class ExportError(AlbertError):
 
 class HeadError(AlbertError):
     """A pre-training head is not there, or cannot judge the texts it is given."""
+
+
+class ServerError(AlbertError):
+    """The server cannot be had at that address."""

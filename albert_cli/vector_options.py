@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -97,4 +97,8 @@ Dims = Annotated[
 ]
 Layer = Annotated[
     int | None, typer.Option("--layer", metavar="N", help="0 is the embeddings, -1 the last.", show_default="-1")
+]
+OnTruncate = Annotated[
+    Literal["warn", "error", "window"],
+    typer.Option("--on-truncate", help="A longer text: cut it, refuse it, or embed it in windows."),
 ]

@@ -24,7 +24,8 @@ _PACKAGES = {
     "yaml": "pyyaml",
 }
 # Libraries that one purpose takes together; in a checkout `pip install '.[onnx]'` installs the same.
-_TOGETHER = dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), ("onnx", "onnxruntime", "onnxscript"))
+_EXTRAS = (("onnx", "onnxruntime", "onnxscript"), ("starlette", "uvicorn"))
+_TOGETHER = {name: names for names in _EXTRAS for name in names}
 
 
 def require_library(module: str, purpose: str) -> None:

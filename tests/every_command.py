@@ -21,12 +21,14 @@ COMMANDS = {
     "inspect": ["model"],
     "diff": ["model", "model"],
     "models": [],
+    # No address, so that it ends at once.
+    "serve": ["--model", "model", "--host", "a" * 64],
     "finetune": ["csv", "--train", "train.csv", "--dev", "dev.csv", "--model", "model", "--steps", "1", "--max-length",
                  "16", "--out", "fresh", "--force"],
     "pretrain": ["--corpus", "corpus.txt", "--init", "model", "--steps", "1", "--max-length", "16", "--hold-out", "4",
                  "--tokens-per-update", "64", "--out", "pretrained", "--force"],
 }  # fmt: skip
-# What a command leaves; and the one that is refused, for the run answers no questions.
+# What a command leaves; and those that are refused, for the run answers no questions and the address is none.
 WRITTEN = {
     "embed": "o.parquet",
     "init": "made/config.json",
@@ -34,7 +36,7 @@ WRITTEN = {
     "finetune": "fresh/summary.json",
     "pretrain": "pretrained/summary.json",
 }
-REFUSED = ("answer",)
+REFUSED = ("answer", "serve")
 
 
 def invoked(*words):

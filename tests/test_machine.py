@@ -21,7 +21,8 @@ from albert_cli.runs import processes
 
 FOUR = ("--device", "--threads", "--precision", "--batch-tokens")
 COMPUTING = {
-    "answer", "embed", "evaluate", "fill-mask", "finetune", "predict", "pretrain", "score", "similarity", "sop",
+    "answer", "embed", "evaluate", "fill-mask", "finetune", "predict", "pretrain", "score", "serve", "similarity",
+    "sop",
 }  # fmt: skip
 WITHOUT = {"convert", "diff", "init", "inspect", "models", "tokenize"}
 # (option, command): why there is none.

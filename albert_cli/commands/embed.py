@@ -81,10 +81,7 @@ def embed(
     ] = "float32",
     max_length: options.MaxLength = None,
     cased: options.Cased = None,
-    on_truncate: Annotated[
-        Literal["warn", "error", "window"],
-        typer.Option("--on-truncate", help="A longer text: cut it, refuse it, or embed it in windows."),
-    ] = "warn",
+    on_truncate: vector_options.OnTruncate = "warn",
     device: options.Device = "auto",
     threads: options.Threads = None,
     precision: options.VectorPrecision = "auto",

@@ -20,7 +20,7 @@ from albert_cli.embedding.encoders import find_precision, make_encoder
 from albert_cli.embedding.modules import Modules
 from albert_cli.embedding.pooling import joined_windows, pool
 from albert_cli.embedding.settings import TOKENS, Precision, Settings, as_options, pooling_named
-from albert_cli.errors import EmbeddingError
+from albert_cli.errors import EmbeddingError, TokenizerError
 from albert_cli.finite import check_finite
 from albert_cli.machine import DeviceName, find_device, on_threads
 from albert_cli.model.hidden_states import encode
@@ -277,6 +277,36 @@ class Embedder:
             special = self.tokenizer.template.added(pair=pairs is not None)
             tokens = Tokens(batch, np.arange(len(texts) + 1), batch.truncated, batch.lengths == special)
         return self._prompted(tokens, pairs) if prompt else tokens
+
+    def frame(self, rows: Sequence[list[int]]) -> Tokens:
+        """Token ids of texts as the encoder takes them, cut as texts are; no prompt stands before them.
+
+        The special tokens are put around each, unless it has them already. Raises TokenizerError, naming the row, for
+        an id that is no piece's.
+        """
+        template, pieces = self.tokenizer.template, len(self.tokenizer)
+        before, after = list(template.before), list(template.after)
+        width = max((self.settings.max_length or 0) - template.added(pair=False), 1)
+        cut, truncated = [], []
+        for number, row in enumerate(rows):
+            if bad := [item for item in row if not 0 <= item < pieces][:1]:
+                raise TokenizerError(f"text {number} has the token id {bad[0]}; the vocabulary has 0 to {pieces - 1}")
+            ends = len(before), len(row) - len(after)
+            framed = ends[0] <= ends[1] and (row[: ends[0]], row[ends[1] :]) == (before, after)
+            bare = row[slice(*ends)] if framed else row
+            windows = [bare[low : low + width] for low in range(0, len(bare), width)] or [bare]
+            if len(windows) > 1 and self.settings.on_truncate != "window":
+                windows = [self.tokenizer.kept(bare, width)]
+            truncated.append(len(bare) - sum(map(len, windows)))
+            cut.append(windows)
+        return Tokens(
+            TokenBatch.of_rows(
+                [template.frame(window)[0] for windows in cut for window in windows], pad_id=self.tokenizer.pad_id
+            ),
+            batching.starts([len(windows) for windows in cut]),
+            np.array(truncated, np.int32),
+            np.array([not windows[0] for windows in cut], np.bool_),
+        )
 
     def _prompted(self, tokens: Tokens, pairs: Sequence[str] | None) -> Tokens:
         """Texts with a prompt: one that adds no token to it is empty, and no part of a prompt lies in the text."""

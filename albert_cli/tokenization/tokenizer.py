@@ -229,7 +229,7 @@ class Tokenizer:
         lengths = len(first), len(second or ())
         kept = limit.kept(*lengths)
         if stride is None or kept == lengths:
-            first, second = self._kept(first, kept[0]), second and self._kept(second, kept[1])
+            first, second = self.kept(first, kept[0]), second and self.kept(second, kept[1])
             return join(template, first, second, truncated=sum(lengths) - sum(kept), pad=pad, pad_to=pad_to)
         if self._cut_left:
             raise TokenizerError("windows begin at a text's beginning, but truncation_side is left; set it to right")
@@ -284,11 +284,11 @@ class Tokenizer:
             for row in np.flatnonzero(lengths.sum(axis=1) > limit.tokens).tolist():
                 counts = limit.kept(*lengths[row].tolist())
                 for side, count in zip(sides, counts, strict=False):
-                    side[row] = list(self._kept(side[row], count))
+                    side[row] = list(self.kept(side[row], count))
                 truncated[row] = lengths[row].sum() - sum(counts)
         return truncated
 
-    def _kept(self, part: Sequence[Any], count: int) -> Any:
+    def kept(self, part: Sequence[Any], count: int) -> Any:
         """`count` tokens of a text, from the side that is not cut."""
         return part[len(part) - count :] if self._cut_left else part[:count]
 

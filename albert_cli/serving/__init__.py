@@ -1,0 +1,1 @@
+"""A model behind HTTP: vectors as OpenAI's API has them, masked words, classes."""
