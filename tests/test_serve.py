@@ -128,7 +128,7 @@ def test_openais_client_gets_the_vectors_of_embed(server, letter_model, tmp_path
     assert [item.index for item in found.data] == list(range(len(TEXTS)))
     assert (found.object, found.model) == ("list", "hf")
     assert (found.usage.prompt_tokens, found.usage.total_tokens) == (tokens, tokens)
-    assert found.usage.model_extra == {"truncated_tokens": 302 - 62}  # 60 words of 5 letters with the blank's mark
+    assert found.usage.model_extra == {"truncated_tokens": 4 * 60 - 62}  # 60 words of four letters
     as_floats = client.embeddings.create(model="hf", input=TEXTS, encoding_format="float")
     np.testing.assert_array_equal(vectors_of(as_floats), vectors_of(found))
     one = client.embeddings.create(model="hf", input=TEXTS[3], user="somebody")
@@ -151,7 +151,7 @@ def test_token_ids_are_those_of_the_tokenizer_with_special_tokens_or_without(ser
         rows = [tokenizer.encode(text, special_tokens=special).ids for text in texts]
         found = client.embeddings.create(model="hf", input=rows)
         assert np.abs(vectors_of(found) - wanted).max() <= NEAR
-        assert found.usage.model_extra == {"truncated_tokens": 302 - 62}
+        assert found.usage.model_extra == {"truncated_tokens": 4 * 60 - 62}
         one = client.embeddings.create(model="hf", input=rows[0])
         assert np.abs(vectors_of(one) - wanted[:1]).max() <= NEAR
 

@@ -120,7 +120,7 @@ class Application:
         return _Work(self._served.vectors, rows, lambda found: self._list_of(found, rows, dims, as_text=as_text))
 
     def _list_of(self, found: Sequence[NDArray[np.float32]], asked: Asked, dims: int, *, as_text: bool) -> bytes:
-        vectors = np.stack(found)
+        vectors: NDArray[Any] = np.stack(found)
         if dims < vectors.shape[1]:
             vectors = vectors[:, :dims]
             if self._served.renormalizes:
@@ -207,7 +207,8 @@ async def _unless_gone(request: Request, work: asyncio.Future[list[Any]]) -> lis
 
     gone = asyncio.ensure_future(departure())
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {work, gone}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise ClientDisconnect
         return work.result()
