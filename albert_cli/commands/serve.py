@@ -102,10 +102,10 @@ def serve(
         )
         if taken := plan.taken():
             console.warn(taken)
-        served = Served(plan, model, device=device, batch_tokens=batch_tokens)
         own = found.name if found.revision else PurePath(found.name).name or found.path.absolute().name
         called = name or encodable(own)
-        application = Application(served, called, Limits(max_texts, max_body * _MIB, max_queue))
+        served = Served(plan, model, called, device=device, batch_tokens=batch_tokens)
+        application = Application(served, Limits(max_texts, max_body * _MIB, max_queue))
         server.listen(bound)
         address, private = server.url_of(bound), server.is_private(bound)
         facts = {"model": called, "url": address, "dims": served.dims, "pooling": plan.settings.pooling}

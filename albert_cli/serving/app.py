@@ -53,11 +53,11 @@ class _Work(NamedTuple):
 
 
 class Application:
-    """The paths over one model, called `name` by clients; `answered` counts the requests for its work so far."""
+    """The paths over one model; `answered` counts the requests for its work so far."""
 
-    def __init__(self, served: Served, name: str, limits: Limits) -> None:
+    def __init__(self, served: Served, limits: Limits) -> None:
         self.answered = 0
-        self._served, self._name, self._limits = served, name, limits
+        self._served, self._name, self._limits = served, served.name, limits
         self._started = int(time.time())
         self._held = 0  # bytes of bodies
         self._worker = Worker(budget=served.budget, capacity=limits.queue)

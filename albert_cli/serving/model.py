@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from albert_cli import batching
 from albert_cli.embedding.embedder import Embedder, Plan, Tokens
-from albert_cli.errors import EmbeddingError, RunError, TokenizerError
+from albert_cli.errors import EmbeddingError, TokenizerError
 from albert_cli.machine import DeviceName, Machine
 from albert_cli.memory import out_of_memory
 from albert_cli.serving.bodies import no_such
@@ -90,12 +91,14 @@ class _Once(Generic[T]):
 class Served:
     """The model that a plan names, ready to embed; its heads are loaded by the first request that needs them.
 
-    `asked_for` is the model as it was typed, None for the built-in one. Not safe for threads, but for one that calls
-    `texts`, `ids` and `costs` while another one computes.
+    `asked_for` is the model as it was typed, None for the built-in one; `name` what clients call it. Not safe for
+    threads, but for one that calls `texts`, `ids` and `costs` while another one computes.
     """
 
-    def __init__(self, plan: Plan, asked_for: str | None, *, device: DeviceName, batch_tokens: int | None) -> None:
-        self.embedder, self.batch_tokens = Embedder(plan), batch_tokens
+    def __init__(
+        self, plan: Plan, asked_for: str | None, name: str, *, device: DeviceName, batch_tokens: int | None
+    ) -> None:
+        self.embedder, self.name, self.batch_tokens = Embedder(plan), name, batch_tokens
         precision = plan.precision if plan.precision in ("fp32", "bf16") else "auto"  # int8 is of vectors alone
         self.machine = Machine(device, plan.threads, precision)
         self.filler = _Once(lambda: self._filler(asked_for, device))
@@ -193,13 +196,24 @@ class Served:
     def _filler(self, asked_for: str | None, device: DeviceName) -> Any:
         from albert_cli.scoring import load
 
-        return load.load(asked_for, "mlm", device=device)
+        with self._errors_name_it():
+            return load.load(asked_for, "mlm", device=device)
 
     def _classifier(self) -> Any:
         from albert_cli.training.run_directory import load_run
 
+        plan = self.embedder.plan
+        with self._errors_name_it():
+            return load_run(plan.model.path, device=plan.device, batch_tokens=self.batch_tokens)
+
+    @contextlib.contextmanager
+    def _errors_name_it(self) -> Iterator[None]:
+        """Errors of the model call it as clients do, who need not know where it lies."""
         model = self.embedder.plan.model
         try:
-            return load_run(model.path, device=self.embedder.plan.device, batch_tokens=self.batch_tokens)
-        except AlbertError as error:  # clients need not know where the model lies
-            raise RunError(str(error).replace(str(model.path), model.name)) from None
+            yield
+        except AlbertError as error:
+            place, _, what = str(error).partition(": ")
+            raise RequestError(
+                f"{self.name}: {what}" if place in (str(model.path), model.name) else str(error)
+            ) from None
