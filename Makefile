@@ -9,7 +9,7 @@ TORCH_LOG := .venv/torch-index.log
 # Processes that share the tests; 0 runs all in one.
 WORKERS ?= 2
 
-.PHONY: install demo test lint docs model bench clean
+.PHONY: install demo test lint docs site model bench clean
 
 install: .venv/installed
 
@@ -50,6 +50,10 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/generate.py
+
+# The pages of docs/ as a static site in site/.
+site: install
+	$(BIN)/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml --site-dir "$(CURDIR)/site"
 
 # The built-in model anew: needs the corpus (CORPUS=DIR), GLUE's folder STS-B, whose sentences are kept out of it (STS=DIR),
 # and hours; a killed run goes on when started again.

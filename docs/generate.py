@@ -1,4 +1,4 @@
-"""Write docs/commands.md, docs/formats.md and two tables of README.md from the code.
+"""Write docs/commands.md, docs/formats.md, docs/json.md, docs/schemas/ and two tables of README.md from the code.
 
 `--check` fails when they are out of date.
 """
@@ -11,10 +11,12 @@ import json
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import documents
 import typer
 
 from albert_cli import commands as package
@@ -184,6 +186,10 @@ def _held(module: Format) -> str:
     return "read, written, proved" if module.WRITES else "read"
 
 
+def _schema(command: str) -> str:
+    return json.dumps(documents.schema_of(command), indent=1, ensure_ascii=False) + "\n"
+
+
 def _row(keys: list[Key]) -> str:
     """Keys of one file that are treated alike, with the values of a refused one that are accepted."""
     names = ", ".join(f"`{key.key}`" for key in keys if key.key) or "the file"
@@ -243,7 +249,13 @@ heads, and the files that the library reads beside it.
 
 | format | what it is | dtypes | read | written |
 |---|---|---|---|---|"""
-PAGES = {HERE / "commands.md": commands, HERE / "formats.md": formats, README: readme}
+PAGES: dict[Path, Callable[[], str]] = {
+    HERE / "commands.md": commands,
+    HERE / "formats.md": formats,
+    HERE / "json.md": documents.page,
+    README: readme,
+    **{HERE / "schemas" / f"{command}.json": partial(_schema, command) for command in documents.DOCUMENTS},
+}
 
 
 def main() -> None:
@@ -254,6 +266,7 @@ def main() -> None:
             if not page.exists() or page.read_text(encoding="utf-8") != text:
                 stale.append(name)
         else:
+            page.parent.mkdir(exist_ok=True)
             page.write_text(text, encoding="utf-8")
             print(name)
     if stale:

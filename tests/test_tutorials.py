@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/python.md"]
+PAGES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/python.md", ROOT / "docs/quickstart.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"((?:[^\n]*\\\n)*[^\n]*\n)(.*)", re.DOTALL)
 HEREDOC = re.compile(r"cat > (\S+) <<'END'\n(.*)", re.DOTALL)
@@ -21,6 +21,8 @@ def steps(page):
         if kind == "python":
             source, _, shown = body.partition('"""\n')
             yield "python", source, shown.removesuffix('"""\n')
+            continue
+        if kind == "sh":  # what is done to the machine: installed, exported, fetched
             continue
         assert kind == "console", f"{page.name}: a block of {kind!r} is neither console nor python, so it is not run"
         for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
