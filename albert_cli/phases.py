@@ -1,7 +1,7 @@
 """Where the time of a command goes: the seconds of its phases, which --verbose prints.
 
-A bar's name is a phase as well: what came before each of its steps counts for it. Only the main thread counts; what
-others do at the same time takes no time of its own.
+A bar's name is a phase as well: what came before each of its steps counts for it, whichever thread tells of it. Other
+phases are those of the main thread; what others do at the same time takes no time of its own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ class _Watch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {STARTING: time.perf_counter() - _BEGAN}
         self.open = [REST]
+        self._lock = threading.Lock()
         self._last = time.perf_counter()
 
     def mark(self, name: str) -> None:
         """Count the time since the last mark for that phase."""
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now
+        with self._lock:
+            now = time.perf_counter()
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+            self._last = now
 
 
 _watch: _Watch | None = None
@@ -38,7 +40,7 @@ _watch: _Watch | None = None
 
 def mark(name: str) -> None:
     """The time since the last mark went into that phase."""
-    if _watch is not None and _counted():
+    if _watch is not None:
         _watch.mark(name)
 
 

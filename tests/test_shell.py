@@ -117,6 +117,12 @@ def test_verbose_adds_up_the_seconds_of_the_phases(letter_model):
     assert seconds["importing"] > seconds["filling in"] / 100
 
 
+def test_a_bar_of_other_threads_is_a_phase(albert, letter_model, tmp_path):
+    code, _, err = albert("convert", letter_model, tmp_path / "m.npz", "--verbose")
+    assert code == 0
+    assert {"write", "verify"} <= set(re.findall(r"(\w+) \d+\.\d\d", err)), err
+
+
 def test_verbose_tells_the_seconds_of_what_failed_too(albert, tmp_path):
     code, _, err = albert("inspect", tmp_path / "none", "-v")
     assert code == 1
