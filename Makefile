@@ -13,8 +13,8 @@ WORKERS ?= 2
 
 install: .venv/installed
 
-# What the commands need, and with .[dev] what the tests need as well.
-.venv/runtime: EXTRA =
+# What the commands need and the demo draws with, and with .[dev] what the tests need as well.
+.venv/runtime: EXTRA = [plots]
 .venv/installed: EXTRA = [dev]
 .venv/runtime .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and was not found; set PYTHON=/path/to/python" >&2; exit 1; }

@@ -18,7 +18,6 @@ _PACKAGES = {
     "PIL": "pillow",
     "pkg_resources": "setuptools",
     "ray": "ray[data]",
-    "sklearn": "scikit-learn",
     "tomli_w": "tomli-w",
     "unicode_segmentation_rs": "unicode-segmentation-rs",
     "yaml": "pyyaml",

@@ -1,6 +1,7 @@
 """Runs `albert` commands as on a machine that lacks a library, or has a broken one; a process for each, by a fork.
 
-Reads a job as a JSON line: [library, "missing" or "broken", arguments]; answers [exit code, what was said on stderr].
+Reads a job as a JSON line: [library, "missing" or "broken", arguments], of several libraries with commas between them;
+answers [exit code, what was said on stderr].
 The process that forks has the large libraries imported; the one for a job forgets the library, and all that is built on
 it, so that both are imported again where they are used. Without these libraries ("bare") it does jobs of a third kind:
 "noted", of which the last line on stderr names every library that was looked for.
@@ -16,14 +17,13 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PRELOADED = ("torch", "pyarrow.parquet", "matplotlib.figure", "sklearn.metrics", "scipy.stats", "accelerate")
+PRELOADED = ("torch", "pyarrow.parquet", "matplotlib.figure", "accelerate")
 # Of the libraries above, those that are built on another one.
 BUILT_ON = {
     "PIL": ("matplotlib",),
     "huggingface_hub": ("accelerate",),
-    "numpy": ("accelerate", "matplotlib", "pyarrow", "safetensors", "scipy", "sklearn", "torch"),
+    "numpy": ("accelerate", "matplotlib", "pyarrow", "safetensors", "torch"),
     "safetensors": ("accelerate",),
-    "scipy": ("sklearn",),
     "torch": ("accelerate", "safetensors"),
 }
 OURS = ("albert_cli", "converters")
@@ -72,12 +72,13 @@ def serve(*, bare):
 
 
 def run(library, how, arguments):
-    gone = {library, *BUILT_ON.get(library, ()), *OURS}
+    libraries = (library or "").split(",")
+    gone = {*libraries, *OURS, *(name for one in libraries for name in BUILT_ON.get(one, ()))}
     for name in [name for name in sys.modules if name.partition(".")[0] in gone]:
         del sys.modules[name]
     (finder,) = [item for item in sys.meta_path if item is importlib.machinery.PathFinder]
     kind = {"missing": Missing, "broken": Broken, "noted": Noting}[how]
-    sys.meta_path[sys.meta_path.index(finder)] = noted = kind(library)
+    sys.meta_path[sys.meta_path.index(finder)] = noted = kind(libraries)
     sys.argv = ["albert", *arguments]
     try:
         from albert_cli.main import main
@@ -96,16 +97,16 @@ def run(library, how, arguments):
 
 
 class Missing:
-    """Finds what Python finds, but for one library."""
+    """Finds what Python finds, but for some libraries."""
 
     find_distributions = staticmethod(importlib.machinery.PathFinder.find_distributions)
     invalidate_caches = staticmethod(importlib.machinery.PathFinder.invalidate_caches)
 
-    def __init__(self, library):
-        self.library = library
+    def __init__(self, libraries):
+        self.libraries = libraries
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == self.library:
+        if name.partition(".")[0] in self.libraries:
             return None
         return importlib.machinery.PathFinder.find_spec(name, path, target)
 
@@ -115,7 +116,7 @@ class Broken(Missing):
 
     def find_spec(self, name, path=None, target=None):
         found = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if found is not None and name == self.library:
+        if found is not None and name in self.libraries:
             found.loader = self
         return found
 

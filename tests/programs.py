@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
-    *("torch", "torch._dynamo", "sklearn.metrics", "scipy.stats", "accelerate", "safetensors.torch", "sentencepiece"),
+    *("torch", "torch._dynamo", "accelerate", "safetensors.torch", "sentencepiece"),
     *("pyarrow.parquet", "pyarrow.dataset", "matplotlib.figure", "matplotlib.backends.backend_agg", "google_crc32c"),
     *("typer.main", "pydantic", "google.protobuf.text_format", "sentencepiece.sentencepiece_model_pb2", "ml_dtypes"),
 )

@@ -245,17 +245,27 @@ def test_metrics_are_those_of_scikit_learn_and_scipy():
     wanted, given = random.integers(0, 2, 200), random.integers(0, 2, 200)
     found = metrics.compute(("accuracy", "f1", "macro_f1", "matthews"), wanted, given)
     assert found["accuracy"] == sklearn_metrics.accuracy_score(wanted, given) == (wanted == given).mean()
-    assert found["f1"] == sklearn_metrics.f1_score(wanted, given)
-    assert found["macro_f1"] == sklearn_metrics.f1_score(wanted, given, average="macro")
-    assert found["matthews"] == sklearn_metrics.matthews_corrcoef(wanted, given)
+    assert found["f1"] == pytest.approx(sklearn_metrics.f1_score(wanted, given), abs=1e-12)
+    assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(wanted, given, average="macro"), abs=1e-12)
+    assert found["matthews"] == pytest.approx(sklearn_metrics.matthews_corrcoef(wanted, given), abs=1e-12)
     # By hand: Matthews' coefficient is the correlation of two binary variables.
     assert found["matthews"] == pytest.approx(np.corrcoef(wanted, given)[0, 1])
     x = random.uniform(0, 5, 200).astype(np.float32)
     y = (x + random.normal(0, 1, 200)).astype(np.float32)
     found = metrics.compute(("pearson", "spearman", "rmse"), x, y)
-    assert found["pearson"] == stats.pearsonr(x, y).statistic == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
-    assert found["spearman"] == stats.spearmanr(x, y).statistic
+    assert found["pearson"] == pytest.approx(stats.pearsonr(x.astype(float), y.astype(float)).statistic, abs=1e-12)
+    assert found["spearman"] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
     assert found["rmse"] == pytest.approx(float(np.sqrt(np.mean((x - y) ** 2))), abs=1e-6)
+    several, others = random.integers(0, 4, 200), random.integers(1, 6, 200)
+    found = metrics.compute(("accuracy", "macro_f1", "matthews"), several, others)
+    wanted = sklearn_metrics.f1_score(several, others, average="macro", zero_division=0)
+    assert found["macro_f1"] == pytest.approx(wanted, abs=1e-12)
+    assert found["matthews"] == pytest.approx(sklearn_metrics.matthews_corrcoef(several, others), abs=1e-12)
+    tied, with_ties = several.astype(np.float32), others.astype(np.float32)
+    ranked = metrics.compute(("spearman",), tied, with_ties)["spearman"]
+    assert ranked == pytest.approx(stats.spearmanr(tied, with_ties).statistic, abs=1e-12)
+    nothing = np.zeros(4, np.int64)
+    assert metrics.compute(("f1", "matthews"), nothing, nothing) == {"f1": 0.0, "matthews": 0.0}
     constant = np.ones(200, np.float32)
     assert metrics.compute(("pearson", "spearman"), x, constant) == {"pearson": 0.0, "spearman": 0.0}
 

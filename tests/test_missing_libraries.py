@@ -11,7 +11,7 @@ from making import TINY, tf1
 from tuning import reviews, write_csv, write_model
 
 # What pip calls each library, where Python calls it otherwise.
-PACKAGES = {"PIL": "pillow", "bson": "pymongo", "google": "protobuf", "sklearn": "scikit-learn"}
+PACKAGES = {"PIL": "pillow", "bson": "pymongo", "google": "protobuf"}
 PACKAGES |= {"ray": "ray[data]", "tensorflow": "tensorflow-cpu", "google_crc32c": "google-crc32c"}
 PACKAGES |= {"tomli_w": "tomli-w", "yaml": "pyyaml", "unicode_segmentation_rs": "unicode-segmentation-rs"}
 # The usual uses of every command, and of each the libraries that it does nothing without. $ is the world's directory.
@@ -48,22 +48,25 @@ USES = {
     "predict $/run --in $/t.csv --out $/out.csv": ("torch", "accelerate"),
     "predict $/run --in $/t.csv --out $/out.parquet": ("torch", "pyarrow", "accelerate"),
     "answer $/qa film film": ("torch", "accelerate"),
-    "evaluate $/run": ("torch", "sklearn", "scipy", "accelerate"),
-    "evaluate $/run --curves $/out.pdf": ("torch", "matplotlib", "accelerate", "sklearn"),
+    "evaluate $/run": ("torch", "accelerate"),
+    "evaluate $/run --curves $/out.pdf": ("torch", "matplotlib", "accelerate"),
     "finetune csv --train $/train.csv --model $/model --steps 1 --max-length 16 --out $/out": (
-        "torch", "accelerate", "matplotlib", "sklearn", "tomli_w",
+        "torch", "accelerate", "tomli_w",
     ),
     "finetune csv --train $/train.csv --model $/model --steps 1 --max-length 16 --tensorboard --out $/out": (
-        "tensorboard", "accelerate", "matplotlib", "sklearn", "tomli_w", "torch",
+        "tensorboard", "accelerate", "tomli_w", "torch",
+    ),
+    "finetune csv --train $/train.csv --model $/model --steps 1 --max-length 16 --compare $/run --out $/out": (
+        "accelerate", "matplotlib", "tomli_w", "torch",
     ),
     "pretrain --corpus $/c.txt --init $/model --steps 1 --max-length 16 --hold-out 4 --out $/out": (
-        "torch", "accelerate", "matplotlib", "unicode_segmentation_rs", "tomli_w",
+        "torch", "accelerate", "unicode_segmentation_rs", "tomli_w",
     ),
     "pretrain --corpus $/c.txt --vocab-size 90 --steps 1 --max-length 16 --hold-out 4 --out $/out": (
-        "sentencepiece", "accelerate", "matplotlib", "tomli_w", "torch", "unicode_segmentation_rs",
+        "sentencepiece", "accelerate", "tomli_w", "torch", "unicode_segmentation_rs",
     ),
     "pretrain --corpus $/c.txt --init $/model --steps 1 --max-length 16 --hold-out 4 --teacher $/model --out $/out": (
-        "transformers", "accelerate", "huggingface_hub", "matplotlib", "tomli_w", "torch", "unicode_segmentation_rs",
+        "transformers", "accelerate", "huggingface_hub", "tomli_w", "torch", "unicode_segmentation_rs",
     ),
 }  # fmt: skip
 # What takes long even to fail, or has a library of its own.
@@ -78,7 +81,7 @@ LIBRARIES = sorted(
     | {"huggingface_hub", "pandas", "psutil", "google", "ml_dtypes", "yaml", "zstandard", "joblib"}
 )
 # What others are built on, or nearly every command: of these the table has a few uses only.
-BELOW = ("PIL", "google", "google_crc32c", "joblib", "ml_dtypes", "pandas", "psutil", "safetensors", "scipy",
+BELOW = ("PIL", "google", "google_crc32c", "joblib", "ml_dtypes", "pandas", "psutil", "safetensors",
          "sentencepiece", "yaml")  # fmt: skip
 # What transformers lacks, it says of itself only that it cannot be imported.
 OF_TRANSFORMERS = ("tokenizers",)
@@ -175,7 +178,7 @@ def test_what_a_command_needs_is_reported_in_one_line(server, world):
 
 
 def test_what_cannot_be_imported_is_reported_in_one_line(server, world):
-    for library in ("safetensors", "sentencepiece", "pyarrow", "sklearn", "bson"):
+    for library in ("safetensors", "sentencepiece", "pyarrow", "matplotlib", "bson"):
         said = tried(server, world, library, CASES[library][0], "broken")
         package = PACKAGES.get(library, library)
         assert re.search(

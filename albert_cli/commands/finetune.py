@@ -177,7 +177,8 @@ def _show(result: dict[str, Any], out: Path) -> None:
         console.print_table(
             [[name, console.figure(value)] for name, value in dev.items()], ["metric", "dev"], right=[1]
         )
-    console.say(f"{out}: model, report.md, curves.png, dev_predictions.csv")
+    drawn = "curves.png, " if (out / "curves.png").exists() else ""
+    console.say(f"{out}: model, report.md, {drawn}dev_predictions.csv")
 
 
 def _metrics(dev: dict[str, float]) -> str:

@@ -211,9 +211,8 @@ def _digest(model: nn.Module) -> str:
 
 def rotation_towards(vectors: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray[np.float32]:
     """The rotation (H, H) that leads `vectors` (rows, H) as near to `targets` (rows, H) as any does (Procrustes)."""
-    from scipy.linalg import orthogonal_procrustes
-
-    rotation: NDArray[np.float32] = orthogonal_procrustes(vectors, targets)[0].astype(np.float32)
+    left, _, right = np.linalg.svd(vectors.T @ targets)
+    rotation: NDArray[np.float32] = (left @ right).astype(np.float32)
     return rotation
 
 

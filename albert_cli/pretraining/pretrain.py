@@ -30,6 +30,7 @@ from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs import resumption
 from albert_cli.runs.claim import Inputs
+from albert_cli.runs.curves import draws, warn_of_no_pictures
 from albert_cli.runs.directory import RunDirectory, prepare_run_directory
 from albert_cli.runs.events import Evaluated, Note, PretrainingPlan, Report, Trained, records_of, silent
 from albert_cli.runs.files import CURVES, RUN, pattern
@@ -180,7 +181,7 @@ def _job(
 
 def _teacher(settings: PretrainSettings, accelerator: Accelerator) -> Teacher | None:
     """The teacher, if any; refuses what lacks a library, or cannot be shared, before any work is done."""
-    require_library("matplotlib", "drawing a run's curves")
+    warn_of_no_pictures()
     if settings.teacher:
         require_library("transformers", "--teacher")
         if accelerator.num_processes > 1:
@@ -242,11 +243,12 @@ def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -
 
 def _finish(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Curves and the summary; the state is removed."""
-    from albert_cli.pretraining import figures
-
     records = read_finished_log(out)
     last, steps = records_of(records, Evaluated)[-1], records_of(records, Trained)
-    figures.curves(records, out / CURVES)
+    if draws():
+        from albert_cli.pretraining import figures
+
+        figures.curves(records, out / CURVES)
     summary = {
         "steps": last["step"],
         "seconds": last["seconds"],

@@ -19,7 +19,7 @@ from converters.dialects import to_hf
 from converters.messages import listing
 from converters.staging import atomic_write
 
-_LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "sentencepiece", "safetensors")
+_LIBRARIES = ("albert-cli", "torch", "accelerate", "numpy", "sentencepiece", "safetensors")
 
 
 def write_info(directory: Path, tables: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from albert_cli.errors import TrainingError
 from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
+from albert_cli.runs.curves import warn_of_no_pictures
 from albert_cli.tasks.task import Task
 from albert_cli.training import run_directory
 from albert_cli.training.run_info import RunInfo
@@ -30,9 +31,8 @@ def check_processes(settings: Settings, accelerator: Accelerator) -> None:
 
 
 def check_libraries(settings: Settings) -> None:
-    """Refuse what lacks a library."""
-    require_library("matplotlib", "drawing a run's curves")
-    require_library("sklearn", "measuring a run")
+    """Refuse what lacks a library; a Notice where no pictures will be drawn."""
+    warn_of_no_pictures()
     if settings.tensorboard:
         require_library("tensorboard", "--tensorboard")
 

@@ -1,65 +1,91 @@
-"""Metrics of the tasks, computed by scikit-learn and scipy; every one is better when larger, but for `rmse`."""
+"""Metrics of the tasks, with the numbers of scikit-learn and SciPy; all are better when larger, but for `rmse`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Values = NDArray[np.generic]
+    Values = NDArray[Any]
 
 
 def _accuracy(targets: Values, predictions: Values) -> float:
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(targets, predictions))
+    """The share of rows that are right, of several labels in all of them."""
+    right = targets == predictions
+    return float((right if right.ndim == 1 else right.all(axis=1)).mean())
 
 
 def _f1(targets: Values, predictions: Values) -> float:
     """F1 of class 1, as GLUE scores MRPC and QQP."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(targets, predictions, zero_division=0))
+    return _f1_of(targets == 1, predictions == 1)
 
 
 def _macro_f1(targets: Values, predictions: Values) -> float:
-    from sklearn.metrics import f1_score
+    """The mean over the classes that occur; over all labels, where there are several for a row."""
+    import numpy as np
 
-    return float(f1_score(targets, predictions, average="macro", zero_division=0))
+    if targets.ndim > 1:
+        each = [_f1_of(*columns) for columns in zip(targets.T > 0, predictions.T > 0, strict=True)]
+    else:
+        each = [_f1_of(targets == item, predictions == item) for item in np.union1d(targets, predictions)]
+    return float(np.mean(each))
 
 
 def _micro_f1(targets: Values, predictions: Values) -> float:
     """Of all labels of all rows together."""
-    from sklearn.metrics import f1_score
+    return _f1_of(targets > 0, predictions > 0)
 
-    return float(f1_score(targets, predictions, average="micro", zero_division=0))
+
+def _f1_of(wanted: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
+    """The harmonic mean of precision and recall; 0 where nothing is wanted and nothing found."""
+    total = int(wanted.sum()) + int(found.sum())
+    return 2 * int((wanted & found).sum()) / total if total else 0.0
 
 
 def _matthews(targets: Values, predictions: Values) -> float:
-    from sklearn.metrics import matthews_corrcoef
+    """Matthews' correlation, of several classes Gorodkin's R_K; 0 where it is not defined."""
+    import numpy as np
 
-    return float(matthews_corrcoef(targets, predictions))
+    classes = np.union1d(targets, predictions)[:, None]
+    wanted, found = (targets == classes).sum(1), (predictions == classes).sum(1)  # rows of each class
+    rows = len(targets)
+    together = int((targets == predictions).sum()) * rows - int(wanted @ found)
+    spread = (rows**2 - int(wanted @ wanted)) * (rows**2 - int(found @ found))
+    return float(together / np.sqrt(spread)) if spread else 0.0
 
 
 def _pearson(targets: Values, predictions: Values) -> float:
-    from scipy.stats import pearsonr
-
-    return 0.0 if _undefined(targets, predictions) else float(pearsonr(targets, predictions).statistic)
+    return 0.0 if _undefined(targets, predictions) else _correlation(targets, predictions)
 
 
 def _spearman(targets: Values, predictions: Values) -> float:
-    from scipy.stats import spearmanr
+    """Pearson's correlation of the ranks; equal values share the mean of theirs."""
+    return 0.0 if _undefined(targets, predictions) else _correlation(_ranks(targets), _ranks(predictions))
 
-    return 0.0 if _undefined(targets, predictions) else float(spearmanr(targets, predictions).statistic)
+
+def _correlation(first: Values, second: Values) -> float:
+    import numpy as np
+
+    one, other = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (first, second))
+    found = float((one / np.linalg.norm(one)) @ (other / np.linalg.norm(other)))
+    return min(1.0, max(-1.0, found))
+
+
+def _ranks(values: Values) -> Values:
+    import numpy as np
+
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Values = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks
 
 
 def _rmse(targets: Values, predictions: Values) -> float:
-    from sklearn.metrics import root_mean_squared_error
+    import numpy as np
 
-    return float(root_mean_squared_error(targets, predictions))
+    return float(np.sqrt(np.mean(np.square(targets.astype(np.float64) - predictions))))
 
 
 def _undefined(targets: Values, predictions: Values) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from albert_cli.console import figure
+from albert_cli.runs.curves import draws
 from albert_cli.runs.events import EpochEnded, Record, records_of
 from albert_cli.tables.delimited import csv_rows
 from converters.messages import visible
@@ -36,10 +37,9 @@ def write(out: Path, prepared: Prepared, summary: dict[str, Any], records: Seque
         + (f" (stopped early of {summary['planned_steps']})" if summary["stopped_early"] else "")
         + f", chosen by {prepared.task.selection_metric} on the development set.",
         _table(["metric", "dev"], [[name, figure(value)] for name, value in summary["dev"].items()]),
-        "![curves](curves.png)",
     ]
-    if picture := prepared.problem.picture:
-        parts.append(f"![{picture.partition('.')[0]}]({picture})")
+    pictures = ["curves.png", prepared.problem.picture] if draws() else []
+    parts += [f"![{picture.partition('.')[0]}]({picture})" for picture in pictures if picture]
     parts += [
         "## Data",
         _table(
@@ -70,7 +70,7 @@ def write_seeds(out: Path, together: dict[str, Any]) -> None:
         f"# {together['task']}, {len(together['seeds'])} seeds",
         _table(["metric", "mean ± standard deviation"], rows),
         _table(["run", *names], runs),
-        "![curves](curves.png)",
+        *(["![curves](curves.png)"] if draws() else []),
     ]
     _write(out / "report.md", parts)
 

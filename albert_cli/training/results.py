@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_cli.runs import info as run_info
+from albert_cli.runs.curves import draws
 from albert_cli.runs.events import Counter, Evaluated, Record, Remark, Report, records_of
 from albert_cli.runs.files import CURVES
 from albert_cli.runs.log import read_finished_log
@@ -30,7 +31,6 @@ class Summary:
 
 def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device: str) -> dict[str, Any]:
     """Write all that comes of a trained model; its summary."""
-    from albert_cli.training import figures
     from albert_cli.training import report as pages
 
     loaded = load_run(out, device=device)
@@ -52,9 +52,12 @@ def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device:
     history = History.of(out, records, prepared.task.selection_metric)
     summary = _summary(prepared, plan, records)
     summary["dev"] |= {key: value for key, value in further.items() if key not in summary["dev"]}
-    figures.curves({out.name: history}, out / CURVES)
-    if prepared.problem.picture:
-        prepared.problem.draw(*predicted["dev"], loaded.info, out / prepared.problem.picture)
+    if draws():
+        from albert_cli.training import figures
+
+        figures.curves({out.name: history}, out / CURVES)
+        if prepared.problem.picture:
+            prepared.problem.draw(*predicted["dev"], loaded.info, out / prepared.problem.picture)
     pages.write(out, prepared, summary, records)
     run_info.write_summary(out, summary)
     return summary

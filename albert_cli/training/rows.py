@@ -110,3 +110,10 @@ class Predictions(Generic[V]):
 
     outputs: list[NDArray[Any]]
     values: V
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """The probabilities of logits (…, classes), in float64."""
+    raised = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    shares: NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
+    return shares

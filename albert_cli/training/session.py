@@ -23,6 +23,7 @@ from albert_cli.training.run_directory import OURS, base_checkpoint, read_histor
 from albert_cli.training.settings import Settings
 from albert_cli.training.several import finetune_seeds, several
 from converters.checkpoint import Checkpoint
+from converters.libraries import require_library
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
@@ -49,6 +50,8 @@ def one(
     wanted = _settings(task, given, first, config=config, resume=resume)
     if seeds:
         return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report, device=device)
+    if compare:
+        require_library("matplotlib", "--compare")
     for path in compare:
         read_history(path)
     summary = finetune(wanted, out, resume=resume, force=force, report=report, device=device)

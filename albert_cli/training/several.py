@@ -12,6 +12,7 @@ from typing import Any
 from albert_cli.machine import DeviceName
 from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
+from albert_cli.runs.curves import draws
 from albert_cli.runs.directory import prepare_run_directory
 from albert_cli.runs.events import Report, RunBegun, silent
 from albert_cli.runs.files import CURVES
@@ -35,7 +36,6 @@ def finetune_seeds(
     device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Train with each seed into `out/seed-N`; mean and spread (standard deviation) of every metric over the seeds."""
-    from albert_cli.training import figures
     from albert_cli.training import report as pages
 
     members = {f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
@@ -54,7 +54,10 @@ def finetune_seeds(
         together = {"task": settings.task, "seeds": list(seeds), "metrics": metrics, "runs": summaries}
         run_info.write_summary(work, together)
         histories = {f"seed {seed}": run_directory.read_history(work / f"seed-{seed}") for seed in seeds}
-        figures.curves(histories, work / CURVES)
+        if draws():
+            from albert_cli.training import figures
+
+            figures.curves(histories, work / CURVES)
         pages.write_seeds(work, together)
         for path in work.glob("features-*.safetensors"):
             path.unlink()

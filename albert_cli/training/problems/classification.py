@@ -17,7 +17,7 @@ from albert_cli.tasks.examples import Examples
 from albert_cli.tasks.task import Task
 from albert_cli.training import labels as columns_of_labels
 from albert_cli.training.problems import Problem
-from albert_cli.training.rows import Split
+from albert_cli.training.rows import Split, softmax
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.text_problem import Found, TextProblem
 
@@ -65,10 +65,7 @@ class Classification(TextProblem):
 
     def probabilities(self, found: Found) -> NDArray[np.float64]:
         """Of each label, (rows, labels)."""
-        from scipy.special import softmax
-
-        shares: NDArray[np.float64] = softmax(np.stack(found.outputs).astype(np.float64), axis=1)
-        return shares
+        return softmax(np.stack(found.outputs))
 
     def named(self, found: Found, info: RunInfo) -> list[Any]:
         """The label of each row."""
@@ -115,12 +112,12 @@ class Classification(TextProblem):
     def draw(self, split: Split[Examples], found: Found, info: RunInfo, target: Path) -> None:
         """Counts by true and predicted label."""
         from matplotlib.figure import Figure
-        from sklearn.metrics import confusion_matrix
 
         from albert_cli import pictures
 
         labels = [pictures.plain(label) for label in info.labels]
-        counts = confusion_matrix(split.rows.targets.numpy(), found.values, labels=range(len(labels)))
+        counts = np.zeros((len(labels), len(labels)), np.int64)
+        np.add.at(counts, (split.rows.targets.numpy(), found.values), 1)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
         size = min(14.0, 3.2 + 0.75 * len(labels))
         figure = Figure(figsize=(size + 1.2, size), layout="constrained")

@@ -23,7 +23,7 @@ from albert_cli.tasks.task import Sources, Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.choice_rows import rows_of
 from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Problem, Unlabelled
-from albert_cli.training.rows import Predictions, Split, no_targets
+from albert_cli.training.rows import Predictions, Split, no_targets, softmax
 from albert_cli.training.run_info import RunInfo
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
@@ -229,9 +229,7 @@ class MultipleChoice:
 
 def _shares(logits: NDArray[Any]) -> list[float]:
     """The probability of each choice."""
-    from scipy.special import softmax
-
-    return [round(float(share), 6) for share in softmax(logits.astype(np.float64))]
+    return [round(float(share), 6) for share in softmax(logits)]
 
 
 PROBLEM: Problem[Choosings, Split[Choosings], list[NDArray[Any]]] = MultipleChoice()

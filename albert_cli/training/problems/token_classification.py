@@ -25,7 +25,7 @@ from albert_cli.training import labels as columns_of_labels
 from albert_cli.training import tag_files, tagging
 from albert_cli.training.label_names import labels_of
 from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled, ids_among
-from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
+from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets, softmax
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.score_bars import Score
 from albert_cli.training.word_windows import WordWindows, windows
@@ -347,9 +347,7 @@ def _names(logits: NDArray[Any], info: RunInfo) -> list[str]:
 
 def _sure(logits: NDArray[Any]) -> list[float]:
     """How likely the likeliest tag of each word is."""
-    from scipy.special import softmax
-
-    return [round(float(share), 6) for share in softmax(logits.astype(np.float64), axis=1).max(1, initial=0.0)]
+    return [round(float(share), 6) for share in softmax(logits).max(1, initial=0.0)]
 
 
 def _entities(words: Sequence[str], tags: Sequence[str]) -> str:
