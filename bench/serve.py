@@ -124,7 +124,8 @@ def started(name: str, model: str, command: Sequence[str], threads: str) -> Iter
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = [word.replace("PORT", str(port)) if word == "PORT" else word for word in command]
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment["DO_NOT_TRACK"] = "1"  # infinity would report its use
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
     side = Side(name, port, model)
     try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from albert_cli import batching
 from albert_cli.embedding.embedder import Embedder, Plan, Tokens
 from albert_cli.errors import EmbeddingError, TokenizerError
-from albert_cli.machine import DeviceName, Machine
+from albert_cli.machine import DeviceName, Machine, on_threads
 from albert_cli.memory import out_of_memory
 from albert_cli.serving.bodies import no_such
 from albert_cli.serving.errors import RequestError
@@ -107,7 +107,8 @@ class Served:
     @property
     def budget(self) -> int:
         """The tokens of a batch that keep every thread busy once."""
-        return self.embedder.plan.batch_tokens * max(1, self.embedder.encoder.chunks_at_once)
+        with on_threads(self.embedder.plan.threads):
+            return self.embedder.plan.batch_tokens * self.embedder.encoder.chunks_at_once
 
     @property
     def dims(self) -> int:
