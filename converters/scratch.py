@@ -60,9 +60,9 @@ class Scratch:
 
 
 @contextlib.contextmanager
-def temporary_directory(prefix: str) -> Iterator[Path]:
-    """An empty directory where the system keeps temporary files, removed at the end."""
-    scratch = Scratch(Path(tempfile.gettempdir()), prefix)
+def temporary_directory(prefix: str, room: Path | None = None) -> Iterator[Path]:
+    """An empty directory in `room`, by default where the system keeps temporary files, removed at the end."""
+    scratch = Scratch(room or Path(tempfile.gettempdir()), prefix)
     try:
         scratch.make()
         scratch.place.mkdir()

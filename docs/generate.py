@@ -207,7 +207,17 @@ _FORMATS_BEGIN, _COMMANDS_BEGIN, _TABLE_ENDS = (
 
 # What a command does with a model of a family that has these heads.
 _DOES: Mapping[tuple[str, ...], Callable[[Family, Sequence[str]], str]] = {
-    ("convert", "inspect", "diff", "models", "tokenize", "embed", "similarity", "serve"): lambda family, heads: "yes",
+    (
+        "convert",
+        "inspect",
+        "diff",
+        "models",
+        "tokenize",
+        "embed",
+        "search",
+        "similarity",
+        "serve",
+    ): lambda family, heads: "yes",  # fmt: skip
     ("init",): _makes,
     ("fill-mask",): _fills,
     ("fill-mask --span",): lambda family, heads: _yes("sbo" in heads),

@@ -8,6 +8,7 @@ from albert_cli.main import app
 # Each in the folder of the world. Outputs are written there, and written again when it is run again.
 COMMANDS = {
     "embed": ["--in", "t.txt", "--model", "model", "--out", "o.parquet", "--force"],
+    "search": ["a film", "--in", "t.txt", "--model", "model"],
     "similarity": ["a film", "a dog", "--model", "model"],
     "tokenize": ["a good film", "--model", "model"],
     "fill-mask": ["a [MASK] film", "--model", "model"],

@@ -31,6 +31,9 @@ def names(folder):
         ["answer", "run", CAFE, "a text"],
         ["answer", "run", "a question", CAFE],
         ["embed", "--in", "x.csv", "--text-column", CAFE],
+        ["embed", CAFE],
+        ["search", CAFE, "--in", "x.csv"],
+        ["search", "a", "--in", "x.csv", "--where", f"{CAFE}=1"],
         ["finetune", CAFE],
     ],
 )
@@ -74,6 +77,7 @@ def test_the_home_directory_is_meant_by_a_tilde_everywhere(letter_model, albert,
         ["score", "--in=~/in.txt", "--model=~/m.npz", "--out=~/s.csv"],
         ["similarity", "--in=~/in.txt", "--model=~/m.npz", "--plot=~/p.svg"],
         ["similarity", "a", "~/v.parquet", "--top=1"],
+        ["search", "--queries=~/in.txt", "--in=~/v.parquet", "--top=1"],
     ):
         code, _, err = albert(*arguments)
         assert code == 0, err

@@ -48,6 +48,7 @@ IDLE = [
         "embed --in t.txt --out x.npy --embedding-column e",
         "--embedding-column has no effect on .npy, which holds the vectors alone; leave it out",
     ),
+    ("embed text --keep-text", "--keep-text has no effect on a TEXT, whose vector is printed; leave it out"),
     (
         "finetune sst2 --text-column x --regression",
         "--text-column and --regression have no effect on sst2, whose columns and labels are known; leave them out",

@@ -21,8 +21,8 @@ from albert_cli.runs import processes
 
 FOUR = ("--device", "--threads", "--precision", "--batch-tokens")
 COMPUTING = {
-    "answer", "embed", "evaluate", "fill-mask", "finetune", "predict", "pretrain", "score", "serve", "similarity",
-    "sop",
+    "answer", "embed", "evaluate", "fill-mask", "finetune", "predict", "pretrain", "score", "search", "serve",
+    "similarity", "sop",
 }  # fmt: skip
 WITHOUT = {"convert", "diff", "init", "inspect", "models", "tokenize"}
 # (option, command): why there is none.
@@ -60,6 +60,7 @@ def words(tmp_path_factory, letter_model):
         "evaluate": [run, "--data", labelled, "--json"],
         "answer": [answers, "a film?", "the good film " * 60, "--json"],
         "similarity": ["--in", folder / "texts.txt", *model],
+        "search": ["a film", "--in", folder / "texts.txt", *model],
         "embed": ["--in", folder / "texts.txt", "--out", folder / "v.parquet", "--force", *model],
     }
 

@@ -12,7 +12,7 @@ from converters.errors import AlbertError
 FEW = ("-1", "1e23", "nan", "junk")
 MANY = ("0", str(10**23), str(2**31), str(2**63), "inf", "-inf", "", "1e-400", "0x10", "٣")
 # Those that take longer: in slow tests alone.
-SLOW = ("answer", "embed", "evaluate", "finetune", "predict", "pretrain", "score", "similarity", "sop")
+SLOW = ("answer", "embed", "evaluate", "finetune", "predict", "pretrain", "score", "search", "similarity", "sop")
 # Options that take numbers as a text, which has a form of its own.
 NUMBERS_IN_TEXT = ("batch_tokens", "seeds", "shard", "layers", "layer", "head", "weights", "decode")
 

@@ -31,6 +31,7 @@ def written(pipe):
 READERS = {
     "tokenize": ["tokenize", "--in", "{}", "--format", "ids"],
     "similarity": ["similarity", "--in", "{}", "--json"],
+    "search": ["search", "a film", "--in", "{}", "--json"],
     "score": ["score", "--in", "{}", "--json"],
     "embed": ["embed", "--in", "{}", "--threads", "1", "--out", "{}.parquet"],
     "embed with ids": [

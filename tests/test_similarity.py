@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from albert_cli.builtin.held_out import SIX
-from albert_cli.embedding.similarity import VectorFile, Vectors, cosines, nearest
+from albert_cli.embedding.nearest import cosines
+from albert_cli.embedding.similarity import VectorFile, Vectors, nearest
 from albert_cli.main import app
 from converters.errors import AlbertError
 

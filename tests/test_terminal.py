@@ -113,7 +113,7 @@ def test_every_argument_is_explained():
     ("words", "says"),
     [
         (["finetune"], f"Missing argument 'TASK'. One of {', '.join(tasks.names())}; or glue, all of GLUE."),
-        (["embed", "texts.txt"], "Missing option '--in' / '-i'. A .txt, CSV, TSV, JSONL or Parquet file"),
+        (["embed"], "Invalid value: nothing to embed; give a TEXT, or --in FILE"),
         (["convert", "built-in"], "Missing argument 'TARGET'. Directory or file to write."),
         (["convert", "a", "b", "--dtype", "fp16"], "'--dtype': 'fp16' is not one of 'float32', 'float16', 'bfloat16'."),
         (["finetune", "sst2", "--steps", "many"], "Invalid value for '--steps': Input should be a valid integer"),

@@ -80,6 +80,8 @@ COMMANDS = {
     "similarity": ("similarity", *TEXTS.values()),
     "similarity of a file": ("similarity", "--in", "texts.csv", "--top", "2"),
     "similarity of vectors": ("similarity", "vectors.parquet"),
+    "search": ("search", *TEXTS.values(), "--in", "texts.csv"),
+    "search of vectors": ("search", "a", "--in", "vectors.parquet", "--dims", "2"),
     "tokenize": ("tokenize", "--in", "texts.csv"),
     "tokenize to pieces": ("tokenize", "--in", "texts.csv", "--format", "tokens"),
     "tokenize to records": ("tokenize", "--in", "texts.csv", "--format", "jsonl"),
@@ -99,7 +101,7 @@ ONE_WAY = ("tokenize to", "a file that", "an option that")
 def test_no_command_prints_what_a_terminal_obeys(name, json_too, files, model, albert, monkeypatch):
     monkeypatch.chdir(files)
     command = COMMANDS[name]
-    own = () if command[0] == "inspect" or "vectors.parquet" in command else ("--model", model)
+    own = () if command[0] == "inspect" or command[1:] == ("vectors.parquet",) else ("--model", model)
     code, out, err = albert(command[0], *own, *(["--json"] if json_too else []), *command[1:])
     assert code == (0 if command[0] != "inspect" else 1 + command[1].startswith("--")), err
     assert "Traceback" not in err

@@ -6,7 +6,7 @@ import dataclasses
 import glob
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,11 +16,17 @@ from converters.errors import FileError
 from converters.messages import escaped, shortened
 
 if TYPE_CHECKING:
-    from albert_cli.embedding.engine import Report
+    from albert_cli.embedding.embedder import Plan
+    from albert_cli.embedding.engine import Job, Report
+    from albert_cli.embedding.settings import Settings
+    from albert_cli.machine import DeviceName
 
 app = typer.Typer()
 
 _OF_MERGE = {"source", "out", "merge", "force", "json"}
+_OF_TEXTS = {"model", "pooling", "layer", "normalize", "dims", "prompt", "errors", "max_length", "cased", "on_truncate",
+             "device", "threads", "precision", "batch_tokens", "json"}  # fmt: skip
+_NOT_UPDATED = ("resume", "force", "shard", "engine")
 # Below this many rows their rate means nothing.
 _TIMED = 1000
 # As many as five digits in the name of a shard's file number.
@@ -29,8 +35,9 @@ _MOST_SHARDS = 100_000
 
 @app.command()
 def embed(
+    texts: options.Texts = None,
     source: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--in",
             metavar="PATH",
@@ -40,7 +47,7 @@ def embed(
         ),
         Kind.PATH,
         Kind.STREAM_IN,
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -60,12 +67,8 @@ def embed(
     prompt: vector_options.Prompt = None,
     text_column: options.TextColumn = None,
     text_pair_column: options.TextPairColumn = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id-column", metavar="NAME", help="The column of unique ids; else rows from 0.")
-    ] = None,
-    keep_columns: Annotated[
-        str | None, typer.Option("--keep-columns", metavar="A,B", help="Columns to copy into the output.")
-    ] = None,
+    id_column: options.IdColumn = None,
+    keep_columns: options.KeepColumns = None,
     keep_text: Annotated[bool, typer.Option("--keep-text", help="Copy the texts into the output.")] = False,
     input_format: options.InputFormat = None,
     delimiter: options.Delimiter = None,
@@ -91,6 +94,12 @@ def embed(
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th row, from row I (0 to N-1) on.")
     ] = None,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update", help="Add to --out only rows that are new or changed, by id and text; the others are kept."
+        ),
+    ] = False,
     merge: Annotated[bool, typer.Option("--merge", help="Merge the shards that --in names into --out.")] = False,
     engine: Annotated[Literal["local", "ray"], typer.Option("--engine", help="Here, or on a Ray cluster.")] = "local",
     address: Annotated[
@@ -110,9 +119,15 @@ def embed(
     true; of a text that is too long, `truncated` says how many tokens were left out. A run that is interrupted, even
     by kill -9, is resumed by --resume; the file is bit-identical. Pooling, normalization, length, prompt and number of
     dimensions of a Sentence-Transformers model are its own, unless an option says otherwise; its Dense layers follow
-    the pooling.
+    the pooling. The vector of a TEXT is printed as JSON, of several one on each line.
+
+    --update adds to the file what the input has that is new: rows whose id, text or kept columns the file does not have
+    so. Those that the input no longer has are kept. A file without texts is to be begun with --update, too, so that it
+    holds their SHA-256.
 
     Examples:
+
+        albert embed "How old are you?" --model albert-base-v2
 
         albert embed --in texts.txt --model albert-base-v2
 
@@ -126,6 +141,10 @@ def embed(
 
         zcat corpus.gz | albert embed --in - --out corpus.parquet --resume
 
+        # tonight's articles
+        albert embed --in news.csv --id-column url --keep-text \\
+            --out news.parquet --update
+
         # on four machines, 0/4 to 3/4; then the four files into one
         albert embed --in corpus/ --out corpus.parquet --shard 0/4
         albert embed --merge --in 'corpus-*-of-00004.parquet' --out corpus.parquet
@@ -134,32 +153,34 @@ def embed(
             --engine ray --address auto --gpus-per-actor 1
     """
     if merge:
-        if out is None:
-            raise typer.BadParameter("--merge needs --out: the file to write")
+        if source is None or out is None:
+            raise typer.BadParameter("--merge needs --in: the shards, and --out: the file to write")
         refuse_idle("with --merge, which copies vectors", *(typed_options().keys() - _OF_MERGE))
         _merge(source, out, force=force, json=json)
         return
+    from albert_cli.embedding.settings import Settings
+
+    settings = Settings(
+        pooling, _layers(layer), normalize, dims, max_length, on_truncate, None if cased is None else not cased, prompt
+    )
+    computing: dict[str, Any] = {"precision": precision, "batch_tokens": batch_tokens, "threads": threads}
+    if texts:
+        _print_vectors(texts, source, model, settings, device, computing, json=json)
+        return
+    if source is None:
+        raise typer.BadParameter("nothing to embed; give a TEXT, or --in FILE")
     part = _shard(shard)
     target = _target(source, out, part)
-    from albert_cli.embedding import kinds
-    from albert_cli.embedding import resume as resuming
-
-    kinds.check(target, shards=part[1])
-    if target.suffix.lower() == ".npy":
-        refuse_idle("on .npy, which holds the vectors alone", "embedding_column", "vector_type")
-    elif target.suffix.lower() not in kinds.PARQUET:
-        refuse_idle(f"on {target.suffix.lower()}, which has no types of lists", "vector_type")
-    layers = _layers(layer)
+    _check_kind(target, part, update=update)
     if engine == "local":
         processes.spare_pandas()
     if engine == "local" and (address or num_actors or gpus_per_actor):
         raise typer.BadParameter("--address, --num-actors and --gpus-per-actor need --engine ray")
-    from albert_cli.embedding.embedder import Plan
-    from albert_cli.embedding.engine import Job, run
+    from albert_cli.embedding import kinds
+    from albert_cli.embedding import resume as resuming
+    from albert_cli.embedding.engine import Job
     from albert_cli.embedding.parquet import Layout
-    from albert_cli.embedding.settings import Settings
     from albert_cli.machine import find_device
-    from albert_cli.registry.resolve import resolve
     from albert_cli.tables.columns import Columns
     from albert_cli.tables.input_files import warn_of_skipped
     from albert_cli.tables.sources import Source
@@ -167,34 +188,102 @@ def embed(
     kept = tuple(keep_columns.split(",")) if keep_columns else ()
     columns = Columns(text_column, text_pair_column, id_column, kept, delimiter)
     in_parquet = target.suffix.lower() in kinds.PARQUET
-    texts = Source(source, columns, kind=input_format, errors=errors, with_bytes=in_parquet)
-    resuming.check_free(target, texts, resume=resume, force=force)
-    warn_of_skipped(source, texts.skipped)
+    rows = Source(source, columns, kind=input_format, errors=errors, with_bytes=in_parquet)
+    resuming.check_free(target, rows, resume=resume or update, force=force)
+    warn_of_skipped(source, rows.skipped)
     # The workers of a cluster need not have what this machine has.
     there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
-    plan = Plan.of(
-        resolve(model),
-        Settings(
-            pooling, layers, normalize, dims, max_length, on_truncate, None if cased is None else not cased, prompt
-        ),
-        device=there or (device if engine == "ray" else find_device(device)),
-        precision=precision,
-        batch_tokens=batch_tokens,
-        threads=threads,
-    )
-    if taken := plan.taken():
-        console.warn(taken)
-    layout = Layout(embedding_column, out_dtype, vector_type, keep_text)
-    job = Job(texts, target, plan, layout, part, resume, force)
+    plan = _plan(model, settings, there or (device if engine == "ray" else find_device(device)), computing)
+    layout = Layout(embedding_column, out_dtype, vector_type, keep_text, text_hash=update and not keep_text)
+    job = Job(rows, target, plan, layout, part, resume or update, force)
+    if update and target.exists():
+        _update(job, json=json)
+        return
     done_before = resume and _begun(target)
-    with interruption.keeping(lambda: interruption.of_vectors(target)), console.progress_rows(texts.size) as progress:
+    with interruption.keeping(lambda: interruption.of_vectors(target)), console.progress_rows(rows.size) as progress:
         if engine == "ray":
             from albert_cli.embedding import ray_engine
 
             report = ray_engine.run(job, ray_engine.Cluster(address, num_actors, gpus_per_actor), progress)
         else:
+            from albert_cli.embedding.engine import run
+
             report = run(job, progress)
     _print_report(report, on_truncate, json=json, done_before=done_before)
+
+
+def _print_vectors(
+    texts: list[str],
+    source: str | None,
+    model: str | None,
+    settings: Settings,
+    device: DeviceName,
+    computing: dict[str, Any],
+    *,
+    json: bool,
+) -> None:
+    """The vector of each text of the command line: a JSON array on a line of its own, or one document of all."""
+    if source is not None:
+        raise typer.BadParameter("give a TEXT, whose vector is printed, or --in FILE, not both")
+    refuse_idle("on a TEXT, whose vector is printed", *(typed_options().keys() - _OF_TEXTS))
+    if settings.pooling == "tokens" or len(settings.layers or ()) != 1:
+        raise typer.BadParameter("of a TEXT one vector is printed; --in FILE takes several layers, and tokens")
+    from albert_cli.embedding.embedder import Embedder
+    from albert_cli.embedding.similarity import vectors_of
+    from albert_cli.machine import find_device
+
+    vectors = vectors_of(Embedder(_plan(model, settings, find_device(device), computing)), texts)
+    # The fewest digits that tell a float32 from every other.
+    rows = [[float(number) for number in vector.astype("U").tolist()] for vector in vectors]
+    if json:
+        console.print_json([{"text": text, "embedding": row} for text, row in zip(texts, rows, strict=True)])
+        return
+    for row in rows:
+        console.print_line(row)
+
+
+def _plan(model: str | None, settings: Settings, device: str, computing: dict[str, Any]) -> Plan:
+    """How the vectors are made; a line on what was taken from the model's files."""
+    from albert_cli.embedding.embedder import Plan
+    from albert_cli.registry.resolve import resolve
+
+    plan = Plan.of(resolve(model), settings, device=device, **computing)
+    if taken := plan.taken():
+        console.warn(taken)
+    return plan
+
+
+def _check_kind(target: Path, part: tuple[int, int], *, update: bool) -> None:
+    """Refuse a file that cannot be written, or updated, as its name and the options ask."""
+    from albert_cli.embedding import kinds
+
+    kinds.check(target, shards=part[1])
+    if update:
+        refuse_idle("with --update, which keeps what is there and takes what is new", *_NOT_UPDATED)
+    if update and target.suffix.lower() not in kinds.PARQUET:
+        raise typer.BadParameter(f"--update needs a .parquet file, which says how its vectors were made, not {target}")
+    if target.suffix.lower() == ".npy":
+        refuse_idle("on .npy, which holds the vectors alone", "embedding_column", "vector_type")
+    elif target.suffix.lower() not in kinds.PARQUET:
+        refuse_idle(f"on {target.suffix.lower()}, which has no types of lists", "vector_type")
+
+
+def _update(job: Job, *, json: bool) -> None:
+    from albert_cli.embedding.update import update
+
+    with console.progress_rows(job.source.size) as progress:
+        report = update(job, progress)
+    if json:
+        console.print_report(report)
+        return
+    kept = f", {report.not_in_the_input:,} that are not in the input" if report.not_in_the_input else ""
+    rows = [
+        ("updated", f"{report.target}: {report.rows:,} rows"),
+        ("embedded", f"{report.added:,} new rows, {report.changed:,} changed ones"),
+        ("kept", f"{report.unchanged:,} unchanged rows{kept}"),
+        ("took", f"{report.seconds:.1f} s"),
+    ]
+    console.print_table(rows)
 
 
 def _begun(target: Path) -> bool:

@@ -54,9 +54,7 @@ def similarity(
     text_column: options.TextColumn = None,
     delimiter: options.Delimiter = None,
     errors: options.Errors = "strict",
-    embedding_column: Annotated[
-        str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
-    ] = None,
+    embedding_column: vector_options.ReadEmbeddingColumn = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     precision: options.VectorPrecision = "auto",
@@ -82,6 +80,7 @@ def similarity(
         albert similarity questions.parquet answers.parquet --top 3 --json
     """
     from albert_cli.embedding import similarity as engine
+    from albert_cli.embedding.nearest import cosines
     from albert_cli.embedding.settings import Settings
     from albert_cli.tables.texts import given_or_read
 
@@ -133,7 +132,7 @@ def similarity(
         if plot is None:
             return
     other = b if isinstance(b, engine.Vectors) else b.all()
-    table = engine.cosines(a.values, other.values)
+    table = cosines(a.values, other.values)
     if top is None:
         _print_table(a, other, table, json=json)
     if plot is not None:

@@ -322,6 +322,15 @@ class Embedder:
         encodings = tokens.encodings and [_moved(one, len(plan.prompt)) for one in tokens.encodings]
         return dataclasses.replace(tokens, empty=empty, skip=skip, encodings=encodings)
 
+    def check_whole(self, tokens: Tokens, place: Callable[[int], str]) -> None:
+        """EmbeddingError for the first text that was cut, which `place` names, where `on_truncate` is "error"."""
+        if self.settings.on_truncate == "error" and tokens.truncated.any():
+            row = int(np.flatnonzero(tokens.truncated)[0])
+            raise EmbeddingError(
+                f"{place(row)}: the text is {tokens.truncated[row]:,} tokens longer than --max-length "
+                f"{self.settings.max_length}; --on-truncate window embeds all of it, warn leaves the rest out"
+            )
+
     def vectors(self, tokens: Tokens, progress: Callable[[int], None] | None = None) -> list[NDArray[np.float32]]:
         """Per layer the vectors (texts, dims); of pooling "tokens" those of all tokens, (tokens, dims).
 

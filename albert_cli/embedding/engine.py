@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from albert_cli import __version__
@@ -157,7 +156,7 @@ def open_work(job: Job) -> Iterator[Work]:
     resuming.check_free(job.target, job.source, resume=job.resume, force=job.force)
     if job.source.columns.pair and job.plan.settings.on_truncate == "window":
         raise EmbeddingError("--on-truncate window cuts single texts only; it does not go with --text-pair-column")
-    _check_names(job)
+    check_names(job)
     kinds.check(job.target, shards=job.shard[1])
     kinds.check_vectors_alone(job.target, job.plan.settings, job.layout, job.source.columns)
     with Parts.open(job.target, job.facts(), job.notes(), resume=job.resume, force=job.force) as opened:
@@ -209,12 +208,7 @@ def tokenize(embedder: Embedder, block: pa.RecordBatch) -> Tokens:
     """The tokens of a block's texts; a null is an empty text. EmbeddingError for one too long, if that is refused."""
     pairs = block["pair"].fill_null("").to_pylist() if "pair" in block.schema.names else None
     tokens = embedder.tokenize(block["text"].fill_null("").to_pylist(), pairs)
-    if embedder.settings.on_truncate == "error" and tokens.truncated.any():
-        row = int(np.flatnonzero(tokens.truncated)[0])
-        raise EmbeddingError(
-            f"{place(block, row)}: the text is {tokens.truncated[row]:,} tokens longer than --max-length "
-            f"{embedder.settings.max_length}; --on-truncate window embeds all of it, warn leaves the rest out"
-        )
+    embedder.check_whole(tokens, lambda row: place(block, row))
     return tokens
 
 
@@ -314,12 +308,14 @@ def background(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
         thread.join()
 
 
-def _check_names(job: Job) -> None:
+def check_names(job: Job) -> None:
     """EmbeddingError where two columns of the output would have one name, before any work is done."""
     columns, layout, settings = job.source.columns, job.layout, job.plan.settings
     names = ["id", *columns.keep, *(["text"] if layout.keep_text else []), "n_tokens", "truncated", "empty"]
     if layout.keep_text and columns.pair:
         names.append("pair")
+    if layout.text_hash:
+        names.append(parquet.TEXT_HASH)
     if settings.pooling == "tokens":
         names += ["pieces", "starts", "ends", "token_type_ids"]
     for name in layout.columns(settings):

@@ -1,6 +1,7 @@
 """The Parquet file: its columns, its metadata, how vectors are stored, and the writing of it.
 
-Columns: `id`, the kept ones, `text` (and `pair`) on request, `n_tokens` (tokens embedded, special ones counted),
+Columns: `id`, the kept ones, `text` (and `pair`) on request, `text_sha256` (see `text_hash`) where a file without texts
+is to be updated, `n_tokens` (tokens embedded, special ones counted),
 `truncated` (tokens left out), `empty` (no text: the vector is that of the empty sequence), then the vectors, one column
 per layer. With pooling "tokens" `pieces`, `starts`, `ends` (characters of the text) and `token_type_ids` are lists as
 long as that of the vectors.
@@ -15,6 +16,7 @@ Vectors are float32, float16, or
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 25_000
 ROW_GROUP_BYTES = 128 * 2**20
 METADATA_PREFIX = "albert."
+TEXT_HASH = "text_sha256"
+# What a file says of each row's vector, beside ids, texts and what was kept.
+OF_VECTORS = (TEXT_HASH, "n_tokens", "truncated", "empty")
 _DTYPES = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "binary": pa.int8()}
 
 
@@ -48,6 +53,7 @@ class Layout:
     dtype: OutDtype = "float32"
     vector_type: VectorType = "fixed"
     keep_text: bool = False
+    text_hash: bool = False
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -55,6 +61,7 @@ class Layout:
             "dtype": self.dtype,
             "vector_type": self.vector_type,
             "keep_text": self.keep_text,
+            **({"text_hash": True} if self.text_hash else {}),
         }
 
     def columns(self, settings: Settings) -> list[str]:
@@ -81,6 +88,8 @@ def rows_of(
             add(name.removeprefix("kept."), block[name])
         elif name in ("text", "pair") and layout.keep_text:
             add(name, block[name])
+    if layout.text_hash:
+        add(TEXT_HASH, pa.array(text_hashes(block)))
     add("n_tokens", pa.array(tokens.n_tokens.astype(np.int32)))
     add("truncated", pa.array(tokens.truncated))
     add("empty", pa.array(tokens.empty))
@@ -97,6 +106,19 @@ def rows_of(
             scales = pa.array(scale)
             add(f"{name}_scale", scales if spans is None else pa.ListArray.from_arrays(spans, scales))
     return pa.record_batch(columns)
+
+
+def text_hashes(rows: pa.RecordBatch) -> list[str]:
+    """The SHA-256 of each row's `text`, or, where there are pairs, of the digests of both; a null is an empty text."""
+    names = [name for name in ("text", "pair") if name in rows.schema.names]
+    texts = (rows[name].to_pylist() for name in names)
+    return [_text_hash(row) for row in zip(*texts, strict=True)]
+
+
+def _text_hash(texts: tuple[str | None, ...]) -> str:
+    digests = [hashlib.sha256((text or "").encode()) for text in texts]
+    one = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digest.digest() for digest in digests))
+    return one.hexdigest()
 
 
 def quantized(vectors: NDArray[np.float32], dtype: OutDtype) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
@@ -139,13 +161,20 @@ def restored(array: pa.Array | pa.ChunkedArray, dtype: OutDtype, dims: int, *, f
         row = int(np.flatnonzero(np.asarray(values.is_null()))[0]) // width
         raise EmbeddingError(f"the vector of row {first + row} lacks a number")
     rows = np.asarray(values).reshape(-1, width)
-    if pa.types.is_floating(flat.type.value_type) and not np.isfinite(rows).all():
-        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise EmbeddingError(f"the vector of row {first + row} is not finite (NaN or infinite)")
+    # A sum is finite where all numbers are, unless it is too large itself.
+    if pa.types.is_floating(flat.type.value_type) and not np.isfinite(_sum(rows)):
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise EmbeddingError(f"the vector of row {first + int(bad[0])} is not finite (NaN or infinite)")
     if dtype == "binary":
         bits = np.unpackbits((rows.astype(np.int16) + 128).astype(np.uint8), axis=1, count=dims)
         return bits.astype(np.float32) * 2 - 1
-    return rows.astype(np.float32)
+    return rows.astype(np.float32, copy=False)
+
+
+def _sum(numbers: NDArray[Any]) -> float:
+    with np.errstate(all="ignore"):
+        return float(numbers.sum(dtype=None if numbers.dtype != np.float16 else np.float32))
 
 
 def write_parquet(

@@ -236,7 +236,7 @@ class Parts:
                     found = parquet.read_metadata(self.target)
                 except pa.ArrowInvalid:
                     found = {}
-            different = _differences(found, self._facts)
+            different = differences(found, self._facts)
             if not different:
                 self.complete = True
             elif not force:
@@ -252,7 +252,7 @@ class Parts:
         if not manifest.exists():
             return False
         found = read_facts(manifest, _Manifest, "--force restarts", EmbeddingError)
-        return not _differences(found["facts"], self._facts)
+        return not differences(found["facts"], self._facts)
 
     def _begin(self, *, resume: bool, force: bool) -> None:
         manifest = self.directory / _MANIFEST
@@ -276,7 +276,7 @@ class Parts:
         """Whether the parts are of this very run, whose notes are taken; EmbeddingError if not, unless `force`."""
         try:
             found = read_facts(manifest, _Manifest, "--force restarts", EmbeddingError)
-            if different := _differences(found["facts"], self._facts):
+            if different := differences(found["facts"], self._facts):
                 raise EmbeddingError(
                     f"{self.directory}: the unfinished run was started with other settings ({different}); "
                     "repeat these settings, or restart with --force"
@@ -312,7 +312,7 @@ def _part(directory: Path, number: int) -> Path:
     return directory / f"part-{number:08d}.arrow"
 
 
-def _differences(found: Facts, wanted: Facts) -> str:
+def differences(found: Facts, wanted: Facts) -> str:
     """The facts in which two runs differ, as text; empty where there are none."""
     different = [
         f"{key.replace('_', ' ')} is {_short(wanted.get(key))}, was {_short(found.get(key))}"

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from albert_cli.declared import Within, facts_of_texts, faults_of_facts
 from albert_cli.embedding import parquet
+from albert_cli.embedding.nearest import Nearest
 from albert_cli.embedding.resume import facts_of
-from albert_cli.embedding.settings import NO_PROMPT, OutDtype, Settings, pooling_named
+from albert_cli.embedding.settings import NO_PROMPT, OutDtype, Precision, Settings, pooling_named
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import file_errors, open_regular
 from converters.messages import brief
 
 if TYPE_CHECKING:
     from albert_cli.embedding.embedder import Embedder
+    from albert_cli.tables.conditions import Conditions
 
 # Called with how many texts are done now, and how many there are.
 Tick = Callable[[int, int], None]
@@ -57,8 +59,14 @@ class Vectors:
     ids: list[str] | None = None
     numbered: bool = False
 
-    def chunks(self) -> Iterator[Vectors]:
-        yield self
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """All rows, with their numbers."""
+        yield np.arange(len(self)), self.values
+
+    def names(self, numbers: NDArray[np.int64]) -> tuple[list[str], list[str] | None]:
+        """The labels of some rows, and their ids if there are any."""
+        rows = numbers.tolist()
+        return [self.labels[row] for row in rows], [self.ids[row] for row in rows] if self.ids else None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,6 +93,7 @@ class _Made:
     on_truncate: Literal["cut", "window"]
     lower_case: bool | None = None
     prompt: str = NO_PROMPT
+    precision: Precision = "auto"
 
 
 class VectorFile:
@@ -102,7 +111,7 @@ class VectorFile:
                 self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)))  # as text a name must be UTF-8
             except pa.ArrowInvalid as error:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
-        schema = self._file.schema_arrow
+        self.schema = schema = self._file.schema_arrow
         self.facts = parquet.read_metadata(path)
         found = [field.name for field in schema if parquet.is_vector(field) and not _is_scale(field.name, schema.names)]
         if column is None and len(found) > 1:
@@ -129,9 +138,14 @@ class VectorFile:
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
+    @property
+    def names_model(self) -> bool:
+        """Whether the file says which model made its vectors."""
+        return "weights_sha256" in self.facts
+
     def settings(self) -> Settings:
         """How the vectors were made; EmbeddingError where the file does not say."""
-        if "weights_sha256" not in self.facts:
+        if not self.names_model:
             raise EmbeddingError(f"{self.path}: does not say how its vectors were made; compare it with another file")
         made = self._told(_Made)
         try:
@@ -158,6 +172,15 @@ class VectorFile:
             prompt=made.prompt,
         )
 
+    def precision(self, device: str) -> Precision:
+        """The precision the vectors were made in, or where this device does not compute in it, its own."""
+        from albert_cli.model.kernels import has_bfloat16
+
+        made = self._told(_Made).precision
+        if (made == "int8") > (device == "cpu") or (made == "bf16" and device == "cpu" and not has_bfloat16()):
+            return "auto"
+        return made
+
     def _told(self, declared: type[_M]) -> _M:
         """What the file's metadata says, in a dataclass; EmbeddingError where it says something else."""
         names = declared.__dataclass_fields__  # type: ignore[attr-defined]
@@ -178,21 +201,56 @@ class VectorFile:
         if said:
             raise EmbeddingError(f"{self.path}: its metadata is damaged: {said}; embed it again")
 
-    def chunks(self) -> Iterator[Vectors]:
-        """The rows, some thousands at a time."""
-        columns = [name for name in dict.fromkeys([self.column, self._label, self._ids]) if name]
-        start = 0
-        for batch in self._file.iter_batches(batch_size=_CHUNK, columns=columns):
-            vectors = batch[self.column]
-            if not self.dims and len(vectors):
-                self.dims = len(vectors[0]) if vectors[0].is_valid else 0
+    def width(self) -> int:
+        """How many numbers a vector has; 0 where there is no row."""
+        if not self.dims and len(self):
             with self._damage():
-                values = parquet.restored(vectors, self._dtype, self.dims, first=start + 1)
-                names = batch[self._label].to_pylist() if self._label else range(start, start + len(values))
-                ids = [str(name) for name in batch[self._ids].to_pylist()] if self._ids else None
-            start += len(values)
-            labels = ["" if name is None else str(name) for name in names]
-            yield Vectors(labels, values, ids, self.numbered)
+                first = next(self._file.iter_batches(batch_size=1, columns=[self.column]))[self.column][0]
+            self.dims = len(first) if first.is_valid else 0
+        return self.dims
+
+    def blocks(self, where: Conditions | None = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The rows, or those that meet conditions, some thousands at a time: numbers from 0, and vectors."""
+        start, dims = 0, self.width()
+        columns = list(dict.fromkeys([self.column, *(where.columns if where else ())]))
+        for batch in self._batches(columns):
+            with self._damage():
+                values = parquet.restored(batch[self.column], self._dtype, dims, first=start + 1)
+                numbers = np.arange(start, start + len(values))
+                if where:
+                    chosen = where.mask(batch)
+                    numbers, values = numbers[chosen], values[chosen]
+            start += batch.num_rows
+            if len(values):
+                yield numbers, values
+
+    def _batches(self, columns: list[str], **which: Any) -> Iterator[pa.RecordBatch]:
+        with self._damage():
+            yield from self._file.iter_batches(batch_size=_CHUNK, columns=columns, **which)
+
+    def rows(self, numbers: NDArray[np.int64], columns: list[str]) -> dict[str, list[Any]]:
+        """Some columns of the rows with these numbers, which ascend."""
+        found: dict[str, list[Any]] = {name: [] for name in columns}
+        start, metadata = 0, self._file.metadata
+        for group in range(metadata.num_row_groups if columns else 0):
+            end = start + metadata.row_group(group).num_rows
+            low, high = np.searchsorted(numbers, [start, end])
+            for batch in self._batches(columns, row_groups=[group]) if low < high else ():
+                low, high = np.searchsorted(numbers, [start, start + batch.num_rows])
+                with self._damage():
+                    chosen = batch.take(pa.array(numbers[low:high] - start))
+                    for name in columns:
+                        found[name] += chosen[name].to_pylist()
+                start += batch.num_rows
+            start = end
+        return found
+
+    def names(self, numbers: NDArray[np.int64]) -> tuple[list[str], list[str] | None]:
+        """The labels of the rows with these numbers, which ascend, and their ids if the file has any."""
+        found = self.rows(numbers, list(dict.fromkeys(name for name in (self._label, self._ids) if name)))
+        names = found[self._label] if self._label else numbers.tolist()
+        labels = ["" if name is None else str(name) for name in names]
+        return labels, [str(name) for name in found[self._ids]] if self._ids else None
 
     @contextlib.contextmanager
     def _damage(self) -> Iterator[None]:
@@ -201,20 +259,16 @@ class VectorFile:
             yield
         except EmbeddingError as error:
             raise EmbeddingError(f"{self.path}: {error}") from None
-        except (UnicodeDecodeError, pa.ArrowException) as error:
+        except (UnicodeDecodeError, OSError, pa.ArrowException) as error:
             raise EmbeddingError(f"{self.path}: its rows cannot be read: {str(error).splitlines()[0]}") from None
 
     def all(self) -> Vectors:
         """All rows at once."""
-        chunks = list(self.chunks())
-        if not chunks:
+        values = [values for _, values in self.blocks()]
+        if not values:
             raise EmbeddingError(f"{self.path}: has no rows")
-        return Vectors(
-            [label for chunk in chunks for label in chunk.labels],
-            np.concatenate([chunk.values for chunk in chunks]),
-            [name for chunk in chunks for name in chunk.ids or ()] if self.has_ids else None,
-            self.numbered,
-        )
+        labels, ids = self.names(np.arange(len(self)))
+        return Vectors(labels, np.concatenate(values), ids, self.numbered)
 
 
 def _is_scale(name: str, names: list[str]) -> bool:
@@ -238,12 +292,13 @@ def embedded(
         checkpoint.sentence.check_similarity(checkpoint.where)
     if taken := embedder.plan.taken():
         warnings.warn(taken, Notice, stacklevel=2)
-    return Vectors(texts, _embed(embedder, texts, tick))
+    return Vectors(texts, vectors_of(embedder, texts, tick))
 
 
-def _embed(embedder: Embedder, texts: list[str], tick: Tick | None) -> NDArray[np.float32]:
-    """The vectors (texts, dims), and a Notice of what was cut off."""
+def vectors_of(embedder: Embedder, texts: list[str], tick: Tick | None = None) -> NDArray[np.float32]:
+    """The vectors (texts, dims), and a Notice of what was cut off, or an EmbeddingError if that is to be refused."""
     tokens = embedder.tokenize(texts)
+    embedder.check_whole(tokens, lambda row: f"text {row + 1}")
     if cut := int((tokens.truncated > 0).sum()):
         warnings.warn(
             f"{cut} of {len(texts)} texts are longer than {embedder.settings.max_length} tokens: "
@@ -266,13 +321,16 @@ def embedded_like(
     """The vectors of texts by the model and settings that a file's metadata name.
 
     `model` is where that model is now, if it moved; `prompt`: another one than the file's, as for queries; `how` as for
-    `embedded`. Raises EmbeddingError where it is another model, or its Sentence-Transformers files say something else
-    than they did.
+    `embedded`, but that by default the precision is the file's. Raises EmbeddingError where it is another model, or its
+    Sentence-Transformers files say something else than they did.
     """
     from albert_cli.embedding.embedder import Embedder
+    from albert_cli.machine import find_device
 
     settings = file.settings()
     settings = replace(settings, prompt=prompt or settings.prompt)
+    if how.get("precision", "auto") == "auto":
+        how["precision"] = file.precision(find_device(how.get("device", "auto")))
     embedder = Embedder.from_pretrained(model or file.facts.get("model"), settings, **how)
     found, wanted = embedder.plan.weights_sha256, file.facts["weights_sha256"]
     if found != wanted:
@@ -288,15 +346,7 @@ def embedded_like(
             f"{file.path}: the model's Sentence-Transformers files are not those it was made with "
             f"({name.replace('_', ' ')} was {brief(file.facts[name])}, is {brief(now[name])}); embed it again"
         )
-    return Vectors(texts, _embed(embedder, texts, tick))
-
-
-def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The cosine of every row of `a` with every row of `b`, (rows of a, rows of b); 0 where a vector is 0."""
-    if a.shape[1] != b.shape[1]:
-        raise EmbeddingError(f"vectors of {a.shape[1]} numbers cannot be compared with vectors of {b.shape[1]}")
-    product: NDArray[np.float32] = _unit(a) @ _unit(b).T
-    return product.clip(-1, 1)
+    return Vectors(texts, vectors_of(embedder, texts, tick))
 
 
 def nearest(queries: Vectors, among: Vectors | VectorFile, top: int, *, same: bool = False) -> list[list[Neighbour]]:
@@ -304,39 +354,16 @@ def nearest(queries: Vectors, among: Vectors | VectorFile, top: int, *, same: bo
 
     `same`: both are the same rows, and none is its own neighbour. Memory does not grow with `among`.
     """
-    best: list[list[Neighbour]] = [[] for _ in queries.labels]
-    start = 0
-    for chunk in among.chunks():
-        table = cosines(queries.values, chunk.values)
-        for number, row in enumerate(table):
-            if same and start <= number < start + len(row):
-                row[number - start] = -np.inf
-            found = [
-                Neighbour(start + int(at), chunk.labels[at], float(row[at]), chunk.ids[at] if chunk.ids else None)
-                for at in _largest(row, top)
-            ]
-            kept = [one for one in best[number] + found if one.cosine >= -1]
-            best[number] = sorted(kept, key=lambda one: (-one.cosine, one.row))[:top]
-        start += len(chunk)
-    return best
-
-
-def _largest(row: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """The places of the `count` largest numbers, the largest first; of equals the earlier place. NaN is none of them.
-
-    The same as a stable sort of the whole row, but only the places found are sorted.
-    """
-    row = np.where(np.isnan(row), -np.inf, row)
-    places = np.arange(len(row))
-    if 0 < count < len(row):
-        least = np.partition(row, -count)[-count]
-        above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
-        places = np.sort(np.concatenate([above, equal[: count - len(above)]]))
-    return places[np.argsort(-row[places], kind="stable")][:count]
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    length[length == 0] = 1
-    scaled: NDArray[np.float32] = vectors / length
-    return scaled
+    best = Nearest(queries.values, top)
+    for numbers, values in among.blocks():
+        best.add(numbers, values, same=same)
+    found = np.unique(np.concatenate(best.rows)) if best.rows else np.empty(0, np.int64)
+    labels, ids = among.names(found)
+    places = {row: place for place, row in enumerate(found.tolist())}
+    return [
+        [
+            Neighbour(row, labels[places[row]], cosine, ids[places[row]] if ids else None)
+            for row, cosine in zip(rows.tolist(), values.tolist(), strict=True)
+        ]
+        for rows, values in zip(best.rows, best.cosines, strict=True)
+    ]
