@@ -318,18 +318,18 @@ def test_wrong_usage(ours, albert, words):
 REFUSED = {
     "gone.parquet": "gone.parquet: no such file or directory",
     "ours.parquet --where stars=1": (
-        "--where stars=1: has no column 'stars'; it has 'id', 'lang', 'year', 'text', 'n_tokens', 'truncated', "
+        "--where stars=1: has no column 'stars'; it has 'id', 'text', 'lang', 'year', 'n_tokens', 'truncated', "
         "'empty', 'embedding'"
     ),
     "ours.parquet --where n_tokens=many": "--where n_tokens=many: 'n_tokens' holds int32, and 'many' is none",
     "ours.parquet --where embedding=1": "'embedding' is fixed_size_list<element: float>[16], which has no one value",
-    "ours.parquet --keep-columns stars": "has no column 'stars'; its columns are id, lang, year, ",
-    "ours.parquet --embedding-column v": "has no column of vectors 'v'; its columns are id, lang, year, ",
+    "ours.parquet --keep-columns stars": "has no column 'stars'; its columns are id, text, lang, year, ",
+    "ours.parquet --embedding-column v": "has no column of vectors 'v'; its columns are id, text, lang, year, ",
     "ours.parquet --model built-in": "its vectors are not of this model (weights SHA-256 ",
     "cut.parquet": "cut.parquet: not a Parquet file, or a damaged one (",
     "nan.parquet": "the vector of row 2 is not finite (NaN or infinite)",
     "bare.npy": "bare.npy: vectors without their model; albert embed --out FILE.parquet names it",
-    "empty.txt": "empty.txt: there is no text to read",
+    "empty.txt --model built-in": "empty.txt: there is no text to read",
     "two.parquet": "has vectors in a, b; --embedding-column names one",
 }
 

@@ -154,7 +154,8 @@ def embed(
     """
     if merge:
         if source is None or out is None:
-            raise typer.BadParameter("--merge needs --in: the shards, and --out: the file to write")
+            what = "--in: the shards" if source is None else "--out: the file to write"
+            raise typer.BadParameter(f"--merge needs {what}")
         refuse_idle("with --merge, which copies vectors", *(typed_options().keys() - _OF_MERGE))
         _merge(source, out, force=force, json=json)
         return

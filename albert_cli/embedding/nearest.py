@@ -100,7 +100,8 @@ def _cosines(units: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArra
 
 def _lengths(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The rows and their lengths, 1 for a row that is 0; rows whose squares float32 cannot hold are scaled first."""
-    squares = np.einsum("ij,ij->i", vectors, vectors)
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors)
     odd = np.flatnonzero(~((squares > _LEAST_SQUARE) & (squares < _LARGEST_SQUARE)))
     if len(odd):
         vectors = vectors.copy()
