@@ -217,7 +217,7 @@ _DOES: Mapping[tuple[str, ...], Callable[[Family, Sequence[str]], str]] = {
         "search",
         "similarity",
         "serve",
-    ): lambda family, heads: "yes",  # fmt: skip
+    ): lambda family, heads: "yes",
     ("init",): _makes,
     ("fill-mask",): _fills,
     ("fill-mask --span",): lambda family, heads: _yes("sbo" in heads),

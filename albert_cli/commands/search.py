@@ -42,7 +42,6 @@ def search(
         str | None,
         typer.Option(
             "--in",
-            "-i",
             metavar="PATH",
             help="Where to look: a .parquet file with a column of vectors, of albert embed or another program; or "
             "texts, which are embedded first, as albert embed reads them.",
