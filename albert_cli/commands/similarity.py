@@ -85,7 +85,6 @@ def similarity(
     from albert_cli.tables.texts import given_or_read
 
     processes.spare_pandas()
-
     files, texts = _sorted(items or [], errors)
     if len(files) > 2 or (len(files) == 2 and (texts or source)):
         raise typer.BadParameter("give texts, or texts and one file of vectors, or two files")
@@ -125,7 +124,6 @@ def similarity(
         how = {"device": device, "threads": threads, "precision": precision, "batch_tokens": batch_tokens}
         a, b = _sides(stored, texts, lines, model, settings, how, tick)
     same = a is b or (len(stored) == 1 and not texts)
-
     if top is not None:
         found = engine.nearest(a, b, top, same=same)
         _print_nearest(a, found, numbered=b.numbered, json=json)
