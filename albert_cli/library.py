@@ -164,12 +164,12 @@ def similarity(
     `options`: as `Embedder.from_pretrained` takes them (pooling, prompt, device, …). Where several calls share a model,
     make an Embedder once, and compare its vectors.
     """
-    from albert_cli.embedding import similarity as engine
     from albert_cli.embedding.embedder import Embedder
+    from albert_cli.embedding.nearest import cosines
 
     embedder = Embedder.from_pretrained(model, **options)
     first = embedder.embed(texts)
-    return engine.cosines(first, first if others is None else embedder.embed(others))
+    return cosines(first, first if others is None else embedder.embed(others))
 
 
 def finetune(
