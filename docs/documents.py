@@ -211,6 +211,16 @@ DOCUMENTS: Mapping[str, Mapping[str, Schema]] = {
             settings=_SETTINGS,
             settings_of_the_model=_OF_MODEL,
         ),
+        "with TEXT": many(fields(text=text(), embedding=many(number(), "The vector."))),
+        "with --update, of a file that is there": fields(
+            out=text("What was updated."),
+            rows=whole("All that it has now."),
+            added=whole("Rows that are new."),
+            changed=whole("Rows that were embedded again."),
+            unchanged=whole(),
+            not_in_the_input=whole("Rows that were kept all the same."),
+            seconds=number(),
+        ),
         "with --merge": fields(
             out=text("What was written."),
             rows=whole(),
@@ -334,6 +344,23 @@ DOCUMENTS: Mapping[str, Mapping[str, Schema]] = {
         ),
         "with --totals": many(fields(**_SCORED)),
         "with --out": _WRITTEN,
+    },
+    "search": {
+        "": many(
+            fields(
+                query=text(),
+                nearest=many(
+                    fields(
+                        row=whole("From 0."),
+                        cosine=number(minimum=-1, maximum=1),
+                        id=often(_of(["string", "integer", "number", "boolean"], "Of the file's own.")),
+                        text=often(text("Where the file has it.")),
+                        columns=often(named({}, "Its other columns; dates and the like as text.")),
+                    ),
+                    "The nearest first.",
+                ),
+            )
+        )
     },
     "similarity": {
         "": fields(

@@ -193,6 +193,8 @@ def _search(
 
     columns = engine.columns_of(file, wanted)
     where = Conditions(conditions, file.schema, file.path) if conditions else None
+    if file.note_of_names and not columns:
+        console.warn(file.note_of_names)
     with console.progress_count("embedding", "queries") as tick:
         queries = engine.queries_for(file, texts, model, settings, tick=tick, **how)
     found = engine.search(file, queries, top, where=where, columns=columns)

@@ -156,9 +156,8 @@ def _refuse_idle(files: list[Path], *, texts: bool, source: str | None, plot: Pa
 def _warn_of_names(stored: list[VectorFile]) -> None:
     """Say what rows are called in files that hold no texts."""
     for file in stored:
-        if not file.has_texts:
-            called = "id" if file.has_ids else "number"
-            console.warn(f"{file.path}: holds no texts, so rows go by {called}; albert embed --keep-text copies them")
+        if file.note_of_names:
+            console.warn(file.note_of_names)
 
 
 def _check_size(sides: list[int], plot: Path | None) -> None:

@@ -139,6 +139,13 @@ class VectorFile:
         return int(self._file.metadata.num_rows)
 
     @property
+    def note_of_names(self) -> str:
+        """What rows are called where the file holds no texts; else empty."""
+        called = "id" if self.has_ids else "number"
+        note = f"{self.path}: holds no texts, so rows go by {called}; albert embed --keep-text copies them"
+        return "" if self.has_texts else note
+
+    @property
     def names_model(self) -> bool:
         """Whether the file says which model made its vectors."""
         return "weights_sha256" in self.facts
