@@ -93,11 +93,11 @@ def names_in(document):
 @pytest.mark.usefixtures("undrawn")
 def test_every_document_is_as_its_schema_says(world, monkeypatch):
     monkeypatch.chdir(world)
-    calls = {name: [words] if name not in REFUSED else [] for name, words in COMMANDS.items()}
+    calls = {name: [words] if name not in REFUSED else [] for name, words in COMMANDS.items() if name != "serve"}
     for task, data, out in (("csv", "numbers.csv", "number"), ("squad", "squad.json", "qa")):
         more = ["--regression"] if out == "number" else []
         printed("finetune", task, "--train", data, "--dev", data, *more, *MODEL, *SHORT, "--out", out)
-    assert {path.stem for path in SCHEMAS.glob("*.json")} == set(calls) - {"serve"}  # prints where it listens
+    assert {path.stem for path in SCHEMAS.glob("*.json")} == set(calls)  # serve prints where it listens
     for name in ("init", "convert", "embed", *[other for other in calls if other not in ("init", "convert", "embed")]):
         schema = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
         jsonschema.Draft202012Validator.check_schema(schema)
