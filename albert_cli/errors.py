@@ -27,8 +27,10 @@ class DeviceError(AlbertError):
 class ThreadsError(AlbertError):
     """The system gives no more threads."""
 
-    def __init__(self) -> None:
-        super().__init__("no more threads may be started; raise the limit (ulimit -u, or that of the container)")
+    LINE = "no more threads may be started; raise the limit (ulimit -u, or that of the container)"
+
+    def __init__(self, where: Path | str = LINE, detail: str | None = None, advice: str = "") -> None:
+        super().__init__(where, detail, advice)
 
 
 class EmbeddingError(AlbertError):

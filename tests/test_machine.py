@@ -168,6 +168,7 @@ def test_a_device_that_is_not_there_is_refused(words, refused, tmp_path, command
     training = {
         "finetune": ["csv", "--train", tmp_path / "t.txt", "--model", "built-in", "--out", tmp_path / "r"],
         "pretrain": ["--corpus", tmp_path / "t.txt", "--steps", 1, "--out", tmp_path / "r"],
+        "serve": ["--model", "built-in", "--port", 0],
     }
     message = refused(command, *(words | training)[command], "--device", "cuda")
     assert message == f"--device cuda: PyTorch {torch.__version__} finds no such device; choose cpu or auto"
