@@ -140,7 +140,7 @@ class Setting:
         assert option is not None
         if option.show_default is True and isinstance(self.default, (int, float, str)) and self.type is not bool:
             option.show_default = str(self.default)
-        if self.bounds is not None:
+        if self.bounds is not None and self.typed == self.type:  # else `parse` has them
             option.min, option.callback = None, self.bounds.refuse  # help_pages shows them
         annotated: Any = Annotated
         hint = annotated[(self.typed | None, option, *(mark for mark in self.marks if not isinstance(mark, Typed)))]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from converters import archives, proof, roles, spec, strangers
+from converters import archives, pages, proof, roles, spec, strangers
 from converters.buffer_pool import reused
 from converters.cast import Cast
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
@@ -209,10 +209,12 @@ def convert(
     choices: Choices = NONE,
     sentence: SentenceRecipe | None = None,
     progress: Progress | None = None,
+    page: Callable[[Checkpoint, Report], str] | None = None,
 ) -> Report:
     """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source.
 
-    `choices`: as in `load`. `sentence`: what makes it a Sentence-Transformers model.
+    `choices`: as in `load`. `sentence`: what makes it a Sentence-Transformers model. `page`: what is said of what was
+    written, in its README.md (`write_proved`).
     """
     source, target = Path(source), Path(target)
     writer = check_place(target, target_as, force=force, source=source, source_as=source_as)
@@ -220,10 +222,18 @@ def convert(
     checkpoint = sentence.applied(checkpoint) if sentence else checkpoint
     plan = planned(checkpoint, writer, dtype=dtype, keep_optimizer=keep_optimizer)
     sources = files_of(source, plan.checkpoint)
-    survey = write_proved(plan.wanted, target, writer, force=force, sources=sources, progress=progress)
     copied = plan.checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not plan.cast
-    report = plan.report(target, writer, survey, [_COPY] if copied else [])
-    return dataclasses.replace(report, absent=[]) if sentence else report  # no head is missed where none is wanted
+    notes = [_COPY] if copied else []
+    if page is not None and writer.HOLDS_SENTENCE_FILES and not takes_page(target, writer):
+        notes.append(f"{pages.README} was there already and is kept; see that it is about this model")
+
+    def reported(survey: proof.Survey) -> Report:
+        report = plan.report(target, writer, survey, notes)
+        return dataclasses.replace(report, absent=[]) if sentence else report  # no head is missed where none is wanted
+
+    paged = None if page is None else lambda survey: page(plan.wanted, reported(survey))
+    survey = write_proved(plan.wanted, target, writer, force=force, sources=sources, progress=progress, page=paged)
+    return reported(survey)
 
 
 @dataclass(frozen=True)
@@ -295,18 +305,29 @@ def write_proved(
     force: bool = False,
     sources: Sequence[Path] = (),
     progress: Progress | None = None,
+    page: Callable[[proof.Survey], str] | None = None,
 ) -> proof.Survey:
     """Write beside the target, read that back, compare every tensor, config and tokenizer, then rename into place.
 
     Returns the SHA-256 of every tensor, and what of it is not finite. Nothing of the target changes unless all of it is
-    proved equal.
+    proved equal. `page`: what README.md says, in a Hugging Face directory that has none but ours.
     """
     target = writer.place(target)
     check_dtypes(checkpoint, writer)
     with file_errors(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
-    with atomic_write(target, force=force, ours=writer.OURS) as beside:
-        return write_into(checkpoint, beside, writer, str(target), progress)
+    ours = writer.OURS
+    paged = page is not None and ours is not None and takes_page(target, writer)
+    with atomic_write(target, force=force, ours=pages.with_readme(ours) if paged and ours else ours) as beside:
+        survey = write_into(checkpoint, beside, writer, str(target), progress)
+        if page is not None and paged:
+            (beside / pages.README).write_bytes(pages.marked(page(survey)))
+        return survey
+
+
+def takes_page(target: Path, writer: Writable) -> bool:
+    """Whether a README.md is written beside a model: in a directory as the Hub has them, unless there is another's."""
+    return writer.HOLDS_SENTENCE_FILES and pages.is_free(target)
 
 
 def write_into(

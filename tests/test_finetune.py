@@ -438,6 +438,7 @@ def test_it_learnt_what_the_words_mean(finished):
 def test_every_file_of_a_run_is_there_and_says_what_it_should(world, finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
+        "README.md",
         "config.json",
         "confusion.png",
         "curves.png",

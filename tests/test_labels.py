@@ -82,7 +82,7 @@ def test_rows_without_a_label_are_left_out_and_counted_where_that_is_asked(world
     assert code == 0, err
     assert f"note: {path}: 2 rows left out: lines 4, 7 without a usable label\n" in err
     assert f"note: {bad}: 1 row left out: line 10 without a usable label\n" in err
-    assert "10 rows, 2 steps, 0 of warm-up, dropout 0.1; labels: neg 5, pos 5\n" in out
+    assert "10 rows, 2 steps, 0 of warm-up, dropout 0.1; labels: neg 5, pos 5; 0 of 8 dev rows in train, too\n" in out
     code, out, err = albert("evaluate", tmp_path / "run", "--json")  # as the run was made
     assert code == 0, err
     code, _, err = albert("evaluate", tmp_path / "run", "--data", write(tmp_path / "x.csv", ["", "?"]), "--skip-bad")

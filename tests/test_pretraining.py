@@ -1141,8 +1141,8 @@ def test_a_run_trains_and_is_a_model_for_everyone(texts, tmp_path):
     [by_length] = {record["sentence_order_by_length"] for record in dev}
     assert 0.3 < by_length == summary["sentence_order_by_length"] < 0.9
     assert {path.name for path in out.iterdir()} == {
-        "config.json", "corpus", "curves.png", "metrics.jsonl", "model.safetensors", "run.toml", "spiece.model",
-        "summary.json", "tokenizer.json", "tokenizer_config.json",
+        "README.md", "config.json", "corpus", "curves.png", "metrics.jsonl", "model.safetensors", "run.toml",
+        "spiece.model", "summary.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     model, info = transformers.AlbertForPreTraining.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"]

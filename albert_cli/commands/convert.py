@@ -114,7 +114,9 @@ def convert(
     elif both:
         parts.check_directory(target, target_as, force=force)
     else:
-        check_place(target, target_as, force=force, source=source_path, source_as=source_as)
+        writer = check_place(target, target_as, force=force, source=source_path, source_as=source_as)
+        if recipe is None:
+            _check_head(source_path, writer.NAME)
     model, choices = resolve.resolve(source), Choices(model_config, heads, part, classification_head)
     if exporter:
         checkpoint = model.load(format=source_as, choices=choices)
@@ -161,19 +163,39 @@ def _recipe(
         return None, target_as
     if both:
         raise typer.BadParameter(f"{target_as} holds one model", param_hint="--part")
-    from albert_cli.declared import load_toml
-    from albert_cli.runs.files import RUN
     from converters.convert import DEFAULT_DIRECTORY_FORMAT
     from converters.sentence_writing import SentenceRecipe
     from converters.staging import check_directory_name
 
     recipe = SentenceRecipe(pooling, normalize, max_length)
     check_directory_name(target, "a Sentence-Transformers model")
-    run = source / RUN
-    settings = load_toml(run).get("settings") if run.is_file() else None
-    if isinstance(settings, dict) and settings.get("teacher"):
+    settings = _settings_of(source)
+    if settings.get("teacher"):
         recipe = dataclasses.replace(recipe, why="as the run's --teacher had it trained")
+    elif settings.get("pooling"):
+        recipe = dataclasses.replace(recipe, why="which the run's head read")
     return recipe, DEFAULT_DIRECTORY_FORMAT
+
+
+def _settings_of(source: Path) -> dict[str, Any]:
+    """The settings of a run; none of what is no run."""
+    from albert_cli.declared import load_toml
+    from albert_cli.runs.files import RUN
+
+    settings = load_toml(source / RUN).get("settings") if (source / RUN).is_file() else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def _check_head(source: Path, format: str) -> None:
+    """Refuse to leave out a head that reads what the formats' own heads do not (CheckpointError)."""
+    from converters.errors import CheckpointError
+
+    if _settings_of(source).get("pooling"):
+        raise CheckpointError(
+            source,
+            f"its head reads the mean of the hidden states, for which {format} has no place",
+            f"--to onnx keeps it, --to {options.SENTENCE_TRANSFORMERS} writes the encoder with its mean",
+        )
 
 
 def _check_options(exporter: Exporter | None, given: Mapping[str, Any], *, both: bool) -> None:
@@ -188,6 +210,7 @@ def _check_options(exporter: Exporter | None, given: Mapping[str, Any], *, both:
 
 def _convert(model: Model, target: Path, choices: Choices, **settings: Any) -> dict[str, Report]:
     """Convert one model, or those of a checkpoint of several, or several into one checkpoint; reports by part."""
+    from albert_cli.cards.conversion import page_of
     from converters import convert, parts
     from converters.errors import errors_name, renamed
 
@@ -198,7 +221,8 @@ def _convert(model: Model, target: Path, choices: Choices, **settings: Any) -> d
             choices.check((), model.path, "a directory of two models")
             reports = {"": parts.join(models, target, progress=progress, **settings)}
         else:
-            reports = {"": convert.convert(model.path, target, choices=choices, progress=progress, **settings)}
+            settings |= {"choices": choices, "progress": progress, "page": page_of(model, target)}
+            reports = {"": convert.convert(model.path, target, **settings)}
     return {
         name: dataclasses.replace(report, source=renamed(report.source, model.path, model.shown))
         for name, report in reports.items()

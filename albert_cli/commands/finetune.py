@@ -88,7 +88,14 @@ def finetune(
         albert finetune imdb --data aclImdb/ --model hf/ \\
             --freeze-encoder --head mlp:128,30,8 --epochs 100
 
+        # few rows of each label: the head alone, on the mean of the hidden states
+        albert finetune csv --train few.csv --model hf/ \\
+            --freeze-encoder --pooling mean --lr 1e-3,1e-2 --epochs 20
+
         albert finetune rte --data glue/ --model hf/ --seeds 1,2,3
+
+        albert finetune rte --data glue/ --model hf/ \\
+            --lr 1e-5,2e-5,3e-5 --seeds 1,2,3
 
         albert finetune glue --data glue/ --model hf/ --submission out.zip
     """
@@ -109,7 +116,12 @@ def finetune(
         refuse_idle(f"on {task}, which has no server that takes predictions", "test")
     if seeds is not None:
         refuse_idle("with --seeds", "compare")
-    numbers = _seeds(seeds)
+    numbers, rates = _seeds(seeds), given["learning_rate"] if isinstance(given["learning_rate"], tuple) else ()
+    if rates:
+        if task == "glue":
+            raise typer.BadParameter("--lr takes one rate on glue, which is several tasks")
+        refuse_idle("with several rates of --lr", "compare")
+        given = given | {"learning_rate": None}
     from converters.staging import check_directory_name
 
     out = out or Path("runs") / task
@@ -124,7 +136,8 @@ def finetune(
             if task == "glue":
                 result = session.glue(given, out, config=config, submission=submission, **how)
             else:
-                result = session.one(task, given, out, config=config, seeds=numbers, compare=compare or [], **how)
+                how |= {"seeds": numbers, "rates": rates, "compare": compare or []}
+                result = session.one(task, given, out, config=config, **how)
     if not result:
         return  # a further process of a distributed run
     if json:
@@ -160,6 +173,14 @@ def _show(result: dict[str, Any], out: Path) -> None:
             console.warn(f"note: {note}")
         if result["submission"]:
             console.say(f"submission: {result['submission']}")
+        return
+    if "sweep" in result:
+        from albert_cli.training.report import sweep_table
+
+        header, rows = sweep_table(result)
+        console.print_table(rows, header, right=[0])
+        best = f"lr {result['best_learning_rate']:g}, by {result['selection_metric']}"
+        console.say(f"best: {best}; {len(rows) * len(result['seeds'])} runs in {out}; see {out / 'report.md'}")
         return
     if "seeds" in result:
         rows = [

@@ -163,8 +163,49 @@ class FirstTokenClassifier(TextClassifier):
         return logits
 
 
-def text_classifier(config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> TextClassifier:
-    """The classifier of texts in the form of the model's family, which transformers computes too."""
+class MeanClassifier(TextClassifier):
+    """The encoder without pooler and, on the mean of its last hidden states, one linear layer or an MLP.
+
+    transformers has no such class, so that the one layer is an `mlp` without hidden layers.
+    """
+
+    mlp: MLP
+
+    def __init__(self, config: EncoderConfig, labels: int, hidden: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, pooler=False)
+        self.dropout = nn.Dropout(config.head_dropout_prob)
+        self.mlp = MLP(config.hidden_size, hidden, labels)
+        if not hidden:
+            initialise(self.mlp.output, config.initializer_range)
+
+    @property
+    def output(self) -> nn.Linear:
+        return self.mlp.output
+
+    def features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """The mean over all tokens but padding, [CLS] and [SEP] among them: (batch, H)."""
+        states: Tensor = self.encoder(input_ids, attention_mask, token_type_ids).sequence_output
+        if attention_mask is None:
+            return states.mean(1)
+        kept = attention_mask.to(states.dtype)[:, :, None]
+        return (states * kept).sum(1) / kept.sum(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.mlp(self.dropout(features))
+        return logits
+
+
+def text_classifier(
+    config: EncoderConfig, labels: int, hidden: Sequence[int] = (), pooling: str | None = None
+) -> TextClassifier:
+    """The classifier of texts in the form of the model's family, which transformers computes too; or on the `pooling`
+    "mean" of its hidden states."""
+    if pooling is not None:
+        return MeanClassifier(config, labels, hidden)
     of_first_token = family_of(config).text_head == "first_token"
     return (FirstTokenClassifier if of_first_token else Classifier)(config, labels, hidden)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from albert_cli.errors import ExportError
 from albert_cli.exporters import AUTO, NONE, NOT_EXPORTED
 from albert_cli.model.loading import load_model, load_task_model
+from albert_cli.model.task_heads import MeanClassifier, TextClassifier
 from converters import spec
 from converters.cast import Cast
 from converters.checkpoint import Checkpoint
@@ -97,7 +98,7 @@ def chosen(checkpoint: Checkpoint, asked: str, source: Path | None = None) -> st
 
 
 def holds_mlp(source: Path | None) -> bool:
-    """Whether a run's head is one with hidden layers, which lies beside the weights."""
+    """Whether a run's head is one with hidden layers, or on a mean, which lies beside the weights."""
     from albert_cli.runs.files import RUN
     from albert_cli.training.run_directory import HEAD
 
@@ -114,7 +115,7 @@ def exportable(checkpoint: Checkpoint, head: str | None, source: Path | None = N
     model, outputs, names = _loaded_run(source) if mlp else _loaded(kept, head)
     title = " and ".join(["encoder", *(["pooler"] if len(names) > 1 else [])])
     if head is not None:
-        title = HEADS[head] + (" with hidden layers" if mlp else "")
+        title = HEADS[head] + (_of_own_head(model) if mlp else "")
     return Exportable(kept, _Outputs(model, outputs).eval(), head, title, inputs, names, mlp)
 
 
@@ -166,8 +167,15 @@ _PRETRAINING: Mapping[str, str] = {
 }
 
 
+def _of_own_head(model: nn.Module) -> str:
+    """What is peculiar about a head that lies in a file of its own."""
+    mean = " on the mean of the hidden states" if isinstance(model, MeanClassifier) else ""
+    hidden = isinstance(model, TextClassifier) and model.mlp is not None and len(model.mlp.hidden)
+    return (" with hidden layers" if hidden else "") + mean
+
+
 def _loaded_run(source: Path | None) -> tuple[nn.Module, Callable[[Any], tuple[Tensor, ...]], tuple[str, ...]]:
-    """As `_loaded`, of a run whose head has hidden layers."""
+    """As `_loaded`, of a run whose head lies in a file of its own."""
     from albert_cli.training.run_directory import load_run
 
     assert source is not None

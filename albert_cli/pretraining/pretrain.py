@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
+from albert_cli.cards import runs as cards
 from albert_cli.declared import faults_of, load_toml
 from albert_cli.errors import RunError, TrainingError
 from albert_cli.machine import DeviceName
@@ -144,7 +145,7 @@ def _run(
         report(Note(_TINY))
     report(PretrainingPlan(settings.steps, settings.minutes, **facts))
     train(_job(settings, prepared, model, distillation, work, accelerator, report), resume=resume)
-    return _finish(work, facts) if accelerator.is_main_process else {}
+    return _finish(work, out.name, settings, facts, report) if accelerator.is_main_process else {}
 
 
 def _job(
@@ -241,8 +242,10 @@ def _check_same(out: Path, settings: PretrainSettings, hashes: dict[str, str]) -
     run_info.check_same(out, settings=(before, _plain(settings)), hashes=(content["hashes"], hashes), paths=PATHS)
 
 
-def _finish(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Curves and the summary; the state is removed."""
+def _finish(out: Path, name: str, settings: PretrainSettings, facts: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Curves, the card and the summary; the state is removed."""
+    from albert_cli.pretraining import card
+
     records = read_finished_log(out)
     last, steps = records_of(records, Evaluated)[-1], records_of(records, Trained)
     if draws():
@@ -258,5 +261,6 @@ def _finish(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
         "data": facts,
         "last_weights_sha256": records[-1]["last_weights_sha256"],
     }
+    cards.write(out, card.text_of(out, name, settings, summary, load_toml(out / RUN)), report)
     run_info.write_summary(out, summary)
     return summary

@@ -21,6 +21,7 @@ from albert_cli.errors import RunError, RunUsageError
 from albert_cli.runs.files import RUN, TENSORBOARD
 from converters.errors import TargetError
 from converters.files import file_errors
+from converters.pages import README, is_free
 from converters.staging import atomic_write, check_target
 
 REPLACEMENT, _PLACING = ".replacement", "placing.json"
@@ -62,6 +63,9 @@ class Claim:
     def finish(self) -> None:
         """Put a finished run in the place of the old one."""
         if self.work != self.out:
+            for page in self.work.rglob(README):  # one that the user wrote, or changed, stays
+                if not is_free(self.out / page.parent.relative_to(self.work)):
+                    page.unlink()
             names = [path.relative_to(self.work).as_posix() for path in _files(self.work)]
             with atomic_write(self.work / _PLACING, force=True, ours=None) as beside:
                 beside.write_text(json.dumps({"files": names}), encoding="utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +33,16 @@ class Read:
     def unanswerable(self) -> int:
         """How many have no answer: none but questions on a text may."""
         return 0
+
+    def contents(self) -> Iterator[bytes]:
+        """Of each row a digest of its texts, without its label; equal where they are but for case and white space."""
+        for texts in self.texts_by_row():
+            plain = "\0".join(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
+            yield hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    def texts_by_row(self) -> Iterator[Sequence[str]]:
+        """All that a model is given of each row."""
+        raise NotImplementedError
 
     def left_out_note(self) -> str:
         """What of the file is left out, in one line; empty where nothing is."""
@@ -75,6 +87,9 @@ class Examples(Read):
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def texts_by_row(self) -> Iterator[Sequence[str]]:
+        return zip(*filter(None, (self.texts, self.pairs)), strict=True)
 
     def required_labels(self) -> list[str]:
         """The labels; DataError where there are none."""
@@ -133,6 +148,9 @@ class Questions(Read):
         """How many questions have no answer."""
         return sum(not item.answers for item in self.items)
 
+    def texts_by_row(self) -> Iterator[Sequence[str]]:
+        return ((item.question, item.context) for item in self.items)
+
     def take(self, rows: Sequence[int]) -> Questions:
         """Some of the questions."""
         return replace(self, items=[self.items[row] for row in rows])
@@ -158,6 +176,9 @@ class Sentences(Read):
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def texts_by_row(self) -> Iterator[Sequence[str]]:
+        return iter(self.words)
 
     def required_tags(self) -> list[list[str]]:
         """The tags; DataError where there are none."""
@@ -213,6 +234,9 @@ class Choosings(Read):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def texts_by_row(self) -> Iterator[Sequence[str]]:
+        return ((item.text, item.question, *item.choices) for item in self.items)
 
     def take(self, rows: Sequence[int]) -> Choosings:
         """Some of the questions."""

@@ -73,6 +73,7 @@ class FeatureCache:
     def _fingerprint(self, split: Split[Any]) -> str:
         """Of all that the features depend on: the model, the tokens, the precision."""
         sha = hashlib.sha256(self.info.hashes["model"].encode() + self.accelerator.mixed_precision.encode())
+        sha.update((self.info.pooling or "").encode())
         tokens = split.rows.tokens
         for array in (tokens.ids, tokens.token_type_ids, tokens.starts):
             sha.update(array.tobytes())

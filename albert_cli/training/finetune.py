@@ -12,8 +12,10 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
+from albert_cli.cards.origin import Origin
 from albert_cli.machine import DeviceName
 from albert_cli.model.task_heads import TaskModel, without_dropout
+from albert_cli.registry import resolve
 from albert_cli.runs import info as run_info
 from albert_cli.runs import resumption
 from albert_cli.runs.directory import prepare_run_directory
@@ -22,7 +24,7 @@ from albert_cli.runs.files import RUN, TENSORBOARD
 from albert_cli.runs.processes import accelerator_for
 from albert_cli.tasks.recipes import adapted
 from albert_cli.tokenization.tokenizer import Tokenizer
-from albert_cli.training import checks, results, run_directory
+from albert_cli.training import checks, results, run_directory, weighing
 from albert_cli.training.features import FeatureCache
 from albert_cli.training.inference import infer_shared
 from albert_cli.training.loop import FinetuneJob, train
@@ -35,12 +37,14 @@ from converters.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class _Run:
-    """What is known of a run when its training begins; it is built in `out`."""
+    """What is known of a run when its training begins; it is built in `out`. `name`: of its directory when finished."""
 
     settings: Settings
     prepared: Prepared
     base: Checkpoint
     out: Path
+    name: str
+    origin: Origin
     accelerator: Accelerator
     report: Report
 
@@ -70,6 +74,7 @@ def finetune(
     ) as held:
         checks.check_libraries(settings)
         base = run_directory.base_checkpoint(settings.model)
+        origin = Origin.of(resolve.resolve(settings.model))
         task = adapted(task_of(settings), base)
         checks.check_layers(settings, base)
         settings = checks.within_positions(settings, task, base)
@@ -89,7 +94,7 @@ def finetune(
                 held.begin()
             if settings.tensorboard and accelerator.is_main_process:
                 report = with_tensorboard(report, held.work / TENSORBOARD)
-            run = _Run(settings, prepared, base, held.work, accelerator, report)
+            run = _Run(settings, prepared, base, held.work, out.name, origin, accelerator, report)
             summary = _train(run, resume=resume, feature_cache=feature_cache)
         return summary
 
@@ -122,13 +127,15 @@ def _train(run: _Run, *, resume: bool, feature_cache: Path | None) -> dict[str, 
         save_best=partial(run_directory.save_model, model, run.base, run.out, info.scale),
         batch_metrics=prepared.problem.batch_metrics((prepared.task.selection_metric,), info),
         report=run.report,
+        weighing=prepared.weighing,
         loss_unit=info.scale.spread**2,
         started=started,
     )
     train(job, resume=resume)
     if not run.accelerator.is_main_process:
         return {}
-    summary = results.finish(run.out, prepared, plan, run.report, device=str(run.accelerator.device))
+    device = str(run.accelerator.device)
+    summary = results.finish(run.out, prepared, plan, run.report, device=device, called=run.name, origin=run.origin)
     if cache is not None and feature_cache is None:
         cache.remove()
     return summary
@@ -148,15 +155,22 @@ def _announce(run: _Run, model: TaskModel, plan: Plan, notes: list[str]) -> None
             name: {"file": split.examples.where, "rows": len(split.examples), **problem.counts(split)}
             for name, split in prepared.splits.items()
         }
+        counts["train"] |= {"label_weights": weights} if (weights := prepared.label_weights) else {}
+        for name, same in prepared.in_train.items():
+            counts[name]["in_train"] = same
         run_directory.write_info(run.out, problem, info, data=counts, plan=dataclasses.asdict(plan))
     run.accelerator.wait_for_everyone()
     for note in [*prepared.notes, *notes]:
         run.report(Note(note))
-    taken = problem.described(prepared.train, info, prepared.task)
+    taken = [problem.described(prepared.train, info, prepared.task)]
+    if weights := prepared.label_weights:
+        taken.append(weighing.described(weights))
+    rows = ((same, len(prepared.dev[name].examples), name) for name, same in prepared.in_train.items())
+    taken.append(", ".join(f"{same} of {every} {name} rows in train, too" for same, every, name in rows))
     if whose := prepared.task.recipe.model:
-        taken += f"; hyper-parameters of {whose}"
+        taken.append(f"hyper-parameters of {whose}")
     dropout = _dropout(model, run.settings)
-    run.report(FineTuningPlan(plan.steps, plan.warmup_steps, len(prepared.train.rows), dropout, taken))
+    run.report(FineTuningPlan(plan.steps, plan.warmup_steps, len(prepared.train.rows), dropout, "; ".join(taken)))
 
 
 def _dropout(model: TaskModel, settings: Settings) -> str:

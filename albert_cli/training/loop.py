@@ -36,6 +36,7 @@ from albert_cli.training.metrics import SMALLER_IS_BETTER
 from albert_cli.training.problems import AnyProblem, BatchMetrics
 from albert_cli.training.rows import Rows
 from albert_cli.training.settings import Plan, Settings
+from albert_cli.training.weighing import PLAIN, Weighing
 
 # The points of the loss that are logged in a run, whatever its length.
 _LOGGED = 400
@@ -45,7 +46,8 @@ _LOGGED = 400
 class FinetuneJob:
     """All that the loop needs. `evaluate` gives the dev metrics with `loss`; `batch_metrics` those of training rows.
 
-    `loss_unit`: how much one of the loss that is minimised is in that of `evaluate`; the log has the latter.
+    `weighing`: of the labels in the loss that is minimised, not in that of `evaluate`. `loss_unit`: how much one of the
+    former is in the latter; the log has the latter.
     """
 
     model: nn.Module
@@ -61,6 +63,7 @@ class FinetuneJob:
     batch_metrics: BatchMetrics | None = None
     report: Report = silent
     loss_unit: float = 1.0
+    weighing: Weighing = PLAIN
     started: float = field(default_factory=time.perf_counter)
 
 
@@ -169,7 +172,7 @@ class _Loop:
         if job.rows.lengths is not None:
             mine = mine[np.argsort(job.rows.lengths[mine], kind="stable")]
         parts = np.array_split(mine, min(job.settings.grad_accum, max(1, len(mine) // job.settings.smallest_batch)))
-        units = max(1, job.problem.units(job.rows.targets[torch.from_numpy(rows)]))
+        units = job.problem.units(job.rows.targets[torch.from_numpy(rows)], job.weighing) or 1
         total, length = 0.0, None
         if job.problem.loss_over_tokens and job.rows.lengths is not None:
             length = int(job.rows.lengths[rows].max())  # its loss has padding in it, the same however it is shared out
@@ -179,7 +182,8 @@ class _Loop:
                 inputs = job.rows.inputs(part, accelerator.device, length)
                 targets = job.rows.targets[torch.from_numpy(part)]
                 logits: Tensor = self.model(**inputs)
-                summed = job.problem.loss(logits, targets.to(accelerator.device), inputs.get("attention_mask"))
+                mask = inputs.get("attention_mask")
+                summed = job.problem.loss(logits, targets.to(accelerator.device), mask, job.weighing)
                 loss = summed * (weight / units)
                 accelerator.backward(loss * world)
             total += loss.item()

@@ -197,7 +197,11 @@ def _predicted(
         tick(rows * done // windows - before, given.total)
 
     found = run_on(loaded, split, tick=advance)
-    added = problem.columns(found, info, probabilities=probabilities)
+    return with_predictions(given, problem.columns(found, info, probabilities=probabilities), source)
+
+
+def with_predictions(given: Unlabelled, added: dict[str, list[Any]], source: Path) -> Predicted:
+    """Rows with the columns of their predictions; DataError where the file has one of that name."""
     if clash := added.keys() & given.columns.keys():
         raise DataError(
             f"{source}: has a column {min(clash)!r} already; rename it, for the predictions are called that"

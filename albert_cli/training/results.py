@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from albert_cli.cards import runs as cards
+from albert_cli.cards.origin import Origin
 from albert_cli.runs import info as run_info
 from albert_cli.runs.curves import draws
 from albert_cli.runs.events import Counter, Evaluated, Record, Remark, Report, records_of
@@ -29,8 +31,11 @@ class Summary:
     dev: Mapping[str, float]
 
 
-def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device: str) -> dict[str, Any]:
-    """Write all that comes of a trained model; its summary."""
+def finish(
+    out: Path, prepared: Prepared, plan: Plan, report: Report, *, device: str, called: str, origin: Origin
+) -> dict[str, Any]:
+    """Write all that comes of a trained model; its summary. What it is `called`, and its `origin`, are for its card."""
+    from albert_cli.training import card
     from albert_cli.training import report as pages
 
     loaded = load_run(out, device=device)
@@ -59,6 +64,7 @@ def finish(out: Path, prepared: Prepared, plan: Plan, report: Report, *, device:
         if prepared.problem.picture:
             prepared.problem.draw(*predicted["dev"], loaded.info, out / prepared.problem.picture)
     pages.write(out, prepared, summary, records)
+    cards.write(out, card.text_of(out, called, prepared, origin, summary), report)
     run_info.write_summary(out, summary)
     return summary
 

@@ -1,7 +1,8 @@
 """The run directory: a Hugging Face model, `run.toml` with all that made it, and what training writes beside.
 
-A linear head is part of `model.safetensors` under Hugging Face's names. An MLP head has no place in that format: it is
-in `head.safetensors`, and `model.safetensors` holds the fine-tuned encoder, which every other program can load.
+A linear head is part of `model.safetensors` under Hugging Face's names. An MLP head, and one on the mean of the hidden
+states, have no place in that format: they are in `head.safetensors`, and `model.safetensors` holds the fine-tuned
+encoder, which every other program can load.
 """
 
 from __future__ import annotations
@@ -225,6 +226,7 @@ def read_info(directory: Path) -> RunInfo:
         scale=Scale(float(task.get("mean", 0.0)), float(task.get("spread", 1.0))),
         max_length=settings["max_length"],
         hidden=hidden,
+        pooling=settings.get("pooling"),
         settings=settings,
         hashes=content["hashes"],
     )

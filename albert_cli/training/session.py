@@ -21,7 +21,7 @@ from albert_cli.training import submission as submissions
 from albert_cli.training.finetune import finetune
 from albert_cli.training.run_directory import OURS, base_checkpoint, read_history
 from albert_cli.training.settings import Settings
-from albert_cli.training.several import finetune_seeds, several
+from albert_cli.training.several import finetune_several, names_of, several
 from converters.checkpoint import Checkpoint
 from converters.libraries import require_library
 
@@ -35,26 +35,32 @@ def one(
     *,
     config: Path | None,
     seeds: Sequence[int],
+    rates: Sequence[float] = (),
     compare: Sequence[Path],
     resume: bool,
     force: bool,
     report: Report,
     device: DeviceName = "auto",
 ) -> dict[str, Any]:
-    """Train one task; with `seeds`, once for each. `compare`: runs to draw over the new one's curves."""
-    if seeds and (out / RUN).exists():
+    """Train one task; with `seeds` or `rates` of learning, once for each. `compare`: runs to draw over the new one's
+    curves."""
+    members = names_of(seeds, rates)
+    if members and (out / RUN).exists():
         raise RunError(f"{out}: holds a run of one seed; name another directory with --out")
-    check_free(out, OURS, resume=resume, force=force, members=[f"seed-{seed}" for seed in seeds])
+    check_free(out, OURS, resume=resume, force=force, members=members)
     place = current(out) if resume else out
-    first = place / f"seed-{seeds[0]}" if seeds else place
+    first = place / members[0] if members else place
+    if rates:
+        given = {**given, "learning_rate": rates[0]}
     wanted = _settings(task, given, first, config=config, resume=resume)
-    if seeds:
-        return finetune_seeds(wanted, seeds, out, resume=resume, force=force, report=report, device=device)
+    how: dict[str, Any] = {"resume": resume, "force": force, "report": report, "device": device}
+    if members:
+        return finetune_several(wanted, out, seeds=seeds, rates=rates, **how)
     if compare:
         require_library("matplotlib", "--compare")
     for path in compare:
         read_history(path)
-    summary = finetune(wanted, out, resume=resume, force=force, report=report, device=device)
+    summary = finetune(wanted, out, **how)
     if summary and compare:
         from albert_cli.training import figures  # with matplotlib, once the training is over
 

@@ -6,20 +6,37 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from typer import Option
+from typer import BadParameter, Option
 
 from albert_cli import declared, machine, options
 from albert_cli.arguments import Kind
 from albert_cli.errors import TrainingError
 from albert_cli.tables.input_files import streams
 from albert_cli.tasks.task import Recipe, Sources, Task
+from albert_cli.training.weighing import named_weights
+from converters.messages import brief
 
 # Settings that are paths (the model may be a name, too): what they hold is compared when a run is resumed.
 PATHS = ("model", "data", "train", "dev", "test")
 # What a Recipe has too and earlier versions had not; the defaults are what runs did then.
 LATER = ("weight_decay", "layer_decay", "beta2", "bias_correction", "clip", "both_orders")
+
+
+def _rates(text: str) -> float | tuple[float, ...]:
+    """One learning rate, or several in the order given; BadParameter for what is none."""
+    found = []
+    for part in text.split(","):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise BadParameter(f"{part!r} is not a valid float.", param_hint="'--lr'") from None
+        if found[-1] not in declared.POSITIVE:
+            raise BadParameter(f"{brief(found[-1])} is not {declared.POSITIVE}", param_hint="'--lr'")
+    if len(set(found)) < len(found):
+        raise BadParameter(f"{text} names one rate twice", param_hint="'--lr'")
+    return tuple(found) if len(found) > 1 else found[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +77,12 @@ class Settings:
     ] = None
     steps: Annotated[int | None, options.STEPS, declared.COUNT] = None
     batch_size: Annotated[int, Option("--batch-size", metavar="N", help="Rows of one update."), declared.COUNT]
-    learning_rate: Annotated[float, options.LEARNING_RATE, declared.POSITIVE]
+    learning_rate: Annotated[
+        float,
+        Option("--lr", metavar="X,X,…", help="Peak learning rate; of several each is tried, and the best one marked."),
+        declared.Typed(str, _rates),
+        declared.POSITIVE,
+    ]
     warmup: Annotated[float | None, options.WARMUP, declared.NOT_NEGATIVE] = None
     dropout: Annotated[
         float | None,
@@ -124,6 +146,26 @@ class Settings:
         str,
         Option("--head", metavar="HEAD", help="linear, or mlp:128,30,8 with batch norm, without --grad-accum."),
     ] = "linear"
+    pooling: Annotated[
+        Literal["mean"] | None,
+        Option(
+            "--pooling",
+            help="What the head reads: the mean of all tokens' last hidden states; else what the model's family has.",
+        ),
+    ] = None
+    class_weights: Annotated[
+        str | None,
+        Option(
+            "--class-weights",
+            metavar="WEIGHTS",
+            help="How much a row of each label counts: balanced, by its rarity, or LABEL=X,LABEL=X (of others 1).",
+        ),
+    ] = None
+    label_smoothing: Annotated[
+        float | None,
+        Option("--label-smoothing", metavar="X", help="The share of every target that is spread over all labels."),
+        declared.Within(0, 1, "most"),
+    ] = None
     precision: options.Precision = "auto"
     grad_accum: Annotated[int, options.GRAD_ACCUM, declared.COUNT] = 1
     eval_every: Annotated[int | None, options.EVAL_EVERY, declared.COUNT] = None
@@ -156,6 +198,10 @@ class Settings:
             faults.append(f"precision is {self.precision!r}, not one of {known}")
         if self.grad_accum > self.batch_size:
             faults.append(f"grad_accum {self.grad_accum} exceeds batch_size {self.batch_size}, of which it makes parts")
+        if self.class_weights is not None and named_weights(self.class_weights) is None:
+            faults.append(
+                f"class_weights is {brief(self.class_weights)}, not 'balanced' or weights above 0 by label, as a=1,b=3"
+            )
         if self.hidden is None:
             faults.append(f"head is {self.head!r}, not 'linear' or 'mlp:' and sizes, as mlp:128,30,8")
         elif self.hidden and self.batch_size < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from albert_cli.training.problems import AnyProblem
 from albert_cli.training.rows import Split
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.settings import Settings
+from albert_cli.training.weighing import PLAIN, Weighing, weighing_of
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,23 @@ class Prepared:
     train: Split[Any]
     dev: dict[str, Split[Any]]
     notes: list[str]
+    weighing: Weighing = PLAIN
 
     @property
     def splits(self) -> dict[str, Split[Any]]:
         """The training split and those of development, by name."""
         return {"train": self.train, **self.dev}
+
+    @property
+    def label_weights(self) -> dict[str, float]:
+        """The weight of each label; empty where all are alike."""
+        return dict(zip(self.info.labels, self.weighing.weights, strict=True)) if self.weighing.weights else {}
+
+    @functools.cached_property
+    def in_train(self) -> dict[str, int]:
+        """How many rows of each development split stand in the training set too (`Read.contents`)."""
+        seen = set(self.train.examples.contents())
+        return {name: sum(item in seen for item in split.examples.contents()) for name, split in self.dev.items()}
 
     def with_hash(self, name: str, sha: str) -> Prepared:
         """The same with one more hash of what the run is made of."""
@@ -74,6 +88,7 @@ def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:
         labels=labels,
         max_length=settings.max_length,
         hidden=settings.hidden or (),
+        pooling=settings.pooling,
         settings=dataclasses.asdict(settings),
         hashes={"train": read.whole.digest} | {name: part.digest for name, part in read.dev.items()},
     )
@@ -85,7 +100,9 @@ def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:
     dev = {name: problem.split(part, info, task, tokenizer) for name, part in read.dev.items()}
     for name, split in {"train": train, **dev}.items():
         read.notes.extend(note for note in _notes(name, split, settings.max_length) if note not in read.notes)
-    return Prepared(task, problem, info, train, dev, read.notes)
+    counts = problem.label_counts(train, info)
+    weighing = weighing_of(settings.class_weights, settings.label_smoothing, info.labels, counts, task.name)
+    return Prepared(task, problem, info, train, dev, read.notes, weighing)
 
 
 def _trained_on(train: Any, task: Task, settings: Settings) -> Any:

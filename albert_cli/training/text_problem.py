@@ -28,6 +28,7 @@ from albert_cli.training.metrics import compute
 from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Unlabelled, ids_among
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
+from albert_cli.training.weighing import PLAIN, Weighing
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.families import family_of
@@ -60,7 +61,7 @@ class TextProblem(ABC):
         """The labels as numbers, (rows). DataError lists all that cannot be."""
 
     @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """See `Problem.loss`; there is no mask over tokens."""
 
     @abstractmethod
@@ -108,7 +109,7 @@ class TextProblem(ABC):
     # --- The model
 
     def head(self, config: EncoderConfig, info: RunInfo) -> TextClassifier:
-        return text_classifier(config, max(1, len(info.labels)), info.hidden)
+        return text_classifier(config, max(1, len(info.labels)), info.hidden, info.pooling)
 
     def config_keys(self, info: RunInfo) -> dict[str, Any]:
         names = info.labels or ("score",)
@@ -137,8 +138,11 @@ class TextProblem(ABC):
 
     # --- Training and evaluation
 
-    def units(self, targets: Tensor) -> int:
+    def units(self, targets: Tensor, weighing: Weighing = PLAIN) -> float:
         return len(targets)
+
+    def label_counts(self, split: Split[Examples], info: RunInfo) -> list[int] | None:
+        return None
 
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """Of outputs (rows, labels) and the targets that are trained on; in the labels' unit."""

@@ -26,6 +26,7 @@ from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.rows import Predictions, Split
 from albert_cli.training.run_info import RunInfo
+from albert_cli.training.weighing import PLAIN, Weighing
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 
@@ -142,11 +143,14 @@ class Problem(Protocol[E, S, V]):
     loss_over_tokens: bool
     """Whether padding is part of the loss, so that a batch is padded to one width however it is divided."""
 
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss, summed over the rows. `mask` (rows, tokens): 0 at padding."""
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
+        """The loss, summed over the rows. `mask` (rows, tokens): 0 at padding. `weighing`: that of training."""
 
-    def units(self, targets: Tensor) -> int:
+    def units(self, targets: Tensor, weighing: Weighing = PLAIN) -> float:
         """What the loss of these rows is the mean over in training: the rows themselves, or the words in them."""
+
+    def label_counts(self, split: S, info: RunInfo) -> list[int] | None:
+        """The rows, or words, of each label, where these can be weighed; None where they cannot."""
 
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """Metrics of training rows by outputs and (standard) targets; None where a row says too little."""

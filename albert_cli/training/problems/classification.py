@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from albert_cli.errors import RunError
 from albert_cli.tasks.examples import Examples
@@ -20,6 +19,7 @@ from albert_cli.training.problems import Problem
 from albert_cli.training.rows import Split, softmax
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.text_problem import Found, TextProblem
+from albert_cli.training.weighing import PLAIN, Weighing
 
 
 class Classification(TextProblem):
@@ -55,9 +55,15 @@ class Classification(TextProblem):
     def targets(self, examples: Examples, info: RunInfo, task: Task) -> NDArray[np.int64]:
         return columns_of_labels.class_numbers(examples, info.labels)
 
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """The cross-entropy."""
-        return F.cross_entropy(logits.float(), targets, reduction="sum")
+        return weighing.cross_entropy(logits.float(), targets)
+
+    def units(self, targets: Tensor, weighing: Weighing = PLAIN) -> float:
+        return weighing.units(targets)
+
+    def label_counts(self, split: Split[Examples], info: RunInfo) -> list[int] | None:
+        return [int(count) for count in torch.bincount(split.rows.targets, minlength=len(info.labels))]
 
     def values(self, outputs: NDArray[Any]) -> NDArray[Any]:
         classes: NDArray[np.int64] = outputs.argmax(axis=1)
@@ -103,8 +109,7 @@ class Classification(TextProblem):
         return said == self.problem_type or (said is None and outputs > 1)
 
     def described(self, split: Split[Examples], info: RunInfo, task: Task) -> str:
-        counts = torch.bincount(split.rows.targets, minlength=len(info.labels)).tolist()
-        return columns_of_labels.described(info.labels, counts)
+        return columns_of_labels.described(info.labels, self.label_counts(split, info) or [])
 
     def value_shown(self, value: Any, info: RunInfo) -> str:
         return f"label {info.labels[int(value)]!r}"

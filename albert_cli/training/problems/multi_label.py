@@ -21,6 +21,7 @@ from albert_cli.training.problems.classification import Classification
 from albert_cli.training.rows import Split
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.text_problem import Found
+from albert_cli.training.weighing import PLAIN, Weighing
 
 
 class MultiLabel(Classification):
@@ -53,9 +54,15 @@ class MultiLabel(Classification):
         """1 where a row has a label, (rows, labels)."""
         return label_sets.matrix(examples, info.labels)
 
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """The binary cross-entropy, of a row the mean over the labels."""
         return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(1).sum()
+
+    def units(self, targets: Tensor, weighing: Weighing = PLAIN) -> float:
+        return len(targets)
+
+    def label_counts(self, split: Split[Examples], info: RunInfo) -> list[int] | None:
+        return None
 
     def values(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Where a probability is above a half."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from albert_cli.errors import DataError, RunError, TrainingError
+from albert_cli.errors import DataError, RunError
 from albert_cli.model.task_heads import MultipleChoice as Head
 from albert_cli.tables.write import SUFFIXES, Add, table_writer
 from albert_cli.tasks.examples import Choosing, Choosings
@@ -25,6 +25,7 @@ from albert_cli.training.choice_rows import rows_of
 from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Problem, Unlabelled
 from albert_cli.training.rows import Predictions, Split, no_targets, softmax
 from albert_cli.training.run_info import RunInfo
+from albert_cli.training.weighing import PLAIN, Weighing
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.families import family_of
@@ -67,10 +68,7 @@ class MultipleChoice:
 
     def fit(self, info: RunInfo, train: Choosings, task: Task, hint: str) -> tuple[RunInfo, list[str]]:
         """Any number of choices will do."""
-        if info.hidden:
-            raise TrainingError(
-                f"--head mlp is for labels of texts; {task.name} trains a linear head on every choice; leave --head out"
-            )
+        info.check_linear_head(task.name, "choice")
         return info, []
 
     def split(
@@ -96,12 +94,15 @@ class MultipleChoice:
         """Asked as your own tables are."""
         return RunInfo("choice", self.name, (), max_length) if "choice" in parts else None
 
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """The cross-entropy."""
         return F.cross_entropy(logits.float(), targets, reduction="sum")
 
-    def units(self, targets: Tensor) -> int:
+    def units(self, targets: Tensor, weighing: Weighing = PLAIN) -> float:
         return len(targets)
+
+    def label_counts(self, split: Split[Choosings], info: RunInfo) -> list[int] | None:
+        return None
 
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """None: batches may have different numbers of choices."""

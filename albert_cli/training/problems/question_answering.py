@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from albert_cli.errors import TrainingError
 from albert_cli.model.task_heads import QuestionAnswering as Head
 from albert_cli.strict_json import strict_json
 from albert_cli.tables.write import Add
@@ -28,6 +27,7 @@ from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabel
 from albert_cli.training.questions import Answer, Candidate, Windows
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
+from albert_cli.training.weighing import PLAIN, Weighing
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.staging import atomic_write
@@ -71,10 +71,7 @@ class QuestionAnswering:
 
     def fit(self, info: RunInfo, train: Questions, task: Task, hint: str) -> tuple[RunInfo, list[str]]:
         """Whether there may be no answer follows from the training questions."""
-        if info.hidden:
-            raise TrainingError(
-                f"--head mlp is for labels of texts; {task.name} trains a linear head on every token; leave --head out"
-            )
+        info.check_linear_head(task.name, "token")
         return replace(info, no_answer=train.unanswerable > 0), []
 
     def split(
@@ -100,7 +97,7 @@ class QuestionAnswering:
             return None
         return RunInfo("squad", self.name, (), max_length, no_answer=True, no_answer_threshold=0.0)
 
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """The mean cross-entropy of start and end, over the tokens of a window.
 
         Padding has no part in the softmax, so that the loss of a row does not depend on the rows beside it.
@@ -111,8 +108,11 @@ class QuestionAnswering:
         ends = [F.cross_entropy(logits[:, :, side], targets[:, side], reduction="sum") for side in (0, 1)]
         return (ends[0] + ends[1]) / 2
 
-    def units(self, targets: Tensor) -> int:
+    def units(self, targets: Tensor, weighing: Weighing = PLAIN) -> float:
         return len(targets)
+
+    def label_counts(self, split: WindowSplit, info: RunInfo) -> list[int] | None:
+        return None
 
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """None: an answer is chosen over all windows of a text."""

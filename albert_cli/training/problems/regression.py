@@ -21,6 +21,7 @@ from albert_cli.training.rows import Split
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.text_problem import Found, TextProblem
+from albert_cli.training.weighing import PLAIN, Weighing
 from converters.config import EncoderConfig
 
 
@@ -57,7 +58,7 @@ class Regression(TextProblem):
         """None: a number has no name."""
         return ()
 
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """The squared error."""
         return F.mse_loss(logits.float()[:, 0], targets, reduction="sum")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from albert_cli.errors import DataError, TrainingError
+from albert_cli.errors import DataError
 from albert_cli.model.task_heads import TokenClassifier
 from albert_cli.tables.table import Line
 from albert_cli.tables.write import SUFFIXES, Add
@@ -28,14 +28,13 @@ from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabel
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets, softmax
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.score_bars import Score
+from albert_cli.training.weighing import NO_LABEL, PLAIN, Weighing
 from albert_cli.training.word_windows import WordWindows, windows
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.messages import brief, counted, listing
 
 Found = Predictions[list[NDArray[Any]]]
-# The target of tokens that speak for no word; transformers' and PyTorch's.
-_NONE = -100
 _NO_SPAN = "marks no span"
 _NUL = "holds a NUL character"
 
@@ -112,10 +111,7 @@ class TokenClassification:
 
     def fit(self, info: RunInfo, train: Sentences, task: Task, hint: str) -> tuple[RunInfo, list[str]]:
         """More than one tag must be there."""
-        if info.hidden:
-            raise TrainingError(
-                f"--head mlp is for labels of texts; {task.name} trains a linear head on every token; leave --head out"
-            )
+        info.check_linear_head(task.name, "token")
         used = {tag for sentence in train.required_tags() for tag in sentence}
         if len(used) < 2:
             raise DataError(f"{train.where}: every word has the tag {min(used)!r}; {hint or 'add others'}")
@@ -136,7 +132,7 @@ class TokenClassification:
     def _targets(self, examples: Sentences, cut: WordWindows, labels: Sequence[str]) -> Tensor:
         """The tag of each token that speaks for a word, (rows, tokens), int16."""
         numbers = self._numbers(examples, labels)
-        targets = np.full((len(cut.tokens), int(cut.tokens.lengths.max(initial=0))), _NONE, np.int16)
+        targets = np.full((len(cut.tokens), int(cut.tokens.lengths.max(initial=0))), NO_LABEL, np.int16)
         for row, (sentence, words, places) in enumerate(zip(cut.sentence, cut.words, cut.places, strict=True)):
             targets[row, places] = numbers[sentence][words]
         return torch.from_numpy(targets)
@@ -166,15 +162,19 @@ class TokenClassification:
         labels = labels_of(checkpoint.config, count, checkpoint.where)
         return RunInfo("ner" if tagging.mark_spans(labels) else "pos", self.name, labels, max_length)
 
-    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """The cross-entropy, summed over the words."""
         width = min(logits.shape[1], targets.shape[1])  # what is beyond either is padding
         flat, wanted = logits[:, :width].float().flatten(0, 1), targets[:, :width].long().flatten()
-        return F.cross_entropy(flat, wanted, ignore_index=_NONE, reduction="sum")
+        return weighing.cross_entropy(flat, wanted)
 
-    def units(self, targets: Tensor) -> int:
+    def units(self, targets: Tensor, weighing: Weighing = PLAIN) -> float:
         """The words: the loss of a batch is their mean, as in transformers."""
-        return int((targets != _NONE).sum())
+        return weighing.units(targets)
+
+    def label_counts(self, split: WordSplit, info: RunInfo) -> list[int] | None:
+        numbers = np.concatenate(self._numbers(split.examples, info.labels))
+        return [int(count) for count in np.bincount(numbers, minlength=len(info.labels))]
 
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
         """None: what a span is shows in a whole sentence."""

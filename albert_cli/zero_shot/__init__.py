@@ -1,0 +1,1 @@
+"""Labels that no model was trained on: by entailment, where a model judges that, else by the nearest vector."""
