@@ -113,6 +113,7 @@ def test_without_entailment_the_nearest_vector_decides(world, pooled, albert):
     from albert_cli.embedding.settings import Settings
 
     text, labels = "a lovely story", ["good film", "dull plot"]
+    hypotheses = [f"This text is about {label}." for label in labels]
     for model in (world / "model", pooled, "built-in"):
         code, out, err = albert("predict", model, text, "--labels", ",".join(labels), "--json")
         assert code == 0, err
@@ -120,12 +121,12 @@ def test_without_entailment_the_nearest_vector_decides(world, pooled, albert):
         assert (
             "was not trained on entailment (MNLI), so a text's label is that whose '{}' has the nearest vector" in err
         )
-        vectors = Embedder.from_pretrained(str(model), Settings(normalize=True)).embed([text, *labels])
+        vectors = Embedder.from_pretrained(str(model), Settings(normalize=True)).embed([text, *hypotheses])
         wanted = dict(zip(labels, (vectors[1:] @ vectors[0]).tolist(), strict=True))
         assert found["method"] == "vectors"
         assert found["cosines"] == pytest.approx(wanted, abs=1e-5)
         assert found["prediction"] == max(wanted, key=wanted.get)
-    code, out, _ = albert("predict", "built-in", "The cat sat.", "--labels", "animal,car", "--template", "about {}")
+    code, out, _ = albert("predict", "built-in", "The cat sat.", "--labels", "animal,car", "--template", "{}")
     assert (code, out.splitlines()[0]) == (0, "animal")
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["animal", "car"]
 

@@ -84,8 +84,7 @@ def predict(
         typer.Option(
             "--template",
             metavar="TEXT",
-            help="With --labels: the sentence that a label stands in for {}; 'This text is about {}.' by entailment, "
-            "'{}' by vectors.",
+            help="With --labels: the sentence in which a label stands for {}; by default 'This text is about {}.'.",
         ),
     ] = None,
     top: options.TopAnswers = None,

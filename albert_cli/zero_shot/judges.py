@@ -22,7 +22,6 @@ from albert_cli.training.run_info import RunInfo
 from converters.families import family_of
 
 TEMPLATE = "This text is about {}."
-BARE = "{}"
 # Its pairs are a question and a sentence, not a text and what follows from it.
 _OTHER_PAIRS = frozenset({"qnli"})
 Tick = Callable[[int], None]
@@ -86,7 +85,7 @@ class ByVectors:
     method, figure, figures = "vectors", "cosine", "cosines"
 
     def __init__(self, embedder: Embedder, labels: Sequence[str], template: str | None) -> None:
-        self.embedder, self.template = embedder, template or BARE
+        self.embedder, self.template = embedder, template or TEMPLATE
         self.vectors = embedder.embed([self.template.replace("{}", label) for label in labels])
 
     def describe(self) -> str:
