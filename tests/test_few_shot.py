@@ -119,7 +119,7 @@ def test_without_entailment_the_nearest_vector_decides(world, pooled, albert):
         assert code == 0, err
         found = json.loads(out)
         assert (
-            "was not trained on entailment (MNLI), so a text's label is that whose '{}' has the nearest vector" in err
+            "was not trained on entailment (MNLI), so a text's label is that whose 'This text is about {}.' has" in err
         )
         vectors = Embedder.from_pretrained(str(model), Settings(normalize=True)).embed([text, *hypotheses])
         wanted = dict(zip(labels, (vectors[1:] @ vectors[0]).tolist(), strict=True))
