@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
 
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from converters.formats import Writable
 
 DTYPES = {
     "float32": np.dtype(np.float32),
@@ -60,3 +64,15 @@ class Cast:
             if not math.isnan(error) and error > self.max_abs_error:
                 self.max_abs_error, self.worst = error, name
         return cast
+
+
+def check_dtypes(checkpoint: Checkpoint, writer: Writable) -> None:
+    """CheckpointError for tensors of a type that a format has no place for."""
+    held = ", ".join(dtype.name for dtype in writer.DTYPES)
+    misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
+    if misfits:
+        kind = checkpoint.everything()[misfits[0]].dtype.name
+        raise CheckpointError(
+            f"{writer.NAME} holds {held}; {len(misfits)} tensors are {kind}, as {misfits[0]}: "
+            f"add --dtype {writer.DTYPES[0].name}"
+        )

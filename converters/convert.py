@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from converters import archives, pages, proof, roles, spec, strangers
 from converters.buffer_pool import reused
-from converters.cast import Cast
+from converters.cast import Cast, check_dtypes
 from converters.checkpoint import FLOATS, Array, Checkpoint, Tensor
 from converters.choices import NONE, Choices
 from converters.config_keys import notes_on
@@ -213,8 +213,7 @@ def convert(
 ) -> Report:
     """Convert a model and prove it: every tensor written is read back and compared by SHA-256 with the source.
 
-    `choices`: as in `load`. `sentence`: what makes it a Sentence-Transformers model. `page`: what is said of what was
-    written, in its README.md (`write_proved`).
+    `choices`: as in `load`. `sentence`: what makes it a Sentence-Transformers model. `page`: its README.md.
     """
     source, target = Path(source), Path(target)
     writer = check_place(target, target_as, force=force, source=source, source_as=source_as)
@@ -224,7 +223,7 @@ def convert(
     sources = files_of(source, plan.checkpoint)
     copied = plan.checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not plan.cast
     notes = [_COPY] if copied else []
-    if page is not None and writer.HOLDS_SENTENCE_FILES and not takes_page(target, writer):
+    if page is not None and writer.HOLDS_SENTENCE_FILES and not pages.is_taken(target, writer):
         notes.append(f"{pages.README} was there already and is kept; see that it is about this model")
 
     def reported(survey: proof.Survey) -> Report:
@@ -317,17 +316,12 @@ def write_proved(
     with file_errors(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
     ours = writer.OURS
-    paged = page is not None and ours is not None and takes_page(target, writer)
+    paged = page is not None and ours is not None and pages.is_taken(target, writer)
     with atomic_write(target, force=force, ours=pages.with_readme(ours) if paged and ours else ours) as beside:
         survey = write_into(checkpoint, beside, writer, str(target), progress)
         if page is not None and paged:
             (beside / pages.README).write_bytes(pages.marked(page(survey)))
         return survey
-
-
-def takes_page(target: Path, writer: Writable) -> bool:
-    """Whether a README.md is written beside a model: in a directory as the Hub has them, unless there is another's."""
-    return writer.HOLDS_SENTENCE_FILES and pages.is_free(target)
 
 
 def write_into(
@@ -394,18 +388,6 @@ def _files(source: Path, reader: Format) -> list[Path]:
     directory = source if source.is_dir() else source.parent
     places = {directory, encoder_or_self(directory) or directory}
     return [source, *(place / name for place in sorted(places) for name in our_files(place, ours))]
-
-
-def check_dtypes(checkpoint: Checkpoint, writer: Writable) -> None:
-    """CheckpointError for tensors of a type that a format has no place for."""
-    held = ", ".join(dtype.name for dtype in writer.DTYPES)
-    misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
-    if misfits:
-        kind = checkpoint.everything()[misfits[0]].dtype.name
-        raise CheckpointError(
-            f"{writer.NAME} holds {held}; {len(misfits)} tensors are {kind}, as {misfits[0]}: "
-            f"add --dtype {writer.DTYPES[0].name}"
-        )
 
 
 def describe_tokenizer(checkpoint: Checkpoint) -> str:

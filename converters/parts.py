@@ -12,13 +12,13 @@ from pathlib import Path
 
 from converters import proof, roles, spec
 from converters.buffer_pool import reused
+from converters.cast import check_dtypes
 from converters.checkpoint import Checkpoint, same_bits
 from converters.choices import Choices
 from converters.convert import (
     Plan,
     Report,
     as_read_back,
-    check_dtypes,
     check_place,
     files_of,
     load,
