@@ -40,7 +40,7 @@ def is_free(directory: Path) -> bool:
     return mark is not None and hashlib.sha256(content[: mark.start()]).hexdigest().encode() == mark[1]
 
 
-def is_taken(target: Path, writer: Writable) -> bool:
+def takes_page(target: Path, writer: Writable) -> bool:
     """Whether a README.md is written beside a model: in a directory as the Hub has them, unless there is another's."""
     return writer.HOLDS_SENTENCE_FILES and is_free(target)
 
