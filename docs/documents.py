@@ -107,6 +107,7 @@ _RUN = {
     "dev": named({"type": ["number", "null"]}, "The metrics of the model that was kept, on the development set."),
     "last_weights_sha256": SHA,
 }
+_OVER_SEEDS = named(fields(mean=number(), spread=number("Standard deviation.")))
 _PREDICTION = {"type": ["string", "number", "null", "array"], "description": "A label, a number, or a list of labels."}
 
 # Of each command: when a document looks so, and how.
@@ -253,8 +254,22 @@ DOCUMENTS: Mapping[str, Mapping[str, Schema]] = {
             out=text(),
             task=text(),
             seeds=many(whole()),
-            metrics=named(fields(mean=number(), spread=number("Standard deviation."))),
+            metrics=_OVER_SEEDS,
             runs=many(fields(**_RUN), "One for each seed."),
+        ),
+        "with several rates of --lr": fields(
+            out=text(),
+            task=text(),
+            selection_metric=text("By which the best rate is chosen."),
+            seeds=many(whole()),
+            best_learning_rate=number(),
+            sweep=many(
+                fields(
+                    learning_rate=number(),
+                    metrics=_OVER_SEEDS,
+                    runs=many(fields(**_RUN), "One for each seed."),
+                )
+            ),
         ),
     },
     "init": {
@@ -306,6 +321,13 @@ DOCUMENTS: Mapping[str, Mapping[str, Schema]] = {
     "predict": {
         "": fields(
             prediction=_PREDICTION, probabilities=often(named(share(), "Of each label; none of a regression."))
+        ),
+        "with --labels": fields(
+            prediction=text("One of the labels."),
+            method=text("`entailment` or `vectors`."),
+            template=text("The sentence in which each label stood."),
+            probabilities=often(named(share(), "Of each label, by entailment.")),
+            cosines=often(named(number(), "Of each label, by vectors.")),
         ),
         "with --in": many(_of("object", "The row's columns, then `prediction` (or `answer`, `tags`), probabilities.")),
         "with --out": _WRITTEN,

@@ -37,13 +37,15 @@ MORE = {
     "fill-mask": [["a [MASK]", *MODEL, "--out", "f.csv"]],
     "score": [["a good film", *MODEL, "--totals"], ["a good film", *MODEL, "--out", "s.csv"]],
     "sop": [["a film", "a dog", *MODEL, "--out", "o.csv"]],
-    "predict": [["run", "--in", "t.txt"], ["run", "--in", "t.txt", "--out", "p.csv"], ["number", "a film"]],
+    "predict": [["run", "--in", "t.txt"], ["run", "--in", "t.txt", "--out", "p.csv"], ["number", "a film"],
+                ["model", "a film", "--labels", "film,dog"]],
     "evaluate": [["--sts", "sts.csv", *MODEL]],
     "convert": [["model", "half.npz", "--dtype", "float16"], ["model", "m.onnx"]],
     "diff": [["model", "half.npz"]],
     "inspect": [["model", "--tensors"]],
     "finetune": [["csv", "--train", "train.csv", "--dev", "dev.csv", *MODEL, *SHORT, "--out", "seeds",
-                  "--seeds", "1,2"]],
+                  "--seeds", "1,2"], ["csv", "--train", "train.csv", "--dev", "dev.csv", *MODEL, *SHORT, "--out",
+                  "rates", "--lr", "1e-3,1e-4"]],
     "answer": [["qa", "good film", "a good film of the plot", "--top", "2"]],
 }  # fmt: skip
 # Fields that no call above has, and why.
