@@ -14,7 +14,7 @@ MANY = ("0", str(10**23), str(2**31), str(2**63), "inf", "-inf", "", "1e-400", "
 # Those that take longer: in slow tests alone.
 SLOW = ("answer", "embed", "evaluate", "finetune", "predict", "pretrain", "score", "search", "similarity", "sop")
 # Options that take numbers as a text, which has a form of its own.
-NUMBERS_IN_TEXT = ("batch_tokens", "seeds", "shard", "layers", "layer", "head", "weights", "decode")
+NUMBERS_IN_TEXT = ("batch_tokens", "seeds", "shard", "layers", "layer", "head", "weights", "decode", "learning_rate")
 
 
 def numeric_options(name):

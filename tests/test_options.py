@@ -66,7 +66,8 @@ EXCEPTIONS = {
     ("--on-truncate", "serve"): "windows, too",
     ("--pooling", "serve"): "a text has one vector",
     ("--precision", "serve"): "vectors have int8 and no fp16",
-    ("--lr", "finetune"): "the task's recipe decides the default",
+    ("--lr", "finetune"): "the task's recipe decides the default, and several are swept",
+    ("--pooling", "finetune"): "what a head reads",
     ("--warmup", "finetune"): "the task's recipe decides the default",
     ("--eval-every", "finetune"): "the task's recipe decides the default",
 }  # fmt: skip
