@@ -17,6 +17,7 @@ from albert_cli.machine import Machine
 from albert_cli.registry.resolve import Model, resolve
 from albert_cli.tasks.examples import Examples
 from albert_cli.training import prediction
+from albert_cli.training.rows import softmax
 from albert_cli.training.run_directory import HEAD, LoadedRun, load_run, read_info, task_of
 from albert_cli.training.run_info import RunInfo
 from converters.families import family_of
@@ -59,8 +60,6 @@ class ByEntailment:
         return f"zero-shot: {self.loaded.directory} judges whether a text entails {self.template!r}"
 
     def scores(self, texts: Sequence[str], tick: Tick = lambda done: None) -> NDArray[np.float64]:
-        from scipy.special import softmax
-
         each, done = len(self.hypotheses), 0
 
         def advance(more: int) -> None:
@@ -75,8 +74,7 @@ class ByEntailment:
         split = loaded.problem.split(pairs, loaded.info, loaded.task, loaded.tokenizer, labelled=False)
         with self.machine.at_work():
             logits = np.stack(prediction.run_on(loaded, split, tick=advance).outputs)[:, self.place]
-        shares: NDArray[np.float64] = softmax(logits.reshape(len(texts), each).astype(np.float64), axis=1)
-        return shares
+        return softmax(logits.reshape(len(texts), each))
 
 
 class ByVectors:
