@@ -191,14 +191,10 @@ def test_the_readme_of_a_run_is_kept_unless_it_is_ours(world, tmp_path):
 
 
 def test_a_pretrained_model_has_a_card(world, tmp_path):
-    (tmp_path / "corpus.txt").write_text("\n".join(text for text, _ in reviews(80)) + "\n\n" + "a film .\n" * 40)
-    shape = {
-        "vocab_size": 40, "embedding_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 32, "max_position_embeddings": 64,
-    }  # fmt: skip
-    (tmp_path / "shape.json").write_text(json.dumps(shape))
-    how = ("--model-config", tmp_path / "shape.json", "--steps", 2, "--batch-size", 4, "--max-length", 32)
-    run("pretrain", "--corpus", tmp_path / "corpus.txt", "--vocab-size", 40, *how, "--out", tmp_path / "run")
+    texts = [text for text, _ in reviews(80)]
+    (tmp_path / "corpus.txt").write_text("\n\n".join(f"{text}.\n{text} film." for text in texts))
+    how = ("--steps", 2, "--tokens-per-update", 64, "--max-length", 16, "--hold-out", 4)
+    run("pretrain", "--corpus", tmp_path / "corpus.txt", "--init", world / "model", *how, "--out", tmp_path / "run")
     card = ModelCard.load(tmp_path / "run" / README)
     held_out = json.loads((tmp_path / "run/summary.json").read_text())["held_out"]
     found = {item.metric_name: item.metric_value for item in card.data.eval_results}
