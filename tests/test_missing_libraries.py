@@ -36,6 +36,8 @@ USES = {
     "embed --in $/t.txt --model $/model --out $/out.parquet": ("torch", "pyarrow", "safetensors"),
     "embed --in $/t.csv --model $/model --out $/out.jsonl": ("torch", "pyarrow"),
     "embed --merge --in $/shard*.parquet --out $/out.parquet": ("pyarrow",),
+    "embed text --model $/model": ("torch", "pyarrow"),
+    "search text --in $/t.txt --model $/model": ("torch", "pyarrow"),
     "similarity one two --model $/model": ("torch", "pyarrow"),
     "similarity one two --model $/model --plot $/out.png": ("torch", "matplotlib", "PIL", "pyarrow"),
     "similarity $/v.parquet --top 1": ("pyarrow",),

@@ -33,6 +33,8 @@ Tick = Callable[[int, int], None]
 
 # Vectors of a file that are compared at once.
 _CHUNK = 8192
+# Bytes that are read of a file at once.
+_BUFFER = 2**20
 # No model has vectors of more.
 _MOST_NUMBERS = 2**20
 _M = TypeVar("_M")
@@ -108,7 +110,8 @@ class VectorFile:
         with file_errors(path):
             open_regular(path).close()  # a pipe would be waited for
             try:
-                self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)))  # as text a name must be UTF-8
+                # As text a name must be UTF-8. What is read ahead would be kept until the file is closed.
+                self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)), pre_buffer=False, buffer_size=_BUFFER)
             except pa.ArrowInvalid as error:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
         self.schema = schema = self._file.schema_arrow

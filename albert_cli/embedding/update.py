@@ -40,6 +40,8 @@ _MAY_DIFFER = ("version", "device", "input", "text_column", "delimiter", "encodi
 # What the summary counts.
 _COUNTED = ("n_tokens", "truncated", "empty")
 _CHUNK = 1024
+# Bytes that are read of a file at once.
+_BUFFER = 2**20
 # Bytes of a digest that is held for each row.
 _DIGEST_BYTES = 16
 
@@ -71,7 +73,8 @@ def update(job: Job, progress: Progress | None = None) -> Updated:
             facts = parquet.read_metadata(target)
             _check_made_alike(job, facts)
             # As text a name must be UTF-8.
-            file = pq.ParquetFile(stack.enter_context(pa.OSFile(os.fsencode(target))))
+            opened = stack.enter_context(pa.OSFile(os.fsencode(target)))
+            file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER)
             known = _Known.of(file, job)
         if job.source.columns.id:
             check_unique(job.source)
