@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from converters.errors import AlbertError
@@ -12,14 +13,16 @@ class RequestError(AlbertError):
 
     def __init__(
         self,
-        detail: str,
+        where: Path | str,
+        detail: str | None = None,
+        advice: str = "",
         *,
         status: int = 400,
         param: str | None = None,
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(where, detail, advice)
         self.status, self.param, self.code, self.headers = status, param, code, headers
 
 
