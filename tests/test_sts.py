@@ -114,15 +114,18 @@ def test_rows_without_a_score_can_be_left_out(table, evaluated, tmp_path, albert
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        ([], "name a RUN that albert finetune wrote, or --sts FILE with pairs and scores"),
+        ([], "name a RUN that albert finetune wrote, or pairs with --sts or --retrieval FILE"),
         (["run", "--sts", "t.tsv"], "--sts measures --model; leave out RUN, or name it with --model"),
         (["--sts", "t.tsv", "--data", "d"], "--data has no effect with --sts; leave it out"),
         (["--sts", "t.tsv", "--curves", "c.png"], "--curves has no effect with --sts; leave it out"),
         (["--sts", "t.tsv", "--force"], "--force has no effect without --plot or --curves; leave it out"),
-        (["run", "--plot", "p.png", "--model", "m"], "--model and --plot have no effect without --sts; leave them out"),
+        (
+            ["run", "--plot", "p.png", "--model", "m"],
+            "--model and --plot have no effect without --sts or --retrieval; leave them out",
+        ),
         (["run", "--text-column", "a"], "--text-column has no effect without --data; leave it out"),
-        (["run", "--pooling", "cls"], "--pooling has no effect without --sts; leave it out"),
-        (["run", "--precision", "int8"], "int8 is for --sts; runs compute in fp32, bf16 or fp16"),
+        (["run", "--pooling", "cls"], "--pooling has no effect without --sts or --retrieval; leave it out"),
+        (["run", "--precision", "int8"], "int8 is for vectors; runs compute in fp32, bf16 or fp16"),
         (["--sts", "t.tsv", "--precision", "fp16"], "fp16 is for runs; vectors are fp32, bf16 or int8"),
         (["--sts", "t.tsv", "--pooling", "tokens"], "pooling 'tokens' is not one of mean, cls"),
     ],

@@ -1,11 +1,12 @@
-"""albert evaluate: a run's model on labelled data, several runs side by side; a model's sentence vectors by STS."""
+"""albert evaluate: a run's model on labelled data, several runs side by side; a model's vectors on pairs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,13 +15,15 @@ from albert_cli.arguments import Kind, refuse_idle
 from converters.errors import AlbertError
 
 if TYPE_CHECKING:
+    from albert_cli.embedding.embedder import Plan
+    from albert_cli.embedding.retrieval import Retrieval
     from albert_cli.embedding.sts import Agreement
     from albert_cli.machine import DeviceName
 
 app = typer.Typer()
 
 _OF_RUNS = ("data", "curves")
-_OF_STS = (
+_OF_VECTORS = (
     "model", "plot", "input_format", "errors", "pooling", "layer", "normalize", "dims", "prompt", "max_length", "cased",
 )  # fmt: skip
 _OF_DATA = ("delimiter", "text_column", "text_pair_column", "label_column")
@@ -50,13 +53,22 @@ def evaluate(
         ),
         Kind.STREAM_IN,
     ] = None,
+    retrieval: Annotated[
+        Path | None,
+        typer.Option(
+            "--retrieval",
+            metavar="FILE",
+            help="Queries with a text that belongs to each: where --model's vectors rank it among all texts of FILE.",
+        ),
+        Kind.STREAM_IN,
+    ] = None,
     model: options.ModelName = None,
     text_column: Annotated[
         str | None,
         typer.Option(
             "--text-column",
             metavar="NAME",
-            help="The column of the texts: of --data as in training by default, of --sts sentence1.",
+            help="The column of the texts: as in training by default, of --sts sentence1, of --retrieval query.",
         ),
     ] = None,
     text_pair_column: Annotated[
@@ -64,7 +76,7 @@ def evaluate(
         typer.Option(
             "--text-pair-column",
             metavar="NAME",
-            help="The column of the second texts: as in training by default, of --sts sentence2.",
+            help="That of the second texts: as in training by default, of --sts sentence2, of --retrieval positive.",
         ),
     ] = None,
     label_column: Annotated[
@@ -72,7 +84,7 @@ def evaluate(
         typer.Option(
             "--label-column",
             metavar="NAME",
-            help="The column of the labels: as in training by default, of --sts score.",
+            help="The column of the labels: as in training by default, of --sts score, of --retrieval negatives.",
         ),
     ] = None,
     input_format: options.InputFormat = None,
@@ -92,7 +104,7 @@ def evaluate(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="With --sts, draw cosines against scores: .png, .svg, .pdf."),
+        typer.Option("--plot", metavar="FILE", help="Draw cosines over scores, or recall at k: .png, .svg, .pdf."),
         Kind.FILE_OUT,
     ] = None,
     skip_bad: options.SkipBad = False,
@@ -103,11 +115,17 @@ def evaluate(
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], options.PRECISION] = "auto",
     batch_tokens: options.BatchTokens = None,
 ) -> None:
-    """Measure a fine-tuned model on labelled data by its task's metrics, or a model's sentence vectors by --sts.
+    """Measure a fine-tuned model on labelled data by its task's metrics, or a model's vectors by --sts or --retrieval.
 
     --sts computes the cosine of each pair, and its correlation with the scores: Pearson's, and Spearman's, by which
-    sentence vectors are usually judged. The columns are those of STS-B unless options name others. Pooling, prompt and
-    all else are as albert embed has them: as the model's Sentence-Transformers files say, else the mean.
+    sentence vectors are usually judged. The columns are those of STS-B unless options name others.
+
+    --retrieval ranks all texts of FILE by their cosine with each query, a row for each query and positive; a column
+    negatives may hold further texts, one or a list. It prints the mean reciprocal rank of the first positive (MRR), the
+    share of the positives among the first 1, 5 and 10 (recall) and nDCG@10.
+
+    Pooling, prompt and all else are as albert embed has them: as the model's Sentence-Transformers files say, else the
+    mean. Prompts called query and document are used for what they are called after, unless --prompt names one.
 
     Examples:
 
@@ -121,61 +139,101 @@ def evaluate(
 
         albert evaluate --sts pairs.csv --text-column a --text-pair-column b \\
             --label-column similarity --pooling cls
+
+        albert evaluate --retrieval questions.jsonl --model minilm/ --plot recall.svg
     """
-    if sts is None:
-        named = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    named = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    if sts is None and retrieval is None:
         columns = {name: value for name, value in named.items() if value is not None}
         _evaluate_runs(
             runs or [], (data, delimiter, columns), curves, (device, threads, precision, batch_tokens),
             skip_bad=skip_bad, force=force, json=json,
         )  # fmt: skip
         return
+    if sts is not None and retrieval is not None:
+        raise typer.BadParameter("--sts and --retrieval do not go together; choose one")
+    source, option = (sts, "--sts") if sts is not None else (retrieval, "--retrieval")
+    assert source is not None
     if runs:
-        raise typer.BadParameter("--sts measures --model; leave out RUN, or name it with --model")
-    refuse_idle("with --sts", *_OF_RUNS)
+        raise typer.BadParameter(f"{option} measures --model; leave out RUN, or name it with --model")
+    refuse_idle(f"with {option}", *_OF_RUNS)
     if precision == "fp16":
         raise typer.BadParameter("fp16 is for runs; vectors are fp32, bf16 or int8", param_hint="--precision")
     if plot is None:
         refuse_idle("without --plot or --curves", "force")
-    from albert_cli.embedding import sts as engine
+    else:
+        from albert_cli import pictures
+        from albert_cli.errors import EmbeddingError
+
+        pictures.check(plot, EmbeddingError, force=force, sources=[source])
+    vectors = {"pooling": pooling, "normalize": normalize, "dims": dims, "max_length": max_length, "prompt": prompt}
+    vectors |= {"layers": (-1 if layer is None else layer,), "lowercase": None if cased is None else not cased}
+    computing = {"precision": precision, "batch_tokens": batch_tokens, "threads": threads}
+    table = {"kind": input_format, "delimiter": delimiter, "errors": errors, "skip_bad": skip_bad}
+    measure = partial(_measure_retrieval, own_prompts=prompt is None) if sts is None else _measure_sts
+    measure(source, list(named.values()), table, lambda: _plan(model, vectors, device, computing), plot, force, json)
+
+
+def _plan(model: str | None, vectors: dict[str, Any], device: DeviceName, computing: dict[str, Any]) -> Plan:
     from albert_cli.embedding.embedder import Plan
     from albert_cli.embedding.settings import Settings
-    from albert_cli.errors import EmbeddingError
     from albert_cli.machine import find_device
     from albert_cli.registry.resolve import resolve
 
-    if plot is not None:
-        from albert_cli import pictures
-
-        pictures.check(plot, EmbeddingError, force=force, sources=[sts])
-    pairs = engine.read_pairs(
-        sts, first=text_column, second=text_pair_column, score=label_column, kind=input_format, delimiter=delimiter,
-        errors=errors, skip_bad=skip_bad,
-    )  # fmt: skip
-    plan = Plan.of(
-        resolve(model),
-        Settings(
-            pooling=pooling,
-            layers=(-1 if layer is None else layer,),
-            normalize=normalize,
-            dims=dims,
-            max_length=max_length,
-            lowercase=None if cased is None else not cased,
-            prompt=prompt,
-        ),
-        device=find_device(device),
-        precision=precision,
-        batch_tokens=batch_tokens,
-        threads=threads,
-    )
+    plan = Plan.of(resolve(model), Settings(**vectors), device=find_device(device), **computing)
     if taken := plan.taken():
         console.warn(taken)
+    return plan
+
+
+def _measure_sts(
+    source: Path,
+    columns: list[str | None],
+    table: dict[str, Any],
+    load: Callable[[], Plan],
+    plot: Path | None,
+    force: bool,
+    json: bool,
+) -> None:
+    from albert_cli.embedding import sts as engine
+
+    first, second, score = columns
+    pairs = engine.read_pairs(source, first=first, second=second, score=score, **table)
+    plan = load()
     with console.progress_count("embedding", "texts") as tick:
         cosines, truncated = engine.cosines_of(plan, pairs, tick)
     found = engine.agreement(plan, pairs, cosines, truncated)
     if plot is not None:
         engine.draw(found, pairs.scores, cosines, plot, force=force)
-    _print(found, plot, json=json)
+    _print(found, ("pairs", "pearson", "spearman"), json=json)
+    if plot is not None and not json:
+        console.say(f"{plot}: {found.pairs:,} cosines")
+
+
+def _measure_retrieval(
+    source: Path,
+    columns: list[str | None],
+    table: dict[str, Any],
+    load: Callable[[], Plan],
+    plot: Path | None,
+    force: bool,
+    json: bool,
+    *,
+    own_prompts: bool,
+) -> None:
+    from albert_cli.embedding import retrieval as engine
+    from albert_cli.embedding.ranks import METRICS
+
+    query, positive, negatives = columns
+    collection = engine.read_collection(source, query=query, positive=positive, negatives=negatives, **table)
+    plan = load()
+    with console.progress_count("embedding", "texts") as tick:
+        found, ranks = engine.measure(plan, collection, tick, own_prompts=own_prompts)
+    if plot is not None:
+        engine.draw(found, ranks, plot, force=force)
+    _print(found, ("queries", "texts", *METRICS), json=json)
+    if plot is not None and not json:
+        console.say(f"{plot}: recall at k of {found.queries:,} queries")
 
 
 @contextlib.contextmanager
@@ -189,22 +247,15 @@ def _naming(run: Path) -> Iterator[None]:
         raise
 
 
-def _print(found: Agreement, plot: Path | None, *, json: bool) -> None:
+def _print(found: Agreement | Retrieval, shown: tuple[str, ...], *, json: bool) -> None:
     if found.texts_truncated:
         console.warn(f"{found.texts_truncated:,} texts are longer than --max-length, and were cut")
     if json:
         console.print_report(found)
         return
-    console.print_table(
-        [
-            ["pairs", f"{found.pairs:,}"],
-            ["pearson", console.figure(found.pearson)],
-            ["spearman", console.figure(found.spearman)],
-        ],
-        right=[1],
-    )
-    if plot is not None:
-        console.say(f"{plot}: {found.pairs:,} cosines")
+    values = [(name, getattr(found, name)) for name in shown]
+    rows = [[name, f"{value:,}" if isinstance(value, int) else console.figure(value)] for name, value in values]
+    console.print_table(rows, right=[1])
 
 
 def _evaluate_runs(
@@ -218,11 +269,11 @@ def _evaluate_runs(
     json: bool,
 ) -> None:
     if not runs:
-        raise typer.BadParameter("name a RUN that albert finetune wrote, or --sts FILE with pairs and scores")
-    refuse_idle("without --sts", *_OF_STS)
+        raise typer.BadParameter("name a RUN that albert finetune wrote, or pairs with --sts or --retrieval FILE")
+    refuse_idle("without --sts or --retrieval", *_OF_VECTORS)
     (data, delimiter, columns), (device, threads, precision, batch_tokens) = labelled, how
     if precision == "int8":
-        raise typer.BadParameter("int8 is for --sts; runs compute in fp32, bf16 or fp16", param_hint="--precision")
+        raise typer.BadParameter("int8 is for vectors; runs compute in fp32, bf16 or fp16", param_hint="--precision")
     if data is None:
         refuse_idle("without --data", *_OF_DATA)
     if curves is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from albert_cli.embedding.units import Tick, unit_vectors
 from albert_cli.errors import ColumnError, EmbeddingError, Notice
 from albert_cli.tables.input_files import Kind
 from albert_cli.tables.lines import Errors
@@ -89,22 +89,16 @@ def read_pairs(
     return Pairs(examples.where, examples.texts, examples.pairs or [], scores)
 
 
-def cosines_of(plan: Plan, pairs: Pairs, tick: Callable[[int, int], None] | None = None) -> tuple[Any, int]:
+def cosines_of(plan: Plan, pairs: Pairs, tick: Tick | None = None) -> tuple[Any, int]:
     """The cosine of each pair, float64 (pairs), and how many texts were cut; a text that comes often is embedded once.
 
     `tick` is called with the texts that are done now, and how many there are.
     """
-    from albert_cli.embedding.embedder import Embedder
-
-    texts = {text: None for side in (pairs.firsts, pairs.seconds) for text in side}
+    texts = list(dict.fromkeys(text for side in (pairs.firsts, pairs.seconds) for text in side))
     places = {text: place for place, text in enumerate(texts)}
-    embedder = Embedder(plan)
-    tokens = embedder.tokenize(list(texts))
-    vectors = embedder.vectors(tokens, tick and (lambda done: tick(done, len(texts))))[0].astype(np.float64)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.where(lengths > 0, lengths, 1)
+    vectors, truncated = unit_vectors(plan, texts, tick)
     a, b = ([places[text] for text in side] for side in (pairs.firsts, pairs.seconds))
-    return (vectors[a] * vectors[b]).sum(1), int((tokens.truncated > 0).sum())
+    return (vectors[a] * vectors[b]).sum(1), truncated
 
 
 def agreement(plan: Plan, pairs: Pairs, cosines: NDArray[np.float64], truncated: int = 0) -> Agreement:

@@ -54,7 +54,7 @@ class Examples(Read):
     """The rows of one split. `pairs` and `labels` (as written) may be None; `lines` are line (or row) numbers from 1.
 
     `left_out`: the lines of rows that are left out, by what is wrong with them. `digest` is the SHA-256 of the file or
-    files.
+    files. `negatives`: of each pair texts that do not belong to its first one, where there are any.
     """
 
     where: str
@@ -65,6 +65,7 @@ class Examples(Read):
     lines: list[Line]
     digest: str
     left_out: LeftOut = field(default_factory=dict)
+    negatives: list[tuple[str, ...]] | None = None
 
     @classmethod
     def of(cls, table: Table, columns: ExampleColumns, *, labelled: bool) -> Examples:
@@ -106,6 +107,7 @@ class Examples(Read):
             pairs=_some(rows, self.pairs),
             labels=_some(rows, self.labels),
             lines=_some(rows, self.lines),
+            negatives=_some(rows, self.negatives),
         )
 
     def in_both_orders(self) -> Examples:
