@@ -39,7 +39,7 @@ MORE = {
     "sop": [["a film", "a dog", *MODEL, "--out", "o.csv"]],
     "predict": [["run", "--in", "t.txt"], ["run", "--in", "t.txt", "--out", "p.csv"], ["number", "a film"],
                 ["model", "a film", "--labels", "film,dog"]],
-    "evaluate": [["--sts", "sts.csv", *MODEL]],
+    "evaluate": [["--sts", "sts.csv", *MODEL], ["--retrieval", "pairs.csv", *MODEL]],
     "convert": [["model", "half.npz", "--dtype", "float16"], ["model", "m.onnx"]],
     "diff": [["model", "half.npz"]],
     "inspect": [["model", "--tensors"]],
@@ -57,6 +57,7 @@ def world(tmp_path_factory):
     folder = make_world(tmp_path_factory.mktemp("world"))
     (folder / "t.csv").write_text("id,text\na,a good film\nb,a bad film\n")
     (folder / "sts.csv").write_text("sentence1,sentence2,score\na good film,a bad film,3\na plot,a dog,1\na,a,5\n")
+    (folder / "pairs.csv").write_text("query,positive\na good film,a plot\na dog,a bad film\n")
     (folder / "numbers.csv").write_text("text,label\n" + "".join(f"a good film {n},{n / 2}\n" for n in range(8)))
     (folder / "squad.json").write_text(json.dumps(SQUAD))
     return folder
