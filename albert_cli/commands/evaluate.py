@@ -166,8 +166,9 @@ def evaluate(
         from albert_cli.errors import EmbeddingError
 
         pictures.check(plot, EmbeddingError, force=force, sources=[source])
-    vectors = {"pooling": pooling, "normalize": normalize, "dims": dims, "max_length": max_length, "prompt": prompt}
-    vectors |= {"layers": (-1 if layer is None else layer,), "lowercase": None if cased is None else not cased}
+    vectors: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "dims": dims, "max_length": max_length}
+    lowercase = None if cased is None else not cased
+    vectors |= {"prompt": prompt, "layers": (-1 if layer is None else layer,), "lowercase": lowercase}
     computing = {"precision": precision, "batch_tokens": batch_tokens, "threads": threads}
     table = {"kind": input_format, "delimiter": delimiter, "errors": errors, "skip_bad": skip_bad}
     measure = partial(_measure_retrieval, own_prompts=prompt is None) if sts is None else _measure_sts
