@@ -32,7 +32,7 @@ _POOLING = (
 )
 
 
-def _pooling_option(help: str, *, tokens: bool = False) -> Any:
+def pooling_option(help: str, *, tokens: bool = False) -> Any:
     """`--pooling` with its check and completion; with `tokens` all vectors of a text may be asked for."""
     return typer.Option(
         "--pooling",
@@ -43,11 +43,11 @@ def _pooling_option(help: str, *, tokens: bool = False) -> Any:
     )
 
 
-Pooling = Annotated[str | None, _pooling_option(_POOLING.format(""))]
-PoolingOrTokens = Annotated[str | None, _pooling_option(_POOLING.format(", or tokens for all of them"), tokens=True)]
+Pooling = Annotated[str | None, pooling_option(_POOLING.format(""))]
+PoolingOrTokens = Annotated[str | None, pooling_option(_POOLING.format(", or tokens for all of them"), tokens=True)]
 PoolingToWrite = Annotated[
     str | None,
-    _pooling_option(
+    pooling_option(
         f"--to {SENTENCE_TRANSFORMERS}: how the vectors of the tokens become that of a text; by default mean."
     ),
 ]

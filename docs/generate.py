@@ -243,9 +243,9 @@ _SETTINGS_HEAD = """
 What is done with every file and key that transformers and sentence-transformers are known to write. Refused: an error
 of one line that names the key, unless its value is one of those accepted. No effect: it changes no id, vector or
 probability. `albert_config.json` is read as `config.json` is. A key of a config that is not listed is kept, and `albert
-inspect` notes it. The files of a Sentence-Transformers model decide the defaults of `albert embed`, `albert similarity`
-and `albert evaluate --sts`, and the other commands do not read them; `1_Pooling`, `2_Dense` and the like stand for the
-directories that `modules.json` names.
+inspect` notes it. The files of a Sentence-Transformers model decide the defaults of `albert embed` and `similarity`, of
+`albert evaluate --sts` and `--retrieval`, `albert finetune sts` and `pairs`; the other commands do not read them;
+`1_Pooling`, `2_Dense` and the like stand for the directories that `modules.json` names.
 
 | file | key | treatment | what is done |
 |---|---|---|---|"""

@@ -67,7 +67,7 @@ EXCEPTIONS = {
     ("--pooling", "serve"): "a text has one vector",
     ("--precision", "serve"): "vectors have int8 and no fp16",
     ("--lr", "finetune"): "the task's recipe decides the default, and several are swept",
-    ("--pooling", "finetune"): "what a head reads",
+    ("--pooling", "finetune"): "of a head, or of vectors",
     ("--warmup", "finetune"): "the task's recipe decides the default",
     ("--eval-every", "finetune"): "the task's recipe decides the default",
 }  # fmt: skip

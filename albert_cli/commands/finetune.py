@@ -21,6 +21,7 @@ app = typer.Typer()
 # Figures that are shown in one line.
 _IN_A_LINE = 6
 _OF_TABLES = ("text_column", "text_pair_column", "label_column", "delimiter", "--regression", "--multi-label")
+_OF_VECTORS = ("loss", "scale")
 
 
 @app.command(rich_help_panel="Train")
@@ -67,6 +68,11 @@ def finetune(
     confusion.png, report.md and the development set's predictions, errors on top. A killed run resumes with --resume.
     Under torchrun or accelerate launch, many processes share each batch.
 
+    sts and pairs train a bi-encoder, a model that gives each text a vector: sts by pairs with a score (columns
+    sentence1, sentence2, score), pairs by queries and the text that belongs to each (query, positive, and perhaps
+    negatives), beside which all others of a batch are taken for texts that do not. The run is a Sentence-Transformers
+    directory.
+
     Examples:
 
         albert finetune qnli --model albert-base-v2 --data glue/ --out runs/qnli
@@ -92,6 +98,10 @@ def finetune(
         albert finetune csv --train few.csv --model hf/ \\
             --freeze-encoder --pooling mean --lr 1e-3,1e-2 --epochs 20
 
+        albert finetune sts --train scored.csv --dev dev.csv --model minilm/
+
+        albert finetune pairs --train questions.jsonl --model hf/ --scale 20
+
         albert finetune rte --data glue/ --model hf/ --seeds 1,2,3
 
         albert finetune rte --data glue/ --model hf/ \\
@@ -112,6 +122,10 @@ def finetune(
         refuse_idle("on glue, which is several tasks", "compare", "seeds", "train", "dev", "test", *_OF_TABLES)
     else:  # before any library is loaded
         refuse_idle(f"on {task}, whose columns and labels are known", *_idle_on(tasks.named(task)))
+    few = [name for name in _OF_VECTORS if task == "glue" or name not in tasks.named(task).own]
+    refuse_idle(f"on {task}", *few)
+    if given["loss"] == "cosine":
+        refuse_idle("with --loss cosine", "scale")
     if task != "glue" and not tasks.named(task).submission:
         refuse_idle(f"on {task}, which has no server that takes predictions", "test")
     if seeds is not None:

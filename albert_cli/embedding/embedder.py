@@ -248,6 +248,16 @@ class Embedder:
             )
         )
 
+    def prompted(self, name: str) -> Embedder:
+        """The same model with one of its own prompts before every text; itself where it has none of that name."""
+        sentence = self.plan.sentence
+        if sentence is None or not sentence.prompts.get(name):
+            return self
+        other = copy.copy(self)
+        other.settings = dataclasses.replace(self.settings, prompt=name)
+        other.plan = dataclasses.replace(self.plan, settings=other.settings)
+        return other
+
     def embed(
         self,
         texts: Sequence[str],

@@ -13,8 +13,7 @@ from albert_cli.embedding.settings import POOLINGS
 from albert_cli.errors import EmbeddingError
 
 
-@torch.inference_mode()
-def pool(
+def pooled(
     states: Tensor,
     offsets: NDArray[np.int64],
     how: str,
@@ -32,12 +31,16 @@ def pool(
     `skip`, (rows): tokens at the beginning of each row that are not pooled, those of a prompt; the others keep their
     weights by position. Where it leaves none the vector is 0, of cls that of the first token; pooler does not heed it.
 
-    Raises EmbeddingError for another name, ValueError for an empty row.
+    A model is trained through it; where none is, `pool` does the same and keeps no graph. Raises EmbeddingError for
+    another name, ValueError for an empty row.
     """
     if np.diff(offsets).min(initial=1) < 1:
         raise ValueError("a row has no tokens; even an empty text has [CLS] and [SEP]")
     rows = _Rows(states, offsets, skip)
     return torch.cat([_pooled(rows, mode, pooler) for mode in how.split("+")], 1)
+
+
+pool = torch.inference_mode()(pooled)
 
 
 class _Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from albert_cli.tasks.task import Sources
 
 if TYPE_CHECKING:
     from albert_cli.embedding.embedder import Plan
-    from albert_cli.embedding.settings import Settings
     from albert_cli.tasks.examples import Examples
 
 _FEWEST = 2
@@ -96,7 +94,10 @@ def measure(
     With `own_prompts` queries and texts have the prompts `query` and `document` of the model's files, where these say
     any, in place of the plan's.
     """
-    queries, texts = (_prompted(plan, name) if own_prompts else plan for name in (_QUERY, _DOCUMENT))
+    from albert_cli.embedding.embedder import Embedder
+
+    embedder = Embedder(plan)
+    queries, texts = (embedder.prompted(name) if own_prompts else embedder for name in (_QUERY, _DOCUMENT))
     count = len(collection.queries) + len(collection.texts)
     first, cut = unit_vectors(queries, collection.queries, tick, total=count)
     second, also_cut = unit_vectors(texts, collection.texts, tick, total=count)
@@ -108,19 +109,11 @@ def measure(
         texts=len(collection.texts),
         **figures(ranks),
         texts_truncated=cut + also_cut,
-        settings=texts.facts(),
+        settings=texts.plan.facts(),
         settings_of_the_model=list(plan.from_model),
-        query_prompt=queries.prompt,
+        query_prompt=queries.plan.prompt,
     )
     return found, ranks
-
-
-def _prompted(plan: Plan, name: str) -> Plan:
-    """The plan with a prompt of the model's, as it is where the model has none of that name."""
-    if plan.sentence is None or not plan.sentence.prompts.get(name):
-        return plan
-    settings: Settings = dataclasses.replace(plan.settings, prompt=name)
-    return dataclasses.replace(plan, settings=settings)
 
 
 def draw(found: Retrieval, ranks: Ranks, target: Path, *, force: bool) -> None:

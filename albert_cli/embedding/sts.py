@@ -94,9 +94,11 @@ def cosines_of(plan: Plan, pairs: Pairs, tick: Tick | None = None) -> tuple[Any,
 
     `tick` is called with the texts that are done now, and how many there are.
     """
+    from albert_cli.embedding.embedder import Embedder
+
     texts = list(dict.fromkeys(text for side in (pairs.firsts, pairs.seconds) for text in side))
     places = {text: place for place, text in enumerate(texts)}
-    vectors, truncated = unit_vectors(plan, texts, tick)
+    vectors, truncated = unit_vectors(Embedder(plan), texts, tick)
     a, b = ([places[text] for text in side] for side in (pairs.firsts, pairs.seconds))
     return (vectors[a] * vectors[b]).sum(1), truncated
 
@@ -129,15 +131,21 @@ def draw(
     from matplotlib.figure import Figure
 
     from albert_cli import pictures
-    from albert_cli.runs.curves import COLOURS
 
     pictures.check(target, EmbeddingError, force=force)
     figure = Figure(figsize=(6, 5), layout="constrained")
+    figures = f"Pearson {found.pearson:.4f}, Spearman {found.spearman:.4f}"
+    scatter(figure, scores, cosines, f"{pictures.plain(Path(found.model).name)}: {found.pairs:,} pairs\n{figures}")
+    pictures.save(figure, target, force=force)
+
+
+def scatter(figure: Any, scores: NDArray[Any], cosines: NDArray[Any], title: str = "") -> None:
+    """Draw the cosine of each pair over its score into a figure of matplotlib."""
+    from albert_cli.runs.curves import COLOURS
+
     axes = figure.subplots()
     axes.scatter(scores, cosines, s=8, alpha=0.4, color=COLOURS[0])
     axes.set_xlabel("score")
     axes.set_ylabel("cosine")
-    figures = f"Pearson {found.pearson:.4f}, Spearman {found.spearman:.4f}"
-    axes.set_title(f"{pictures.plain(Path(found.model).name)}: {found.pairs:,} pairs\n{figures}", fontsize=10)
+    axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
-    pictures.save(figure, target, force=force)

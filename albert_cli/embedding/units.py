@@ -9,22 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from albert_cli.embedding.embedder import Plan
+    from albert_cli.embedding.embedder import Embedder
 
 # Called with the texts that are done now, and how many there are.
 Tick = Callable[[int, int], None]
 
 
 def unit_vectors(
-    plan: Plan, texts: Sequence[str], tick: Tick | None = None, *, total: int | None = None
+    embedder: Embedder, texts: Sequence[str], tick: Tick | None = None, *, total: int | None = None
 ) -> tuple[NDArray[np.float64], int]:
-    """The vectors (texts, dims) of a plan, and how many texts were cut. A vector of zeros stays one.
+    """The vectors (texts, dims) of texts, and how many texts were cut. A vector of zeros stays one.
 
     `total`: of how many texts these are some.
     """
-    from albert_cli.embedding.embedder import Embedder
-
-    embedder = Embedder(plan)
     tokens = embedder.tokenize(texts)
     count = total or len(texts)
     vectors: NDArray[Any] = embedder.vectors(tokens, tick and (lambda done: tick(done, count)))[0].astype(np.float64)

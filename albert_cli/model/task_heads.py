@@ -1,5 +1,5 @@
 """The heads of fine-tuned models: classification or regression of a text, of each token, of several choices, and the
-span that answers a question.
+span that answers a question; and the encoder without a head, trained for its vectors.
 
 Attributes are the roles of `converters.roles`. Google: classifier_utils.py (create_model: dropout 0.1 on the
 pooled output, then one linear layer), squad_utils.py (create_v1_model: one linear layer on every token, no dropout).
@@ -9,16 +9,20 @@ The others, that on the first token (RoBERTa, ELECTRA) among them, as transforme
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.model.encoder import Encoder, Layer, activation, initialise
 from converters.config import EncoderConfig
 from converters.families import family_of
+
+Pool = Callable[[Tensor, NDArray[Any]], Tensor]
 
 
 class MLP(nn.Module):
@@ -312,7 +316,43 @@ class MultipleChoice(nn.Module):
         return logits
 
 
-TaskModel = TextClassifier | QuestionAnswering | TokenClassifier | MultipleChoice
+class BiEncoder(nn.Module):
+    """An encoder alone, that gives several texts a vector each.
+
+    `pool` makes vectors (texts, dims) of the states (tokens, H) of texts that follow one another, where text i has the
+    states `offsets[i]` to `offsets[i + 1]`.
+    """
+
+    mlp = None
+    features = None  # the encoder is all that there is to be trained
+    output = None
+
+    def __init__(self, config: EncoderConfig, pool: Pool) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, pooler=False)
+        self.pool = pool
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        choice_mask: Tensor | None = None,
+    ) -> Tensor:
+        """(batch, texts, tokens) each -> vectors (batch, texts, dims).
+
+        Where `choice_mask` (batch, texts) is false there is no text, and the vector is that of another.
+        """
+        flat = [None if x is None else x.flatten(0, 1) for x in (input_ids, attention_mask, token_type_ids)]
+        states = self.encoder(*flat).sequence_output
+        mask = torch.ones(states.shape[:2], device=states.device) if flat[1] is None else flat[1]
+        offsets = F.pad(mask.sum(1).long().cumsum(0), (1, 0)).cpu().numpy()
+        vectors = self.pool(states[mask.bool()], offsets)
+        return vectors.view(*input_ids.shape[:2], -1)
+
+
+TaskModel = TextClassifier | QuestionAnswering | TokenClassifier | MultipleChoice | BiEncoder
 
 
 def without_dropout(model: nn.Module) -> None:

@@ -107,7 +107,8 @@ class Task:
     checkpoint. `problem` names its kind of problem (a module of albert_cli/training/problems). `value_range`: of a
     regression's target. `submission`: the file name in a GLUE submission, by split. `no_answer_recipe`: instead of
     `recipe` where some training questions have no answer. `regression`, `multi_label`: the same rows where the label is
-    a number (`--regression`), or any number of labels (`--multi-label`).
+    a number (`--regression`), or any number of labels (`--multi-label`). `own`: the settings that few tasks heed, with
+    their defaults; None: none. `of_any_model`: the recipe is that of every family.
     """
 
     name: str
@@ -123,6 +124,8 @@ class Task:
     no_answer_recipe: Recipe | None = None
     regression: Task | None = None
     multi_label: Task | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
+    of_any_model: bool = False
 
     def recipe_for(self, train: Read) -> Recipe:
         """The hyper-parameters for training data."""

@@ -13,7 +13,8 @@ from albert_cli.runs import info as run_info
 from albert_cli.runs.claim import Inputs
 from albert_cli.runs.curves import warn_of_no_pictures
 from albert_cli.tasks.task import Task
-from albert_cli.training import run_directory
+from albert_cli.training import problems, run_directory
+from albert_cli.training.problems import AnyProblem
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.settings import LATER, PATHS, Settings
 from converters.checkpoint import Checkpoint
@@ -43,7 +44,23 @@ def inputs_of(settings: Settings) -> Inputs:
     return Inputs([resolve.resolve(settings.model).path], [Path(path) for path in given if path])
 
 
-def within_positions(settings: Settings, task: Task, base: Checkpoint) -> Settings:
+def check_whole_batches(problem: AnyProblem, settings: Settings, accelerator: Accelerator) -> None:
+    """Refuse to divide batches whose rows are computed together (TrainingError)."""
+    if problem.together and settings.grad_accum > 1:
+        raise TrainingError(f"{problem.together}: its parts would train another model than it; leave --grad-accum out")
+    if problem.together and accelerator.num_processes > 1:
+        raise TrainingError(
+            f"{problem.together}: {accelerator.num_processes} processes would train another model than one; start one "
+            "process"
+        )
+
+
+def suited(settings: Settings, task: Task, base: Checkpoint) -> Settings:
+    """Settings as they are for a model; TrainingError where it cannot be trained so."""
+    return problems.named(task.problem).suited(_within_positions(settings, task, base), base)
+
+
+def _within_positions(settings: Settings, task: Task, base: Checkpoint) -> Settings:
     """Settings within what the model can do: a recipe's `max_length` is cut, the user's refused (TrainingError)."""
     positions = base.config.max_tokens
     if settings.max_length <= positions:
@@ -75,6 +92,7 @@ def check_same(out: Path, info: RunInfo) -> None:
         "labels": (before.labels, info.labels),
         "no_answer": (before.no_answer, info.no_answer),
         "scale of the labels": (before.scale, info.scale),
+        "range of the scores": (before.scores, info.scores),
     }
     changed = [f"{name} was {brief(old)}, now {brief(new)}" for name, (old, new) in facts.items() if old != new]
     run_info.check_same(

@@ -77,8 +77,9 @@ def finetune(
         origin = Origin.of(resolve.resolve(settings.model))
         task = adapted(task_of(settings), base)
         checks.check_layers(settings, base)
-        settings = checks.within_positions(settings, task, base)
+        settings = checks.suited(settings, task, base)
         prepared = prepare(task, settings, Tokenizer.of_model(base))
+        checks.check_whole_batches(prepared.problem, settings, accelerator)
         prepared = prepared.with_hash("model", run_info.digest_of(base))
         summary: dict[str, Any] | None = None
         if resume and (held.work / RUN).exists():
@@ -124,7 +125,7 @@ def _train(run: _Run, *, resume: bool, feature_cache: Path | None) -> dict[str, 
         accelerator=run.accelerator,
         selection_metric=prepared.task.selection_metric,
         evaluate=partial(_evaluate, run, rows),
-        save_best=partial(run_directory.save_model, model, run.base, run.out, info.scale),
+        save_best=partial(run_directory.save_model, model, run.base, run.out, prepared.problem, info),
         batch_metrics=prepared.problem.batch_metrics((prepared.task.selection_metric,), info),
         report=run.report,
         weighing=prepared.weighing,

@@ -269,8 +269,9 @@ class _Loop:
     def _memory_message(self, rows: NDArray[np.int64]) -> str:
         settings, lengths = self.job.settings, self.job.rows.lengths
         tokens = f" of up to {int(lengths[rows].max())} tokens" if lengths is not None else ""
+        parts = f" in {settings.grad_accum} parts; raise --grad-accum (the result stays the same), or"
         return (
-            f"out of memory at step {self.progress.step + 1}, on a batch of {len(rows)} rows{tokens} in "
-            f"{settings.grad_accum} parts; raise --grad-accum (the result stays the same), or lower --batch-size "
+            f"out of memory at step {self.progress.step + 1}, on a batch of {len(rows)} rows{tokens}"
+            f"{';' if self.job.problem.together else parts} lower --batch-size "
             f"({settings.batch_size}) or --max-length ({settings.max_length})"
         )

@@ -63,7 +63,7 @@ def _pearson(targets: Values, predictions: Values) -> float:
 
 def _spearman(targets: Values, predictions: Values) -> float:
     """Pearson's correlation of the ranks; equal values share the mean of theirs."""
-    return 0.0 if _undefined(targets, predictions) else _correlation(_ranks(targets), _ranks(predictions))
+    return 0.0 if _undefined(targets, predictions) else _correlation(ranks(targets), ranks(predictions))
 
 
 def _correlation(first: Values, second: Values) -> float:
@@ -74,12 +74,13 @@ def _correlation(first: Values, second: Values) -> float:
     return min(1.0, max(-1.0, found))
 
 
-def _ranks(values: Values) -> Values:
+def ranks(values: Values) -> Values:
+    """Of each value, from 1 for the smallest; equal ones share the mean of theirs."""
     import numpy as np
 
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Values = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    return ranks
+    found: Values = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return found
 
 
 def _rmse(targets: Values, predictions: Values) -> float:

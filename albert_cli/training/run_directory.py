@@ -38,7 +38,7 @@ from albert_cli.training.problems import AnyProblem
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.scale import Scale
 from albert_cli.training.settings import Settings, hidden_sizes
-from converters import convert, spec
+from converters import convert, sentence_keys, spec
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.errors import CorruptError
@@ -47,8 +47,8 @@ from converters.messages import brief, listing
 HEAD = "head.safetensors"
 # What a run may leave in its directory; all that --force removes.
 OURS = pattern(
-    r"head\.safetensors|features-[0-9a-f]{16}\.safetensors|(confusion|predictions|labels|entities)\.png|report\.md"
-    r"|dev_(mismatched_)?predictions\.csv|dev_predictions\.json|[A-Z][\w-]*\.tsv"
+    r"head\.safetensors|features-[0-9a-f]{16}\.safetensors|(confusion|predictions|labels|entities|recall)\.png"
+    rf"|report\.md|dev_(mismatched_)?predictions\.csv|dev_predictions\.json|[A-Z][\w-]*\.tsv|{sentence_keys.OURS}"
 )
 
 
@@ -61,6 +61,8 @@ class _TaskTable:
     mean: float = 0.0
     spread: float = 1.0
     no_answer_threshold: float = 0.0
+    lowest: float = 0.0
+    highest: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -158,15 +160,15 @@ def with_dropout(config: EncoderConfig, encoder: float | None, head: float | Non
 _HEAD_KEYS = ("architectures", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
 
 
-def save_model(model: TaskModel, base: Checkpoint, directory: Path, scale: Scale) -> None:
-    """Write the model's files into the run, each in one step, and prove them; its outputs are labels by `scale`."""
-    with scale.folded(model.output):
+def save_model(model: TaskModel, base: Checkpoint, directory: Path, problem: AnyProblem, info: RunInfo) -> None:
+    """Write the model's files into the run, each in one step, and prove them; its outputs are labels, in their unit."""
+    with info.scale.folded(model.output):
         if model.mlp is not None:
             tensors = {f"mlp.{name}": item for name, item in model.mlp.state_dict().items()}
             write_tensors(directory / HEAD, tensors, {"format": "pt"})
         saved = model if model.mlp is None else nn.ModuleDict({"encoder": model.encoder})
         checkpoint = to_checkpoint(saved, model.config, base.tokenizer)
-        convert.save(checkpoint, directory, format="safetensors", force=True)
+        convert.save(problem.saved(checkpoint, base, info), directory, format="safetensors", force=True)
 
 
 def write_info(
@@ -224,6 +226,7 @@ def read_info(directory: Path) -> RunInfo:
         no_answer=task["no_answer"],
         no_answer_threshold=float(task.get("no_answer_threshold", 0.0)),
         scale=Scale(float(task.get("mean", 0.0)), float(task.get("spread", 1.0))),
+        scores=(float(task.get("lowest", 0.0)), float(task.get("highest", 1.0))),
         max_length=settings["max_length"],
         hidden=hidden,
         pooling=settings.get("pooling"),
@@ -246,6 +249,9 @@ def _faults(task: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
         faults.append(f"task.labels names {listing(twice)} twice")
     if not (math.isfinite(task.get("mean", 0)) and 0 < task.get("spread", 1) < math.inf):
         faults.append(f"mean and spread of the labels are {task.get('mean')} and {task.get('spread')}")
+    lowest, highest = task.get("lowest", 0), task.get("highest", 1)
+    if not (math.isfinite(lowest) and lowest < highest < math.inf):
+        faults.append(f"lowest and highest of the scores are {lowest} and {highest}")
     if not math.isfinite(task.get("no_answer_threshold", 0)):
         faults.append(f"no_answer_threshold is {task['no_answer_threshold']}")
     if hidden_sizes(settings.get("head", "linear")) is None:
@@ -290,7 +296,7 @@ def load_run(directory: Path, *, device: str | None = None, batch_tokens: int | 
     if (directory / RUN).exists() and not (directory / "config.json").exists():
         raise RunError(f"{directory}: no model has been saved yet; finish it with albert finetune --resume")
     checkpoint = convert.load(directory)
-    problem = problems.named(info.problem)
+    problem = problems.named(info.problem).tuned(info)
     if (directory / RUN).exists():
         _check_model(directory, info, problem, checkpoint)
     with shapes_only():

@@ -14,8 +14,9 @@ from albert_cli.training.scale import Scale
 class RunInfo:
     """What a run's model is for. `problem`: a name of training/problems. `labels` in the order of the logits, if any.
 
-    `pooling`: of the hidden states that the head reads, None for what the model's family has.
-    `scale`: what a regression's labels were divided by in training; the saved model's outputs are labels.
+    `pooling`: of the hidden states that the head reads, or that make a vector; None for what the model's family has.
+    `scale`: what a regression's labels were divided by in training; the saved model's outputs are labels. `scores`: the
+    lowest and the highest of pairs, which cosines of 0 and 1 stand for.
     `no_answer`: whether questions may have none, which is said where its odds are above `no_answer_threshold`
     (albert_cli/training/no_answer.py); None: the best one of the split that is measured. `top`: how many candidates
     an answer has.
@@ -31,6 +32,7 @@ class RunInfo:
     no_answer_threshold: float | None = None
     top: int = 0
     scale: Scale = field(default_factory=Scale)
+    scores: tuple[float, float] = (0.0, 1.0)
     settings: Mapping[str, Any] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
 

@@ -43,13 +43,14 @@ class Scale:
         return outputs if self.identity else outputs.astype("float64") * self.spread + self.mean
 
     @contextlib.contextmanager
-    def folded(self, layer: nn.Linear) -> Iterator[None]:
+    def folded(self, layer: nn.Linear | None) -> Iterator[None]:
         """Within, a model's last layer gives outputs in the labels' unit; afterwards it has its very bits again."""
         import torch
 
         if self.identity:
             yield
             return
+        assert layer is not None
         before = [item.detach().clone() for item in (layer.weight, layer.bias)]
         try:
             with torch.no_grad():

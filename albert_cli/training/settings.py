@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from typer import BadParameter, Option
 
-from albert_cli import declared, machine, options
+from albert_cli import declared, machine, options, vector_options
 from albert_cli.arguments import Kind
 from albert_cli.errors import TrainingError
 from albert_cli.tables.input_files import streams
@@ -20,6 +20,11 @@ from converters.messages import brief
 
 # Settings that are paths (the model may be a name, too): what they hold is compared when a run is resumed.
 PATHS = ("model", "data", "train", "dev", "test")
+_POOLING = (
+    "What a head reads: mean, of all tokens' last hidden states; else what the model's family has. sts, pairs: how the "
+    "vectors of the tokens become that of a text, as in embed; by default mean, or as the model's "
+    "Sentence-Transformers files say."
+)
 # What a Recipe has too and earlier versions had not; the defaults are what runs did then.
 LATER = ("weight_decay", "layer_decay", "beta2", "bias_correction", "clip", "both_orders")
 
@@ -142,17 +147,20 @@ class Settings:
     freeze_encoder: Annotated[
         bool, Option("--freeze-encoder", help="Train the head only, on features that are computed once.")
     ] = False
+    loss: Annotated[
+        Literal["cosent", "cosine"] | None,
+        Option("--loss", help="sts: cosent ranks the cosines of a batch, cosine learns scores.", show_default="cosent"),
+    ] = None
+    scale: Annotated[
+        float | None,
+        Option("--scale", metavar="X", help="sts, pairs: what cosines are multiplied by.", show_default="20"),
+        declared.POSITIVE,
+    ] = None
+    pooling: Annotated[str | None, vector_options.pooling_option(_POOLING)] = None
     head: Annotated[
         str,
         Option("--head", metavar="HEAD", help="linear, or mlp:128,30,8 with batch norm, without --grad-accum."),
     ] = "linear"
-    pooling: Annotated[
-        Literal["mean"] | None,
-        Option(
-            "--pooling",
-            help="What the head reads: the mean of all tokens' last hidden states; else what the model's family has.",
-        ),
-    ] = None
     class_weights: Annotated[
         str | None,
         Option(
@@ -310,6 +318,7 @@ def resolve(task: Task, *given: Mapping[str, Any], recipe: Recipe | None = None,
     }
     if not resumed:
         ours |= {name: getattr(recipe, name) for name in LATER}
+    ours |= task.own
     values = {"dropout": None} | declared.layered(*given, ours, exclusive=("epochs", "steps"))
     if values.get("freeze_encoder") and values["dropout"] and not any(layer.get("dropout") for layer in given):
         values["dropout"] = 0.0  # the recipe's is of an encoder that is trained

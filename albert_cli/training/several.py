@@ -148,7 +148,8 @@ def several(
             base = run_directory.base_checkpoint(item.model)
             task = adapted(task_of(item), base)
             checks.check_layers(item, base)
-            prepare(task, checks.within_positions(item, task, base), Tokenizer.of_model(base))
+            prepared = prepare(task, checks.suited(item, task, base), Tokenizer.of_model(base))
+            checks.check_whole_batches(prepared.problem, item, accelerator)
 
     with prepare_run_directory(
         accelerator,

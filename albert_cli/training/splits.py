@@ -24,6 +24,9 @@ from albert_cli.training.run_info import RunInfo
 from albert_cli.training.settings import Settings
 from albert_cli.training.weighing import PLAIN, Weighing, weighing_of
 
+# Settings that few tasks heed.
+OWN = ("loss", "scale")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -59,8 +62,11 @@ class Prepared:
 
 
 def task_of(settings: Settings) -> Task:
-    """The task of a run; TrainingError where its rows have no numbers, or one label each, and others were asked for."""
+    """The task of a run; TrainingError where it does not heed what was set, or its rows have no numbers, or one label
+    each, and others were asked for."""
     task = named(settings.task)
+    if idle := [name for name in OWN if getattr(settings, name) is not None and name not in task.own]:
+        raise TrainingError(f"{idle[0]} is {getattr(settings, idle[0])}, which {task.name} does not heed; leave it out")
     asked = {"--regression": (settings.regression, task.regression)}
     asked["--multi-label"] = (settings.multi_label, task.multi_label)
     for option, (wanted, posed) in asked.items():
@@ -96,6 +102,7 @@ def prepare(task: Task, settings: Settings, tokenizer: Tokenizer) -> Prepared:
     hint = "raise --limit-train" if len(read.train) < len(read.whole) else ""
     info, notes = problem.fit(info, read.train, task, hint)
     read.notes.extend(notes)
+    problem = problem.tuned(info)
     train = problem.split(_trained_on(read.train, task, settings), info, task, tokenizer)
     dev = {name: problem.split(part, info, task, tokenizer) for name, part in read.dev.items()}
     for name, split in {"train": train, **dev}.items():

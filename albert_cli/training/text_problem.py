@@ -7,15 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from albert_cli.errors import DataError
-from albert_cli.model.task_heads import TextClassifier, text_classifier
+from albert_cli.errors import DataError, TrainingError
+from albert_cli.model.task_heads import TaskModel, text_classifier
 from albert_cli.tables.blocks import in_blocks
 from albert_cli.tables.input_files import Kind, find_files
 from albert_cli.tables.lines import STANDARD_INPUT
@@ -25,7 +25,7 @@ from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.label_names import labels_of
 from albert_cli.training.metrics import compute
-from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Unlabelled, ids_among
+from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Unlabelled, Usual, ids_among
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.weighing import PLAIN, Weighing
@@ -33,12 +33,15 @@ from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
 from converters.families import family_of
 
+if TYPE_CHECKING:
+    from albert_cli.training.settings import Settings
+
 Found = Predictions[NDArray[Any]]
 # The options of albert predict that messages advise.
 _OPTIONS = frozenset({"--text-column", "--errors", "--input-format"})
 
 
-class TextProblem(ABC):
+class TextProblem(Usual, ABC):
     """Subclasses say what a label is; of `values` (rows, …) there is one for each row. See `Problem` for the rest."""
 
     name: str
@@ -74,9 +77,9 @@ class TextProblem(ABC):
 
     @abstractmethod
     def ranked(
-        self, targets: NDArray[Any], found: Found, info: RunInfo
-    ) -> tuple[list[Any], NDArray[np.int64], dict[str, list[Any]]]:
-        """The labels as they are written, the order of the rows (errors first), and columns on their errors."""
+        self, split: Split[Examples], found: Found, info: RunInfo
+    ) -> tuple[dict[str, list[Any]], NDArray[np.int64], dict[str, list[Any]]]:
+        """The labels as they are written (a column), the order of the rows (errors first), and columns on errors."""
 
     @abstractmethod
     def claims(self, said: object, outputs: int, where: str) -> bool:
@@ -108,7 +111,13 @@ class TextProblem(ABC):
 
     # --- The model
 
-    def head(self, config: EncoderConfig, info: RunInfo) -> TextClassifier:
+    def suited(self, settings: Settings, base: Checkpoint) -> Settings:
+        """As they are; TrainingError for a pooling that no head reads."""
+        if settings.pooling not in (None, "mean"):
+            raise TrainingError(f"--pooling {settings.pooling} makes vectors (sts, pairs); a head has none but mean")
+        return settings
+
+    def head(self, config: EncoderConfig, info: RunInfo) -> TaskModel:
         return text_classifier(config, max(1, len(info.labels)), info.hidden, info.pooling)
 
     def config_keys(self, info: RunInfo) -> dict[str, Any]:
@@ -227,11 +236,11 @@ class TextProblem(ABC):
 
     def errors_first(self, split: Split[Examples], found: Found, info: RunInfo) -> list[dict[str, Any]]:
         examples = split.examples
-        labels, order, errors = self.ranked(split.rows.targets.numpy(), found, info)
+        labels, order, errors = self.ranked(split, found, info)
         table: dict[str, list[Any]] = {"index": examples.ids, "text": examples.texts}
         if examples.pairs is not None:
             table["pair"] = examples.pairs
-        table |= {"label": labels} | self.columns(found, info, probabilities=True) | errors
+        table |= labels | self.columns(found, info, probabilities=True) | errors
         return [{key: values[row] for key, values in table.items()} for row in order]
 
 
@@ -250,8 +259,11 @@ def _columns(
     """The columns of what is to be predicted, and its kind if that is not by name."""
     first = choices.text_column or settings.get("text_column")
     columns = ExampleColumns(first or "text", choices.text_pair_column or settings.get("text_pair_column"))
-    if first is None and task.layout.columns is not None:
-        columns = task.layout.columns
+    own = task.layout.columns
+    if own is not None and "text_column" in task.layout.options:
+        columns = ExampleColumns(columns.first if first else own.first, columns.second or own.second)
+    elif first is None and own is not None:
+        columns = own
     kind = choices.kind
     if kind is None and path == STANDARD_INPUT and columns.second is not None:
         kind = "tsv"

@@ -48,7 +48,7 @@ class Recipes:
 def adapted(task: Task, base: Checkpoint) -> Task:
     """A task with the recipe for a model; as it is where nothing was published for such models."""
     families = [item.name for item in pkgutil.iter_modules(__path__)]
-    if base.config.family not in families:
+    if task.of_any_model or base.config.family not in families:
         return task
     listed: tuple[Recipes, ...] = importlib.import_module(f"{__name__}.{base.config.family}").RECIPES
     found = next((item for item in listed if item.fits(base)), None)

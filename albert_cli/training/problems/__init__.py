@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,6 +29,9 @@ from albert_cli.training.run_info import RunInfo
 from albert_cli.training.weighing import PLAIN, Weighing
 from converters.checkpoint import Checkpoint
 from converters.config import EncoderConfig
+
+if TYPE_CHECKING:
+    from albert_cli.training.settings import Settings
 
 E = TypeVar("E")
 S = TypeVar("S", bound=Split[Any])
@@ -79,6 +82,21 @@ def ids_among(columns: Mapping[str, list[Any]]) -> list[Any] | None:
     return next((columns[name] for name in ("id", "idx", "index") if name in columns), None)
 
 
+class Usual:
+    """What most kinds of problem answer to the questions that few have an answer of their own to; see `Problem`."""
+
+    together = ""
+
+    def suited(self, settings: Settings, base: Checkpoint) -> Settings:
+        return settings
+
+    def tuned(self, info: RunInfo) -> Any:
+        return self
+
+    def saved(self, checkpoint: Checkpoint, base: Checkpoint, info: RunInfo) -> Checkpoint:
+        return checkpoint
+
+
 class Problem(Protocol[E, S, V]):
     """One kind of problem: `E` examples as read, `S` a split of rows for the model, `V` what its outputs mean."""
 
@@ -121,7 +139,16 @@ class Problem(Protocol[E, S, V]):
     def split(self, examples: E, info: RunInfo, task: Task, tokenizer: Tokenizer, *, labelled: bool = True) -> S:
         """Tokenize examples, and turn their labels into targets where they are `labelled`."""
 
+    def tuned(self, info: RunInfo) -> Problem[E, S, V]:
+        """The kind of problem with what a run decides of it, as its loss."""
+
     # --- The model
+
+    def suited(self, settings: Settings, base: Checkpoint) -> Settings:
+        """The settings with what the model to start from decides; TrainingError where it cannot be trained so."""
+
+    def saved(self, checkpoint: Checkpoint, base: Checkpoint, info: RunInfo) -> Checkpoint:
+        """A trained model as it is to be written; `base` is the one that it started from."""
 
     def head(self, config: EncoderConfig, info: RunInfo) -> TaskModel:
         """The encoder with the head of the problem, its weights random."""
@@ -142,6 +169,10 @@ class Problem(Protocol[E, S, V]):
 
     loss_over_tokens: bool
     """Whether padding is part of the loss, so that a batch is padded to one width however it is divided."""
+
+    @property
+    def together(self) -> str:
+        """Why the rows of a batch are computed together, not in parts or by several processes; empty: they need not."""
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor | None = None, weighing: Weighing = PLAIN) -> Tensor:
         """The loss, summed over the rows. `mask` (rows, tokens): 0 at padding. `weighing`: that of training."""

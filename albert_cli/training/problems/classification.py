@@ -92,13 +92,15 @@ class Classification(TextProblem):
         return columns
 
     def ranked(
-        self, targets: NDArray[Any], found: Found, info: RunInfo
-    ) -> tuple[list[Any], NDArray[np.int64], dict[str, list[Any]]]:
+        self, split: Split[Examples], found: Found, info: RunInfo
+    ) -> tuple[dict[str, list[Any]], NDArray[np.int64], dict[str, list[Any]]]:
         """Wrong rows first, the surest on top; right rows after them, the surest last."""
+        targets = split.rows.targets.numpy()
         wrong = found.values != targets
         sure = self.probabilities(found).max(axis=1)
         order = np.lexsort((np.where(wrong, -sure, sure), ~wrong))
-        return [info.labels[number] for number in targets], order, {"wrong": wrong.astype(int).tolist()}
+        named = [info.labels[number] for number in targets]
+        return {"label": named}, order, {"wrong": wrong.astype(int).tolist()}
 
     def claims(self, said: object, outputs: int, where: str) -> bool:
         if said == self.problem_type and outputs == 1:

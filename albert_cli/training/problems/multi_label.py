@@ -79,14 +79,15 @@ class MultiLabel(Classification):
         return _names(found.values, info)
 
     def ranked(
-        self, targets: NDArray[Any], found: Found, info: RunInfo
-    ) -> tuple[list[Any], NDArray[np.int64], dict[str, list[Any]]]:
+        self, split: Split[Examples], found: Found, info: RunInfo
+    ) -> tuple[dict[str, list[Any]], NDArray[np.int64], dict[str, list[Any]]]:
         """Rows with a wrong label first, that of the surest on top; right rows after them, the surest last."""
+        targets = split.rows.targets.numpy()
         astray = found.values != (targets > 0)
         wrong, sure = astray.any(axis=1), np.abs(self.probabilities(found) - 0.5)
         surest, least = np.where(astray, sure, 0).max(axis=1), sure.min(axis=1)
         order = np.lexsort((np.where(wrong, -surest, least), ~wrong))
-        return _names(targets > 0, info), order, {"wrong": wrong.astype(int).tolist()}
+        return {"label": _names(targets > 0, info)}, order, {"wrong": wrong.astype(int).tolist()}
 
     def claims(self, said: object, outputs: int, where: str) -> bool:
         return said == self.problem_type

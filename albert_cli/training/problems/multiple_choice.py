@@ -22,7 +22,7 @@ from albert_cli.tasks.examples import Choosing, Choosings
 from albert_cli.tasks.task import Sources, Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training.choice_rows import rows_of
-from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Problem, Unlabelled
+from albert_cli.training.problems import TABLE_OPTIONS, BatchMetrics, Choices, Problem, Unlabelled, Usual
 from albert_cli.training.rows import Predictions, Split, no_targets, softmax
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.weighing import PLAIN, Weighing
@@ -35,7 +35,7 @@ Found = Predictions[list[NDArray[Any]]]
 _OF_GROUP = "_accuracy"
 
 
-class MultipleChoice:
+class MultipleChoice(Usual):
     """A value is the logits of a question's choices."""
 
     name = "multiple_choice"

@@ -23,7 +23,7 @@ from albert_cli.tasks.task import Task
 from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import no_answer, questions
 from albert_cli.training.no_answer import by_kind
-from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled
+from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled, Usual
 from albert_cli.training.questions import Answer, Candidate, Windows
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets
 from albert_cli.training.run_info import RunInfo
@@ -42,7 +42,7 @@ class WindowSplit(Split[Questions]):
     cut: Windows
 
 
-class QuestionAnswering:
+class QuestionAnswering(Usual):
     """A value is an answer, one for each question."""
 
     name = "question_answering"

@@ -76,11 +76,13 @@ class Regression(TextProblem):
         return {"prediction": significant(found.values)}
 
     def ranked(
-        self, targets: NDArray[Any], found: Found, info: RunInfo
-    ) -> tuple[list[Any], NDArray[np.int64], dict[str, list[Any]]]:
+        self, split: Split[Examples], found: Found, info: RunInfo
+    ) -> tuple[dict[str, list[Any]], NDArray[np.int64], dict[str, list[Any]]]:
         """The largest error on top."""
+        targets = split.rows.targets.numpy()
         error = np.abs(found.values - targets)
-        return [float(value) for value in targets], np.argsort(-error, kind="stable"), {"error": significant(error)}
+        labels = {"label": [float(value) for value in targets]}
+        return labels, np.argsort(-error, kind="stable"), {"error": significant(error)}
 
     def claims(self, said: object, outputs: int, where: str) -> bool:
         if said == self.problem_type and outputs > 1:

@@ -24,7 +24,7 @@ from albert_cli.tokenization.tokenizer import Tokenizer
 from albert_cli.training import labels as columns_of_labels
 from albert_cli.training import tag_files, tagging
 from albert_cli.training.label_names import labels_of
-from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled, ids_among
+from albert_cli.training.problems import BatchMetrics, Choices, Problem, Unlabelled, Usual, ids_among
 from albert_cli.training.rows import Predictions, Split, TokenRows, no_targets, softmax
 from albert_cli.training.run_info import RunInfo
 from albert_cli.training.score_bars import Score
@@ -46,7 +46,7 @@ class WordSplit(Split[Sentences]):
     cut: WordWindows
 
 
-class TokenClassification:
+class TokenClassification(Usual):
     """A value is the logits of a sentence's words, (words, tags)."""
 
     name = "token_classification"
