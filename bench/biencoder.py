@@ -118,7 +118,7 @@ def main() -> None:
         folder = Path(temporary)
         base = str(folder / "base")
         recipe = SentenceRecipe("mean", max_length=options.length)
-        convert.convert(resolve(options.model).path, base, sentence=recipe)
+        convert.convert(resolve(options.model).path, base, dtype="float32", sentence=recipe)  # as both compute
         print(f"{rows} rows, {steps} updates of {options.batch}, rate {options.lr:g}, up to {options.length} tokens")
         print(f"before training: Spearman {measured(base, options.dev):.4f}")
         for name, side in sides.items():

@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from tuning import BAD, GOOD, NEUTRAL, write_csv, write_model
+from kinds import FILLERS, write_model
+from tuning import BAD, GOOD, write_csv
 
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.pooling import pool
@@ -17,7 +18,8 @@ from albert_cli.training.run_directory import load_run
 
 # Loading models through the libraries leaves warnings of theirs.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("undrawn")]
-FIXED = {"batch_size": 8, "learning_rate": 3e-3, "max_length": 24, "dropout": 0.0}
+FIXED = {"batch_size": 16, "max_length": 24, "epochs": 6}
+RATES = {"sts": 3e-2, "pairs": 3e-3}
 
 
 def run(task, out, given, report=silent, **more):
@@ -26,7 +28,7 @@ def run(task, out, given, report=silent, **more):
 
 
 def text(chance, *words):
-    found = [*chance.choices(NEUTRAL, k=chance.randint(1, 5)), *words]
+    found = [*chance.choices(FILLERS, k=chance.randint(0, 3)), *words]
     chance.shuffle(found)
     return " ".join(found)
 
@@ -56,7 +58,7 @@ def world(tmp_path_factory):
     """A model, and tables of both kinds."""
     root = tmp_path_factory.mktemp("bi-encoder")
     write_model(root / "model")
-    for name, count in (("train", 96), ("dev", 40)):
+    for name, count in (("train", 192), ("dev", 40)):
         write_csv(root / f"{name}.csv", scored(count, len(name)), ("sentence1", "sentence2", "score"))
         write_csv(root / f"pairs-{name}.csv", answers(count, len(name)), ("query", "positive"))
     return root
@@ -65,7 +67,7 @@ def world(tmp_path_factory):
 def given_of(world, task, **more):
     before = "" if task == "sts" else "pairs-"
     files = {name: str(world / f"{before}{name}.csv") for name in ("train", "dev")}
-    return {"model": str(world / "model"), **files, **FIXED, "epochs": 4} | more
+    return {"model": str(world / "model"), **files, **FIXED, "learning_rate": RATES[task]} | more
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_cosines_that_follow_scores_are_learnt(world, trained, albert):
 
     found = spearman(world / "run-sts")
     assert found == pytest.approx(trained["sts"]["dev"]["spearman"], abs=1e-3)
-    assert found > 0.75 > spearman(world / "model") + 0.1
+    assert found > 0.65 > spearman(world / "model") + 0.2
     code, out, err = albert("evaluate", world / "run-sts", "--json", "--threads", 1)
     assert code == 0, err
     measured = json.loads(out)[str(world / "run-sts")]["dev"]
@@ -160,12 +162,17 @@ def test_a_resumed_run_ends_with_the_same_bits(world, trained, tmp_path, task):
 
 def test_regression_of_the_cosine(world, tmp_path):
     seen = []
-    summary = run("sts", tmp_path / "run", given_of(world, "sts", loss="cosine", grad_accum=2), report=seen.append)
-    assert summary["dev"]["spearman"] > 0.75
+    summary = run(
+        "sts",
+        tmp_path / "run",
+        given_of(world, "sts", loss="cosine", grad_accum=2, learning_rate=1e-2),
+        report=seen.append,
+    )
+    assert summary["dev"]["spearman"] > 0.65
     plan = next(event for event in seen if isinstance(event, FineTuningPlan))
     assert plan.taken.endswith("; loss cosine")
     loaded = load_run(tmp_path / "run")
-    scores = [float(row[2]) for row in scored(96, 5)]
+    scores = [float(row[2]) for row in scored(192, 5)]
     assert loaded.info.scores == (min(scores), max(scores)) == loaded.problem.scores
     assert summary["dev"]["loss"] < 0.1  # of scores brought to 0 and 1
 
