@@ -97,6 +97,20 @@ def test_the_library_loads_a_run_with_equal_vectors(world, trained, task):
     assert np.abs(ours - base).max() > 1e-2  # it has learnt
 
 
+@pytest.mark.parametrize("task", ["sts", "pairs"])
+def test_the_card_of_a_run_is_that_of_a_model_of_sentences(world, trained, task):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(world / f"run-{task}" / "README.md")
+    found = card.data.to_dict()
+    assert (found["library_name"], found["pipeline_tag"]) == ("sentence-transformers", "sentence-similarity")
+    values = {item.metric_name: item.metric_value for item in card.data.eval_results}
+    dev = trained[task]["dev"]
+    assert values == pytest.approx({name: value for name, value in dev.items() if name != "loss"}, abs=1e-6)
+    assert "| pooling | `mean` |" in card.text
+    assert 'model = SentenceTransformer(".")' in card.text
+
+
 def test_cosines_that_follow_scores_are_learnt(world, trained, albert):
     def spearman(model):
         code, out, err = albert("evaluate", "--sts", world / "dev.csv", "--model", model, "--json", "--threads", 1)
@@ -170,7 +184,7 @@ def test_regression_of_the_cosine(world, tmp_path):
     )
     assert summary["dev"]["spearman"] > 0.65
     plan = next(event for event in seen if isinstance(event, FineTuningPlan))
-    assert plan.taken.endswith("; loss cosine")
+    assert "; loss cosine; " in plan.taken
     loaded = load_run(tmp_path / "run")
     scores = [float(row[2]) for row in scored(192, 5)]
     assert loaded.info.scores == (min(scores), max(scores)) == loaded.problem.scores
