@@ -275,7 +275,8 @@ def test_negatives_of_one_s_own(world, tmp_path):
     given = given_of(world, "pairs", train=str(train), dev=str(train), steps=3, epochs=None) | columns
     summary = run("pairs", tmp_path / "run", given, report=seen.append)
     plan = next(event for event in seen if isinstance(event, FineTuningPlan))
-    assert plan.taken == f"{len({row[0] for row in rows})} queries with 24 texts and 16 negatives; scale 20"
+    said = f"{len({row[0] for row in rows})} queries with 24 texts and 16 negatives; scale 20"
+    assert plan.taken == f"{said}; 24 of 24 dev rows in train, too"
     assert 0 < summary["dev"]["mrr"] <= 1
 
 
