@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from albert_cli.builtin.build import PLAIN
 from albert_cli.builtin.cleaning import HeldOut, cleaned, words
 from albert_cli.builtin.held_out import EVERY, SIX, held_out_texts, shown, sts_dev, sts_part
 from albert_cli.builtin.plain_sentences import plain_sentences
@@ -118,7 +119,7 @@ def test_the_pages_texts_are_found():
 
 
 def test_no_plain_sentence_is_like_one_of_the_six():
-    made = list(plain_sentences(50_000))
+    made = [text for plain in PLAIN for text in plain_sentences(plain.count, seed=plain.seed)]
     six = HeldOut(SIX)
     assert [text for text in made if six.likeness(text)] == []
     assert jaccard(made, list(SIX)).max() < 0.8
@@ -130,13 +131,14 @@ def test_sentences_that_are_refused_are_replaced():
     assert kept == [text for text in every if "red" not in text][:200]
 
 
-def test_no_plain_sentence_is_one_that_figures_are_measured_on(shared_data):
+@pytest.mark.parametrize("plain", PLAIN, ids=lambda plain: plain.file)
+def test_no_plain_sentence_is_one_that_figures_are_measured_on(shared_data, plain):
     folder = shared_data / "glue/STS-B"
     lists = held_out_texts(folder)
     texts = [text for found in lists.values() for text in found]
     held_out = HeldOut(texts)
-    made = list(plain_sentences(40_000, refused=held_out.likeness))
-    assert len(set(made)) == 40_000
+    made = list(plain_sentences(plain.count, seed=plain.seed, refused=held_out.likeness))
+    assert len(set(made)) == plain.count
     keys = {"".join(words(text)) for text in texts}
     assert [text for text in made if "".join(words(text)) in keys] == []
     assert jaccard(made, [text for text in texts if len(words(text)) > 2]).max() < 0.8

@@ -16,12 +16,13 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from albert_cli.builtin.cleaning import HeldOut, cleaned
 from albert_cli.builtin.held_out import SIX, held_out_texts
 from albert_cli.builtin.plain_sentences import plain_sentences
 from albert_cli.errors import RunError
+from albert_cli.model.kernels import has_bfloat16
 from albert_cli.pretraining import corpus as corpora
 from albert_cli.pretraining import order_by_length
 from albert_cli.pretraining.preparation import digest
@@ -40,9 +41,20 @@ from converters.staging import atomic_write
 
 HERE = Path(__file__).parent
 STAGES = sorted(HERE.glob("stage_*.toml"))
-PLAIN_SENTENCES = 40_000
 # In the directory of the runs: the training texts, and what was left out of them.
-TEXTS, PLAIN, REMOVED = "texts", "plain_sentences.txt", "removed.json"
+TEXTS, REMOVED = "texts", "removed.json"
+
+
+class Plain(NamedTuple):
+    """A file of plain sentences: how many, of which seed, and the first stage that has it for the one before."""
+
+    file: str
+    count: int
+    seed: int
+    stage: int
+
+
+PLAIN = (Plain("plain_sentences.txt", 40_000, 42, 1), Plain("further_plain_sentences.txt", 100_000, 43, 4))
 ORDER = "sop"
 _ORDER = """Sentence order: `sentence_order_accuracy` {sentence_order_accuracy:.1%} on held-out pairs, where the lengths
   of the two segments alone give {sentence_order_by_length:.1%}."""
@@ -91,18 +103,25 @@ def write_texts(corpus: Path, sts: Path, work: Path) -> None:
         removed[name] = Counter(same=0, near=0, quotes=0)
         with atomic_write(work / TEXTS / f"{name}.txt", force=True, ours=None) as beside, beside.open("w") as file:
             file.writelines(f"{line}\n" for line in cleaned(corpora.lines(path), held_out, removed[name]))
-    removed[PLAIN] = Counter(same=0, near=0, quotes=0)
-
-    def refused(text: str) -> bool:
-        if like := held_out.likeness(text):
-            removed[PLAIN][like] += 1
-        return like is not None
-
-    with atomic_write(work / PLAIN, force=True, ours=None) as beside, beside.open("w") as file:
-        file.writelines(f"{text}\n" for text in plain_sentences(PLAIN_SENTENCES, refused=refused))
+    for plain in PLAIN:
+        removed[plain.file] = write_plain(plain, held_out, work)
     facts = {"made_of": made_of, "lists": {name: len(texts) for name, texts in lists.items()}, "removed": removed}
     with atomic_write(work / REMOVED, force=True, ours=None) as beside:
         beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def write_plain(plain: Plain, held_out: HeldOut, work: Path) -> Counter[str]:
+    """Write plain sentences, and count what was left out of them."""
+    removed: Counter[str] = Counter(same=0, near=0, quotes=0)
+
+    def refused(text: str) -> bool:
+        if like := held_out.likeness(text):
+            removed[like] += 1
+        return like is not None
+
+    with atomic_write(work / plain.file, force=True, ours=None) as beside, beside.open("w") as file:
+        file.writelines(f"{text}\n" for text in plain_sentences(plain.count, seed=plain.seed, refused=refused))
+    return removed
 
 
 def train(runs: Sequence[Path], work: Path, teacher: Path) -> None:
@@ -111,7 +130,8 @@ def train(runs: Sequence[Path], work: Path, teacher: Path) -> None:
         given: dict[str, Any] = {
             "corpus": (str(work / TEXTS),),
             "teacher": str(teacher),
-            "teacher_texts": str(work / PLAIN),
+            "teacher_texts": str(work / [plain.file for plain in PLAIN if plain.stage <= number + 1][-1]),
+            "precision": "bf16" if has_bfloat16() else "fp32",  # a fifth less time, where the CPU has it
         }
         if number:
             given["init"] = str(runs[number - 1])
@@ -149,7 +169,8 @@ def page(facts: Mapping[str, Any], note: str = "") -> str:
     flat["heads"] = "Masked-word and sentence-order heads" if kept else "A masked-word head"
     flat["order"] = (_ORDER if kept else _NO_ORDER).format(**flat, worth=ORDER_WORTH)
     removed = {name: sum(found.values()) for name, found in facts["texts"]["removed"].items()}
-    flat["plain_removed"] = removed.pop(PLAIN)
+    flat["plain_removed"] = sum(removed.pop(plain.file) for plain in PLAIN)
+    flat["plain"] = " and ".join(f"{plain.count:,} from stage {plain.stage} on" for plain in PLAIN)
     flat["corpus_removed"] = sum(removed.values())
     flat["against"] = ", ".join(f"{name} ({count:,})" for name, count in facts["texts"]["lists"].items())
     return (HERE / "card.md").read_text(encoding="utf-8").format(**flat)

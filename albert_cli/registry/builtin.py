@@ -14,8 +14,6 @@ from albert_cli.errors import Notice
 NAME = "built-in"
 # The environment's name for the model that is used where none is named.
 VARIABLE = "ALBERT_MODEL"
-# Below this, a judgement of sentence order is no better than chance.
-_CHANCE = 0.55
 # A built-in model that judges fewer held-out pairs rightly is published without its sentence-order head.
 ORDER_WORTH = 0.60
 
@@ -51,20 +49,6 @@ def default() -> str:
         stacklevel=2,
     )
     return NAME
-
-
-def warn_of_head(head: str) -> None:
-    """Say so where the built-in model's head of that name (`sop`) has learnt nothing."""
-    facts = card()
-    accuracy = facts["held_out"]["sentence_order_accuracy"]
-    if head == "sop" and accuracy < _CHANCE:
-        warnings.warn(
-            f"the built-in model's sentence-order head is at chance ({accuracy:.0%} of held-out pairs right), "
-            f"where the lengths of the texts alone give {facts['sentence_order_by_length']:.0%}: its "
-            "judgements mean nothing; name a model of Google's with --model",
-            BuiltInModelNotice,
-            stacklevel=2,
-        )
 
 
 def why_without_order() -> str:

@@ -52,8 +52,6 @@ def load(name: str | None, *heads: Head, device: DeviceName = "auto") -> Heads:
     if head is None:
         why = builtin.why_without_order() if found.name == builtin.NAME and heads[0] == "pair" else ""
         raise _lacking(found.name, checkpoint.config, heads[0], parts, why)
-    if found.name == builtin.NAME:
-        builtin.warn_of_head(family.pair if head == "pair" and family.pair else head)
     tokenizer = Tokenizer.of_model(checkpoint, found.name)
     return Heads(load_model(checkpoint).to(where), tokenizer, found.name, head)
 
