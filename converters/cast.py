@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from converters.checkpoint import Array, Checkpoint, Tensor
 from converters.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from converters.formats import Writable
 
 DTYPES = {
     "float32": np.dtype(np.float32),
@@ -66,13 +64,12 @@ class Cast:
         return cast
 
 
-def check_dtypes(checkpoint: Checkpoint, writer: Writable) -> None:
-    """CheckpointError for tensors of a type that a format has no place for."""
-    held = ", ".join(dtype.name for dtype in writer.DTYPES)
-    misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in writer.DTYPES]
+def check_dtypes(checkpoint: Checkpoint, form: str, dtypes: Sequence[np.dtype[Any]]) -> None:
+    """CheckpointError for tensors of a type that is none of those that the format of that name has a place for."""
+    held = ", ".join(dtype.name for dtype in dtypes)
+    misfits = [name for name, tensor in checkpoint.everything().items() if tensor.dtype not in dtypes]
     if misfits:
         kind = checkpoint.everything()[misfits[0]].dtype.name
         raise CheckpointError(
-            f"{writer.NAME} holds {held}; {len(misfits)} tensors are {kind}, as {misfits[0]}: "
-            f"add --dtype {writer.DTYPES[0].name}"
+            f"{form} holds {held}; {len(misfits)} tensors are {kind}, as {misfits[0]}: add --dtype {dtypes[0].name}"
         )

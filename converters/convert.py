@@ -312,7 +312,7 @@ def write_proved(
     proved equal. `page`: what README.md says, in a Hugging Face directory that has none but ours.
     """
     target = writer.place(target)
-    check_dtypes(checkpoint, writer)
+    check_dtypes(checkpoint, writer.NAME, writer.DTYPES)
     with file_errors(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
     ours = writer.OURS

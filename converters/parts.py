@@ -66,7 +66,7 @@ def convert_each(
         dropped = {reason: count for reason, count in checkpoint.dropped.items() if reason not in others}
         checkpoint = dataclasses.replace(checkpoint, dropped=dropped)
         plans[name] = planned(checkpoint, writer, dtype=dtype, keep_optimizer=keep_optimizer)
-        check_dtypes(plans[name].wanted, writer)
+        check_dtypes(plans[name].wanted, writer.NAME, writer.DTYPES)
     ours = _ours(writer)
     with file_errors(target):
         sources = files_of(source, next(iter(plans.values())).checkpoint)
@@ -138,7 +138,7 @@ def join(
     plans = {}
     for name, path in models.items():
         plans[name] = planned(load(path, format=source_as), writer, dtype=dtype, keep_optimizer=keep_optimizer)
-        check_dtypes(plans[name].wanted, writer)
+        check_dtypes(plans[name].wanted, writer.NAME, writer.DTYPES)
     place = writer.place(target)
     with file_errors(target):
         sources = [file for name, path in models.items() for file in files_of(path, plans[name].checkpoint)]

@@ -180,7 +180,7 @@ def test_classes_may_be_called_none_or_na_or_have_leading_zeros(world, tmp_path)
     seen = []
     run(tmp_path / "run", options(world, path), report=seen.append)
     plan = next(event for event in seen if isinstance(event, FineTuningPlan))
-    assert plan.taken == "labels: 01 1, 1 1, NA 1, [other] 1, neg 5, none 1, pos 5"
+    assert plan.taken == "labels: 01 1, 1 1, NA 1, [other] 1, neg 5, none 1, pos 5; 0 of 8 dev rows in train, too"
     notes = [event.text for event in seen if isinstance(event, Note)]
     taken = (
         "taken as a class: 'NA' (1 row), 'none' (1 row); where that stands for a missing label, leave the cell empty"

@@ -200,7 +200,7 @@ def test_misplaced_answers_are_left_out_where_that_is_asked_and_no_matter_in_pre
     code, out, err = albert(*words, "--max-length", 64, "--out", tmp_path / "run", "--skip-bad")
     assert code == 0, err
     assert f"note: {path}: 2 questions left out: questions q0, q1 with misplaced answers\n" in err
-    assert "28 questions, 10 of them without an answer, recipe of SQuAD 2.0\n" in out
+    assert "28 questions, 10 of them without an answer, recipe of SQuAD 2.0; 28 of 28 dev rows in train, too\n" in out
     assert "misplaced answers\n" in (tmp_path / "run" / "report.md").read_text()
 
 

@@ -258,7 +258,7 @@ def test_beside_the_source_is_no_fault(a, tmp_path, albert):
             "convert", tmp_path / "only" / "x.npz", tmp_path / "only", "--to", "safetensors", "--force"
         )
         assert (code, err) == (0, "")
-    assert names(tmp_path / "only") == sorted({*names(a), "x.npz"} - {"optimizer.safetensors"})
+    assert names(tmp_path / "only") == sorted({*names(a), "x.npz", "README.md"} - {"optimizer.safetensors"})
 
 
 # --- links, and things that are no place for a model
