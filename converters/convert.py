@@ -223,7 +223,7 @@ def convert(
     sources = files_of(source, plan.checkpoint)
     copied = plan.checkpoint.format == writer.NAME == DEFAULT_DIRECTORY_FORMAT and not target_as and not plan.cast
     notes = [_COPY] if copied else []
-    if page is not None and writer.HOLDS_SENTENCE_FILES and not pages.takes_page(target, writer):
+    if page is not None and writer.HOLDS_SENTENCE_FILES and not pages.is_free(target):
         notes.append(f"{pages.README} was there already and is kept; see that it is about this model")
 
     def reported(survey: proof.Survey) -> Report:
@@ -316,7 +316,7 @@ def write_proved(
     with file_errors(target):
         check_target(target, force=force, sources=sources, ours=writer.OURS)
     ours = writer.OURS
-    paged = page is not None and ours is not None and pages.takes_page(target, writer)
+    paged = page is not None and ours is not None and writer.HOLDS_SENTENCE_FILES and pages.is_free(target)
     with atomic_write(target, force=force, ours=pages.with_readme(ours) if paged and ours else ours) as beside:
         survey = write_into(checkpoint, beside, writer, str(target), progress)
         if page is not None and paged:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from converters.files import open_regular
-
-if TYPE_CHECKING:
-    from converters.formats import Writable
 
 README = "README.md"
 # A card of ours is a few thousand bytes.
@@ -38,11 +34,6 @@ def is_free(directory: Path) -> bool:
         return False
     mark = _MARK.search(content)
     return mark is not None and hashlib.sha256(content[: mark.start()]).hexdigest().encode() == mark[1]
-
-
-def takes_page(target: Path, writer: Writable) -> bool:
-    """Whether a README.md is written beside a model: in a directory as the Hub has them, unless there is another's."""
-    return writer.HOLDS_SENTENCE_FILES and is_free(target)
 
 
 def with_readme(ours: re.Pattern[str]) -> re.Pattern[str]:
