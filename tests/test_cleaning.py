@@ -119,7 +119,7 @@ def test_the_pages_texts_are_found():
 
 
 def test_no_plain_sentence_is_like_one_of_the_six():
-    made = [text for plain in PLAIN for text in plain_sentences(plain.count, seed=plain.seed)]
+    made = [text for plain in PLAIN for text in plain_sentences(plain.sentences, seed=plain.seed)]
     six = HeldOut(SIX)
     assert [text for text in made if six.likeness(text)] == []
     assert jaccard(made, list(SIX)).max() < 0.8
@@ -137,8 +137,8 @@ def test_no_plain_sentence_is_one_that_figures_are_measured_on(shared_data, plai
     lists = held_out_texts(folder)
     texts = [text for found in lists.values() for text in found]
     held_out = HeldOut(texts)
-    made = list(plain_sentences(plain.count, seed=plain.seed, refused=held_out.likeness))
-    assert len(set(made)) == plain.count
+    made = list(plain_sentences(plain.sentences, seed=plain.seed, refused=held_out.likeness))
+    assert len(set(made)) == plain.sentences
     keys = {"".join(words(text)) for text in texts}
     assert [text for text in made if "".join(words(text)) in keys] == []
     assert jaccard(made, [text for text in texts if len(words(text)) > 2]).max() < 0.8

@@ -49,7 +49,7 @@ class Plain(NamedTuple):
     """A file of plain sentences: how many, of which seed, and the first stage that has it for the one before."""
 
     file: str
-    count: int
+    sentences: int
     seed: int
     stage: int
 
@@ -120,7 +120,7 @@ def write_plain(plain: Plain, held_out: HeldOut, work: Path) -> Counter[str]:
         return like is not None
 
     with atomic_write(work / plain.file, force=True, ours=None) as beside, beside.open("w") as file:
-        file.writelines(f"{text}\n" for text in plain_sentences(plain.count, seed=plain.seed, refused=refused))
+        file.writelines(f"{text}\n" for text in plain_sentences(plain.sentences, seed=plain.seed, refused=refused))
     return removed
 
 
@@ -170,7 +170,7 @@ def page(facts: Mapping[str, Any], note: str = "") -> str:
     flat["order"] = (_ORDER if kept else _NO_ORDER).format(**flat, worth=ORDER_WORTH)
     removed = {name: sum(found.values()) for name, found in facts["texts"]["removed"].items()}
     flat["plain_removed"] = sum(removed.pop(plain.file) for plain in PLAIN)
-    flat["plain"] = " and ".join(f"{plain.count:,} from stage {plain.stage} on" for plain in PLAIN)
+    flat["plain"] = " and ".join(f"{plain.sentences:,} from stage {plain.stage} on" for plain in PLAIN)
     flat["corpus_removed"] = sum(removed.values())
     flat["against"] = ", ".join(f"{name} ({count:,})" for name, count in facts["texts"]["lists"].items())
     return (HERE / "card.md").read_text(encoding="utf-8").format(**flat)
