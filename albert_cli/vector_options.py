@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from albert_cli import console
 from albert_cli.options import SENTENCE_TRANSFORMERS, starting
+
+if TYPE_CHECKING:
+    from albert_cli.embedding.embedder import Plan
+    from albert_cli.embedding.settings import Settings
 
 
 def _poolings() -> list[str]:
@@ -105,3 +110,22 @@ OnTruncate = Annotated[
 ReadEmbeddingColumn = Annotated[
     str | None, typer.Option("--embedding-column", metavar="NAME", help="The column of vectors of the files.")
 ]
+
+
+def settings_of(layer: int | None, cased: bool | None, **given: Any) -> Settings:
+    """What decides a vector, as the options of a command with one layer say it."""
+    from albert_cli.embedding.settings import Settings
+
+    lowercase = None if cased is None else not cased
+    return Settings(layers=(-1 if layer is None else layer,), lowercase=lowercase, **given)
+
+
+def plan_of(model: str | None, settings: Settings, device: str, **computing: Any) -> Plan:
+    """How the vectors are made; a line on what was taken from the model's files."""
+    from albert_cli.embedding.embedder import Plan
+    from albert_cli.registry.resolve import resolve
+
+    plan = Plan.of(resolve(model), settings, device=device, **computing)
+    if taken := plan.taken():
+        console.warn(taken)
+    return plan

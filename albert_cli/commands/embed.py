@@ -16,7 +16,6 @@ from converters.errors import FileError
 from converters.messages import escaped, shortened
 
 if TYPE_CHECKING:
-    from albert_cli.embedding.embedder import Plan
     from albert_cli.embedding.engine import Job, Report
     from albert_cli.embedding.settings import Settings
     from albert_cli.machine import DeviceName
@@ -181,7 +180,6 @@ def embed(
     from albert_cli.embedding import resume as resuming
     from albert_cli.embedding.engine import Job
     from albert_cli.embedding.parquet import Layout
-    from albert_cli.machine import find_device
     from albert_cli.tables.columns import Columns
     from albert_cli.tables.input_files import warn_of_skipped
     from albert_cli.tables.sources import Source
@@ -192,9 +190,7 @@ def embed(
     rows = Source(source, columns, kind=input_format, errors=errors, with_bytes=in_parquet)
     resuming.check_free(target, rows, resume=resume or update, force=force)
     warn_of_skipped(source, rows.skipped)
-    # The workers of a cluster need not have what this machine has.
-    there = ("cuda" if gpus_per_actor else "cpu") if engine == "ray" and device == "auto" else None
-    plan = _plan(model, settings, there or (device if engine == "ray" else find_device(device)), computing)
+    plan = vector_options.plan_of(model, settings, _device(engine, device, gpus_per_actor), **computing)
     layout = Layout(embedding_column, out_dtype, vector_type, keep_text, text_hash=update and not keep_text)
     job = Job(rows, target, plan, layout, part, resume or update, force)
     if update and target.exists():
@@ -233,7 +229,7 @@ def _print_vectors(
     from albert_cli.embedding.similarity import vectors_of
     from albert_cli.machine import find_device
 
-    vectors = vectors_of(Embedder(_plan(model, settings, find_device(device), computing)), texts)
+    vectors = vectors_of(Embedder(vector_options.plan_of(model, settings, find_device(device), **computing)), texts)
     # The fewest digits that tell a float32 from every other.
     rows = [[float(number) for number in vector.astype("U").tolist()] for vector in vectors]
     if json:
@@ -243,15 +239,13 @@ def _print_vectors(
         console.print_line(row)
 
 
-def _plan(model: str | None, settings: Settings, device: str, computing: dict[str, Any]) -> Plan:
-    """How the vectors are made; a line on what was taken from the model's files."""
-    from albert_cli.embedding.embedder import Plan
-    from albert_cli.registry.resolve import resolve
+def _device(engine: str, device: DeviceName, gpus_per_actor: float) -> str:
+    """Where vectors are computed; the workers of a cluster need not have what this machine has."""
+    from albert_cli.machine import find_device
 
-    plan = Plan.of(resolve(model), settings, device=device, **computing)
-    if taken := plan.taken():
-        console.warn(taken)
-    return plan
+    if engine != "ray":
+        return find_device(device)
+    return ("cuda" if gpus_per_actor else "cpu") if device == "auto" else device
 
 
 def _check_kind(target: Path, part: tuple[int, int], *, update: bool) -> None:

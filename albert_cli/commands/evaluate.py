@@ -166,25 +166,19 @@ def evaluate(
         from albert_cli.errors import EmbeddingError
 
         pictures.check(plot, EmbeddingError, force=force, sources=[source])
-    vectors: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "dims": dims, "max_length": max_length}
-    lowercase = None if cased is None else not cased
-    vectors |= {"prompt": prompt, "layers": (-1 if layer is None else layer,), "lowercase": lowercase}
+    settings = vector_options.settings_of(
+        layer, cased, pooling=pooling, normalize=normalize, dims=dims, max_length=max_length, prompt=prompt
+    )
     computing = {"precision": precision, "batch_tokens": batch_tokens, "threads": threads}
     table = {"kind": input_format, "delimiter": delimiter, "errors": errors, "skip_bad": skip_bad}
     measure = partial(_measure_retrieval, own_prompts=prompt is None) if sts is None else _measure_sts
-    measure(source, list(named.values()), table, lambda: _plan(model, vectors, device, computing), plot, force, json)
 
+    def load() -> Plan:
+        from albert_cli.machine import find_device
 
-def _plan(model: str | None, vectors: dict[str, Any], device: DeviceName, computing: dict[str, Any]) -> Plan:
-    from albert_cli.embedding.embedder import Plan
-    from albert_cli.embedding.settings import Settings
-    from albert_cli.machine import find_device
-    from albert_cli.registry.resolve import resolve
+        return vector_options.plan_of(model, settings, find_device(device), **computing)
 
-    plan = Plan.of(resolve(model), Settings(**vectors), device=find_device(device), **computing)
-    if taken := plan.taken():
-        console.warn(taken)
-    return plan
+    measure(source, list(named.values()), table, load, plot, force, json)
 
 
 def _measure_sts(

@@ -108,7 +108,6 @@ def search(
         # vectors of another program
         albert search "a query" --in vectors.parquet --model st/ --prompt query
     """
-    from albert_cli.embedding.settings import Settings
     from albert_cli.tables.texts import read
 
     processes.spare_pandas()
@@ -123,13 +122,8 @@ def search(
     texts = list(queries or [])
     if queries_file is not None:
         texts += read(queries_file, errors=errors).firsts
-    settings = Settings(
-        pooling=pooling,
-        layers=(-1 if layer is None else layer,),
-        dims=dims,
-        max_length=max_length,
-        lowercase=None if cased is None else not cased,
-        prompt=prompt,
+    settings = vector_options.settings_of(
+        layer, cased, pooling=pooling, dims=dims, max_length=max_length, prompt=prompt
     )
     how = {"device": device, "threads": threads, "precision": precision, "batch_tokens": batch_tokens}
     kept = [*(wanted or ()), *(one.column for one in conditions)]

@@ -79,29 +79,20 @@ def serve(
     """
     for library in ("starlette", "uvicorn"):
         require_library(library, "albert serve")
-    from albert_cli.embedding.embedder import Plan
-    from albert_cli.embedding.settings import Settings
     from albert_cli.machine import find_device
-    from albert_cli.registry.resolve import resolve
     from albert_cli.serving import server
     from albert_cli.serving.app import Application, Limits
     from albert_cli.serving.model import Served
     from albert_cli.tokenization.preparation import encodable
 
     with server.open_socket(host, port) as bound:
-        found = resolve(model)
-        lowercase = None if cased is None else not cased
-        layers = (-1 if layer is None else layer,)
-        plan = Plan.of(
-            found,
-            Settings(pooling, layers, normalize, dims, max_length, on_truncate, lowercase, prompt),
-            device=find_device(device),
-            precision=precision,
-            batch_tokens=batch_tokens,
-            threads=threads,
-        )
-        if taken := plan.taken():
-            console.warn(taken)
+        settings = vector_options.settings_of(
+            layer, cased, pooling=pooling, normalize=normalize, dims=dims, max_length=max_length,
+            on_truncate=on_truncate, prompt=prompt,
+        )  # fmt: skip
+        computing = {"precision": precision, "batch_tokens": batch_tokens, "threads": threads}
+        plan = vector_options.plan_of(model, settings, find_device(device), **computing)
+        found = plan.model
         own = found.name if found.revision else PurePath(found.name).name or found.path.absolute().name
         called = name or encodable(own)
         served = Served(plan, model, called, device=device, batch_tokens=batch_tokens)

@@ -81,7 +81,6 @@ def similarity(
     """
     from albert_cli.embedding import similarity as engine
     from albert_cli.embedding.nearest import cosines
-    from albert_cli.embedding.settings import Settings
     from albert_cli.tables.texts import given_or_read
 
     processes.spare_pandas()
@@ -104,13 +103,8 @@ def similarity(
         "--cased/--uncased": cased,
     }
     _check_settings(files, given)
-    settings = Settings(
-        pooling=pooling,
-        layers=(-1 if layer is None else layer,),
-        dims=dims,
-        max_length=max_length,
-        lowercase=None if cased is None else not cased,
-        prompt=prompt,
+    settings = vector_options.settings_of(
+        layer, cased, pooling=pooling, dims=dims, max_length=max_length, prompt=prompt
     )
     lines = given_or_read(
         None, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors

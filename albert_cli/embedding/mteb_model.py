@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from albert_cli.embedding.embedder import Embedder
+from albert_cli.embedding.nearest import cosines, unit
 from albert_cli.embedding.settings import Settings
 from converters.libraries import require_library
 
@@ -46,13 +47,12 @@ class MtebModel:
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
         """The cosines of all pairs, (vectors of the first, vectors of the second)."""
-        cosines: NDArray[Any] = _unit(embeddings1) @ _unit(embeddings2).T
-        return cosines
+        return cosines(_rows(embeddings1), _rows(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
         """The cosine of each pair, (pairs)."""
-        cosines: NDArray[Any] = (_unit(embeddings1) * _unit(embeddings2)).sum(-1)
-        return cosines
+        found: NDArray[Any] = (unit(_rows(embeddings1)) * unit(_rows(embeddings2))).sum(-1)
+        return found
 
     @functools.cached_property
     def mteb_model_meta(self) -> Any:
@@ -65,9 +65,6 @@ class MtebModel:
         return ModelMeta.create_empty({"name": name, "revision": plan.weights_sha256[:12]})
 
 
-def _unit(vectors: Any) -> NDArray[Any]:
-    """Vectors of length 1, from an array of numpy or torch; one vector alone becomes a row."""
-    found = np.atleast_2d(np.asarray(vectors, np.float32))
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    unit: NDArray[Any] = found / np.where(lengths > 0, lengths, np.float32(1))
-    return unit
+def _rows(vectors: Any) -> NDArray[np.float32]:
+    """An array of numpy or torch; one vector alone becomes a row."""
+    return np.atleast_2d(np.asarray(vectors, np.float32))

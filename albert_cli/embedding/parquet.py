@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 25_000
 ROW_GROUP_BYTES = 128 * 2**20
 METADATA_PREFIX = "albert."
+# Bytes that are read of a file at once.
+_BUFFER = 2**20
 TEXT_HASH = "text_sha256"
 # What a file says of each row's vector, beside ids, texts and what was kept.
 OF_VECTORS = (TEXT_HASH, "n_tokens", "truncated", "empty")
@@ -175,6 +177,12 @@ def restored(array: pa.Array | pa.ChunkedArray, dtype: OutDtype, dims: int, *, f
 def _sum(numbers: NDArray[Any]) -> float:
     with np.errstate(all="ignore"):
         return float(numbers.sum(dtype=None if numbers.dtype != np.float16 else np.float32))
+
+
+def opened(path: Path) -> pq.ParquetFile:
+    """A file to read some rows at a time: what is read ahead would be kept until it is closed."""
+    # As text a name must be UTF-8.
+    return pq.ParquetFile(pa.OSFile(os.fsencode(path)), pre_buffer=False, buffer_size=_BUFFER)
 
 
 def write_parquet(

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from albert_cli.embedding import parquet
 from albert_cli.embedding.nearest import Nearest
 from albert_cli.embedding.settings import Settings
-from albert_cli.embedding.similarity import Tick, VectorFile, Vectors, embedded, embedded_like
+from albert_cli.embedding.similarity import VectorFile, Vectors, embedded, embedded_like
+from albert_cli.embedding.units import Tick
 from albert_cli.errors import EmbeddingError, Notice, TextError
 from albert_cli.tables.conditions import Conditions
 from albert_cli.tables.sources import Source

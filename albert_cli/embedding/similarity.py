@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from albert_cli.declared import Within, facts_of_texts, faults_of_facts
@@ -20,6 +18,7 @@ from albert_cli.embedding import parquet
 from albert_cli.embedding.nearest import Nearest
 from albert_cli.embedding.resume import facts_of
 from albert_cli.embedding.settings import NO_PROMPT, OutDtype, Precision, Settings, pooling_named
+from albert_cli.embedding.units import Tick
 from albert_cli.errors import EmbeddingError, Notice
 from converters.files import file_errors, open_regular
 from converters.messages import brief
@@ -28,13 +27,8 @@ if TYPE_CHECKING:
     from albert_cli.embedding.embedder import Embedder
     from albert_cli.tables.conditions import Conditions
 
-# Called with how many texts are done now, and how many there are.
-Tick = Callable[[int, int], None]
-
 # Vectors of a file that are compared at once.
 _CHUNK = 8192
-# Bytes that are read of a file at once.
-_BUFFER = 2**20
 # No model has vectors of more.
 _MOST_NUMBERS = 2**20
 _M = TypeVar("_M")
@@ -110,8 +104,7 @@ class VectorFile:
         with file_errors(path):
             open_regular(path).close()  # a pipe would be waited for
             try:
-                # As text a name must be UTF-8. What is read ahead would be kept until the file is closed.
-                self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)), pre_buffer=False, buffer_size=_BUFFER)
+                self._file = parquet.opened(path)
             except pa.ArrowInvalid as error:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
         self.schema = schema = self._file.schema_arrow

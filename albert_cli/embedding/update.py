@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,8 +39,6 @@ _MAY_DIFFER = ("version", "device", "input", "text_column", "delimiter", "encodi
 # What the summary counts.
 _COUNTED = ("n_tokens", "truncated", "empty")
 _CHUNK = 1024
-# Bytes that are read of a file at once.
-_BUFFER = 2**20
 # Bytes of a digest that is held for each row.
 _DIGEST_BYTES = 16
 
@@ -72,9 +69,8 @@ def update(job: Job, progress: Progress | None = None) -> Updated:
         with file_errors(target), _damage(target):
             facts = parquet.read_metadata(target)
             _check_made_alike(job, facts)
-            # As text a name must be UTF-8.
-            opened = stack.enter_context(pa.OSFile(os.fsencode(target)))
-            file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER)
+            file = parquet.opened(target)
+            stack.callback(file.close, force=True)
             known = _Known.of(file, job)
         if job.source.columns.id:
             check_unique(job.source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +23,7 @@ class ExampleColumns:
     id: str | int | None = None
 
 
-class Read:
+class Read(ABC):
     """What every kind of examples says of the file it was read from."""
 
     where: str
@@ -40,9 +41,9 @@ class Read:
             plain = "\0".join(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
             yield hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
+    @abstractmethod
     def texts_by_row(self) -> Iterator[Sequence[str]]:
         """All that a model is given of each row."""
-        raise NotImplementedError
 
     def left_out_note(self) -> str:
         """What of the file is left out, in one line; empty where nothing is."""
