@@ -1,7 +1,9 @@
 """albert fill-mask, sop and score: against transformers and the reference graph, and as a user meets them."""
 
+import gzip
 import json
 import math
+import subprocess
 import sys
 
 import numpy as np
@@ -684,3 +686,38 @@ def test_wrong_usage(arguments, message, albert):
     code, out, err = albert(*arguments)
     assert (code, out) == (2, "")
     assert message in " ".join(err.replace("│", " ").split())
+
+
+def test_a_file_to_score_is_read_in_parts(letter_model, albert, tmp_path):
+    texts = [f"{'abcde'[number % 5]} {'abcde'[number % 3]}" for number in range(1100)]
+    (tmp_path / "t.txt").write_text("".join(f"{text}\n" for text in texts))
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress("".join(f'{{"text": "{text}"}}\n' for text in texts).encode()))
+    options = ["--model", letter_model, "--json"]
+    scored = json.loads(ok(albert("score", "--in", tmp_path / "t.txt", *options)))
+    assert [one["text"] for one in scored] == texts
+    same = {text: one["log_likelihood"] for text, one in zip(texts, scored, strict=True)}
+    assert [one["log_likelihood"] for one in scored] == pytest.approx([same[text] for text in texts], abs=1e-5)
+    assert json.loads(ok(albert("score", "--in", tmp_path / "t.jsonl.gz", *options))) == scored
+    piped = subprocess.run(
+        [sys.executable, "-m", "albert_cli", "score", "--in", "-", *map(str, options)],
+        input=(tmp_path / "t.txt").read_bytes(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert json.loads(piped.stdout) == scored
+
+
+def test_texts_to_score_are_refused_before_any_is_scored(letter_model, albert, tmp_path):
+    lines = ["a b"] * 1100
+    lines[4] = lines[1050] = "a " * 600
+    (tmp_path / "t.txt").write_text("".join(f"{line}\n" for line in lines))
+    status, output, error = albert(
+        "score", "--in", tmp_path / "t.txt", "--model", letter_model, "--on-truncate", "error"
+    )
+    assert (status, output) == (1, "")
+    assert f"{tmp_path / 't.txt'}: line 5 has " in error
+    assert "t.txt: line 1051 has " in error
+    (tmp_path / "t.txt").write_bytes(b"a b\n" * 1050 + b"\xff\n")
+    status, output, error = albert("score", "--in", tmp_path / "t.txt", "--model", letter_model)
+    assert (status, output) == (1, "")
+    assert "line 1051" in error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,9 +14,9 @@ from albert_cli.arguments import Kind, refuse_idle
 
 if TYPE_CHECKING:
     from albert_cli.scoring.load import Heads
+    from albert_cli.scoring.messages import Places
     from albert_cli.scoring.pseudo_likelihood import Masking
     from albert_cli.scoring.reports import Report
-    from albert_cli.tables.texts import Texts
 
 app = typer.Typer()
 
@@ -83,7 +84,7 @@ def score(
         refuse_idle("with --totals, which shows no tokens", "odd")
     from albert_cli.machine import Machine
     from albert_cli.scoring.load import load
-    from albert_cli.tables.texts import given_or_read
+    from albert_cli.tables.texts import rereadable
     from albert_cli.tables.write import check, write_rows
 
     check(out, source, force=force)
@@ -91,14 +92,21 @@ def score(
         from albert_cli.scoring import bars
 
         bars.check(plot, force=force, sources=[Path(source)] if source else [])
-    given = given_or_read(texts, source, text_column=text_column, kind=input_format, delimiter=delimiter, errors=errors)
-    with Machine(device, threads, precision).at_work(), console.progress_count("scoring") as tick:
+    with contextlib.ExitStack() as stack:
+        given: Collection[str] = texts or []
+        places: Places = None
+        if source is not None:
+            how: dict[str, Any] = {"kind": input_format, "delimiter": delimiter, "errors": errors}
+            given = file = stack.enter_context(rereadable(source, text_column=text_column, **how))
+            places = file.place
+        stack.enter_context(Machine(device, threads, precision).at_work())
+        tick = stack.enter_context(console.progress_count("scoring"))
         heads = load(model, "mlm", "rtd", device=device)
         if heads.head == "rtd":
             why = "with an ELECTRA's discriminator, which masks nothing and marks what is above 0.5"
             refuse_idle(why, "mask", "odd")
         common: dict[str, Any] = {"on_truncate": on_truncate, "batch_tokens": batch_tokens, "tick": tick}
-        report = _report(heads, given, mask=mask, odd=odd, **common)
+        report = _report(heads, given, mask=mask, odd=odd, places=places, **common)
         if plot is not None:
             report.found = list(report.found)
             report.draw(plot, force=force)
@@ -121,14 +129,13 @@ def score(
         console.warn(f"{empty:,} of {len(given):,} texts are empty")
 
 
-def _report(heads: Heads, given: Texts, *, mask: Masking, odd: int, **common: Any) -> Report[Any]:
+def _report(heads: Heads, given: Collection[str], *, mask: Masking, odd: int, **common: Any) -> Report[Any]:
     """The scores of the texts by the head that the model has; `common`: what is asked of either."""
     from albert_cli.scoring.pseudo_likelihood import scores_of
     from albert_cli.scoring.replaced_tokens import replaced_in
     from albert_cli.scoring.reports import LikelihoodReport, ReplacedReport
 
-    common |= {"places": given.places}
     if heads.head == "rtd":
-        return ReplacedReport(replaced_in(heads.model, heads.tokenizer, given.firsts, **common))
-    scores = scores_of(heads.model, heads.tokenizer, given.firsts, mask=mask, **common)
+        return ReplacedReport(replaced_in(heads.model, heads.tokenizer, given, **common))
+    scores = scores_of(heads.model, heads.tokenizer, given, mask=mask, **common)
     return LikelihoodReport(scores, heads.tokenizer, odd, mask)

@@ -7,8 +7,10 @@ its neighbours nor on the size of a batch, but for rounding. Of equal scores the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -102,10 +104,17 @@ def ranks_of(logits: Tensor, ids: Tensor) -> Tensor:
     return 1 + ((logits > own) | ((logits == own) & earlier)).sum(-1)
 
 
+def in_turns(texts: Collection[str]) -> Iterator[list[str]]:
+    """As many texts at a time as are scored at once."""
+    iterator = iter(texts)
+    while some := list(itertools.islice(iterator, TEXTS)):
+        yield some
+
+
 def check_texts(
     model: PreTrainingModel,
     tokenizer: Tokenizer,
-    texts: Sequence[str],
+    texts: Collection[str],
     where: Callable[[int], str],
     on_truncate: OnTruncate,
 ) -> int:
@@ -114,11 +123,11 @@ def check_texts(
     Of a text longer than the model's positions the end is left out, with a Notice; with `on_truncate="error"` a
     HeadError lists all of them. Another is raised where there is no token.
     """
-    added, lengths, truncated = tokenizer.template.added(pair=False), [], []
-    for low in range(0, len(texts), TEXTS):
-        tokens = tokenizer.encode_batch(texts[low : low + TEXTS], max_length=model.config.max_tokens)
-        lengths += tokens.lengths.tolist()
-        truncated += tokens.truncated.tolist()
+    added, lengths, truncated = tokenizer.template.added(pair=False), array("q"), array("q")
+    for some in in_turns(texts):
+        tokens = tokenizer.encode_batch(some, max_length=model.config.max_tokens)
+        lengths.extend(tokens.lengths.tolist())
+        truncated.extend(tokens.truncated.tolist())
     count = sum(lengths) - added * len(lengths)
     if not count:
         raise HeadError(f"{where(0) if len(texts) == 1 else 'every text'} is empty; there is nothing to score")

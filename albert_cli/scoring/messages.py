@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 
 from albert_cli.errors import HeadError
 
+# What messages call each text, if they are known.
+Places = Sequence[str] | Callable[[int], str] | None
+
 _SHOWN = 5
 
 
-def labeller(count: int, places: Sequence[str] | None, what: str = "text") -> Callable[[int], str]:
+def labeller(count: int, places: Places, what: str = "text") -> Callable[[int], str]:
     """What a message calls each of `count` texts."""
+    if callable(places):
+        return places
     if places is not None and len(places) != count:
         raise ValueError(f"{count} {what}s, but {len(places)} places")
     return lambda row: places[row] if places else f"{what} {row + 1}" if count > 1 else f"the {what}"

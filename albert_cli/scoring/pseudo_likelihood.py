@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from albert_cli.batching import ranges
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.pretraining.masking import Vocabulary
-from albert_cli.scoring.batches import TEXTS, OnTruncate, Queries, Tick, check_texts, logits_of, ranks_of
-from albert_cli.scoring.messages import labeller
+from albert_cli.scoring.batches import OnTruncate, Queries, Tick, check_texts, in_turns, logits_of, ranks_of
+from albert_cli.scoring.messages import Places, labeller
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.tokenizer import Tokenizer
 
@@ -92,11 +92,11 @@ def score_texts(
 def scores_of(
     model: PreTrainingModel,
     tokenizer: Tokenizer,
-    texts: Sequence[str],
+    texts: Collection[str],
     *,
     mask: Masking = "word-l2r",
     on_truncate: OnTruncate = "warn",
-    places: Sequence[str] | None = None,
+    places: Places = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> Iterator[TextScore]:
@@ -104,13 +104,14 @@ def scores_of(
 
     `mask`: with a token the rest of its word is masked (`word-l2r`), which would give it away, or it alone (`piece`).
     Words are those of whole-word masking: a piece that begins with a letter or digit continues the word before it.
-    The scores come as they are made, some texts at a time. A text without tokens has a score without entries. Raises
-    HeadError, and cuts a text that is too long, as `check_texts` does, before the first one comes.
+    The scores come as they are made, some texts at a time; the texts are read twice. A text without tokens has a score
+    without entries. Raises HeadError, and cuts a text that is too long, as `check_texts` does, before the first one
+    comes.
     """
     total = check_texts(model, tokenizer, texts, labeller(len(texts), places), on_truncate)
     advance = tick and (lambda done, _: tick(done, total))
-    for low in range(0, len(texts), TEXTS):
-        yield from _scored(model, tokenizer, texts[low : low + TEXTS], mask, batch_tokens, advance)
+    for some in in_turns(texts):
+        yield from _scored(model, tokenizer, some, mask, batch_tokens, advance)
 
 
 def _scored(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from albert_cli.errors import HeadError
 from albert_cli.finite import check_finite
 from albert_cli.model.pretraining_heads import PreTrainingModel
-from albert_cli.scoring.batches import TEXTS, OnTruncate, Tick, batches, check_texts, inputs, memory
+from albert_cli.scoring.batches import OnTruncate, Tick, batches, check_texts, in_turns, inputs, memory
 from albert_cli.scoring.load import without_head
-from albert_cli.scoring.messages import labeller
+from albert_cli.scoring.messages import Places, labeller
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 # More than that, and the token is more likely replaced than not: where the head's output is above 0.
@@ -69,24 +69,25 @@ def find_replaced(
 def replaced_in(
     model: PreTrainingModel,
     tokenizer: Tokenizer,
-    texts: Sequence[str],
+    texts: Collection[str],
     *,
     on_truncate: OnTruncate = "warn",
-    places: Sequence[str] | None = None,
+    places: Places = None,
     batch_tokens: int | None = None,
     tick: Tick | None = None,
 ) -> Iterator[Replacements]:
     """How likely each token of each text is to have been replaced; nothing is masked, so a text is computed once.
 
-    `places`: what messages call the texts. The answers come as they are made, some texts at a time. Raises HeadError
+    `places`: what messages call the texts. The answers come as they are made, some texts at a time; the texts are
+    read twice. Raises HeadError
     for a model that is no discriminator, and as `check_texts` does, which cuts long texts, before the first one comes.
     """
     if model.rtd is None:
         raise without_head(model.config, "rtd")
     check_texts(model, tokenizer, texts, labeller(len(texts), places), on_truncate)
     advance = tick and (lambda done, _: tick(done, len(texts)))
-    for low in range(0, len(texts), TEXTS):
-        yield from _found(model, tokenizer, texts[low : low + TEXTS], batch_tokens, advance)
+    for some in in_turns(texts):
+        yield from _found(model, tokenizer, some, batch_tokens, advance)
 
 
 def _found(

@@ -95,7 +95,7 @@ def in_blocks(
     with contextlib.ExitStack() as stack:
         files, rows = [], 0
         for name, kind_of_file in zip(found.files, found.kinds, strict=True):
-            file = _File(where_of(name), kind_of_file, _opener(name, stack), [])
+            file = _File(where_of(name), kind_of_file, opener(name, stack), [])
             rows += sum(1 for _ in _rows(file, request))
             files.append(file)
         where = files[0].where if len(files) == 1 else where_of(path)
@@ -104,10 +104,10 @@ def in_blocks(
         yield Blocks(where, files, request, rows)
 
 
-def _opener(path: Path, stack: contextlib.ExitStack) -> Open:
-    """What opens a file, as often as it is called, at its beginning."""
+def opener(path: Path, stack: contextlib.ExitStack, plain: Open | None = None) -> Open:
+    """What opens a file (`plain`), as often as it is called, at its beginning; a stream is kept on disk meanwhile."""
     if not streams(path) and not path.is_fifo():
-        return lambda: open_regular(path)
+        return plain or (lambda: open_regular(path))
     with file_errors(where_of(path)):
         copy = stack.enter_context(seekable(path)).fileno()
 
