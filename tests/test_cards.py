@@ -86,6 +86,10 @@ def test_licence_language_and_base_model_travel(world, tmp_path):
     [
         b"---\nlicense: [\n---\n",
         b"---\nlicense: {a: 1}\nbase_model: /etc/passwd\n---\n",
+        b"---\nlicense: !!bool maybe\n---\n",
+        b"---\nlicense: !!int ''\n---\n",
+        b"---\nlicense: !!timestamp today\n---\n",
+        b"---\nlicense: " + b"[" * 9999 + b"\n---\n",
         b"\xff\xfe",
         b"no front matter",
         b"",

@@ -52,12 +52,11 @@ def _front_matter(directory: Path) -> dict[str, Any]:
     path = directory / README
     if not path.is_file() or path.stat().st_size > _LONGEST:
         return {}
-    import yaml
     from huggingface_hub import metadata_load
 
     try:
         found = metadata_load(path)
-    except (yaml.YAMLError, ValueError, OSError, RecursionError):
+    except Exception:  # PyYAML lets any through: a KeyError for `!!bool x`, an IndexError for `!!int ""`
         return {}
     kept = ("license", "license_name", "license_link", "language", "base_model")
     return {name: value for name in kept if _is_plain(value := (found or {}).get(name))}
