@@ -3,6 +3,7 @@
 import csv
 import datetime
 import json
+import os
 import re
 
 import numpy as np
@@ -127,6 +128,11 @@ def test_conditions_on_columns_of_every_type(tmp_path, letter_model, albert):
         price=pa.array([0.5, 1.5, 2.5, 3.5, float("nan")]),
         sold=pa.array([True, False, None, True, False]),
         kind=pa.array(["a", "b", "a", None, "b"]).dictionary_encode(),
+        few=pa.array([1, 2, 3, 4, -5], pa.int8()),
+        many=pa.array([0, 1, 2, 3, 2**64 - 1], pa.uint64()),
+        half=pa.array([0.5, 1, 2, 3, 4], pa.float16()),
+        view=pa.array(["1", "b", "a", None, "2.5"], pa.string_view()),
+        since=pa.array(days).cast(pa.timestamp("ns")).cast(pa.timestamp("ns", "UTC")),
     )
     for condition, rows in {
         "day>2020-01-03": [3, 4],
@@ -135,13 +141,29 @@ def test_conditions_on_columns_of_every_type(tmp_path, letter_model, albert):
         "price<=1.5": [0, 1],
         "sold=true": [0, 3],
         "kind=b": [1, 4],
+        "few<1000": [0, 1, 2, 3, 4],
+        "few>-1000000000000000000000": [0, 1, 2, 3, 4],
+        "many>=18446744073709551615": [4],
+        "many>-1": [0, 1, 2, 3, 4],
+        "half>=2": [2, 3, 4],
+        "view=a": [2],
+        "view>=1": [0, 4],
+        "since>2020-01-03": [3, 4],
+        "since<2020-01-02T01:00:00Z": [0, 1],
     }.items():
         found = searched(albert, "a", "--in", path, "--model", letter_model, "--where", condition)
         assert sorted(hit["row"] for hit in found[0]["nearest"]) == rows, condition
-    names = {"day", "stars", "price", "sold", "kind"}
+    names = {"day", "stars", "price", "sold", "kind", "few", "many", "half", "view", "since"}
     assert set(found[0]["nearest"][0]["columns"]) == names
     for hit in searched(albert, "a", "--in", path, "--model", letter_model, "--keep-columns", "day")[0]["nearest"]:
         assert hit["columns"] == {"day": str(days[hit["row"]])}
+    code, out, _ = albert("search", "a", "--in", path, "--model", letter_model, "--keep-columns", "few,few", "--top", 1)
+    assert (code, out.split("\n")[1].split()) == (0, ["rank", "cosine", "row", "few"])
+
+
+def test_the_name_of_a_file_need_not_be_text(tmp_path, letter_model, albert):
+    path = other(tmp_path / "v.parquet", np.eye(2, 16)).rename(tmp_path / os.fsdecode(b"v\xff.parquet"))
+    assert len(searched(albert, "a", "--in", path, "--model", letter_model)[0]["nearest"]) == 2
 
 
 def test_nothing_that_meets_the_conditions_is_said(ours, albert):
@@ -245,6 +267,18 @@ def test_vectors_whose_squares_float32_cannot_hold_have_their_cosine():
     expected = vectors @ vectors.T / np.outer(*[np.linalg.norm(vectors, axis=1)] * 2)
     expected[3] = expected[:, 3] = 0
     assert np.abs(cosines(scaled, scaled) - expected).max() < 1e-6
+
+
+def test_numbers_that_float32_cannot_hold_have_their_cosine(tmp_path, letter_model, albert):
+    vectors = np.random.default_rng(6).standard_normal((3, 16))
+    found = []
+    for scale in (1, [[1e300], [1e-300], [1e307]]):
+        pq.write_table(pa.table({"v": (vectors * scale).tolist()}), tmp_path / "v.parquet")
+        code, out, err = albert("search", "a", "--in", tmp_path / "v.parquet", "--model", letter_model, "--json")
+        assert (code, err.count("\n")) == (0, 1), err
+        found.append([(hit["row"], round(hit["cosine"], 5)) for hit in json.loads(out)[0]["nearest"]])
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
 
 
 def test_many_row_groups_and_foreign_lists(tmp_path):

@@ -171,7 +171,15 @@ def restored(array: pa.Array | pa.ChunkedArray, dtype: OutDtype, dims: int, *, f
     if dtype == "binary":
         bits = np.unpackbits((rows.astype(np.int16) + 128).astype(np.uint8), axis=1, count=dims)
         return bits.astype(np.float32) * 2 - 1
-    return rows.astype(np.float32, copy=False)
+    return (_within_float32(rows) if rows.dtype == np.float64 else rows).astype(np.float32, copy=False)
+
+
+def _within_float32(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rows, scaled to a largest number of 1 where float32 cannot hold them; their cosines stay."""
+    most = np.abs(rows).max(axis=1, initial=0, keepdims=True)
+    limits = np.finfo(np.float32)
+    odd = (most > limits.max) | ((most < limits.tiny) & (most > 0))
+    return np.where(odd, rows / np.where(odd, most, 1), rows) if odd.any() else rows
 
 
 def _sum(numbers: NDArray[Any]) -> float:
@@ -183,6 +191,16 @@ def opened(path: Path) -> pq.ParquetFile:
     """A file to read some rows at a time: what is read ahead would be kept until it is closed."""
     # As text a name must be UTF-8.
     return pq.ParquetFile(pa.OSFile(os.fsencode(path)), pre_buffer=False, buffer_size=_BUFFER)
+
+
+def computable(schema: pa.Schema) -> pa.Schema:
+    """The schema with types that Arrow's functions take, in the place of views, as Polars has them, and of float16."""
+    plain = {
+        pa.string_view(): pa.large_string(),
+        pa.binary_view(): pa.large_binary(),
+        pa.float16(): pa.float32(),
+    }
+    return pa.schema([field.with_type(plain.get(field.type, field.type)) for field in schema])
 
 
 def write_parquet(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from albert_cli.embedding import parquet
 from albert_cli.embedding.nearest import Nearest
@@ -46,7 +45,7 @@ def holds_vectors(path: Path) -> bool:
     if path.suffix.lower() not in (".parquet", ".pq") or not path.is_file():
         return False
     try:
-        schema = pq.read_schema(path)
+        schema = parquet.opened(path).schema_arrow
     except (pa.ArrowException, OSError):
         return True  # what is wrong with it is said where it is opened
     return any(map(parquet.is_vector, schema))
@@ -61,7 +60,7 @@ def columns_of(file: VectorFile, wanted: Sequence[str] | None = None) -> list[st
     if missing := [name for name in wanted or () if name not in names]:
         raise EmbeddingError(f"{file.path}: has no column {missing[0]!r}; its columns are {', '.join(names)}")
     if wanted is not None:
-        return list(wanted)
+        return list(dict.fromkeys(wanted))
     plain = [field.name for field in file.schema if not pa.types.is_nested(field.type) and names.count(field.name) == 1]
     own = _OWN if file.facts else ("id", "text")
     return [name for name in plain if name not in own and not name.endswith("_scale")]

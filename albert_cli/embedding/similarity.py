@@ -107,7 +107,7 @@ class VectorFile:
                 self._file = parquet.opened(path)
             except pa.ArrowInvalid as error:
                 raise EmbeddingError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
-        self.schema = schema = self._file.schema_arrow
+        self.schema = schema = parquet.computable(self._file.schema_arrow)
         self.facts = parquet.read_metadata(path)
         found = [field.name for field in schema if parquet.is_vector(field) and not _is_scale(field.name, schema.names)]
         if column is None and len(found) > 1:
@@ -229,7 +229,9 @@ class VectorFile:
 
     def _batches(self, columns: list[str], **which: Any) -> Iterator[pa.RecordBatch]:
         with self._damage():
-            yield from self._file.iter_batches(batch_size=_CHUNK, columns=columns, **which)
+            for batch in self._file.iter_batches(batch_size=_CHUNK, columns=columns, **which):
+                kinds = parquet.computable(batch.schema)
+                yield batch if kinds == batch.schema else batch.cast(kinds)
 
     def rows(self, numbers: NDArray[np.int64], columns: list[str]) -> dict[str, list[Any]]:
         """Some columns of the rows with these numbers, which ascend."""

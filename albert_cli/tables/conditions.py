@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,11 +76,18 @@ class Conditions:
         texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         number = re.match(_NUMBER, one.value) is not None
         as_number = texts and number and one.operator in ("<", "<=", ">", ">=")
-        if pa.types.is_integer(kind) and number and not re.fullmatch(r"[+-]?\d{1,18}", one.value):
+        of_integers = pa.types.is_integer(kind) and number
+        if of_integers and not re.fullmatch(r"[+-]?\d{1,18}", one.value):
             return pa.scalar(float(one.value)), False
+        value = pa.scalar(one.value)
         try:
-            return pa.scalar(one.value).cast(pa.float64() if as_number else kind), as_number
+            return value.cast(pa.float64() if as_number else kind), as_number
         except (pa.ArrowException, OverflowError, ValueError):
+            if of_integers:  # one that has no place in so few bits is still to be compared
+                return pa.scalar(float(one.value)), False
+            if pa.types.is_timestamp(kind) and kind.tz:
+                with contextlib.suppress(pa.ArrowException):
+                    return value.cast(pa.timestamp(kind.unit)).cast(kind), False  # without a zone it is UTC
             raise DataError(
                 self._where, f"--where {one}: {one.column!r} holds {kind}, and {brief(one.value)} is none"
             ) from None
