@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
 import re
 import sys
@@ -87,9 +88,10 @@ def test_directories_and_globs_in_order(tmp_path):
     for name, text in [("b.txt", "2"), ("a.txt", "1"), ("sub/c.csv", "text\n3"), (".hidden.txt", "x"), ("x.pdf", "y")]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{text}\n")
+    os.mkfifo(tmp_path / "pipe.txt")  # nobody writes into it
     source = Source(str(tmp_path))
     assert [row["text"] for row in read(tmp_path)] == ["1", "2", "3"]
-    assert [path.name for path in source.skipped] == ["x.pdf"]
+    assert [path.name for path in source.skipped] == ["pipe.txt", "x.pdf"]
     assert [row["text"] for row in read(tmp_path / "*.txt")] == ["1", "2"]
     assert source.listing() == [["a.txt", 2], ["b.txt", 2], ["c.csv", 7]]
 

@@ -121,17 +121,22 @@ def _find(path: str) -> tuple[list[Path], list[Path]]:
             for file in given.rglob("*")
             if not any(part.startswith((".", "_")) for part in file.relative_to(given).parts) and not file.is_dir()
         )
-        files = [file for file in found if suffix_of(file) in KINDS]
+        files = [file for file in found if suffix_of(file) in KINDS and not _is_special(file)]
         if not files:
             raise TextError(path, f"the directory holds no file of a known kind ({', '.join(KINDS)})")
         return files, [file for file in found if file not in set(files)]
     if not given.exists() and glob.has_magic(path):
         matches = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207
-        matches = [match for match in matches if not match.is_dir()]
+        matches = [match for match in matches if not (match.is_dir() or _is_special(match))]
         if not matches:
             raise TextError(path, "no file matches the pattern")
         return matches, []
     return [given], []
+
+
+def _is_special(file: Path) -> bool:
+    """Whether it is a pipe or device that nobody named: it may have no writer, and would be waited for."""
+    return file.exists() and not file.is_file()
 
 
 def would_read(path: str, file: Path) -> bool:
