@@ -207,6 +207,17 @@ def test_many_clients_at_once_each_get_their_own(server, letter_model, tmp_path)
             assert np.abs(found - wanted[row : row + 1 + row % 3]).max() <= NEAR, row
 
 
+def test_bodies_count_until_they_are_answered(letter_model):
+    """16 bodies of the largest size may be held: while the server is busy, more clients are told to come again."""
+    padded = b'{"input": "a"}' + b" " * (2**20 - 99)
+    with Server("--model", letter_model, "--max-body", 1) as running, concurrent.futures.ThreadPoolExecutor(32) as pool:
+        busy = pool.submit(running.ask, "/v1/embeddings", {"input": ["word " * 30] * 2000})
+        statuses = list(pool.map(lambda _: running.ask("/v1/embeddings", padded)[0], range(24)))
+        assert (busy.result()[0], set(statuses)) == (200, {200, 503})
+        assert running.ask("/v1/embeddings", padded)[0] == 200
+        assert running.said() == ""
+
+
 def test_what_is_there(server, run_server, letter_model):
     client = run_server.client()
     assert [model.id for model in client.models.list()] == ["reviews"]
@@ -295,6 +306,14 @@ BAD = [
     ("/fill-mask", {"input": "a"}, 400, "input[0] has no [MASK]; write [MASK] where a word is to be found"),
     ("/fill-mask", {"input": "[MASK]", "top": 10**9}, 400, "top is 1000000000, not from 1 to 1000"),
     ("/fill-mask", {"input": "[MASK]", "targets": ["no"]}, 400, "'no' is 2 pieces"),
+    ("/fill-mask", {"input": "[MASK]", "targets": ["a"] * 1001}, 400, "targets has 1,001 words, more than the 1,000 "),
+    ("/fill-mask", {"input": "[MASK]" + "a " * 99_999, "top": 1000}, 400, "1,000 candidates for each mask, each with "),
+    (
+        "/fill-mask",
+        {"input": ["[MASK]" * 9] * 999, "top": 100},
+        400,
+        "100 candidates for each mask, each with its text ",
+    ),
     ("/fill-mask", {"input": [1]}, 400, "input[0] is 1, not a text"),
     ("/classify", {"input": [["a", "b", "c"]]}, 400, "input[0] is ['a', 'b', 'c'], not a text or a pair of texts"),
     ("/v1/nothing", {"input": "a"}, 404, "POST /v1/nothing: Not Found"),
@@ -326,6 +345,17 @@ def test_a_body_without_a_length_is_held_to_the_limit_too(server):
                 connection.sendall(b"8000\r\n" + b" " * 0x8000 + b"\r\n")
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_sends_all_before_it_reads_has_its_answer_too(server):
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {3 * 2**19}\r\n"
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
+        connection.sendall(head.encode() + b"\r\n" + b" " * 3 * 2**19)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+    with server.connect() as connection:  # one that asks first need send nothing
+        connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
 def test_no_http_is_refused(server):
@@ -385,6 +415,23 @@ def test_a_signal_ends_it_when_what_was_asked_is_answered(letter_model, number, 
         assert running.said() == "albert: interrupted; 2 requests were answered\n"
         with pytest.raises(OSError, match="refused"):
             running.connect()
+
+
+@pytest.mark.parametrize("signals", [1, pytest.param(2, id="again")])
+def test_what_does_not_come_to_an_end_is_given_up(letter_model, signals):
+    """A body that was begun; after a second Ctrl-C nothing more is waited for."""
+    with Server("--model", letter_model) as running, running.connect() as connection:
+        connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        running.ask("/v1/embeddings", {"input": "a"})
+        for _ in range(signals):
+            running.program.send_signal(signal.SIGINT)
+            time.sleep(1)
+        said = connection.recv(4096)
+        assert running.program.wait() == 130
+        assert running.said() == "albert: interrupted; 1 requests were answered, 1 given up\n"
+    if signals == 1:
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"the server is stopping; ask again later" in said
 
 
 def test_an_address_that_cannot_be_had_is_refused_before_a_model_is_loaded(refused, server):

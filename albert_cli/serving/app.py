@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import numpy as np
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from albert_cli.errors import EmbeddingError
 from albert_cli.serving import bodies
@@ -27,9 +29,12 @@ from albert_cli.serving.model import Asked, Filling, Served
 from albert_cli.serving.worker import Kind, QueueFullError, Worker
 from converters.errors import AlbertError
 
+_T = TypeVar("_T")
 # Seconds in which the body of a request has to arrive.
 _PATIENCE = 60
-# Bodies of the largest size that are held at once.
+# Seconds for what still comes of a body that is refused.
+_MOMENT = 5
+# Bodies of the largest size whose texts are held at once, until they are answered.
 _BODIES = 16
 # What nobody reads: the client has left.
 _GONE = 499
@@ -52,34 +57,51 @@ class _Work(NamedTuple):
     answer: Callable[[Sequence[Any]], bytes]
 
 
+@dataclass
+class _Body:
+    """What has arrived of a body; `size` is its bytes, which count among those held as long as its texts are."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def take(self) -> bytes:
+        """The whole, to be read once."""
+        whole = b"".join(self.chunks)
+        self.chunks.clear()
+        return whole
+
+
 class Application:
-    """The paths over one model; `answered` counts the requests for its work so far."""
+    """The paths over one model; `answered` counts the requests for its work so far, `given_up` those that its end cut
+    off."""
 
     def __init__(self, served: Served, limits: Limits) -> None:
-        self.answered = 0
+        self.answered = self.given_up = 0
         self._served, self._name, self._limits = served, served.name, limits
         self._started = int(time.time())
         self._held = 0  # bytes of bodies
         self._worker = Worker(budget=served.budget, capacity=limits.queue)
         # Reads bodies and makes answers of them; one thread, for a tokenizer is not made for several.
         self._reader = ThreadPoolExecutor(1, "reader")
-        self.asgi = Starlette(
-            routes=[
-                Route("/health", self._health),
-                Route("/v1/models", self._models),
-                Route("/v1/models/{name:path}", self._model),
-                Route("/v1/embeddings", self._working(self._embeddings), methods=["POST"]),
-                Route("/fill-mask", self._working(self._fill_mask), methods=["POST"]),
-                Route("/classify", self._working(self._classify), methods=["POST"]),
-            ],
-            exception_handlers={
-                HTTPException: _no_such_path,
-                RequestError: _refused,
-                QueueFullError: _full,
-                ClientDisconnect: _gone,
-                AlbertError: _fault,
-                Exception: _defect,
-            },
+        self.asgi = _to_its_end(
+            Starlette(
+                routes=[
+                    Route("/health", self._health),
+                    Route("/v1/models", self._models),
+                    Route("/v1/models/{name:path}", self._model),
+                    Route("/v1/embeddings", self._working(self._embeddings), methods=["POST"]),
+                    Route("/fill-mask", self._working(self._fill_mask), methods=["POST"]),
+                    Route("/classify", self._working(self._classify), methods=["POST"]),
+                ],
+                exception_handlers={
+                    HTTPException: _no_such_path,
+                    RequestError: _refused,
+                    QueueFullError: _full,
+                    ClientDisconnect: _gone,
+                    AlbertError: _fault,
+                    Exception: _defect,
+                },
+            )
         )
 
     def close(self) -> None:
@@ -135,7 +157,9 @@ class Application:
     def _fill_mask(self, body: bytes) -> _Work:
         asked = bodies.read(body, bodies.FillMask)
         bodies.check_model(asked, self._name)
+        bodies.check_targets(asked)
         texts = bodies.strings(asked.input, self._limits.texts)
+        self._served.check_room_for_candidates(texts, len(asked.targets) or asked.top)
         return _Work(
             Filling(self._served, asked.top, asked.targets),
             Asked(list(enumerate(texts)), self._served.costs(texts)),
@@ -163,42 +187,70 @@ class Application:
         async def endpoint(request: Request) -> Response:
             self._worker.check_room(1)
             loop = asyncio.get_running_loop()
-            chunks: list[bytes] = []
+            body = _Body()
             try:
-                await self._receive(request, chunks)
-                work = await loop.run_in_executor(self._reader, read, b"".join(chunks))
+                await self._receive(request, body)
+                work = await _unless_gone(request, loop.run_in_executor(self._reader, read, body.take()))
+                future = self._worker.submit(work.kind, work.asked.items, work.asked.costs)
+                found = await _unless_gone(request, asyncio.wrap_future(future))
+                answer = await loop.run_in_executor(self._reader, work.answer, found)
+            except asyncio.CancelledError:  # what is still asked when the patience of the server's end is over
+                self.given_up += 1
+                return JSONResponse(as_json("the server is stopping; ask again later", 503), 503)
             finally:
-                self._held -= sum(map(len, chunks))
-                chunks.clear()
-            future = self._worker.submit(work.kind, work.asked.items, work.asked.costs)
-            found = await _unless_gone(request, asyncio.wrap_future(future))
-            answer = await loop.run_in_executor(self._reader, work.answer, found)
+                self._held -= body.size
             self.answered += 1
             return Response(answer, media_type="application/json")
 
         return endpoint
 
-    async def _receive(self, request: Request, chunks: list[bytes]) -> None:
-        """Add the body of a request to `chunks`, whose bytes count among those held; RequestError for a large one, or
-        one that does not come."""
+    async def _receive(self, request: Request, body: _Body) -> None:
+        """Fill the body of a request; RequestError for a large one, or one that does not come, QueueFullError where too
+        much is held."""
         most = self._limits.body
         said = request.headers.get("content-length", "0")
-        size = 0 if len(said) < 16 and int(said) <= most else most + 1
         try:
             with anyio.fail_after(_PATIENCE):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > most:
-                        raise RequestError(f"the body has more than {most:,} bytes; send it in parts", status=413)
+                arriving = request.stream()
+                if not (len(said) < 16 and int(said) <= most):
+                    if "expect" not in request.headers:
+                        await _pass_over(arriving)
+                    raise _too_large(most)
+                async for chunk in arriving:
+                    if body.size + len(chunk) > most:
+                        await _pass_over(arriving)
+                        raise _too_large(most)
                     if self._held + len(chunk) > _BODIES * most:
                         raise QueueFullError(1)
                     self._held += len(chunk)
-                    chunks.append(chunk)
+                    body.size += len(chunk)
+                    body.chunks.append(chunk)
         except TimeoutError:
             raise RequestError(f"the body did not arrive within {_PATIENCE} seconds", status=408) from None
 
 
-async def _unless_gone(request: Request, work: asyncio.Future[list[Any]]) -> list[Any]:
+def _to_its_end(app: ASGIApp) -> ASGIApp:
+    """The application, without an error for what is cancelled when the server stops."""
+
+    async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return asgi
+
+
+async def _pass_over(arriving: AsyncIterator[bytes]) -> None:
+    """Throw away what still comes of a body: many clients send all of it before they read an answer."""
+    with anyio.move_on_after(_MOMENT):
+        async for _ in arriving:
+            pass
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(f"the body has more than {most:,} bytes; send it in parts", status=413)
+
+
+async def _unless_gone(request: Request, work: asyncio.Future[_T]) -> _T:
     """The results of the work; ClientDisconnect, and no more work, where the client leaves before."""
 
     async def departure() -> None:

@@ -119,6 +119,14 @@ def check_model(body: Body, name: str) -> None:
         raise no_model(str(body.model), name)
 
 
+def check_targets(body: FillMask) -> None:
+    """RequestError for more targets than anyone compares."""
+    if (count := len(body.targets)) > _MOST_CANDIDATES:
+        raise RequestError(
+            f"targets has {count:,} words, more than the {_MOST_CANDIDATES:,} of one request", param="targets"
+        )
+
+
 def no_model(asked: str, name: str) -> RequestError:
     """The error of another model than the one there is."""
     return RequestError(

@@ -25,6 +25,8 @@ from converters.errors import AlbertError
 T = TypeVar("T")
 # The code of OpenAI's API for it.
 TOO_LONG = "context_length_exceeded"
+# Characters of the candidates of one request at most, and those that a candidate takes beside its text.
+_MOST_CHARACTERS, _CANDIDATE = 2**25, 256
 
 
 class Row(NamedTuple):
@@ -175,6 +177,17 @@ class Served:
             return list(self.embedder.vectors(tokens)[0])
 
     # --- Heads
+
+    def check_room_for_candidates(self, texts: Sequence[str], candidates: int) -> None:
+        """RequestError where the candidates of all masks, each of which holds its whole text, are too much to hold."""
+        masks = (len(self.embedder.tokenizer.mask_spans(text)) for text in texts)
+        size = sum(count * candidates * (len(text) + _CANDIDATE) for count, text in zip(masks, texts, strict=True))
+        if size > _MOST_CHARACTERS:
+            raise RequestError(
+                f"{candidates:,} candidates for each mask, each with its text filled in, are {size:,} characters, more "
+                f"than the {_MOST_CHARACTERS:,} of one request; ask for fewer, or send fewer or shorter texts",
+                param="input",
+            )
 
     def costs(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text."""

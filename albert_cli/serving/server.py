@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 import warnings
@@ -62,7 +63,14 @@ def run(application: Application, bound: socket.socket) -> None:
     server = uvicorn.Server(uvicorn.Config(application.asgi, **config))
     # What a command says once is said to every client.
     warnings.filterwarnings("ignore", category=Notice)
-    with interruption.keeping(lambda: (f"{application.answered:,} requests were answered", None)), console.aside():
+    # Its defects have a traceback; what it says without one, `run` says better.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.exc_info is not None)
+
+    def answered() -> interruption.Kept:
+        given_up = f", {application.given_up:,} given up" if application.given_up else ""
+        return f"{application.answered:,} requests were answered{given_up}", None
+
+    with interruption.keeping(answered), console.aside():
         try:
             server.run(sockets=[bound])
         finally:
