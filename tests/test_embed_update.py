@@ -258,6 +258,37 @@ def test_other_files_are_refused(run, tmp_path, albert, letter_model):
     )  # fmt: skip
 
 
+def test_a_file_whose_columns_were_changed_is_refused(run, tmp_path):
+    path = tmp_path / "v.parquet"
+    run(FIRST)
+    table = pq.read_table(path)
+    place = table.schema.names.index("embedding")
+    texts = pa.array(["x"] * table.num_rows)
+    for changed, fault in (
+        (table.append_column("id", texts), "it has 2 columns 'id'; embed it again"),
+        (table.append_column("more", texts), f"its columns are {', '.join([*table.schema.names, 'more'])}, not id, "),
+        (table.set_column(place, "embedding", texts), "its columns do not hold what vectors have ("),
+    ):
+        pq.write_table(changed, path)
+        before = path.read_bytes()
+        code, _, err = run(LATER)
+        assert (code, err.splitlines()[-1].startswith(f"albert: {path}: is damaged: {fault}")) == (1, True), err
+        assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir() if "update" in item.name) == []
+    nulls = pa.nulls(table.num_rows, pa.int32())
+    pq.write_table(table.set_column(table.schema.names.index("n_tokens"), "n_tokens", nulls), path)
+    code, _, err = run(LATER)
+    assert (code, err) == (0, "")
+
+
+def test_a_file_without_rows_is_filled(run, tmp_path):
+    run(FIRST)
+    pq.write_table(table(tmp_path).slice(0, 0), tmp_path / "v.parquet")
+    code, report, err = run(FIRST)
+    assert (code, report["added"], err) == (0, len(FIRST), "")
+    assert table(tmp_path).num_rows == len(FIRST)
+
+
 def test_ids_that_come_twice_are_refused(run, tmp_path):
     run(FIRST)
     code, _, err = run([*LATER, LATER[0]])

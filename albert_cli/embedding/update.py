@@ -30,6 +30,7 @@ from albert_cli.embedding.unique_ids import check_unique
 from albert_cli.errors import EmbeddingError
 from albert_cli.tables.sources import place
 from converters.files import file_errors
+from converters.messages import listing
 from converters.scratch import temporary_directory
 from converters.staging import atomic_write
 
@@ -143,8 +144,10 @@ class _Known:
             [parquet.TEXT_HASH] if job.layout.text_hash else ["text", *(["pair"] if job.source.columns.pair else [])]
         )
         names = ["id", *kept, *texts, *_COUNTED]
-        if missing := [name for name in names if name not in known.schema.names]:
-            raise EmbeddingError(f"{job.target}: is damaged: it has no column {missing[0]!r}; embed it again")
+        if wrong := [name for name in names if known.schema.names.count(name) != 1]:
+            count = known.schema.names.count(wrong[0])
+            held = f"{count or 'no'} column{'s' * (count > 1)}"
+            raise EmbeddingError(f"{job.target}: is damaged: it has {held} {wrong[0]!r}; embed it again")
         for batch in file.iter_batches(batch_size=_CHUNK, columns=names):
             hashes = batch[texts[0]].to_pylist() if job.layout.text_hash else parquet.text_hashes(batch)
             known.by_id.update((repr(name), known.rows + row) for row, name in enumerate(batch["id"].to_pylist()))
@@ -163,10 +166,13 @@ class _Known:
 
     def summary(self, added: pa.Table, places: NDArray[np.int64]) -> Summary:
         """What the file holds with rows added, or changed where they have a place."""
-        old = pa.Table.from_batches(self.counted)
+        old = pa.Table.from_batches(self.counted, pa.schema([self.schema.field(name) for name in _COUNTED]))
         counts = {}
         for name in _COUNTED:
-            before, after = (table[name].to_numpy().astype(np.int64) for table in (old, added))
+            before, after = (
+                table[name].cast(pa.float64(), safe=False).fill_null(0).to_numpy().astype(np.int64)
+                for table in (old, added)
+            )
             before[places[places >= 0]] = 0
             counts[name] = np.concatenate([before, after])
         cut = counts["truncated"]
@@ -195,6 +201,22 @@ class _Known:
                     f"{kind} that it is in {target}"
                 ) from None
         return pa.record_batch(columns)
+
+    def fitted(self, rows: pa.RecordBatch, target: Path) -> pa.RecordBatch:
+        """Embedded rows as rows of the file; EmbeddingError where its columns are not those that embed writes."""
+        names = rows.schema.names
+        if sorted(names) != sorted(self.schema.names):
+            raise EmbeddingError(
+                f"{target}: is damaged: its columns are {listing(self.schema.names)}, not {listing(names)}; embed it "
+                "again"
+            )
+        try:
+            return rows.select(self.schema.names).cast(self.schema)
+        except pa.ArrowException as error:
+            raise EmbeddingError(
+                f"{target}: is damaged: its columns do not hold what vectors have ({str(error).splitlines()[0]}); "
+                "embed it again"
+            ) from None
 
 
 def _digests(batch: pa.RecordBatch, hashes: list[str], kept: tuple[str, ...], prefix: str = "") -> list[bytes]:
@@ -246,7 +268,7 @@ def _embed_changes(job: Job, known: _Known, scratch: Path, progress: Progress | 
             rows = engine.embed(embedder(), job.layout, block, tokens, progress)
             parts.append(scratch / f"part-{block.number:08d}.arrow")
             with parts[-1].open("wb") as file:
-                parquet.save_part(file, rows.cast(known.schema), {})
+                parquet.save_part(file, known.fitted(rows, job.target), {})
             places.append(old_places)
             sha.update(bytes.fromhex(block.digest))
     return _Changes(np.concatenate([np.empty(0, np.int64), *places]), parts, sha.hexdigest(), unchanged)
@@ -255,7 +277,8 @@ def _embed_changes(job: Job, known: _Known, scratch: Path, progress: Progress | 
 def _write(job: Job, file: pq.ParquetFile, facts: Facts, known: _Known, changes: _Changes) -> None:
     """Put a file of the old rows and the changes in the place of the old one."""
     added = pa.Table.from_batches([parquet.load_part(part)[0] for part in changes.parts], known.schema)
-    summary = known.summary(added, changes.places)
+    with _damage(job.target):
+        summary = known.summary(added, changes.places)
     digest = hashlib.sha256((facts.get("input_sha256", "") + changes.digest).encode()).hexdigest()
     totals = {name: getattr(summary, name) for name in Summary.__dataclass_fields__} | {"input_sha256": digest}
     with atomic_write(job.target, force=True, ours=None) as built:
