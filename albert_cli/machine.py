@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from albert_cli.errors import DeviceError, ThreadsError
+from converters.messages import brief
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # Of what is computed by PyTorch's own layers; vectors have int8 instead of fp16 (albert_cli.embedding.settings).
@@ -53,6 +54,8 @@ def find_device(wanted: DeviceName = "auto") -> str:
 
     if wanted == "auto":
         return next(name for name in _DEVICES if _is_there(name))
+    if wanted not in _DEVICES:
+        raise DeviceError(f"device {brief(wanted)} is not one of auto, {', '.join(_DEVICES)}")
     if not _is_there(wanted):
         raise DeviceError(f"--device {wanted}: PyTorch {torch.__version__} finds no such device; choose cpu or auto")
     return wanted

@@ -195,6 +195,27 @@ def test_a_setting_that_is_wrong_is_named(letter_model, tmp_path, settings, mess
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_no_list_of_texts_is_named(letter_model):
+    embedder = albert_cli.Embedder.from_pretrained(letter_model)
+    for call in (
+        embedder.embed,
+        lambda texts: albert_cli.similarity(texts, model=letter_model),
+        lambda texts: embedder.embed(["a"] * len(texts), texts),
+        lambda texts: albert_cli.fill_mask("a [MASK]", letter_model, targets=texts),
+    ):
+        with pytest.raises(AlbertError, match=r"^'abc' is one text, where a list of texts is wanted; write \[text\]$"):
+            call("abc")
+        with pytest.raises(AlbertError, match=r"^text 2 is nan, not a text$"):  # a missing cell of pandas
+            call(["a", float("nan")])
+    with pytest.raises(AlbertError, match=r"^text 1 is None, not a text$"):
+        albert_cli.fill_mask([None], letter_model)
+    for top in (0, -1, None):
+        with pytest.raises(AlbertError, match=f"^top is {top}, not a whole number of at least 1$"):
+            albert_cli.fill_mask("a [MASK]", letter_model, top=top)
+    with pytest.raises(AlbertError, match=r"^device 'cuda:0' is not one of auto, cuda, mps, cpu$"):
+        albert_cli.fill_mask("a [MASK]", letter_model, device="cuda:0")
+
+
 def test_hints_can_be_read_by_programs():
     for name in ("load", "convert", "load_model", "load_run", "predict", "finetune", "similarity"):
         function = getattr(albert_cli, name)

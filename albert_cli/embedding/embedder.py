@@ -29,6 +29,7 @@ from albert_cli.registry.resolve import Model, resolve
 from albert_cli.tokenization.batch import TokenBatch
 from albert_cli.tokenization.encoding import Encoding
 from albert_cli.tokenization.pieces import Pieces
+from albert_cli.tokenization.preparation import check_texts
 from albert_cli.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -272,7 +273,9 @@ class Embedder:
         return layers[0] if len(layers) == 1 else np.stack(layers)
 
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokens:
-        """Texts or pairs as the encoder takes them, with the prompt before each text."""
+        """Texts or pairs as the encoder takes them, with the prompt before each; TokenizerError for what is no text."""
+        check_texts(texts)
+        check_texts(() if pairs is None else pairs)
         settings, length, prompt = self.settings, self.settings.max_length, self.plan.prompt
         windowed = settings.on_truncate == "window"
         if windowed and pairs is not None:

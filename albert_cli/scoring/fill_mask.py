@@ -10,13 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from albert_cli.errors import HeadError
 from albert_cli.model.pretraining_heads import PreTrainingModel
 from albert_cli.scoring.batches import OnTruncate, Queries, Tick, logits_of, ranks_of, report_cut
 from albert_cli.scoring.messages import labeller, raise_if_any
 from albert_cli.tokenization.batch import TokenBatch
+from albert_cli.tokenization.preparation import check_texts
 from albert_cli.tokenization.segmenters import BYTE_SPACE, CONTINUED
 from albert_cli.tokenization.spans import SPACE
 from albert_cli.tokenization.tokenizer import Tokenizer
+from converters.messages import brief
 
 # Punctuation that stands right behind a word: for WordPiece the same with a space and without.
 _AFTER_A_WORD = frozenset(".,;:!?%)]}…")
@@ -52,8 +55,12 @@ def fill_masks(
     rest of one, and for byte-level BPE without a space at the beginning of a text. `places`: what messages call the
     texts. Of a text longer than the model's positions the end is left out, with a Notice. Raises HeadError, listing all
     of them, for texts without a mask, or with one in what is left out, for longer ones with `on_truncate="error"`, and
-    for targets of several pieces.
+    for targets of several pieces; TokenizerError for what is no text.
     """
+    check_texts(texts)
+    check_texts(targets)
+    if not isinstance(top, int) or top < 1:
+        raise HeadError(f"top is {brief(top)}, not a whole number of at least 1")
     tokens, spans = encode_masked(model, tokenizer, texts, places, on_truncate)
     counts = [len(found) for found in spans]
     queries = Queries(np.arange(len(texts)), np.flatnonzero(tokens.ids == tokenizer.mask_id), np.array(counts))

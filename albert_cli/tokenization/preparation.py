@@ -10,6 +10,10 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Sequence
+from typing import Any
+
+from albert_cli.errors import TokenizerError
+from converters.messages import brief
 
 # Half of a UTF-16 pair is no character and has no UTF-8 form.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -79,6 +83,15 @@ def prepare_for_sentencepiece(texts: Sequence[str], *, lowercase: bool, keep_acc
             for text in texts
         ]
     return [text if text.isascii() else prepare(text, lowercase=False, keep_accents=keep_accents) for text in texts]
+
+
+def check_texts(texts: Sequence[Any]) -> None:
+    """TokenizerError for one text, whose characters would be taken for texts, and for a list with what is no text."""
+    if isinstance(texts, str):
+        raise TokenizerError(f"{brief(texts)} is one text, where a list of texts is wanted; write [text]")
+    wrong = next((place for place, text in enumerate(texts) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise TokenizerError(f"text {wrong + 1} is {brief(texts[wrong])}, not a text")
 
 
 def encodable(text: str) -> str:
