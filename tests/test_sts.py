@@ -12,6 +12,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from albert_cli.embedding.embedder import Embedder
 from albert_cli.embedding.settings import Settings
+from albert_cli.training import metrics
 
 PAIRS = [("a cat", "a cat.", 5.0), ("a cat", "the dog", 1.5), ("who?", "42", 0.0), ("b", "bb", 3.25), ("", "a", 1.0)]
 
@@ -57,6 +58,13 @@ def test_figures_are_those_of_scipy(table, evaluated, letter_model, albert):
     code, out, err = albert("evaluate", "--sts", table, "--model", letter_model, "--max-length", 4)
     assert (code, err) == (0, "albert: 4 texts are longer than --max-length, and were cut\n")
     assert out.splitlines()[0].split() == ["pairs", "5"]
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-320])
+def test_scores_whose_squares_are_no_numbers(scale):
+    scores, cosines = np.array([1.0, -1.0, 0.5]), np.array([0.3, 0.2, 0.9])
+    usual, found = (metrics.compute(["pearson", "spearman"], one, cosines) for one in (scores, scores * scale))
+    assert found == pytest.approx(usual, abs=1e-3)
 
 
 def test_any_table_will_do(table, evaluated, tmp_path):

@@ -69,9 +69,18 @@ def _spearman(targets: Values, predictions: Values) -> float:
 def _correlation(first: Values, second: Values) -> float:
     import numpy as np
 
-    one, other = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (first, second))
+    one, other = (values - values.mean() for values in map(_moderate, (first, second)))
     found = float((one / np.linalg.norm(one)) @ (other / np.linalg.norm(other)))
     return min(1.0, max(-1.0, found))
+
+
+def _moderate(values: Values) -> Values:
+    """The numbers as float64, scaled where their squares would be infinite or 0."""
+    import numpy as np
+
+    numbers: Values = values.astype(np.float64)
+    largest = float(np.abs(numbers).max(initial=0))
+    return numbers if 1e-100 < largest < 1e100 or not largest else numbers / largest
 
 
 def ranks(values: Values) -> Values:
