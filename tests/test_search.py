@@ -145,6 +145,7 @@ def test_conditions_on_columns_of_every_type(tmp_path, letter_model, albert):
         "few>-1000000000000000000000": [0, 1, 2, 3, 4],
         "many>=18446744073709551615": [4],
         "many>-1": [0, 1, 2, 3, 4],
+        "many<2.5": [0, 1, 2],
         "half>=2": [2, 3, 4],
         "view=a": [2],
         "view>=1": [0, 4],

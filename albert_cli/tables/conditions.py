@@ -106,6 +106,8 @@ class Conditions:
             if as_number:
                 column = pc.if_else(pc.match_substring_regex(column, _NUMBER), column, None)
                 column = pc.utf8_trim_whitespace(column).cast(pa.float64())
+            if pa.types.is_integer(column.type) and pa.types.is_floating(value.type):
+                column = column.cast(value.type, safe=False)  # some large numbers are rounded
             found = pc.fill_null(getattr(pc, OPERATORS[one.operator])(column, value), False)
             met &= found.to_numpy(zero_copy_only=False)
         return met
