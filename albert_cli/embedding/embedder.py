@@ -20,6 +20,7 @@ from albert_cli.embedding.encoders import find_precision, make_encoder
 from albert_cli.embedding.modules import Modules
 from albert_cli.embedding.pooling import joined_windows, pool
 from albert_cli.embedding.settings import TOKENS, Precision, Settings, as_options, pooling_named
+from albert_cli.embedding.units import unit
 from albert_cli.errors import EmbeddingError, TokenizerError
 from albert_cli.finite import check_finite
 from albert_cli.machine import DeviceName, find_device, on_threads
@@ -376,7 +377,7 @@ class Embedder:
                 vectors = joined_windows(vectors, settings.pooling or "", tokens.firsts[:-1], pooled)
             vectors = self.plan.modules(vectors)
         if settings.normalize == "before":
-            vectors = _unit(vectors)
+            vectors = unit(vectors)
         vectors = vectors[:, : settings.dims]
         check_finite(
             vectors,
@@ -385,7 +386,7 @@ class Embedder:
             advice="the weights are damaged, or --precision fp32 is needed",
         )
         if settings.normalize is True:
-            vectors = _unit(vectors)
+            vectors = unit(vectors)
         return np.ascontiguousarray(vectors, np.float32)
 
     def _windows(self, texts: Sequence[str]) -> Tokens:
@@ -436,9 +437,3 @@ def _moved(encoding: Encoding, prompt: int) -> Encoding:
         for places in (tokens.starts, tokens.ends)
     )
     return dataclasses.replace(encoding, tokens=Pieces(tokens.ids, tokens.texts, starts, ends, tokens.kinds))
-
-
-def _unit(vectors: NDArray[Any]) -> NDArray[Any]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[Any] = vectors / np.where(length > 0, length, np.float32(1))
-    return unit

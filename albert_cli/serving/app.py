@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from albert_cli.embedding.units import unit
 from albert_cli.errors import EmbeddingError
 from albert_cli.serving import bodies
 from albert_cli.serving.errors import RequestError, as_json
@@ -146,8 +147,7 @@ class Application:
         if dims < vectors.shape[1]:
             vectors = vectors[:, :dims]
             if self._served.renormalizes:
-                lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-                vectors = vectors / np.where(lengths > 0, lengths, np.float32(1))
+                vectors = unit(vectors)
         rows: list[Any] = vectors.tolist()
         if as_text:
             rows = [base64.b64encode(row.tobytes()).decode() for row in vectors.astype("<f4")]

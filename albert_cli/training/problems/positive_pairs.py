@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from albert_cli.embedding.ranks import Ranks, curve, figures, ranks_of
 from albert_cli.embedding.retrieval import Collection
+from albert_cli.embedding.units import unit
 from albert_cli.errors import DataError, EmbeddingError
 from albert_cli.tasks.examples import Examples
 from albert_cli.tasks.task import Task
@@ -74,15 +75,15 @@ class PositivePairs(PairProblem):
         arXiv 1705.00652, section 4.4; with negatives of one's own as in sentence-transformers.
         """
         rows, texts = logits.shape[:2]
-        unit = F.normalize(logits.float(), dim=-1)
-        candidates = unit[:, 1:].transpose(0, 1).flatten(0, 1)  # ((texts - 1) * rows, dims), first all that belong
+        scaled = F.normalize(logits.float(), dim=-1)
+        candidates = scaled[:, 1:].transpose(0, 1).flatten(0, 1)  # ((texts - 1) * rows, dims), first all that belong
         numbers = targets[:, 1:texts].T.flatten()
         query, own = targets[:, :1], targets[:, 1:2]
         left_out = (numbers == _NONE) | (numbers == own) | (numbers == query)  # (rows, (texts - 1) * rows)
         left_out[:, :rows] |= query == query.T
         answers = torch.arange(rows, device=logits.device)
         left_out[answers, answers] = False
-        scores = self.scale * unit[:, 0] @ candidates.T
+        scores = self.scale * scaled[:, 0] @ candidates.T
         return F.cross_entropy(scores.masked_fill(left_out, -torch.inf), answers, reduction="sum")
 
     def batch_metrics(self, names: Sequence[str], info: RunInfo) -> BatchMetrics | None:
@@ -147,16 +148,10 @@ def _search(split: Split[Examples], outputs: list[NDArray[Any]]) -> tuple[Ranks,
         others = examples.negatives[row] if examples.negatives else ()
         for item, vector in zip((query, text, *others), outputs[row], strict=False):
             vectors.setdefault(item, vector)
-    queries, texts = (_unit([vectors[item] for item in side]) for side in (collection.queries, collection.texts))
+    sides = ([vectors[item] for item in side] for side in (collection.queries, collection.texts))
+    queries, texts = (unit(np.stack(side).astype(np.float64)) for side in sides)
     nearest = np.array([int((texts @ query).argmax()) for query in queries])
     return ranks_of(queries, texts, collection.relevant), collection, nearest
-
-
-def _unit(vectors: list[NDArray[Any]]) -> NDArray[Any]:
-    stacked = np.stack(vectors).astype(np.float64)
-    lengths = np.linalg.norm(stacked, axis=1, keepdims=True)
-    unit: NDArray[Any] = stacked / np.where(lengths > 0, lengths, 1)
-    return unit
 
 
 PROBLEM: Problem[Examples, Split[Examples], NDArray[Any]] = PositivePairs()
