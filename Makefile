@@ -19,9 +19,11 @@ install: .venv/installed
 .venv/runtime .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and was not found; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
+	@echo "installing into .venv: gigabytes, so some minutes; pip reports only what goes wrong" >&2
 	@test "$$(uname -s)" != Linux || test -z "$(TORCH_INDEX)" || { $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --timeout 15 --retries 0 -c constraints.txt --index-url "$(TORCH_INDEX)" torch 2>$(TORCH_LOG) && rm -f $(TORCH_LOG); } \
-		|| echo "torch cannot be had from $(TORCH_INDEX); pip's usual index is taken" >&2
+		|| echo "torch cannot be had from $(TORCH_INDEX); pip's usual index is taken," \
+			"whose torch brings libraries for GPUs: gigabytes more" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)' || { \
 		test ! -s $(TORCH_LOG) || { echo "and before, from $(TORCH_INDEX):" >&2; cat $(TORCH_LOG) >&2; }; exit 1; }
 	@touch .venv/runtime $@

@@ -89,7 +89,11 @@ def test_make_says_why_pip_failed_only_where_it_failed_twice(tmp_path, fails):
     words = ["make", "install", f"PYTHON={tmp_path}/python", "TORCH_INDEX=http://index.invalid"]
     environment = {"PATH": os.environ["PATH"], "FAILS": str(fails)}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    first = "torch cannot be had from http://index.invalid; pip's usual index is taken\nno route to PyPI\n"
+    first = (
+        "installing into .venv: gigabytes, so some minutes; pip reports only what goes wrong\n"
+        "torch cannot be had from http://index.invalid; pip's usual index is taken, whose torch brings libraries for GPUs: "
+        "gigabytes more\nno route to PyPI\n"
+    )
     assert done.stderr.startswith(first)
     assert (done.returncode != 0) == bool(fails)
     assert ("and before, from http://index.invalid:\nno route to the index\n" in done.stderr) == bool(fails)
