@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import missing
 import pytest
 import tuning
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
@@ -175,6 +177,26 @@ def test_every_dependency_is_pinned_once_on_every_python():
             assert len(found) == 1, (python, str(item), list(map(str, found)))
             (version,) = (part.version for part in found[0].specifier)
             assert item.specifier.contains(version, prereleases=True), (python, str(item), version)
+
+
+def test_what_is_pinned_and_installed_is_for_every_python_of_its_pin():
+    checked = 0
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        try:
+            of = metadata.metadata(pin.name)
+        except metadata.PackageNotFoundError:
+            continue
+        if not pin.specifier.contains(of["Version"], prereleases=True):
+            continue
+        allowed = SpecifierSet(of.get("Requires-Python") or "")
+        for python in PYTHONS:
+            if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+                assert allowed.contains(f"{python}.99"), (python, line, str(allowed))
+                checked += 1
+    assert checked > len(BASE)
 
 
 def test_the_image_runs_the_server_as_a_user_of_its_own():
