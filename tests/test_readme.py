@@ -91,8 +91,8 @@ def test_make_says_why_pip_failed_only_where_it_failed_twice(tmp_path, fails):
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     first = (
         "installing into .venv: gigabytes, so some minutes; pip reports only what goes wrong\n"
-        "torch cannot be had from http://index.invalid; pip's usual index is taken, whose torch brings libraries for GPUs: "
-        "gigabytes more\nno route to PyPI\n"
+        "torch cannot be had from http://index.invalid; pip's usual index is taken, whose torch brings libraries "
+        "for GPUs: gigabytes more\nno route to PyPI\n"
     )
     assert done.stderr.startswith(first)
     assert (done.returncode != 0) == bool(fails)
