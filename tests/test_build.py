@@ -65,9 +65,9 @@ def world(tmp_path, monkeypatch):
     return tmp_path
 
 
-def make(world, work):
+def make(world, work, *more):
     paths = {"corpus": world / "corpus", "sts": world / "sts", "teacher": world / "teacher", "work": world / work}
-    build.main([text for name, path in paths.items() for text in (f"--{name}", str(path))])
+    build.main([*(text for name, path in paths.items() for text in (f"--{name}", str(path))), *more])
     return json.loads((world / "model/card.json").read_text())
 
 
@@ -123,6 +123,26 @@ def test_a_killed_build_goes_on_to_the_same_model(world, monkeypatch, albert):
     again = make(world, "cut")
     same = ("weights_sha256", "held_out", "hashes", "texts", "six_sentences", "steps", "tokens_seen")
     assert {name: again[name] for name in same} == {name: whole[name] for name in same}
+
+
+def test_further_stages_begin_with_the_published_model(world, monkeypatch, tmp_path):
+    both = build.STAGES
+    monkeypatch.setattr(build, "STAGES", both[:1])
+    first = make(world, "first")
+    monkeypatch.setattr(build, "STAGES", both)
+    begun, real = [], build.pretrain
+
+    def run(settings, out, *, resume, report):
+        begun.append((out.name, settings.init, resume))
+        return real(settings, out, resume=resume, report=report)
+
+    monkeypatch.setattr(build, "pretrain", run)
+    second = make(world, "second", "--further")
+    assert begun == [("stage_1", str(tmp_path / "model"), False)]
+    assert second["stages"][0] == first["stages"][0]
+    assert (second["seeds"], second["steps"]) == ([42, 43], 8)
+    assert second["weights_sha256"] != first["weights_sha256"]
+    assert make(world, "second", "--further", "--publish-only") == second
 
 
 def test_without_a_head_worth_having_sop_names_a_full_size_model(world, monkeypatch, albert):

