@@ -189,7 +189,7 @@ def page(facts: Mapping[str, Any], note: str = "") -> str:
     flat["order"] = (_ORDER if kept else _NO_ORDER).format(**flat, worth=ORDER_WORTH)
     removed = {name: sum(found.values()) for name, found in facts["texts"]["removed"].items()}
     flat["plain_removed"] = sum(removed.pop(plain.file) for plain in PLAIN)
-    flat["plain"] = " and ".join(f"{plain.sentences:,} from stage {plain.stage} on" for plain in PLAIN)
+    flat["plain"] = ", ".join(f"{plain.sentences:,} from stage {plain.stage} on" for plain in PLAIN)
     flat["corpus_removed"] = sum(removed.values())
     flat["against"] = ", ".join(f"{name} ({count:,})" for name, count in facts["texts"]["lists"].items())
     return (HERE / "card.md").read_text(encoding="utf-8").format(**flat)
