@@ -71,9 +71,9 @@ def test_the_card_says_what_was_measured():
     ):
         assert shown in page
     assert [stage["hashes"].keys() for stage in facts["stages"]] == [
-        {"corpus", "teacher"}, *4 * [{"corpus", "teacher", "init"}],
+        {"corpus", "teacher"}, *5 * [{"corpus", "teacher", "init"}],
     ]  # fmt: skip
-    assert len(facts["seeds"]) == len(facts["stages"]) == 5
+    assert len(facts["seeds"]) == len(facts["stages"]) == 6
     assert all(stage["minutes"] > 0 for stage in facts["stages"])
 
 
