@@ -21,7 +21,6 @@ COMMANDS = {
     "albert tokenize": [*ALBERT, "tokenize", "A cup of tea."],
     "albert fill-mask": [*ALBERT, "fill-mask", "A cup of [MASK]."],
     "albert score": [*ALBERT, "score", "A cup of tea."],
-    "albert sop": [*ALBERT, "sop", "A cup of tea.", "Then we left."],
     "albert similarity": [*ALBERT, "similarity", "--in", "texts.txt"],
     "albert embed": [*ALBERT, "embed", "--in", "texts.txt", "--out", "out.parquet", "--force"],
     "before training": [sys.executable, "-c", "import albert_cli.training.session"],
