@@ -3,10 +3,10 @@
 `python bench/finetune.py --data DIR/QNLI --tokenizer spiece.model [--hidden 768 --layers 12 --rows 320 --rounds 3]`.
 
 A side trains one epoch of the same rows, and its figure is real tokens, without padding, per second: both sides sort
-rows by length into batches, but not into the same ones, so steps do not compare. The limit is what the linear layers'
-products alone would take in float32, forwards and backwards, by MKL in the same round; attention and all else have no
-time there. bf16 is `--precision bf16`, and Trainer's `bf16=True`. Medians of the rounds; then the seconds of the first
-and the second epoch with a frozen encoder.
+rows by length into batches, but not into the same ones, so steps do not compare. A limit is what the linear layers'
+products alone would take in float32, forwards and backwards, in the same round, by MKL (PyTorch's own choice) and by
+oneDNN; attention and all else have no time there. bf16 is `--precision bf16`, and Trainer's `bf16=True`. Medians of
+the rounds; then the seconds of the first and the second epoch with a frozen encoder.
 """
 
 import argparse
@@ -23,8 +23,10 @@ from pathlib import Path
 import torch
 import transformers
 from accelerate.state import AcceleratorState
+from torch import Tensor
 
 from albert_cli import tasks
+from albert_cli.model.products import onednn
 from albert_cli.model.task_heads import Classifier
 from albert_cli.runs.events import EpochEnded, records_of, silent
 from albert_cli.runs.log import read_log
@@ -159,7 +161,22 @@ def trainers(
     return rates[0]
 
 
-def limit(config: EncoderConfig, rows: TokenRows, options: argparse.Namespace) -> float:
+def by_mkl(x: Tensor, weight: Tensor, gradient: Tensor) -> None:
+    torch.mm(x, weight.T)
+    torch.mm(gradient, weight)
+    torch.mm(gradient.T, x)
+
+
+def by_onednn(x: Tensor, weight: Tensor, gradient: Tensor) -> None:
+    onednn(x, weight)
+    onednn(gradient, weight.T)
+    onednn(gradient.T, x.T)
+
+
+LIMITS = {"limit of MKL": by_mkl, "limit of oneDNN": by_onednn}
+
+
+def limit(name: str, config: EncoderConfig, rows: TokenRows, options: argparse.Namespace) -> float:
     """Tokens per second of the linear layers' products alone, in batches of a mean number of tokens."""
     H, I = config.hidden_size, config.intermediate_size  # noqa: E741
     tokens = int(rows.lengths.mean() * options.batch)
@@ -173,9 +190,7 @@ def limit(config: EncoderConfig, rows: TokenRows, options: argparse.Namespace) -
         for x, weight, gradient, times in products:
             start = Clock.now()
             for _ in range(times):
-                torch.mm(x, weight.T)
-                torch.mm(gradient, weight)
-                torch.mm(gradient.T, x)
+                LIMITS[name](x, weight, gradient)
             seconds += Clock.now() - start
         best = max(best, tokens / seconds)
     return best / config.num_hidden_layers
@@ -230,22 +245,25 @@ def main() -> None:
         "albert finetune, bf16": partial(ours, precision="bf16"),
     }
     sides = {name: side for name, side in sides.items() if options.only in name}
-    rates: dict[str, list[float]] = {name: [] for name in ("limit", *sides)}
+    rates: dict[str, list[float]] = {name: [] for name in (*LIMITS, *sides)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         convert.save(initialize(config, files, seed=1), folder)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-            rates["limit"].append(limit(config, rows, options))
+            for name in LIMITS:
+                rates[name].append(limit(name, config, rows, options))
             for name, side in sides.items():
                 AcceleratorState._reset_state()  # of another precision
                 rates[name].append(side(weights, config, rows, options, folder))
         medians = {name: statistics.median(values) for name, values in rates.items()}
-        base = medians.get("Trainer, group_by_length", medians["limit"])
-        print(f"{'':32}{'tokens/s':>10}{'of limit':>10}{'x grouped Trainer':>20}")
+        base = medians.get("Trainer, group_by_length", medians["limit of MKL"])
+        print(f"{'':32}{'tokens/s':>10}{'of MKL':>10}{'of oneDNN':>12}{'x grouped Trainer':>20}")
         for name, rate in medians.items():
-            share = statistics.median(a / b for a, b in zip(rates[name], rates["limit"], strict=True))
-            print(f"{name:32}{rate:10.0f}{share:10.0%}{rate / base:20.2f}")
+            mkl, other = (
+                statistics.median(a / b for a, b in zip(rates[name], rates[one], strict=True)) for one in LIMITS
+            )
+            print(f"{name:32}{rate:10.0f}{mkl:10.0%}{other:12.0%}{rate / base:20.2f}")
         given = {"model": str(folder), "data": str(options.data), "max_length": options.length, "freeze_encoder": True}
         choices = {"config": None, "seeds": [], "compare": [], "resume": False, "force": False}
         run = Path(temporary) / "frozen"

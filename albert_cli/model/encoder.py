@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albert_cli.model.products import Linear
 from converters import spec
 from converters.activations import ACTIVATIONS
 from converters.config import EncoderConfig
@@ -97,14 +98,14 @@ class Layer(nn.Module):
         super().__init__()
         H, I, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps  # noqa: E741
         attention = shared_with if config.share == "attention" else None
-        self.query: nn.Linear = attention.query if attention else nn.Linear(H, H)
-        self.key: nn.Linear = attention.key if attention else nn.Linear(H, H)
-        self.value: nn.Linear = attention.value if attention else nn.Linear(H, H)
-        self.attention_output: nn.Linear = attention.attention_output if attention else nn.Linear(H, H)
+        self.query: Linear = attention.query if attention else Linear(H, H)
+        self.key: Linear = attention.key if attention else Linear(H, H)
+        self.value: Linear = attention.value if attention else Linear(H, H)
+        self.attention_output: Linear = attention.attention_output if attention else Linear(H, H)
         self.attention_norm: nn.LayerNorm = attention.attention_norm if attention else nn.LayerNorm(H, eps=eps)
         feed_forward = shared_with if config.share == "ffn" else None
-        self.intermediate: nn.Linear = feed_forward.intermediate if feed_forward else nn.Linear(H, I)
-        self.output: nn.Linear = feed_forward.output if feed_forward else nn.Linear(I, H)
+        self.intermediate: Linear = feed_forward.intermediate if feed_forward else Linear(H, I)
+        self.output: Linear = feed_forward.output if feed_forward else Linear(I, H)
         self.output_norm: nn.LayerNorm = feed_forward.output_norm if feed_forward else nn.LayerNorm(H, eps=eps)
         self.head_size = config.head_size
         self.activation = activation(config.hidden_act)
@@ -143,7 +144,7 @@ class Encoder(nn.Module):
         self.config = config
         H = config.hidden_size
         self.embeddings = Embeddings(config)
-        self.projection = nn.Linear(config.embedding_size, H) if spec.has_projection(config) else None
+        self.projection = Linear(config.embedding_size, H) if spec.has_projection(config) else None
         first = Layer(config)
         self.layers = nn.ModuleList([first, *(Layer(config, first) for _ in config.places[1:])])
         self.pooler = nn.Linear(H, H) if pooler else None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.model.encoder import Encoder, EncoderOutput, activation, initialise
+from albert_cli.model.products import trained
 from converters.config import EncoderConfig
 from converters.families import family_of
 
@@ -66,7 +67,7 @@ class MaskedLMHead(nn.Module):
         if self.decoder is not None:
             weight = weight if self.decoder.weight is None else self.decoder.weight
             bias = bias if self.decoder.bias is None else self.decoder.bias
-        return F.linear(transformed, weight, bias)
+        return trained(transformed, weight, bias) if self.training else F.linear(transformed, weight, bias)
 
 
 class ReplacedTokenHead(nn.Module):

@@ -1,0 +1,83 @@
+"""Linear layers that are trained in float32 on the CPU: oneDNN's products where they work here, else PyTorch's.
+
+PyTorch gives products of float32 numbers to MKL, which on processors of other makers than Intel is half as fast as
+oneDNN (`bench/finetune.py`). oneDNN's are private operators (see `kernels`): tried on a small case, against plain
+PyTorch, before their first use. What is not trained runs as before, so exporters see PyTorch's operations alone.
+
+Letters in shapes: M rows (tokens), K inputs, N outputs.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Linear(nn.Linear):
+    """As PyTorch's, with faster products in training."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, K) -> (…, N)."""
+        return trained(input, self.weight, self.bias) if self.training else super().forward(input)
+
+
+def trained(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x·Wᵀ + b with gradients: `x` (…, K), `weight` (N, K), `bias` (N,), the result (…, N)."""
+    plain = (
+        not torch.is_grad_enabled()
+        or x.device.type != "cpu"
+        or not x.dtype == weight.dtype == torch.float32
+        or torch.is_autocast_enabled("cpu")
+        or not x.numel()
+        or not _works()
+    )
+    if plain:
+        return F.linear(x, weight, bias)
+    output: Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return output
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return onednn(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        rows, inputs = gradient.flatten(0, -2), x.flatten(0, -2)  # (M, N), (M, K)
+        return (
+            onednn(gradient, weight.t()) if of_x else None,
+            onednn(rows.t(), inputs.t()) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
+
+
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x·Wᵀ + b without gradients."""
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return output
+
+
+@cache
+def _works() -> bool:
+    """Whether oneDNN's products are here and agree with PyTorch's, gradients included."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((3, 17, 48), (40, 48), (40,)))
+    found = []
+    try:
+        with torch.enable_grad():
+            for product in (F.linear, _Product.apply):
+                parts = [part.clone().requires_grad_() for part in (x, weight, bias)]
+                output = product(*parts)
+                found.append([output, *torch.autograd.grad(output.square().sum(), parts)])
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    return all(torch.allclose(one, other, rtol=1e-4, atol=1e-4) for one, other in zip(*found, strict=True))

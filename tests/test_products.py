@@ -1,0 +1,77 @@
+"""Products in training: oneDNN's against plain PyTorch's, and only where there is something to train."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from albert_cli.model import products
+from albert_cli.model.encoder import Encoder
+from converters.families import albert
+
+CONFIG = dataclasses.replace(albert.PRESETS["tiny"], hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+ONEDNN = "mkldnn::_linear_pointwise"
+
+
+@pytest.fixture(autouse=True)
+def afresh():
+    products._works.cache_clear()
+    yield
+    products._works.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [((1,), 1, 1), ((3, 5), 7, 48), ((2, 64), 128, 96), ((200,), 33, 2)]
+)
+@pytest.mark.parametrize("biased", [True, False])
+def test_outputs_and_gradients_are_those_of_pytorch(rows, inputs, outputs, biased):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(*rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    upstream = torch.randn(*rows, outputs)
+    found = []
+    for product in (products.trained, F.linear):
+        parts = [part.clone().requires_grad_() for part in ([x, weight, bias] if biased else [x, weight])]
+        output = product(*parts, *([] if biased else [None]))
+        found.append([output.detach(), *torch.autograd.grad(output, parts, upstream)])
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max().clamp(min=1)
+
+
+def operations(encoder, **settings):
+    with torch.profiler.profile() as profile, torch.set_grad_enabled(settings.pop("grad", True)):
+        output = encoder(torch.arange(12).view(2, 6)).sequence_output
+        if output.requires_grad:
+            output.sum().backward()
+    return {event.key for event in profile.key_averages()}
+
+
+def test_onednn_computes_what_is_trained_and_nothing_else():
+    encoder = Encoder(CONFIG)
+    assert products._works()
+    assert ONEDNN in operations(encoder.train())
+    assert ONEDNN not in operations(encoder.train(), grad=False)
+    assert ONEDNN not in operations(encoder.eval())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ONEDNN not in operations(encoder.train())
+
+
+def test_what_is_frozen_gets_no_gradient():
+    encoder = Encoder(CONFIG).train()
+    encoder.layers[0].query.weight.requires_grad_(False)
+    encoder(torch.arange(12).view(2, 6)).sequence_output.sum().backward()
+    assert encoder.layers[0].query.weight.grad is None
+    assert encoder.layers[0].key.weight.grad is not None
+
+
+@pytest.mark.parametrize("fault", ["missing", "wrong"])
+def test_without_the_operator_pytorch_computes(monkeypatch, fault):
+    def onednn(x, weight, bias=None):
+        if fault == "missing":
+            raise AttributeError("no such operator")
+        return F.linear(x, weight, bias) + 1
+
+    monkeypatch.setattr(products, "onednn", onednn)
+    x, weight, bias = torch.randn(4, 8), torch.randn(6, 8, requires_grad=True), torch.randn(6)
+    assert torch.equal(products.trained(x, weight, bias), F.linear(x, weight, bias))
