@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albert_cli.model.encoder import Encoder, EncoderOutput, activation, initialise
-from albert_cli.model.products import trained
+from albert_cli.model.products import Linear, linear
 from converters.config import EncoderConfig
 from converters.families import family_of
 
@@ -50,7 +50,7 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, config: EncoderConfig, untied: Collection[str] = ()) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.embedding_size)
+        self.dense = Linear(config.hidden_size, config.embedding_size)
         self.activation = activation(family_of(config).mlm_activation or config.hidden_act)
         self.norm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
@@ -67,7 +67,7 @@ class MaskedLMHead(nn.Module):
         if self.decoder is not None:
             weight = weight if self.decoder.weight is None else self.decoder.weight
             bias = bias if self.decoder.bias is None else self.decoder.bias
-        return trained(transformed, weight, bias) if self.training else F.linear(transformed, weight, bias)
+        return linear(transformed, weight, bias)
 
 
 class ReplacedTokenHead(nn.Module):
@@ -75,9 +75,9 @@ class ReplacedTokenHead(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.activation = activation(config.hidden_act)
-        self.out = nn.Linear(config.hidden_size, 1)
+        self.out = Linear(config.hidden_size, 1)
         initialise(self, config.initializer_range)
 
     def forward(self, sequence_output: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ class SpanBoundaryHead(nn.Module):
         H = config.hidden_size
         width = 200  # whatever --pair-positional-embedding-size said: SpanBERT does not pass it on
         self.positions = nn.Embedding(places, width)
-        self.dense_1, self.norm_1 = nn.Linear(2 * H + width, H), nn.LayerNorm(H, eps=config.layer_norm_eps)
-        self.dense_2, self.norm_2 = nn.Linear(H, H), nn.LayerNorm(H, eps=config.layer_norm_eps)
+        self.dense_1, self.norm_1 = Linear(2 * H + width, H), nn.LayerNorm(H, eps=config.layer_norm_eps)
+        self.dense_2, self.norm_2 = Linear(H, H), nn.LayerNorm(H, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.activation = activation(config.hidden_act)
         initialise(self, config.initializer_range)
@@ -144,7 +144,7 @@ class PreTrainingModel(nn.Module):
         self.config = config
         self.encoder = Encoder(config, pooler=pooler)
         self.mlm = MaskedLMHead(config, untied) if mlm else None
-        self.pair = nn.Linear(config.hidden_size, 2) if pair else None
+        self.pair = Linear(config.hidden_size, 2) if pair else None
         if self.pair is not None:
             initialise(self.pair, config.initializer_range)
         self.rtd = ReplacedTokenHead(config) if rtd else None

@@ -1,8 +1,8 @@
-"""Linear layers that are trained in float32 on the CPU: oneDNN's products where they work here, else PyTorch's.
+"""Linear layers in float32 on the CPU, with gradients: oneDNN's products where they work here, else PyTorch's.
 
 PyTorch gives products of float32 numbers to MKL, which on processors of other makers than Intel is half as fast as
 oneDNN (`bench/finetune.py`). oneDNN's are private operators (see `kernels`): tried on a small case, against plain
-PyTorch, before their first use. What is not trained runs as before, so exporters see PyTorch's operations alone.
+PyTorch, before their first use. Exporters, which trace a model, see PyTorch's own operations alone.
 
 Letters in shapes: M rows (tokens), K inputs, N outputs.
 """
@@ -18,25 +18,28 @@ from torch.nn import functional as F
 
 
 class Linear(nn.Linear):
-    """As PyTorch's, with faster products in training."""
+    """As PyTorch's, with faster products."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, K) -> (…, N)."""
-        return trained(input, self.weight, self.bias) if self.training else super().forward(input)
+        return linear(input, self.weight, self.bias)
 
 
-def trained(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x·Wᵀ + b with gradients: `x` (…, K), `weight` (N, K), `bias` (N,), the result (…, N)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x·Wᵀ + b: `x` (…, K), `weight` (N, K), `bias` (N,), the result (…, N)."""
     plain = (
-        not torch.is_grad_enabled()
-        or x.device.type != "cpu"
+        x.device.type != "cpu"
         or not x.dtype == weight.dtype == torch.float32
         or torch.is_autocast_enabled("cpu")
         or not x.numel()
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or not _works()
     )
     if plain:
         return F.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return onednn(x, weight, bias)
     output: Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return output
 
