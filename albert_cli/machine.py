@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from albert_cli.errors import DeviceError, ThreadsError
@@ -61,8 +62,12 @@ def find_device(wanted: DeviceName = "auto") -> str:
     return wanted
 
 
+@cache
 def check_threads(count: int) -> None:
-    """Raise ThreadsError where the system does not give so many: libraries abort the process when they find that."""
+    """Raise ThreadsError where the system does not give so many: libraries abort the process when they find that.
+
+    Tried once for each number of them.
+    """
     done, started = threading.Event(), []
     try:
         for _ in range(count):
