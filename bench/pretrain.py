@@ -231,7 +231,7 @@ def main() -> None:
             corpus=(str(text),),
             steps=options.steps,
             warmup=0.0,  # with one, theirs is a step behind
-            batch_tokens=options.batch * options.length,
+            tokens_per_update=options.batch * options.length,
             max_length=options.length,
             eval_every=options.steps,
             eval_sequences=options.batch,
