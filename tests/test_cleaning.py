@@ -109,7 +109,7 @@ def test_sentences_are_left_out_and_counted_and_documents_stay():
 def test_the_pages_texts_are_found():
     texts = set(shown())
     for text in (
-        "He drank a cup of [MASK].", "He drank a cup of tea.", "I like my phone", "How old are you?",
+        "He drank a cup of [MASK].", "He drank a cup of wine.", "I like my phone", "How old are you?",
         "The café sold 9,000 books.", "Recently a lot of hurricanes have hit the US", "What phone do you have?",
         "Bees live together in a hive.", "A brilliant script, played with charm and wit.",
     ):  # fmt: skip
