@@ -2,8 +2,8 @@
 
 PyTorch offers oneDNN's packed weights and fused operations as private operators only (`torch.ops.mkldnn`, and for bytes
 `torch.ops.onednn`), the ones its own compiler emits. They may change or be missing with any release, so nothing outside
-this module and `byte_kernels` names them, and each is tried on a small case, against plain PyTorch, before its first
-use.
+this module, `byte_kernels` and `products` names them, and each is tried on a small case, against plain PyTorch,
+before its first use.
 
 Letters in shapes: M rows (tokens), K inputs, N outputs.
 """

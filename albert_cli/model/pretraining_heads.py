@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from albert_cli.model.encoder import Encoder, EncoderOutput, activation, initialise
 from albert_cli.model.products import Linear, linear
@@ -116,7 +115,7 @@ class SpanBoundaryHead(nn.Module):
         x = torch.cat([around, self.positions(places)], dim=-1)  # (…, 2H + 200)
         x = self.norm_1(self.activation(self.dense_1(x)))
         x = self.norm_2(self.activation(self.dense_2(x)))  # (…, H)
-        return F.linear(x, word_embeddings, self.bias)
+        return linear(x, word_embeddings, self.bias)
 
 
 class PreTrainingModel(nn.Module):

@@ -79,8 +79,8 @@ def replaced_in(
     """How likely each token of each text is to have been replaced; nothing is masked, so a text is computed once.
 
     `places`: what messages call the texts. The answers come as they are made, some texts at a time; the texts are
-    read twice. Raises HeadError
-    for a model that is no discriminator, and as `check_texts` does, which cuts long texts, before the first one comes.
+    read twice. Raises HeadError for a model that is no discriminator, and as `check_texts` does, which cuts long texts,
+    before the first one comes.
     """
     if model.rtd is None:
         raise without_head(model.config, "rtd")
