@@ -60,7 +60,7 @@ def even_chunks(
     return np.split(order, np.flatnonzero(np.diff(chunk_of)) + 1)
 
 
-def evaluation_batches(lengths: NDArray[np.int64] | None, rows: int, *, tokens: int = 8192) -> list[NDArray[np.int64]]:
+def evaluation_batches(lengths: NDArray[np.int64] | None, rows: int, *, tokens: int) -> list[NDArray[np.int64]]:
     """All rows in batches by length; without lengths, in blocks of `tokens` rows."""
     if lengths is None:
         return [np.arange(start, min(start + tokens, rows)) for start in range(0, rows, tokens)]

@@ -1,6 +1,8 @@
 """Products in training: oneDNN's against plain PyTorch's, and only where there is something to train."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -81,3 +83,29 @@ def test_without_the_operator_pytorch_computes(monkeypatch, fault):
     monkeypatch.setattr(products, "onednn", onednn)
     x, weight, bias = torch.randn(4, 8), torch.randn(6, 8, requires_grad=True), torch.randn(6)
     assert torch.equal(products.linear(x, weight, bias), F.linear(x, weight, bias))
+
+
+MANY_SHAPES = """
+import torch
+from albert_cli.model import products
+
+torch.set_num_threads(1)
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+weight = torch.randn(256, 256, requires_grad=True)
+for tokens in range(100, 700):
+    products.linear(torch.randn(tokens, 256), weight, None).sum().backward()
+    if tokens == 199:
+        before = resident()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
+def test_batches_of_many_shapes_take_no_memory():
+    """600 shapes, each with its products of the gradients: oneDNN and PyTorch by themselves would keep 590 MB."""
+    result = subprocess.run([sys.executable, "-c", MANY_SHAPES], capture_output=True, text=True, check=True)
+    assert float(result.stdout) <= 100

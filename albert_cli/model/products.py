@@ -9,6 +9,7 @@ Letters in shapes: M rows (tokens), K inputs, N outputs.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,8 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x·Wᵀ + b: `x` (…, K), `weight` (N, K), `bias` (N,), the result (…, N)."""
+    if not torch.compiler.is_compiling():
+        _keep_few()
     plain = (
         x.device.type != "cpu"
         or not x.dtype == weight.dtype == torch.float32
@@ -67,6 +70,17 @@ def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x·Wᵀ + b without gradients."""
     output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return output
+
+
+@cache
+def _keep_few() -> None:
+    """oneDNN, and PyTorch's layer above it, each keep the last 1,024 products by their shapes. Batches of texts have
+    hundreds of shapes, and fine-tuning a base shape rose to 4 GB; with fewer it is as fast (`bench/README.md`).
+
+    Both names are read at the first product. The encoder of `packed` rounds its shapes and keeps what it meets.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")
 
 
 @cache
