@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from albert_cli.embedding import encoders
 from albert_cli.errors import Notice
 from albert_cli.main import app
-from albert_cli.model import kernels
+from albert_cli.model import encoder, kernels
 from albert_cli.model.loading import load_model
 from albert_cli.model.packed import PackedEncoder
 from albert_cli.registry.resolve import resolve
@@ -103,3 +103,31 @@ def test_the_vectors_say_which_precision_they_were_computed_in(monkeypatch, tmp_
     assert done.exit_code == 0, done.output
     metadata = pq.read_schema(tmp_path / "v.parquet").metadata
     assert [value for key, value in metadata.items() if key.endswith(b"precision")] == [b"fp32"]
+
+
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize("tokens", [9, 128, 129])
+def test_training_in_bfloat16_stays_close_to_float32(monkeypatch, amx, tokens):
+    """Attention of short texts is computed in float32 where there is no AMX: outputs and gradients, padding as well."""
+    monkeypatch.setattr(encoder, "_has_amx", lambda: amx)
+    model = load_model(resolve("built-in").load()).encoder.eval()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, model.config.vocab_size, (3, tokens), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, tokens // 2 :] = 0
+    found = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            output = model(ids, mask).sequence_output[mask.bool()]
+        output.square().sum().backward()
+        found.append((output.detach().float(), model.layers[0].query.weight.grad.flatten()))
+    for exact, rounded in zip(*found, strict=True):
+        assert torch.cosine_similarity(exact, rounded, dim=-1).mean() > 0.999
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_a_model_of_bfloat16_numbers_computes_in_them(monkeypatch, amx):
+    monkeypatch.setattr(encoder, "_has_amx", lambda: amx)
+    model = load_model(resolve("built-in").load()).encoder.eval().to(torch.bfloat16)
+    assert model(torch.tensor([[2, 17, 3]])).sequence_output.dtype == torch.bfloat16

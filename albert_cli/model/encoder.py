@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,34 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+# Tokens, up to which attention in float32 is faster than in bfloat16.
+_SHORT = 128
+
+
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The activation that a config (`hidden_act`) calls so."""
     return _FUNCTIONS[ACTIVATIONS[name]]
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float) -> Tensor:
+    """Softmax of the scaled products, times the values; all (batch, heads, tokens, head_size).
+
+    bfloat16 of short texts is computed in float32 where a CPU has no AMX: at 64 tokens, forwards and backwards, PyTorch
+    takes 34 ms instead of 21, from 256 tokens on neither is faster.
+    """
+    short = query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.shape[2] <= _SHORT
+    if not short or torch.compiler.is_compiling() or _has_amx():
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    with torch.autocast("cpu", enabled=False):
+        context = F.scaled_dot_product_attention(
+            query.float(), key.float(), value.float(), attn_mask=mask, dropout_p=dropout
+        )
+    return context.to(query.dtype)
+
+
+@cache
+def _has_amx() -> bool:
+    return hasattr(torch.cpu, "_is_amx_tile_supported") and bool(torch.cpu._is_amx_tile_supported())
 
 
 @dataclass(frozen=True)
@@ -114,12 +139,12 @@ class Layer(nn.Module):
 
     def forward(self, hidden_states: Tensor, mask: Tensor | None) -> Tensor:
         """(batch, tokens, H) -> (batch, tokens, H)."""
-        context = F.scaled_dot_product_attention(
+        context = attention(
             self._heads(self.query(hidden_states)),
             self._heads(self.key(hidden_states)),
             self._heads(self.value(hidden_states)),
-            attn_mask=mask,
-            dropout_p=self.probs_dropout_prob if self.training else 0.0,
+            mask,
+            dropout=self.probs_dropout_prob if self.training else 0.0,
         )  # (batch, heads, tokens, head_size)
         context = context.transpose(1, 2).flatten(2)  # (batch, tokens, H)
         attended = self.attention_norm(hidden_states + self.dropout(self.attention_output(context)))
