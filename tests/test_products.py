@@ -65,6 +65,14 @@ def test_onednn_computes_but_what_is_exported_or_of_another_precision():
         assert ONEDNN not in operations(encoder.train())
 
 
+def test_inference_that_comes_first_computes_as_training_does():
+    """Else a run that is resumed at an evaluation ended with other bits."""
+    encoder = Encoder(CONFIG).eval()
+    with torch.inference_mode():
+        assert ONEDNN in operations(encoder, grad=False)
+    assert ONEDNN in operations(encoder.train())
+
+
 def test_what_is_frozen_gets_no_gradient():
     encoder = Encoder(CONFIG).train()
     encoder.layers[0].query.weight.requires_grad_(False)

@@ -85,12 +85,12 @@ def _keep_few() -> None:
 
 @cache
 def _works() -> bool:
-    """Whether oneDNN's products are here and agree with PyTorch's, gradients included."""
-    generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((3, 17, 48), (40, 48), (40,)))
+    """Whether oneDNN's products are here and agree with PyTorch's, gradients included; the same in inference mode."""
     found = []
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            generator = torch.Generator().manual_seed(0)
+            x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((3, 17, 48), (40, 48), (40,)))
             for product in (F.linear, _Product.apply):
                 parts = [part.clone().requires_grad_() for part in (x, weight, bias)]
                 output = product(*parts)
