@@ -417,6 +417,38 @@ def test_a_signal_ends_it_when_what_was_asked_is_answered(letter_model, number, 
             running.connect()
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs the limits of Linux")
+def test_more_clients_than_files_may_be_open_wait_and_it_says_so_once(letter_model):
+    import resource
+
+    with Server("--model", letter_model) as running, contextlib.ExitStack() as idle:
+        running.ask("/v1/embeddings", {"input": "a"})
+        resource.prlimit(running.program.pid, resource.RLIMIT_NOFILE, (40, 40))
+        first = idle.enter_context(running.connect())
+        others = idle.enter_context(contextlib.ExitStack())
+        for _ in range(60):
+            others.enter_context(running.connect())
+        line = "albert: Too many open files: new clients wait until others leave; raise what ulimit -n says\n"
+        until = time.monotonic() + 60
+        while not running.said():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(2.5)  # further tries
+        first.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first.recv(4096).startswith(b"HTTP/1.1 200 ")
+        with running.connect() as late:
+            late.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            others.close()
+            assert late.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert running.said() == line
+        for _ in range(60):
+            idle.enter_context(running.connect())
+        time.sleep(1)
+        running.program.send_signal(signal.SIGTERM)
+        assert running.program.wait() == 143
+        assert running.said() == line + "albert: interrupted; 1 requests were answered\n"
+
+
 @pytest.mark.parametrize("signals", [1, pytest.param(2, id="again")])
 def test_what_does_not_come_to_an_end_is_given_up(letter_model, signals):
     """A body that was begun; after a second Ctrl-C nothing more is waited for."""

@@ -53,6 +53,7 @@ def run(application: Application, bound: socket.socket) -> None:
     """Answer requests until SIGINT or SIGTERM, which is raised again when all that were accepted are answered."""
     config: dict[str, Any] = {
         "access_log": False,
+        "backlog": 1,  # connections that asyncio accepts in one turn; it reports a failure so many times at once
         "lifespan": "off",
         "log_config": None,
         "log_level": "error",
@@ -60,11 +61,12 @@ def run(application: Application, bound: socket.socket) -> None:
         "timeout_graceful_shutdown": _LAST_ANSWERS,
         "ws": "none",
     }
-    server = uvicorn.Server(uvicorn.Config(application.asgi, **config))
+    server = _Server(uvicorn.Config(application.asgi, **config))
     # What a command says once is said to every client.
     warnings.filterwarnings("ignore", category=Notice)
     # Its defects have a traceback; what it says without one, `run` says better.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.exc_info is not None)
+    logging.getLogger("asyncio").addFilter(_TooManyClients())
 
     def answered() -> interruption.Kept:
         given_up = f", {application.given_up:,} given up" if application.given_up else ""
@@ -75,6 +77,29 @@ def run(application: Application, bound: socket.socket) -> None:
             server.run(sockets=[bound])
         finally:
             application.close()
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for bound in sockets or []:
+            listen(bound)  # which asyncio did with its own backlog
+
+
+class _TooManyClients(logging.Filter):
+    """Says in one line, once, that no further connection can be accepted; asyncio tries again every second."""
+
+    said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, OSError) and record.getMessage().startswith("socket.accept() "):
+            if not self.said:
+                console.fail(f"{error.strerror}: new clients wait until others leave; raise what ulimit -n says")
+            self.said = True
+            return False
+        # A further try, after the end.
+        return "._start_serving(" not in record.getMessage()
 
 
 def listen(bound: socket.socket) -> None:
