@@ -42,6 +42,7 @@ class Server:
 
     def __init__(self, *arguments):
         self._out, self._err = open_file(), open_file()
+        self._clients = []
         words = ["serve", "--port", 0, "--json", "--threads", 1, *arguments]
         self.program = Program(*words, stdout=self._out, stderr=self._err)
         until = time.monotonic() + 300
@@ -68,7 +69,8 @@ class Server:
 
     def client(self):
         openai = pytest.importorskip("openai", reason="OpenAI's client is not installed")
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=300)
+        self._clients.append(openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=300))
+        return self._clients[-1]
 
     def connect(self):
         host, port = self.url.removeprefix("http://").split(":")
@@ -78,6 +80,8 @@ class Server:
         return self
 
     def __exit__(self, *exception):
+        for client in self._clients:
+            client.close()
         self.program.__exit__(*exception)
         self._out.close()
         self._err.close()
@@ -612,5 +616,6 @@ def test_the_page_on_the_server_shows_what_it_answers(server):
     code = code.replace("http://127.0.0.1:8080", server.url).replace('"all-MiniLM-L6-v2"', '"hf"')
     found = {}
     exec(code, found)
+    found["client"].close()
     assert len(found["vectors"]) == 2
     assert len(found["vectors"][0]) == 16
