@@ -60,14 +60,16 @@ def main() -> None:
 def run(words: list[object], at_once: int, environment: dict[str, str], folder: Path) -> float:
     """Seconds until the last of so many has ended."""
     start = time.perf_counter()
+    suffix = ".parquet" if words[0] == "embed" else ""  # of a fine-tuning it is a directory
+    outs = [folder / f"{words[0]}-{number}{suffix}" for number in range(at_once)]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "albert_cli", *map(str, words), "--out", str(folder / f"out-{number}"), "--force"],
+            [sys.executable, "-m", "albert_cli", *map(str, words), "--out", str(out), "--force"],
             env=os.environ | environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for number in range(at_once)
+        for out in outs
     ]
     codes = [process.wait() for process in running]
     assert not any(codes), codes
